@@ -1,0 +1,431 @@
+"""The specification: every operation that a network needs, written once in array-API calls.
+
+``Backend`` computes with any array library that follows the array-API standard and lets arrays be written in place.
+``NumpyBackend`` and ``CupyBackend`` override operations where that is measurably faster, with the same signature and
+the same result; ``get_backend(..., fused=False)`` gives this class itself on any device.
+
+Rules that hold for every operation:
+
+* Rows are examples: ``x (m, n_in)``, ``W (n_in, n_out)``, ``b (n_out,)``.
+* Arrays are on this backend's device and, unless the text says otherwise, in its float dtype.
+* The result is returned and, where ``out`` is given, written into it. Callers use what is returned. ``out`` may be one
+  of the inputs only where the text says so.
+* Nothing waits for the host: results that are numbers stay on the device until ``item`` or ``to_numpy`` reads them.
+* Numbers handed in are Python numbers. Those that change from step to step (learning rate, batch position, step count)
+  may also be arrays of shape (1,) on the device, which a recorded step reads again at every replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from . import random
+from .activations import get_activation
+from .devices import Device
+
+Array = Any
+DTYPES = ("float32", "float64")
+
+
+class Backend:
+    """An array library on a device, a float dtype, and the operations of network training.
+
+    Args:
+        device: where arrays live and how they get there; see ``backends.devices``.
+        dtype: ``"float32"`` to train, ``"float64"`` to check.
+
+    Attributes:
+        xp: the array-API namespace.
+        dtype: the float dtype, as an object of that namespace; ``dtype_name`` is its name.
+        wide: the dtype of loss sums and counts: float64 where the device has it.
+    """
+
+    fused = False
+
+    def __init__(self, device: Device, dtype: str = "float32") -> None:
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+        self.device = device
+        self.xp = device.xp
+        self.dtype_name = dtype
+        self.dtype = getattr(self.xp, dtype)
+        self.wide = self.xp.float64 if device.has_float64 else self.xp.float32
+        if dtype == "float64" and not device.has_float64:
+            raise ValueError(f"{device.spec} has no float64; ask for dtype='float32'")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.device.spec} {self.dtype_name}{'' if self.fused else ' reference'}>"
+
+    # ---- the device -------------------------------------------------------------------------------------------------
+
+    def use(self) -> AbstractContextManager[Any]:
+        """A context in which this backend's device (and its stream) is the current one of the calling thread."""
+        return self.device.use()
+
+    def synchronize(self) -> None:
+        """Wait until everything that was launched on the device has finished."""
+        self.device.synchronize()
+
+    def record(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """Something to call like ``step(start, count)`` that does the same work with less overhead, where possible.
+
+        ``step`` must only launch operations of this backend on buffers that stay where they are. This class returns
+        ``step`` itself.
+        """
+        return step
+
+    # ---- arrays in and out ------------------------------------------------------------------------------------------
+
+    def asarray(self, x: Any, dtype: Any = None) -> Array:
+        """``x`` as an array on this device.
+
+        Takes numbers, lists and arrays of NumPy, CuPy, PyTorch or any library with DLPack; shares memory where the
+        array is already here, copies through the host otherwise. ``dtype`` is an object of ``self.xp``; by default
+        floats become the backend's dtype and integers and booleans keep theirs.
+
+        Raises:
+            TypeError: ``x`` is ragged, sparse, or holds text or objects.
+        """
+        xp = self.xp
+        array = self.device.asarray(x, self.dtype_name)
+        if dtype is None:
+            dtype = self.dtype if xp.isdtype(array.dtype, "real floating") else array.dtype
+        return array if array.dtype == dtype else xp.astype(array, dtype)
+
+    def to_numpy(self, x: Array) -> Any:
+        """``x`` as a NumPy array on the host. Waits for the device. May share memory with ``x`` on the CPU."""
+        return self.device.to_numpy(x)
+
+    def item(self, x: Array) -> float:
+        """The one number in ``x``, as a Python float. Waits for the device."""
+        return float(self.to_numpy(x).reshape(()))
+
+    def empty(self, shape: tuple[int, ...], dtype: Any = None) -> Array:
+        """An array of that shape, its contents arbitrary."""
+        return self.xp.empty(shape, dtype=self.dtype if dtype is None else dtype, device=self.device.handle)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any = None) -> Array:
+        """An array of that shape, filled with 0."""
+        return self.xp.zeros(shape, dtype=self.dtype if dtype is None else dtype, device=self.device.handle)
+
+    def copy(self, x: Array, out: Array | None = None) -> Array:
+        """A copy of ``x``."""
+        return self._result(x, out) if out is not None else self.xp.asarray(x, copy=True)
+
+    # ---- products and activations -----------------------------------------------------------------------------------
+
+    def matmul(
+        self,
+        a: Array,
+        b: Array,
+        *,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
+        alpha: float = 1.0,
+        beta: float = 0.0,
+        out: Array | None = None,
+    ) -> Array:
+        """alpha op(a) op(b) + beta out: the GEMM of the BLAS. op(a) is ``a`` or its transpose.
+
+        ``a`` and ``b`` have two dimensions. ``out`` must overlap neither; with ``beta != 0`` it must be given, and with
+        ``beta == 0`` its contents, NaN included, are not read.
+        """
+        product = self.xp.matmul(a.T if transpose_a else a, b.T if transpose_b else b)
+        if alpha != 1.0:
+            product = alpha * product
+        if beta != 0.0:
+            if out is None:
+                raise ValueError("matmul with beta needs the array `out` that beta scales")
+            product = product + beta * out
+        return self._result(product, out)
+
+    def bias_activation(
+        self, z: Array, bias: Array | None, activation: str = "identity", *, out: Array | None = None
+    ) -> Array:
+        """y = f(z + bias), f one of ``backends.activations``. ``z (m, n)``, ``bias (n,)`` or None; ``out`` may be z."""
+        if bias is not None:
+            z = z + bias
+        return self._result(get_activation(activation).forward(self.xp, z), out)
+
+    def bias_activation_backward(
+        self,
+        dy: Array,
+        y: Array,
+        activation: str = "identity",
+        *,
+        out: Array | None = None,
+        bias_gradient: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        """The chain rule through y = f(z + bias): ``dz = dy * f'(z)``, and the bias gradient, the column sums of dz.
+
+        f' is computed from ``y``. ``out`` may be ``dy``. Where ``bias_gradient (n,)`` is given it is written and
+        returned; else the second result is None.
+        """
+        derivative = get_activation(activation).derivative
+        dz = self._result(dy if derivative is None else dy * derivative(self.xp, y), out)
+        return dz, None if bias_gradient is None else self.column_sum(dz, out=bias_gradient)
+
+    def column_sum(self, x: Array, *, out: Array | None = None) -> Array:
+        """The sum of the rows of ``x (m, n)``: shape (n,)."""
+        return self._result(self.xp.sum(x, axis=0, dtype=x.dtype), out)
+
+    def multiply(self, a: Array, b: Array, *, out: Array | None = None) -> Array:
+        """The elementwise product of two arrays of one shape; ``out`` may be either."""
+        return self._result(a * b, out)
+
+    def softmax(self, logits: Array, *, out: Array | None = None) -> Array:
+        """exp(z_j) / sum_k exp(z_k) along each row, the row maximum subtracted first; ``out`` may be the logits."""
+        xp = self.xp
+        e = xp.exp(logits - xp.max(logits, axis=1, keepdims=True))
+        return self._result(e / xp.sum(e, axis=1, keepdims=True, dtype=e.dtype), out)
+
+    def softmax_backward(self, dy: Array, y: Array, *, out: Array | None = None) -> Array:
+        """The chain rule through y = softmax(z): dz_j = y_j (dy_j - sum_k dy_k y_k). ``out`` may be ``dy``."""
+        inner = self.xp.sum(dy * y, axis=1, keepdims=True, dtype=dy.dtype)
+        return self._result(y * (dy - inner), out)
+
+    # ---- losses: sum over the rows, count of right rows and gradient in one operation --------------------------------
+
+    def softmax_cross_entropy(
+        self,
+        logits: Array,
+        labels: Array,
+        *,
+        totals: Array | None = None,
+        gradient: bool = True,
+        scale: float | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        """Softmax and the cross-entropy of its result against class labels, from the logits.
+
+        The loss of a row is log(sum_k exp(z_k)) - z_label, computed with the row maximum subtracted, so that no
+        logarithm of 0 is taken; its gradient is ``softmax(z) - onehot(label)`` times ``scale``. A row is right where
+        the label has the largest logit (the first of several equal ones), and never where a logit is NaN.
+
+        Args:
+            logits: (m, n).
+            labels: (m,) integers in [0, n); not checked here.
+            totals: (2,) of dtype ``wide``; the loss sum and the number of right rows are added to it in place.
+            gradient: whether to compute the gradient; None is returned for it otherwise.
+            scale: factor of the gradient; 1/m by default, for the mean over the batch.
+            out: where the gradient goes; may be ``logits``.
+
+        Returns:
+            ``(totals, dlogits)``.
+        """
+        xp = self.xp
+        m, n = logits.shape
+        hit = labels[:, None] == xp.arange(n, dtype=labels.dtype, device=self.device.handle)
+        top = xp.max(logits, axis=1, keepdims=True)
+        shifted = logits - top
+        e = xp.exp(shifted)
+        normalizer = xp.sum(e, axis=1, keepdims=True, dtype=e.dtype)
+        label_logit = xp.sum(xp.where(hit, shifted, xp.zeros_like(shifted)), axis=1, dtype=e.dtype)
+        losses = xp.log(normalizer[:, 0]) - label_logit
+        right = (self.argmax(logits) == labels) & (top[:, 0] == top[:, 0])
+        totals = self._add_totals(totals, losses, right)
+        if not gradient:
+            return totals, None
+        dlogits = (e / normalizer - xp.astype(hit, e.dtype)) * self._scale(scale, m)
+        return totals, self._result(dlogits, out)
+
+    def binary_cross_entropy(
+        self,
+        logits: Array,
+        targets: Array,
+        *,
+        totals: Array | None = None,
+        gradient: bool = True,
+        scale: float | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        """Sigmoid and the binary cross-entropy of its result against targets in [0, 1], from the logits.
+
+        The loss of an element is -t log(sigma(z)) - (1 - t) log(1 - sigma(z)), computed as
+        max(z, 0) - z t + log(1 + exp(-|z|)); that of a row is the mean over its n elements, and the gradient
+        (sigma(z) - t) / n times ``scale``. A row is right where every logit is above 0 exactly if its target is above
+        1/2; never where a logit is NaN.
+
+        Args:
+            logits: (m, n); n is 1 for one question per row.
+            targets: (m, n) floats.
+            totals, gradient, scale, out: as in ``softmax_cross_entropy``.
+        """
+        xp = self.xp
+        m, n = logits.shape
+        zero = xp.zeros_like(logits)
+        losses = xp.maximum(logits, zero) - logits * targets + xp.log1p(xp.exp(-xp.abs(logits)))
+        right = xp.all(((logits > 0) == (targets > 0.5)) & (logits == logits), axis=1)
+        totals = self._add_totals(totals, xp.mean(losses, axis=1), right)
+        if not gradient:
+            return totals, None
+        probability = get_activation("sigmoid").forward(xp, logits)
+        return totals, self._result((probability - targets) * (self._scale(scale, m) / n), out)
+
+    def squared_error(
+        self,
+        outputs: Array,
+        targets: Array,
+        *,
+        totals: Array | None = None,
+        gradient: bool = True,
+        scale: float | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        """The squared error of outputs against targets.
+
+        The loss of a row is the mean of ``(o - t)^2`` over its n elements, the gradient ``2 (o - t) / n`` times
+        ``scale``. A row is right where the largest output is at the largest target, or, for n = 1, where both are above
+        1/2 or both not; never where an output is NaN. (For regression that count means nothing; ignore it.)
+
+        Args:
+            outputs, targets: (m, n).
+            totals, gradient, scale, out: as in ``softmax_cross_entropy``.
+        """
+        xp = self.xp
+        m, n = outputs.shape
+        difference = outputs - targets
+        if n == 1:
+            right = ((outputs > 0.5) == (targets > 0.5))[:, 0]
+        else:
+            right = self.argmax(outputs) == self.argmax(targets)
+        right = right & xp.all(outputs == outputs, axis=1)
+        totals = self._add_totals(totals, xp.mean(difference * difference, axis=1), right)
+        if not gradient:
+            return totals, None
+        return totals, self._result(difference * (2.0 * self._scale(scale, m) / n), out)
+
+    def argmax(self, x: Array) -> Array:
+        """The column of the largest element of each row: the first of equal ones, 0 in a row with NaN. int64 (m,)."""
+        xp = self.xp
+        is_top = x == xp.max(x, axis=1, keepdims=True)
+        return xp.argmax(xp.astype(is_top, xp.int8), axis=1)
+
+    # ---- updates and checks on flat buffers -----------------------------------------------------------------------
+
+    def sgd_update(
+        self,
+        params: Array,
+        gradient: Array,
+        velocity: Array | None,
+        *,
+        learning_rate: float | Array,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        decayed: int = 0,
+    ) -> tuple[Array, Array | None]:
+        """Stochastic gradient descent with momentum, on flat buffers, in place.
+
+        v <- momentum v + (1 - dampening) g;  step = v, or with Nesterov (1 - dampening) g + momentum v;
+        params <- params - learning_rate (step + weight_decay params), the decay for the first ``decayed`` elements.
+
+        Without a velocity the step is g, and momentum and dampening are not used. ``dampening = momentum`` makes v an
+        exponential moving average. The decay is decoupled: it does not pass through the velocity (Loshchilov and
+        Hutter, "Decoupled weight decay regularization", ICLR 2019).
+
+        Args:
+            params, gradient, velocity: (n,); velocity may be None. The gradient's contents are arbitrary afterwards.
+
+        Returns:
+            ``(params, velocity)``.
+        """
+        step = gradient
+        if velocity is not None:
+            pushed = (1.0 - dampening) * gradient
+            velocity = self._result(momentum * velocity + pushed, velocity)
+            step = pushed + momentum * velocity if nesterov else velocity
+        change = learning_rate * step
+        if weight_decay != 0.0 and decayed > 0:
+            change = self.xp.asarray(change, copy=True)
+            change[:decayed] = change[:decayed] + (learning_rate * weight_decay) * params[:decayed]
+        return self._result(params - change, params), velocity
+
+    def sum_of_squares(self, x: Array) -> Array:
+        """The sum of the squares of all elements, of dtype ``wide``, shape ()."""
+        x = self.xp.astype(x, self.wide)
+        return self.xp.sum(x * x)
+
+    def all_finite(self, x: Array) -> Array:
+        """Whether no element is NaN or infinite: a boolean of shape () on the device."""
+        return self.xp.all(self.xp.isfinite(x))
+
+    # ---- rows and masks ---------------------------------------------------------------------------------------------
+
+    def take_rows(
+        self,
+        rows: Array,
+        order: Array | None,
+        start: int | Array,
+        count: int,
+        *,
+        scale: float | None = None,
+        shift: float = 0.0,
+        out: Array | None = None,
+    ) -> Array:
+        """A batch: rows ``order[start], ..., order[start + count - 1]``, times ``scale``, plus ``shift``.
+
+        Args:
+            rows: (n, ...), of any dtype.
+            order: (n,) int64, the order of this epoch, or None for 0, 1, 2, ...
+            start: the first position; a Python int, or an int64 array of shape (1,).
+            count: how many; ``start + count`` must not exceed n.
+            scale: None gathers only and keeps the dtype of ``rows``; with a number the result has the backend's dtype.
+        """
+        xp = self.xp
+        if not isinstance(start, int):
+            positions = start + xp.arange(count, dtype=xp.int64, device=self.device.handle)
+            taken = xp.take(rows, positions if order is None else xp.take(order, positions, axis=0), axis=0)
+        elif order is None:
+            taken = rows[start : start + count, ...]
+        else:
+            taken = xp.take(rows, order[start : start + count], axis=0)
+        if scale is not None:
+            taken = xp.astype(taken, self.dtype) * scale + shift
+        return self._result(taken, out)
+
+    def dropout_mask(
+        self,
+        shape: tuple[int, ...],
+        *,
+        rate: float,
+        key: tuple[int, int],
+        step: int | Array,
+        out: Array | None = None,
+    ) -> Array:
+        """The mask of inverted dropout: 0 with probability ``rate``, else 1 / (1 - rate).
+
+        An element depends on (key, step, its flat index) alone and is equal on every backend: see ``backends.random``.
+
+        Args:
+            rate: in [0, 1).
+            key: from ``random.mask_key``.
+            step: of the training step; a Python int, or an int64 array of shape (1,).
+        """
+        xp = self.xp
+        size = 1
+        for extent in shape:
+            size *= extent
+        bits = random.mask_bits(xp.arange(size, dtype=xp.int64, device=self.device.handle), key, step)
+        kept = xp.astype(bits >= random.mask_threshold(rate), self.dtype)
+        return self._result(xp.reshape(kept * (1.0 / (1.0 - rate)), shape), out)
+
+    # ---- inside -----------------------------------------------------------------------------------------------------
+
+    def _result(self, result: Array, out: Array | None) -> Array:
+        """``result``, in ``out`` where that is given."""
+        if out is None:
+            return result
+        out[...] = result
+        return out
+
+    def _scale(self, scale: float | None, rows: int) -> float:
+        return 1.0 / max(rows, 1) if scale is None else scale
+
+    def _add_totals(self, totals: Array | None, losses: Array, right: Array) -> Array:
+        xp = self.xp
+        sums = xp.stack([xp.sum(losses, dtype=self.wide), xp.sum(xp.astype(right, self.wide))])
+        return sums if totals is None else self._result(totals + sums, totals)
