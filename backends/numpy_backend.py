@@ -1,0 +1,357 @@
+"""NumPy on the CPU: the operations of ``base.Backend`` in place, through the BLAS, without temporaries.
+
+Where an operation needs room it uses scratch memory that belongs to the backend and the calling thread, so that a
+training step allocates nothing once every shape has been seen.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from . import random
+from .activations import get_activation
+from .base import Array, Backend
+from .devices import Device
+
+SCRATCH_LIMIT = 1000
+
+
+class _Scratch(threading.local):
+    """Memory by name, one set for each thread (``__init__`` runs anew in every thread that looks)."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[Any, np.ndarray] = {}
+
+
+class NumpyBackend(Backend):
+    """The CPU, through NumPy."""
+
+    fused = True
+
+    def __init__(self, device: Device, dtype: str = "float32") -> None:
+        super().__init__(device, dtype)
+        self._memory = _Scratch()
+
+    # ---- products and activations -----------------------------------------------------------------------------------
+
+    def matmul(
+        self,
+        a: Array,
+        b: Array,
+        *,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
+        alpha: float = 1.0,
+        beta: float = 0.0,
+        out: Array | None = None,
+    ) -> Array:
+        if transpose_a:
+            a = a.T
+        if transpose_b:
+            b = b.T
+        if beta == 0.0:
+            out = np.matmul(a, b, out=out)
+            return out if alpha == 1.0 else np.multiply(out, alpha, out=out)
+        if out is None:
+            raise ValueError("matmul with beta needs the array `out` that beta scales")
+        product = np.matmul(a, b, out=self._scratch("product", out.shape))
+        if alpha != 1.0:
+            np.multiply(product, alpha, out=product)
+        np.multiply(out, beta, out=out)
+        return np.add(out, product, out=out)
+
+    def bias_activation(
+        self, z: Array, bias: Array | None, activation: str = "identity", *, out: Array | None = None
+    ) -> Array:
+        if out is None:
+            out = np.empty_like(z)
+        if bias is not None:
+            z = np.add(z, bias, out=out)
+        get_activation(activation).numpy_forward(np, z, out)
+        return out
+
+    def bias_activation_backward(
+        self,
+        dy: Array,
+        y: Array,
+        activation: str = "identity",
+        *,
+        out: Array | None = None,
+        bias_gradient: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        numpy_derivative = get_activation(activation).numpy_derivative
+        if numpy_derivative is not None:
+            derivative = self._scratch("derivative", y.shape)
+            numpy_derivative(np, y, derivative)
+            dy = np.multiply(dy, derivative, out=out)
+        elif out is not None and out is not dy:
+            np.copyto(out, dy)
+            dy = out
+        return dy, None if bias_gradient is None else self.column_sum(dy, out=bias_gradient)
+
+    def column_sum(self, x: Array, *, out: Array | None = None) -> Array:
+        # A product with ones runs through the BLAS, several times faster than a sum over the long axis.
+        return np.matmul(self._ones(x.shape[0]), x, out=out)
+
+    def multiply(self, a: Array, b: Array, *, out: Array | None = None) -> Array:
+        return np.multiply(a, b, out=out)
+
+    def softmax(self, logits: Array, *, out: Array | None = None) -> Array:
+        out = np.subtract(logits, self._row_max(logits), out=out)
+        np.exp(out, out=out)
+        return np.divide(out, self._row_sum(out), out=out)
+
+    def softmax_backward(self, dy: Array, y: Array, *, out: Array | None = None) -> Array:
+        inner = self._row_sum(np.multiply(dy, y, out=self._scratch("product", y.shape)))
+        out = np.subtract(dy, inner, out=out)
+        return np.multiply(out, y, out=out)
+
+    # ---- losses -----------------------------------------------------------------------------------------------------
+
+    def softmax_cross_entropy(
+        self,
+        logits: Array,
+        labels: Array,
+        *,
+        totals: Array | None = None,
+        gradient: bool = True,
+        scale: float | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        m, n = logits.shape
+        top = self._row_max(logits)
+        best = np.argmax(logits, axis=1, out=self._scratch("argmax", (m,), np.intp))
+        right = np.equal(best, labels, out=self._scratch("right", (m,), np.bool_))
+        right &= np.equal(top[:, 0], top[:, 0], out=self._scratch("valid", (m,), np.bool_))
+        # The places of the label logits in the flat (m, n) array, to read and write just those.
+        places = np.add(self._row_starts(m, n), labels, out=self._scratch("places", (m,), np.int64))
+        e = np.subtract(logits, top, out=self._contiguous(out, logits.shape))
+        flat = e.reshape(-1)
+        label_logit = np.take(flat, places, out=self._scratch("label_logit", (m,)), mode="clip")
+        np.exp(e, out=e)
+        normalizer = self._row_sum(e)
+        losses = np.log(normalizer[:, 0], out=self._scratch("losses", (m,)))
+        totals = self._add_totals(totals, np.subtract(losses, label_logit, out=losses), right)
+        if not gradient:
+            return totals, None
+        scale = self._scale(scale, m)
+        np.multiply(e, np.divide(scale, normalizer, out=normalizer), out=e)
+        label_part = np.take(flat, places, out=label_logit, mode="clip")
+        np.put(flat, places, np.subtract(label_part, scale, out=label_part), mode="clip")
+        return totals, e if out is None or out is e else self._result(e, out)
+
+    def binary_cross_entropy(
+        self,
+        logits: Array,
+        targets: Array,
+        *,
+        totals: Array | None = None,
+        gradient: bool = True,
+        scale: float | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        m, n = logits.shape
+        right = np.greater(logits, 0.0, out=self._scratch("right", logits.shape, np.bool_))
+        other = self._scratch("valid", logits.shape, np.bool_)
+        np.equal(right, np.greater(targets, 0.5, out=other), out=right)
+        right &= np.equal(logits, logits, out=other)
+        # max(z, 0) - z t + log(1 + exp(-|z|))
+        losses = np.abs(logits, out=self._scratch("losses", logits.shape))
+        np.negative(losses, out=losses)
+        np.log1p(np.exp(losses, out=losses), out=losses)
+        part = np.maximum(logits, 0.0, out=self._scratch("product", logits.shape))
+        np.add(losses, part, out=losses)
+        np.subtract(losses, np.multiply(logits, targets, out=part), out=losses)
+        totals = self._add_totals(totals, self._row_mean(losses), self._all_in_row(right))
+        if not gradient:
+            return totals, None
+        out = self.bias_activation(logits, None, "sigmoid", out=out)
+        np.subtract(out, targets, out=out)
+        return totals, np.multiply(out, self._scale(scale, m) / n, out=out)
+
+    def squared_error(
+        self,
+        outputs: Array,
+        targets: Array,
+        *,
+        totals: Array | None = None,
+        gradient: bool = True,
+        scale: float | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        m, n = outputs.shape
+        valid = self._all_in_row(np.equal(outputs, outputs, out=self._scratch("valid", outputs.shape, np.bool_)))
+        right = self._scratch("right", (m,), np.bool_)
+        if n == 1:
+            np.greater(outputs[:, 0], 0.5, out=right)
+            np.equal(right, np.greater(targets[:, 0], 0.5), out=right)
+        else:
+            best = np.argmax(outputs, axis=1, out=self._scratch("argmax", (m,), np.intp))
+            target = np.argmax(targets, axis=1, out=self._scratch("target", (m,), np.intp))
+            np.equal(best, target, out=right)
+        right &= valid
+        difference = np.subtract(outputs, targets, out=out)
+        squares = np.multiply(difference, difference, out=self._scratch("product", outputs.shape))
+        totals = self._add_totals(totals, self._row_mean(squares), right)
+        if not gradient:
+            return totals, None
+        return totals, np.multiply(difference, 2.0 * self._scale(scale, m) / n, out=difference)
+
+    # ---- updates ----------------------------------------------------------------------------------------------------
+
+    def sgd_update(
+        self,
+        params: Array,
+        gradient: Array,
+        velocity: Array | None,
+        *,
+        learning_rate: float | Array,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        decayed: int = 0,
+    ) -> tuple[Array, Array | None]:
+        step = gradient
+        if velocity is not None:
+            if dampening != 0.0:
+                np.multiply(gradient, 1.0 - dampening, out=gradient)
+            np.multiply(velocity, momentum, out=velocity)
+            np.add(velocity, gradient, out=velocity)
+            step = velocity
+            if nesterov:
+                pushed = np.multiply(velocity, momentum, out=self._scratch("update", velocity.shape))
+                step = np.add(gradient, pushed, out=gradient)
+        if weight_decay != 0.0 and decayed > 0:
+            weights = params[:decayed]
+            np.multiply(weights, 1.0 - learning_rate * weight_decay, out=weights)
+        np.multiply(step, learning_rate, out=gradient)
+        return np.subtract(params, gradient, out=params), velocity
+
+    # ---- rows and masks ---------------------------------------------------------------------------------------------
+
+    def take_rows(
+        self,
+        rows: Array,
+        order: Array | None,
+        start: int | Array,
+        count: int,
+        *,
+        scale: float | None = None,
+        shift: float = 0.0,
+        out: Array | None = None,
+    ) -> Array:
+        first = int(start) if isinstance(start, int) else int(start[0])
+        shape = (count, *rows.shape[1:])
+        if order is None:
+            taken = rows[first : first + count]
+        else:
+            # mode="clip" lets NumPy write straight into `out`; an order is a permutation, there is nothing to clip.
+            same = scale is None or rows.dtype == self.dtype_name
+            room = out if same and out is not None else self._scratch("rows", shape, rows.dtype)
+            if same and out is None:
+                room = np.empty(shape, rows.dtype)
+            taken = np.take(rows, order[first : first + count], axis=0, out=room, mode="clip")
+        if scale is None:
+            return taken if out is None or out is taken else self._result(taken, out)
+        if out is None:
+            out = np.empty(shape, self.dtype)
+        if out is not taken:
+            np.copyto(out, taken, casting="unsafe")
+        if scale != 1.0:
+            np.multiply(out, scale, out=out)
+        return out if shift == 0.0 else np.add(out, shift, out=out)
+
+    def dropout_mask(
+        self,
+        shape: tuple[int, ...],
+        *,
+        rate: float,
+        key: tuple[int, int],
+        step: int | Array,
+        out: Array | None = None,
+    ) -> Array:
+        size = prod(shape)
+        step_number = step if isinstance(step, int) else int(step[0])
+        mixed = random.hash32((step_number + key[1]) & random.UINT32)
+        bits = np.bitwise_xor(self._element_hash(size, key), np.uint32(mixed), out=self._scratch("bits", (size,), "u4"))
+        self._hash32_in_place(bits)
+        kept = self._scratch("kept", shape, np.bool_)
+        np.greater_equal(bits.reshape(shape), np.uint32(random.mask_threshold(rate)), out=kept)
+        return np.multiply(kept, self._number(1.0 / (1.0 - rate)), out=out)
+
+    # ---- inside -----------------------------------------------------------------------------------------------------
+
+    def _scratch(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> np.ndarray:
+        """Memory of that shape for the operation that is running; ``name`` keeps two uses in one operation apart."""
+        dtype = self.dtype if dtype is None else dtype
+        buffers = self._memory.buffers
+        key = (name, shape, dtype)
+        buffer = buffers.get(key)
+        if buffer is None:
+            if len(buffers) >= SCRATCH_LIMIT:  # somebody predicts with ever new numbers of rows
+                buffers.clear()
+            buffer = buffers[key] = np.empty(shape, dtype)
+        return buffer
+
+    def _constant(self, name: str, size: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Memory that is made once for its name and size and only read afterwards."""
+        buffers = self._memory.buffers
+        buffer = buffers.get((name, size))
+        if buffer is None:
+            buffer = buffers[name, size] = make()
+        return buffer
+
+    def _ones(self, size: int) -> np.ndarray:
+        return self._constant("ones", size, lambda: np.ones(size, self.dtype))
+
+    def _row_starts(self, rows: int, columns: int) -> np.ndarray:
+        return self._constant(f"row starts {columns}", rows, lambda: np.arange(0, rows * columns, columns))
+
+    def _element_hash(self, size: int, key: tuple[int, int]) -> np.ndarray:
+        """The part of ``random.mask_bits`` that does not change from step to step."""
+
+        def make() -> np.ndarray:
+            return self._hash32_in_place(np.arange(size, dtype=np.uint32) + np.uint32(key[0]))
+
+        return self._constant(f"element hash {key[0]}", size, make)
+
+    def _hash32_in_place(self, x: np.ndarray) -> np.ndarray:
+        """``random.hash32`` of a uint32 array, whose products wrap by themselves."""
+        shifted = self._scratch("shifted", x.shape, np.uint32)
+        for shift, multiplier in ((random.SHIFT_1, random.MULTIPLIER_1), (random.SHIFT_2, random.MULTIPLIER_2)):
+            np.bitwise_xor(x, np.right_shift(x, shift, out=shifted), out=x)
+            np.multiply(x, np.uint32(multiplier), out=x)
+        np.bitwise_xor(x, np.right_shift(x, random.SHIFT_3, out=shifted), out=x)
+        return x
+
+    def _contiguous(self, out: Array | None, shape: tuple[int, ...]) -> Array:
+        """``out`` if a flat view of it can be had, else fresh memory."""
+        return out if out is not None and out.flags.c_contiguous else np.empty(shape, self.dtype)
+
+    def _number(self, x: float) -> Any:
+        return np.float32(x) if self.dtype_name == "float32" else x
+
+    def _row_max(self, x: Array) -> Array:
+        return np.max(x, axis=1, keepdims=True, out=self._scratch("row_max", (x.shape[0], 1)))
+
+    def _row_sum(self, x: Array) -> Array:
+        return np.sum(x, axis=1, keepdims=True, out=self._scratch("row_sum", (x.shape[0], 1)))
+
+    def _row_mean(self, x: Array) -> Array:
+        return np.mean(x, axis=1, out=self._scratch("row_mean", (x.shape[0],)))
+
+    def _all_in_row(self, x: Array) -> Array:
+        return np.all(x, axis=1, out=self._scratch("all_in_row", (x.shape[0],), np.bool_))
+
+    def _add_totals(self, totals: Array | None, losses: Array, right: Array) -> Array:
+        if totals is None:
+            totals = np.zeros(2, self.wide)
+        totals[0] += np.sum(losses, dtype=self.wide)
+        totals[1] += np.count_nonzero(right)
+        return totals
