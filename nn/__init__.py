@@ -1,0 +1,56 @@
+"""Networks with hand-written forward, backpropagation and momentum, on any backend.
+
+    >>> from nn import Linear, ReLU, SGD, Sequential, Softmax, Trainer, load_data
+    >>> data = load_data("digits")
+    >>> model = Sequential(Linear(64, 32), ReLU(), Linear(32, 10), Softmax(), backend="cpu")
+    >>> history = Trainer(model, optimizer=SGD(0.1, momentum=0.9)).fit(data.train, epochs=5)
+    >>> bool(history[-1]["accuracy"] > 0.9)
+    True
+"""
+
+from __future__ import annotations
+
+from .activations import ReLU, Sigmoid, Softmax, Tanh
+from .callbacks import Callback, PrintEpochs, ProgressBar
+from .checkpoint import load_model, save_model
+from .data import DataError, Dataset
+from .datasets import Data, load_data
+from .gradients import GradientError, GradientReport, check_gradients
+from .history import History
+from .layers import Context, Dropout, Flatten, Layer, Linear
+from .losses import LOSSES, Loss, get_loss
+from .model import Sequential
+from .optimizers import SGD
+from .trainer import Trainer, TrainingDiverged
+
+__all__ = [
+    "LOSSES",
+    "SGD",
+    "Callback",
+    "Context",
+    "Data",
+    "DataError",
+    "Dataset",
+    "Dropout",
+    "Flatten",
+    "GradientError",
+    "GradientReport",
+    "History",
+    "Layer",
+    "Linear",
+    "Loss",
+    "PrintEpochs",
+    "ProgressBar",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+    "Trainer",
+    "TrainingDiverged",
+    "check_gradients",
+    "get_loss",
+    "load_data",
+    "load_model",
+    "save_model",
+]

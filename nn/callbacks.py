@@ -1,0 +1,96 @@
+"""Callbacks: what happens around training. Derive from ``Callback`` and override what you need."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+from .history import Record
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+class Callback:
+    """Called by ``Trainer.fit``. ``trainer.stop(reason)`` ends training after the current batch."""
+
+    def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
+        """Training on ``rows`` rows for ``epochs`` epochs begins."""
+
+    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
+        """Epoch ``epoch`` (from 1) begins."""
+
+    def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+        """A step on ``rows`` rows has been launched; on a GPU it may still be running."""
+
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
+        """An epoch has ended, and ``record`` is its line of the history."""
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Training has ended, by itself, by ``stop`` or by an error."""
+
+
+class ProgressBar(Callback):
+    """A tqdm bar over the rows of each epoch; on a terminal only, unless ``disable`` says otherwise."""
+
+    def __init__(self, disable: bool | None = None) -> None:
+        self.disable = disable
+
+    def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
+        from tqdm import tqdm
+
+        # disable=None is tqdm's own way to say: only on a terminal.
+        self._bar: Any = tqdm(total=rows, unit="row", unit_scale=True, leave=False, disable=self.disable)
+        self._epochs = epochs
+
+    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
+        self._bar.reset()
+        self._bar.set_description(f"epoch {epoch}")
+
+    def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+        self._bar.update(rows)
+
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
+        self._bar.clear()
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        self._bar.close()
+
+
+class PrintEpochs(Callback):
+    """A line per epoch: loss, accuracy, the same on the validation rows, rows per second, time.
+
+    Args:
+        every: print each ``every``-th epoch, and the last.
+        file: standard output by default.
+    """
+
+    COLUMNS = (
+        ("epoch", "epoch", "{:d}", 5),
+        ("loss", "loss", "{:.5f}", 10),
+        ("accuracy", "accuracy", "{:.2%}", 9),
+        ("val_loss", "val loss", "{:.5f}", 10),
+        ("val_accuracy", "val acc.", "{:.2%}", 9),
+        ("rows_per_second", "rows/s", "{:,.0f}", 11),
+        ("seconds", "seconds", "{:.2f}", 8),
+    )
+
+    def __init__(self, every: int = 1, file: TextIO | None = None) -> None:
+        self.every = every
+        self.file = file
+
+    def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
+        self._last = trainer.epoch + epochs
+        self._begun = False
+
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
+        columns = [column for column in self.COLUMNS if column[0] in record]
+        if not self._begun:
+            self._print("  ".join(f"{title:>{width}}" for _, title, _, width in columns))
+            self._begun = True
+        epoch = record["epoch"]
+        if epoch % self.every == 0 or epoch in (1, self._last) or trainer.stopping:
+            self._print("  ".join(f"{form.format(record[key]):>{width}}" for key, _, form, width in columns))
+
+    def _print(self, line: str) -> None:
+        print(line, file=self.file or sys.stdout, flush=True)

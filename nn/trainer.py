@@ -1,0 +1,241 @@
+"""Training: the loop, on one screen. Rows in, parameters moved, history out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from backends.random import permutation
+
+from .callbacks import Callback
+from .data import Dataset, as_dataset, encode_targets
+from .history import History, Record
+from .losses import Loss, get_loss
+from .model import Sequential
+from .optimizers import Optimizer, get_optimizer
+
+Array = Any
+
+
+class TrainingDiverged(ArithmeticError):
+    """The loss became infinite or NaN."""
+
+
+@dataclass
+class Rows:
+    """A data set on the device: ``x`` as stored, ``y`` as the loss takes it."""
+
+    x: Array
+    y: Array
+    scale: float | None
+    shift: float
+    classes: bool
+
+    def __len__(self) -> int:
+        return int(self.x.shape[0])
+
+
+class Trainer:
+    """Trains a model by gradient descent on batches of rows.
+
+    Args:
+        model: the network; its seed also decides the shuffles.
+        loss: a name such as ``"softmax_cross_entropy"``, ``"binary_cross_entropy"``, ``"mean_squared_error"``, or a
+            ``Loss``.
+        optimizer: ``SGD(learning_rate=0.1, momentum=0.9)``, or a name.
+        callbacks: called around every ``fit``.
+
+    Attributes:
+        epoch: how many epochs have been begun, over all calls of ``fit``; two calls of 3 and 2 epochs are one of 5.
+        history: one record for each.
+
+    Raises:
+        ValueError: the network's last layer does not belong to the loss.
+    """
+
+    def __init__(
+        self,
+        model: Sequential,
+        loss: str | Loss = "softmax_cross_entropy",
+        optimizer: str | Optimizer = "sgd",
+        *,
+        callbacks: Iterable[Callback] = (),
+    ) -> None:
+        self.model = model
+        self.backend = model.backend
+        self.loss = get_loss(loss)
+        self.optimizer = get_optimizer(optimizer)
+        self.callbacks = list(callbacks)
+        self.history = History()
+        self.epoch = 0
+        self.stopping = ""
+        self.from_logits = model.set_link(self.loss.link)
+        with self.backend.use():
+            self.optimizer.bind(model)
+            self._totals = self.backend.zeros((2,), self.backend.wide)
+
+    def fit(
+        self,
+        train: Any,
+        epochs: int = 1,
+        batch_size: int | None = 32,
+        *,
+        shuffle: bool = True,
+        validation: Any = None,
+        callbacks: Iterable[Callback] = (),
+    ) -> History:
+        """Train for ``epochs`` passes over the rows of ``train``, and return the history.
+
+        Args:
+            train: a ``Dataset``, or ``(x, y)`` arrays of any array library.
+            batch_size: rows per update; the last batch of an epoch may be shorter. None means all rows at once.
+            shuffle: whether each epoch visits the rows in an order of its own, decided by (seed, epoch). All rows at
+                once are never shuffled: their order changes nothing.
+            validation: rows to evaluate after each epoch, given as ``train`` is; or a number between 0 and 1, the
+                fraction of ``train`` to hold out for it, stratified by class.
+            callbacks: more of them, for this call.
+
+        Raises:
+            ValueError, TypeError: the data do not fit the network or the loss; nothing has been trained then.
+            TrainingDiverged: the loss of an epoch is not finite.
+        """
+        train = as_dataset(train)
+        if isinstance(validation, float):
+            train, validation = train.split(validation, seed=self.model.seed)
+        size = _checked("batch_size", len(train) if batch_size is None else batch_size)
+        _checked("epochs", epochs, least=0)
+        every_callback = [*self.callbacks, *callbacks]
+        batch_callbacks = [c for c in every_callback if type(c).on_batch_end is not Callback.on_batch_end]
+        self.stopping = self.history.stopped = ""
+        with self.backend.use():
+            rows = self.upload(train, keep_scaled=size >= len(train))
+            validation_rows = None if validation is None else self.upload(as_dataset(validation))
+            self.model.remember_data(train)
+            for callback in every_callback:
+                callback.on_fit_begin(self, len(rows), epochs)
+            try:
+                for _ in range(epochs):
+                    self.epoch += 1
+                    for callback in every_callback:
+                        callback.on_epoch_begin(self, self.epoch)
+                    started, seen = perf_counter(), 0
+                    self._totals[...] = 0.0
+                    order = self._order(len(rows)) if shuffle and size < len(rows) else None
+                    step = self.backend.record(lambda start, count, order=order: self._step(rows, order, start, count))
+                    for start in range(0, len(rows), size):
+                        count = min(size, len(rows) - start)
+                        step(start, count)
+                        seen += count
+                        for callback in batch_callbacks:
+                            callback.on_batch_end(self, count)
+                        if self.stopping:
+                            break
+                    record = self._record(started, seen, rows.classes, validation_rows)
+                    self.history.append(record)
+                    for callback in every_callback:
+                        callback.on_epoch_end(self, record)
+                    if self.stopping:
+                        self.history.stopped = self.stopping
+                        break
+            finally:
+                for callback in every_callback:
+                    callback.on_fit_end(self)
+        return self.history
+
+    def _step(self, rows: Rows, order: Array | None, start: int | Array, count: int) -> None:
+        """One update: a batch, forward, the loss and its gradient, backward, optimizer. Never waits for the device."""
+        model, link = self.model, self.from_logits
+        x, y = self.batch(rows, order, start, count)
+        outputs = model.forward(x, training=True, before_link=link)
+        room = model.workspace.buffer("doutputs", outputs.shape)
+        self._totals, doutputs = self.loss(self.backend, outputs, y, totals=self._totals, out=room)
+        model.backward(doutputs, before_link=link)
+        self.optimizer.step(model)
+        model.step += 1
+
+    def evaluate(self, data: Any, batch_size: int = 1024) -> dict[str, float]:
+        """The mean loss over ``data`` and, for classes, the accuracy: ``{"loss": ..., "accuracy": ...}``."""
+        with self.backend.use():
+            return self._evaluate(self.upload(as_dataset(data)), _checked("batch_size", batch_size))
+
+    def predict(self, x: Any, batch_size: int = 1024) -> Any:
+        """``Sequential.predict``."""
+        return self.model.predict(x, batch_size)
+
+    def predict_proba(self, x: Any, batch_size: int = 1024) -> Any:
+        """``Sequential.predict_proba``."""
+        return self.model.predict_proba(x, batch_size)
+
+    def stop(self, reason: str) -> None:
+        """End training after the current batch. For callbacks and signal handlers."""
+        self.stopping = reason
+
+    # ---- rows on the device -----------------------------------------------------------------------------------------
+
+    def upload(self, data: Dataset, keep_scaled: bool = False) -> Rows:
+        """``data`` on the device, checked against the network; with ``keep_scaled`` its rows already scaled."""
+        self.model.check_rows(data.x.shape[1:])
+        classes = self.loss.targets == "classes" or data.has_classes
+        targets = encode_targets(data.y, self.loss.targets, self.model.n_outputs, unit_interval=self.loss.unit_interval)
+        x, y = self.backend.asarray(data.x), self.backend.asarray(targets)
+        rows = Rows(x, y, data.scale, data.shift, classes)
+        if x.dtype == self.backend.dtype and data.scale == 1.0 and data.shift == 0.0:
+            rows.scale = None
+        elif keep_scaled:
+            rows.x = self.backend.take_rows(x, None, 0, len(data), scale=data.scale, shift=data.shift)
+            rows.scale = None
+        return rows
+
+    def batch(self, rows: Rows, order: Array | None, start: int | Array, count: int) -> tuple[Array, Array]:
+        """The rows ``order[start : start + count]`` as the network sees them, and their targets."""
+        take, buffer = self.backend.take_rows, self.model.workspace.buffer
+        x_room = y_room = None
+        if order is not None or rows.scale is not None:
+            x_room = buffer("x", (count, *rows.x.shape[1:]))
+        if order is not None:
+            y_room = buffer("targets", (count, *rows.y.shape[1:]), rows.y.dtype)
+        x = take(rows.x, order, start, count, scale=rows.scale, shift=rows.shift, out=x_room)
+        return x, take(rows.y, order, start, count, out=y_room)
+
+    # ---- inside -----------------------------------------------------------------------------------------------------
+
+    def _order(self, n: int) -> Array:
+        return self.backend.asarray(permutation(n, self.model.seed, self.epoch))
+
+    def _evaluate(self, rows: Rows, batch_size: int = 1024) -> dict[str, float]:
+        totals = self.backend.zeros((2,), self.backend.wide)
+        for start in range(0, len(rows), batch_size):
+            x, y = self.batch(rows, None, start, min(batch_size, len(rows) - start))
+            outputs = self.model.forward(x, before_link=self.from_logits)
+            totals, _ = self.loss(self.backend, outputs, y, totals=totals, gradient=False)
+        return self._means(totals, len(rows), rows.classes)
+
+    def _means(self, totals: Array, rows: int, classes: bool) -> dict[str, float]:
+        loss_sum, right = self.backend.to_numpy(totals).tolist()
+        return {"loss": loss_sum / rows} | ({"accuracy": right / rows} if classes else {})
+
+    def _record(self, started: float, seen: int, classes: bool, validation: Rows | None) -> Record:
+        means = self._means(self._totals, seen, classes)  # reads the device: everything launched has finished then
+        seconds = perf_counter() - started
+        if not math.isfinite(means["loss"]):
+            raise TrainingDiverged(
+                f"the loss became {means['loss']} in epoch {self.epoch}: training diverged; use a smaller learning "
+                f"rate than {self.optimizer.learning_rate:g}, or smaller start values"
+            )
+        record: Record = {"epoch": self.epoch, **means}
+        if validation is not None:
+            record |= {f"val_{name}": value for name, value in self._evaluate(validation).items()}
+        return record | {
+            "learning_rate": self.optimizer.learning_rate,
+            "seconds": seconds,
+            "rows_per_second": seen / seconds,
+        }
+
+
+def _checked(name: str, value: Any, least: int = 1) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return int(value)
