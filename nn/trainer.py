@@ -124,7 +124,7 @@ class Trainer:
                     started, seen = perf_counter(), 0
                     self._totals[...] = 0.0
                     order = self._order(len(rows)) if shuffle and size < len(rows) else None
-                    step = self.backend.record(lambda start, count, order=order: self._step(rows, order, start, count))
+                    step = self.backend.record(lambda start, count, order=order: self.step(rows, order, start, count))
                     for start in range(0, len(rows), size):
                         count = min(size, len(rows) - start)
                         step(start, count)
@@ -145,7 +145,7 @@ class Trainer:
                     callback.on_fit_end(self)
         return self.history
 
-    def _step(self, rows: Rows, order: Array | None, start: int | Array, count: int) -> None:
+    def step(self, rows: Rows, order: Array | None, start: int | Array, count: int) -> None:
         """One update: a batch, forward, the loss and its gradient, backward, optimizer. Never waits for the device."""
         model, link = self.model, self.from_logits
         x, y = self.batch(rows, order, start, count)

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+
+from nn import Callback, Linear, PrintEpochs, ProgressBar, Sequential, Softmax, Trainer
+
+DATA = (np.eye(6), np.arange(6) % 2)
+
+
+def trainer(*callbacks: Callback) -> Trainer:
+    return Trainer(Sequential(Linear(6, 2), Softmax(), backend="cpu"), callbacks=callbacks)
+
+
+def test_a_line_for_each_epoch() -> None:
+    out = io.StringIO()
+    trainer(PrintEpochs(file=out)).fit(DATA, 3, 2, validation=DATA)
+    head, *lines = out.getvalue().splitlines()
+    assert head.split() == ["epoch", "loss", "accuracy", "val", "loss", "val", "acc.", "rows/s", "seconds"]
+    assert [line.split()[0] for line in lines] == ["1", "2", "3"]
+    assert len({len(line) for line in [head, *lines]}) == 1
+
+
+def test_every_tenth_epoch_and_the_last() -> None:
+    out = io.StringIO()
+    trainer(PrintEpochs(every=10, file=out)).fit(DATA, 25, 6)
+    assert [line.split()[0] for line in out.getvalue().splitlines()[1:]] == ["1", "10", "20", "25"]
+
+
+def test_the_bar_counts_rows_on_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
+    trainer(ProgressBar()).fit(DATA, 2, 2)
+    assert capsys.readouterr().err == ""
+    trainer(ProgressBar(disable=False)).fit(DATA, 2, 2)
+    assert "epoch 2" in capsys.readouterr().err

@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backends.random import permutation
+from nn import (
+    SGD,
+    Callback,
+    DataError,
+    Dataset,
+    Dropout,
+    History,
+    Linear,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    Trainer,
+    TrainingDiverged,
+)
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(50, 4))
+LABELS = (X @ RNG.normal(size=(4, 3))).argmax(axis=1)
+CLASSIFICATION = (X, LABELS)
+
+
+def network(seed: int = 0, **kwargs: Any) -> Sequential:
+    return Sequential(Linear(4, 8), Tanh(), Linear(8, 3), Softmax(), backend="cpu", seed=seed, **kwargs)
+
+
+def same(a: Sequential, b: Sequential) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def reference_run(
+    x: np.ndarray, labels: np.ndarray, weights: list[np.ndarray], epochs: int, size: int, lr: float, beta: float
+) -> tuple[list[np.ndarray], list[float]]:
+    """A softmax network with one tanh layer and dampened momentum, written out in NumPy float64."""
+    w1, b1, w2, b2 = (w.copy() for w in weights)
+    velocity = [np.zeros_like(w) for w in (w1, b1, w2, b2)]
+    losses = []
+    for epoch in range(1, epochs + 1):
+        order = permutation(len(x), 0, epoch) if size < len(x) else np.arange(len(x))
+        total = 0.0
+        for start in range(0, len(x), size):
+            rows = order[start : start + size]
+            a, t = x[rows], np.eye(3)[labels[rows]]
+            h = np.tanh(a @ w1 + b1)
+            z = h @ w2 + b2
+            p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+            total -= np.log((p * t).sum(axis=1)).sum()
+            dz2 = (p - t) / len(rows)
+            dz1 = dz2 @ w2.T * (1 - h * h)
+            gradients = [a.T @ dz1, dz1.sum(axis=0), h.T @ dz2, dz2.sum(axis=0)]
+            for w, v, g in zip((w1, b1, w2, b2), velocity, gradients, strict=True):
+                v *= beta
+                v += (1 - beta) * g
+                w -= lr * v
+        losses.append(total / len(x))
+    return [w1, b1, w2, b2], losses
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, None])
+def test_training_is_the_textbook_loop(size: int | None) -> None:
+    """One by one, mini-batches with a short last one, all at once: against a loop written out in NumPy."""
+    model = network(dtype="float64")
+    start = list(model.state_dict().values())
+    history = Trainer(model, optimizer=SGD(0.5, momentum=0.9, dampening=0.9)).fit(CLASSIFICATION, 3, size)
+    weights, losses = reference_run(X, LABELS, start, 3, size or 50, 0.5, 0.9)
+    for ours, expected in zip(model.state_dict().values(), weights, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(history["loss"], losses, rtol=1e-12)
+
+
+def test_without_shuffling_rows_come_in_order() -> None:
+    a, b = network(), network()
+    Trainer(a).fit(CLASSIFICATION, 2, 10, shuffle=False)
+    trainer = Trainer(b)
+    for _ in range(2):
+        for start in range(0, 50, 10):
+            trainer.fit((X[start : start + 10], LABELS[start : start + 10]), 1, None)
+    assert same(a, b)
+
+
+def test_every_row_is_seen_once_an_epoch() -> None:
+    seen: list[int] = []
+
+    class Count(Callback):
+        def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+            seen.append(rows)
+
+    Trainer(network()).fit(CLASSIFICATION, 2, 16, callbacks=[Count()])
+    assert seen == [16, 16, 16, 2] * 2
+
+
+def test_the_seed_decides_and_two_fits_are_one() -> None:
+    once, twice, other = network(), network(), network(seed=1)
+    Trainer(once).fit(CLASSIFICATION, 5, 8)
+    trainer = Trainer(twice)
+    trainer.fit(CLASSIFICATION, 3, 8)
+    history = trainer.fit(CLASSIFICATION, 2, 8)
+    assert same(once, twice)
+    assert history["epoch"] == [1, 2, 3, 4, 5]
+    Trainer(other).fit(CLASSIFICATION, 5, 8)
+    assert not same(once, other)
+
+
+def test_evaluating_and_watching_change_nothing() -> None:
+    plain, watched = network(), network()
+    Trainer(plain).fit(CLASSIFICATION, 3, 8)
+
+    class Look(Callback):
+        def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+            trainer.evaluate(CLASSIFICATION, batch_size=9)
+            trainer.predict(X)
+
+    Trainer(watched, callbacks=[Look()]).fit(CLASSIFICATION, 3, 8, validation=CLASSIFICATION)
+    assert same(plain, watched)
+
+
+def test_history_and_evaluation() -> None:
+    model = network()
+    trainer = Trainer(model, optimizer=SGD(0.3))
+    history = trainer.fit(CLASSIFICATION, 40, 10, validation=(X[:20], LABELS[:20]))
+    assert list(history[0]) == [
+        "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds", "rows_per_second"
+    ]  # fmt: skip
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    result = trainer.evaluate((X[:20], LABELS[:20]))
+    assert result == {"loss": history[-1]["val_loss"], "accuracy": history[-1]["val_accuracy"]}
+    p = trainer.predict_proba(X[:20])
+    assert result["loss"] == pytest.approx(-np.log(p[np.arange(20), LABELS[:20]]).mean(), rel=1e-5)
+    assert result["accuracy"] == pytest.approx((trainer.predict(X[:20]) == LABELS[:20]).mean())
+    assert trainer.evaluate(CLASSIFICATION, batch_size=7)["loss"] == pytest.approx(
+        trainer.evaluate(CLASSIFICATION)["loss"], rel=1e-6
+    )
+
+
+def test_validation_can_be_a_fraction() -> None:
+    history = Trainer(network()).fit(CLASSIFICATION, 1, 8, validation=0.2)
+    assert "val_loss" in history[0]
+
+
+def test_regression() -> None:
+    y = X @ np.array([1.0, -2.0, 0.5, 0.0]) + 0.3
+    model = Sequential(Linear(4, 1), backend="cpu")
+    trainer = Trainer(model, "mean_squared_error", SGD(0.1))
+    history = trainer.fit((X, y), 200, 10)
+    assert "accuracy" not in history[0]
+    assert history[-1]["loss"] < 1e-6
+    np.testing.assert_allclose(trainer.predict(X)[:, 0], y, atol=1e-2)
+
+
+def test_two_classes_with_one_output() -> None:
+    y = (X[:, 0] > 0).astype(int)
+    for loss in ("binary_cross_entropy", "mean_squared_error"):
+        model = Sequential(Linear(4, 1), Sigmoid(), backend="cpu")
+        trainer = Trainer(model, loss, SGD(1.0, momentum=0.5))
+        assert trainer.fit((X, y), 60, 10)[-1]["accuracy"] > 0.9
+        assert (trainer.predict(X) == y).mean() > 0.9
+
+
+def test_several_yes_or_no_outputs() -> None:
+    y = (X[:, :3] > 0).astype("f4")
+    model = Sequential(Linear(4, 3), Sigmoid(), backend="cpu")
+    trainer = Trainer(model, "bce", SGD(1.0))
+    trainer.fit((X, y), 100, 10)
+    assert (trainer.predict(X) == y).mean() > 0.95
+
+
+def test_pixels_train_as_the_numbers_they_stand_for() -> None:
+    pixels = RNG.integers(0, 256, size=(50, 4), dtype=np.uint8)
+    a, b = network(), network()
+    Trainer(a).fit(Dataset(pixels, LABELS, scale=1 / 255, shift=-0.5), 3, 8)
+    Trainer(b).fit((pixels * np.float32(1 / 255) - np.float32(0.5), LABELS), 3, 8)
+    for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+
+
+def test_weight_decay_shrinks_weights_and_spares_biases() -> None:
+    model = Sequential(Linear(4, 3, bias_init=1.0), Softmax(), backend="cpu", dtype="float64")
+    before = model.state_dict()
+    Trainer(model, optimizer=SGD(0.5, weight_decay=0.1)).fit((np.zeros((3, 4)), [0, 1, 2]), 1, None)
+    after = model.state_dict()
+    np.testing.assert_allclose(after["0.weight"], before["0.weight"] * (1 - 0.5 * 0.1), rtol=1e-14)
+    np.testing.assert_allclose(after["0.bias"], 1.0, rtol=1e-14)
+
+
+def test_dropout_trains_and_is_off_at_prediction() -> None:
+    model = Sequential(Linear(4, 30), ReLU(), Dropout(0.5), Linear(30, 3), Softmax(), backend="cpu")
+    history = Trainer(model, optimizer=SGD(0.2)).fit(CLASSIFICATION, 60, 10)
+    assert history[-1]["loss"] < history[0]["loss"]
+    np.testing.assert_array_equal(model(X), model(X))
+
+
+def test_divergence_is_told_with_the_epoch_and_a_remedy() -> None:
+    model = Sequential(Linear(4, 1), backend="cpu")
+    trainer = Trainer(model, "mse", SGD(1e6))
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(TrainingDiverged, match=r"the loss became \S+ in epoch \d+: .* than 1e\+06"),
+    ):
+        trainer.fit((X, X[:, 0]), 50, 10)
+
+
+def test_stop_ends_after_the_batch_and_keeps_what_was_learned() -> None:
+    class StopSoon(Callback):
+        batches = 0
+
+        def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+            self.batches += 1
+            if self.batches == 7:
+                trainer.stop("the test")
+
+    model = network()
+    trainer = Trainer(model)
+    history = trainer.fit(CLASSIFICATION, 10, 10, callbacks=[StopSoon()])
+    assert history.stopped == "the test"
+    assert history["epoch"] == [1, 2]
+    assert model.step == 7
+    assert trainer.fit(CLASSIFICATION, 1, 10).stopped == ""
+
+
+def test_callbacks_are_called_in_order_and_closed_after_an_error() -> None:
+    calls: list[str] = []
+
+    class Log(Callback):
+        def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
+            calls.append(f"fit {rows} {epochs}")
+
+        def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
+            calls.append(f"epoch {epoch}")
+
+        def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+            calls.append(f"batch {rows}")
+
+        def on_epoch_end(self, trainer: Trainer, record: dict[str, Any]) -> None:
+            calls.append(f"end {record['epoch']}")
+            raise RuntimeError("from a callback")
+
+        def on_fit_end(self, trainer: Trainer) -> None:
+            calls.append("done")
+
+    with pytest.raises(RuntimeError, match="from a callback"):
+        Trainer(network(), callbacks=[Log()]).fit(CLASSIFICATION, 2, 40)
+    assert calls == ["fit 50 2", "epoch 1", "batch 40", "batch 10", "end 1", "done"]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda t: t.fit((X, LABELS + 1)), DataError, r"y\[\d+\] is 3, outside the classes 0 to 2 \(the network has 3"),
+        (lambda t: t.fit((X[:, :3], LABELS)), ValueError, r"of shape \(3,\), do not fit: Linear\(4, 8\)"),
+        (lambda t: t.fit((X, LABELS[:9])), DataError, "x has 50 rows but y has 9"),
+        (lambda t: t.fit((X,)), DataError, "these rows have no targets"),
+        (lambda t: t.fit(X), TypeError, r"a tuple \(x, y\)"),
+        (lambda t: t.fit(CLASSIFICATION, 1, 0), ValueError, "batch_size must be a whole number of at least 1, not 0"),
+        (lambda t: t.fit(CLASSIFICATION, 1, 2.5), ValueError, "batch_size must be a whole number"),
+        (lambda t: t.fit(CLASSIFICATION, -1), ValueError, "epochs must be a whole number of at least 0"),
+        (lambda t: t.fit(CLASSIFICATION, validation=2.0), DataError, "between 0 and 1"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_trained(call: Any, error: type[Exception], message: str) -> None:
+    model = network()
+    with pytest.raises(error, match=message):
+        call(Trainer(model))
+    assert same(model, network())
+
+
+@pytest.mark.parametrize(
+    ("end", "loss"),
+    [(Sigmoid(), "softmax_cross_entropy"), (Softmax(), "binary_cross_entropy"), (ReLU(), "softmax_cross_entropy")],
+)
+def test_a_loss_refuses_a_network_that_ends_otherwise(end: Any, loss: str) -> None:
+    model = Sequential(Linear(4, 3), end, backend="cpu")
+    with pytest.raises(ValueError, match=r"but the network ends in .*; let it end in a Linear layer, or in"):
+        Trainer(model, loss)
+
+
+def test_unknown_names_are_answered_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="unknown loss 'hinge'; known are softmax_cross_entropy"):
+        Trainer(network(), "hinge")
+    with pytest.raises(ValueError, match="unknown optimizer 'lbfgs'; known are sgd"):
+        Trainer(network(), optimizer="lbfgs")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate must be a number above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"momentum": 1.0}, "momentum must be at least 0 and below 1"),
+        ({"dampening": -0.1}, "dampening"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"nesterov": True}, "nesterov needs a momentum"),
+    ],
+)
+def test_settings_of_the_optimizer_are_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SGD(**settings)
+
+
+def test_an_optimizer_serves_one_model() -> None:
+    optimizer = SGD(0.1, momentum=0.9)
+    model = network()
+    Trainer(model, optimizer=optimizer)
+    Trainer(model, optimizer=optimizer)
+    with pytest.raises(ValueError, match="belongs to another model"):
+        Trainer(network(), optimizer=optimizer)
+
+
+def test_history_reads_by_row_and_by_column_and_survives_a_file(tmp_path: Any) -> None:
+    history = Trainer(network()).fit(CLASSIFICATION, 3)
+    assert history["loss"] == [record["loss"] for record in history]
+    assert len(history) == 3
+    with pytest.raises(KeyError, match="has no 'val_loss'; it has epoch, loss"):
+        history["val_loss"]
+    history.save(tmp_path / "history.jsonl")
+    assert History.load(tmp_path / "history.jsonl").records == history.records
