@@ -181,7 +181,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def batch_size(text: str) -> int | None:
     """The value of --batch-size; None for all rows at once."""
-    return None if text == "full" else int(text)
+    if text == "full":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number or `full`, not {text!r}") from None
 
 
 def check(settings: argparse.Namespace) -> None:

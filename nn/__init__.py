@@ -1,11 +1,11 @@
 """Networks with hand-written forward, backpropagation and momentum, on any backend.
 
-    >>> from nn import Linear, ReLU, SGD, Sequential, Softmax, Trainer, load_data
-    >>> data = load_data("digits")
-    >>> model = Sequential(Linear(64, 32), ReLU(), Linear(32, 10), Softmax(), backend="cpu")
-    >>> history = Trainer(model, optimizer=SGD(0.1, momentum=0.9)).fit(data.train, epochs=5)
-    >>> bool(history[-1]["accuracy"] > 0.9)
-    True
+>>> from nn import Linear, ReLU, SGD, Sequential, Softmax, Trainer, load_data
+>>> data = load_data("digits")
+>>> model = Sequential(Linear(64, 32), ReLU(), Linear(32, 10), Softmax(), backend="cpu")
+>>> history = Trainer(model, optimizer=SGD(0.1, momentum=0.9)).fit(data.train, epochs=5)
+>>> bool(history[-1]["accuracy"] > 0.9)
+True
 """
 
 from __future__ import annotations

@@ -67,6 +67,4 @@ class Softmax(Layer):
 
 
 #: The layers by the names that the command line uses.
-ACTIVATION_LAYERS: dict[str, type[Layer]] = {
-    layer.function: layer for layer in (Sigmoid, Tanh, ReLU)
-}
+ACTIVATION_LAYERS: dict[str, type[Layer]] = {layer.function: layer for layer in (Sigmoid, Tanh, ReLU)}

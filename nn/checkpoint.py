@@ -36,7 +36,7 @@ def save_model(model: Sequential, path: str | Path) -> None:
         "seed": model.seed,
         "step": model.step,
         "link": model.link,
-        "classifies": model.classifies,
+        "task": model.task,
         "input_scale": model.input_scale,
         "input_shift": model.input_shift,
     }
@@ -62,7 +62,7 @@ def load_model(path: str | Path, backend: str | Backend = "auto", dtype: str | N
     model = Sequential(layers, backend=backend, dtype=dtype or description["dtype"], seed=description["seed"])
     model.load_state_dict(state)
     model.step = description["step"]
-    model.link, model.classifies = description["link"], description["classifies"]
+    model.link, model.task = description["link"], description["task"]
     model.input_scale, model.input_shift = description["input_scale"], description["input_shift"]
     return model
 

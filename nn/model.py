@@ -62,7 +62,8 @@ class Sequential:
             the name of its parameter.
         link: ``"softmax"`` or ``"sigmoid"`` where the outputs are probabilities or, with a loss from logits, become
             probabilities by it; "" otherwise.
-        classifies: whether ``predict`` gives class labels; None until a link or the training data decide.
+        task: what ``predict`` gives: ``"classes"`` (one of n), ``"labels"`` (yes or no for each output) or ``"values"``
+            (the outputs themselves); from the last layer, then from the loss and the training data.
         input_scale, input_shift: how uint8 rows become numbers, remembered from training.
 
     Raises:
@@ -82,7 +83,7 @@ class Sequential:
         self.step = 0
         last = self.layers[-1]
         self.link = last.function if isinstance(last, Softmax | Sigmoid) else ""
-        self.classifies: bool | None = True if self.link else None
+        self.task = self._task_of_link()
         self.input_scale, self.input_shift = 1.0, 0.0
         with self.backend.use():
             self.workspace = Workspace(self.backend)
@@ -216,15 +217,21 @@ class Sequential:
                 f"the loss is computed from the values before {link}, but the network ends in {last!r}; "
                 f"let it end in a Linear layer, or in {link.capitalize()}()"
             )
-        self.link, self.classifies = link, True
+        self.link = link
+        self.task = self._task_of_link()
         return True
+
+    def _task_of_link(self) -> str:
+        if not self.link:
+            return "values"
+        return "labels" if self.link == "sigmoid" and self.n_outputs > 1 else "classes"
 
     def remember_data(self, data: Dataset) -> None:
         """Take note of how the training rows are scaled, and whether their targets are classes."""
         if data.x.dtype == "uint8":
             self.input_scale, self.input_shift = data.scale, data.shift
-        if self.classifies is None:
-            self.classifies = data.has_classes
+        if data.has_classes:
+            self.task = "classes"
 
     def check_rows(self, shape: Shape) -> None:
         """Raise a ValueError if rows of this shape do not fit the network."""
@@ -283,13 +290,13 @@ class Sequential:
         """The class of each row, (m,) integers; (m, n) zeros and ones for n > 1 sigmoid outputs; for regression the
         outputs themselves."""
         outputs = self(x, batch_size)
-        if not self.classifies:
+        if self.task == "values":
             return outputs
-        if outputs.shape[1] == 1 or self.link == "sigmoid":
-            logits = self.link and not isinstance(self.layers[-1], Sigmoid)
-            classes = (outputs > (0.0 if logits else 0.5)).astype("int64")
-            return classes[:, 0] if outputs.shape[1] == 1 else classes
-        return outputs.argmax(axis=1)
+        if self.task == "classes" and self.n_outputs > 1:
+            return outputs.argmax(axis=1)
+        are_logits = self.link == "sigmoid" and not isinstance(self.layers[-1], Sigmoid)
+        yes = (outputs > (0.0 if are_logits else 0.5)).astype("int64")
+        return yes[:, 0] if self.task == "classes" else yes
 
     def __repr__(self) -> str:
         inside = "".join(f"\n    {layer!r}," for layer in self.layers)

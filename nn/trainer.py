@@ -179,6 +179,12 @@ class Trainer:
         """``data`` on the device, checked against the network; with ``keep_scaled`` its rows already scaled."""
         self.model.check_rows(data.x.shape[1:])
         classes = self.loss.targets == "classes" or data.has_classes
+        if self.loss.link == "sigmoid" and data.has_classes and self.model.n_outputs > 1:
+            raise ValueError(
+                f"{self.loss.name} with class labels tells two classes apart, by one output; this network has "
+                f"{self.model.n_outputs} (for one of n classes use softmax_cross_entropy; for n yes-or-no questions "
+                "pass targets (m, n) of floats)"
+            )
         targets = encode_targets(data.y, self.loss.targets, self.model.n_outputs, unit_interval=self.loss.unit_interval)
         x, y = self.backend.asarray(data.x), self.backend.asarray(targets)
         rows = Rows(x, y, data.scale, data.shift, classes)

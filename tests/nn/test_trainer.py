@@ -165,6 +165,21 @@ def test_two_classes_with_one_output() -> None:
         assert (trainer.predict(X) == y).mean() > 0.9
 
 
+def test_classes_by_squared_error_are_the_largest_outputs() -> None:
+    model = Sequential(Linear(4, 3), Sigmoid(), backend="cpu")
+    trainer = Trainer(model, "mse", SGD(2.0))
+    trainer.fit(CLASSIFICATION, 50, 10)
+    accuracy = trainer.evaluate(CLASSIFICATION)["accuracy"]
+    assert accuracy > 0.8
+    assert (trainer.predict(X) == LABELS).mean() == pytest.approx(accuracy)
+
+
+def test_binary_cross_entropy_refuses_classes_for_several_outputs() -> None:
+    model = Sequential(Linear(4, 3), Sigmoid(), backend="cpu")
+    with pytest.raises(ValueError, match="tells two classes apart, by one output; this network has 3"):
+        Trainer(model, "bce").fit(CLASSIFICATION)
+
+
 def test_several_yes_or_no_outputs() -> None:
     y = (X[:, :3] > 0).astype("f4")
     model = Sequential(Linear(4, 3), Sigmoid(), backend="cpu")

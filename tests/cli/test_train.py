@@ -1,0 +1,250 @@
+"""The train script as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import train
+from nn import History, load_data, load_model
+
+ROOT = Path(train.__file__).parent
+FAST = ["--epochs", "2", "--limit", "200", "--device", "cpu"]
+
+
+def run(capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error."""
+    try:
+        code: object = train.main(flags)
+    except SystemExit as done:
+        code = done.code
+    assert isinstance(code, int)
+    return code, *capsys.readouterr()
+
+
+def accuracy(out: str) -> float:
+    found = re.search(r"test accuracy ([\d.]+)%", out)
+    assert found is not None
+    return float(found[1])
+
+
+def losses(out: str) -> list[float]:
+    epochs, _, _ = out.partition("test accuracy")
+    return [float(line.split()[1]) for line in epochs.splitlines() if re.match(r" +\d+ +\d\.", line)]
+
+
+def test_without_flags_it_learns_the_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys)
+    assert (code, err) == (0, "")
+    assert accuracy(out) >= 96.0
+    for words in (
+        "device    ", "numpy", "float32", "auto chose", "digits: 1,437 training rows, 360 test rows", "10 classes",
+        "64-64-10, relu, softmax_cross_entropy: 4,810 parameters", "rows/s", "precision", "f1-score",
+        "confusion matrix",
+    ):  # fmt: skip
+        assert words in out
+    matrix = [[int(cell) for cell in line.split()[1:]] for line in out.strip().splitlines()[-10:]]
+    right = sum(matrix[i][i] for i in range(10))
+    assert sum(map(sum, matrix)) == 360
+    assert f"({right} of 360)" in out
+    assert len(losses(out)) == 30
+
+
+def test_mnist_as_in_the_tutorial(capsys: pytest.CaptureFixture[str], mnist_dir: Path) -> None:
+    code, out, _ = run(
+        capsys, "--data", "mnist", "--data-dir", str(mnist_dir), "--hidden", "64", "--activation", "sigmoid",
+        "--lr", "4", "--momentum", "0.9", "--batch-size", "128", "--epochs", "9", "--device", "cpu",
+    )  # fmt: skip
+    assert code == 0
+    assert accuracy(out) >= 97.0
+    assert "of 10,000" in out
+
+
+@pytest.mark.parametrize("device", ["array_api_strict", "array_api_strict:device1", "torch"])
+def test_other_devices_give_the_same_losses(capsys: pytest.CaptureFixture[str], device: str) -> None:
+    if device == "torch":
+        pytest.importorskip("torch", reason="PyTorch is not installed")
+    flags = ["--limit", "300", "--epochs", "3", "--hidden", "20", "10", "--dropout", "0.1", "--validation", "0.2"]
+    _, cpu, _ = run(capsys, *flags, "--device", "cpu")
+    code, other, _ = run(capsys, *flags, "--device", device)
+    assert code == 0
+    np.testing.assert_allclose(losses(other), losses(cpu), atol=2e-5)
+    assert len(losses(cpu)) == 3
+
+
+def test_the_tutorials_spellings(capsys: pytest.CaptureFixture[str]) -> None:
+    _, ours, _ = run(
+        capsys, *FAST, "--hidden", "16", "--momentum", "0.8", "--batch-size", "16", "--learning-rate", "0.2"
+    )
+    _, theirs, _ = run(capsys, *FAST, "--n_h", "16", "--beta", "0.8", "--batch_size", "16", "--lr", "0.2")
+    assert losses(ours) == losses(theirs)
+
+
+def test_the_reference_operations_give_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    _, fused, _ = run(capsys, *FAST)
+    _, reference, _ = run(capsys, *FAST, "--reference")
+    assert "reference operations" in reference
+    np.testing.assert_allclose(losses(reference), losses(fused), atol=2e-5)
+
+
+def test_dampening_is_the_momentum_unless_given(capsys: pytest.CaptureFixture[str]) -> None:
+    _, default, _ = run(capsys, *FAST, "--momentum", "0.8")
+    _, same, _ = run(capsys, *FAST, "--momentum", "0.8", "--dampening", "0.8")
+    _, classical, _ = run(capsys, *FAST, "--momentum", "0.8", "--dampening", "0", "--lr", "0.1")
+    assert "momentum 0.8 (dampening 0.8)" in default
+    assert losses(default) == losses(same)
+    # With the learning rate times 1 - 0.8 the two forms are the same steps.
+    np.testing.assert_allclose(losses(default), losses(classical), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--hidden"],
+        ["--hidden", "32", "16", "8", "--activation", "tanh", "--init", "he_normal"],
+        ["--batch-size", "full", "--no-shuffle", "--momentum", "0"],
+        ["--batch-size", "1", "--lr", "0.05"],
+        ["--nesterov", "--weight-decay", "0.001", "--dtype", "float64", "--seed", "3"],
+        ["--loss", "mse", "--activation", "sigmoid"],
+        ["--activation", "identity", "--dropout", "0.1"],
+        ["--epochs", "0"],
+    ],
+)
+def test_flags_that_work(capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
+    code, out, err = run(capsys, *FAST, *flags)
+    assert (code, err) == (0, "")
+    assert "test accuracy" in out
+
+
+def test_output_holds_the_model_the_history_and_the_settings(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs" / "one"
+    _, out, _ = run(capsys, *FAST, "--output", str(folder))
+    assert sorted(path.name for path in folder.iterdir()) == ["history.jsonl", "settings.json", "weights.safetensors"]
+    history = History.load(folder / "history.jsonl")
+    np.testing.assert_allclose(history["loss"], losses(out), atol=1e-5)
+    settings = json.loads((folder / "settings.json").read_text())
+    assert settings["settings"]["epochs"] == 2
+    assert settings["optimizer"] == {
+        "learning_rate": 0.5, "momentum": 0.9, "dampening": 0.9, "nesterov": False, "weight_decay": 0.0
+    }  # fmt: skip
+    model, test = load_model(folder / "weights.safetensors", "cpu"), load_data("digits", limit=200).test
+    assert test is not None
+    assert (model.predict(test) == test.y).mean() == pytest.approx(settings["test"]["accuracy"])
+
+
+def test_quiet_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, *FAST, "--quiet")
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r"test accuracy [\d.]+% \(\d+ of 200\), loss [\d.]+\n", out)
+
+
+def test_two_classes_from_a_csv(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3))
+    lines = ["a,b,c,label"] + [f"{r[0]},{r[1]},{r[2]},{int(r[0] > 0)}" for r in x]
+    (tmp_path / "two.csv").write_text("\n".join(lines))
+    code, out, _ = run(capsys, "--data", str(tmp_path / "two.csv"), "--loss", "bce", "--hidden", "8", "--device", "cpu")
+    assert code == 0
+    assert accuracy(out) > 90
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--device", "cuda:99"], "cuda:99: "),
+        (["--device", "nonsense"], "no library 'nonsense' is installed"),
+        (["--data", "mnist", "--data-dir", "/nonexistent"], "/nonexistent"),
+        (["--data", "nonsense.csv"], "nonsense.csv"),
+        (["--epochs", "-1"], "--epochs must be at least 0, not -1"),
+        (["--epochs", "two"], "argument --epochs: invalid int value: 'two'"),
+        (["--batch-size", "0"], "--batch-size must be at least 1, not 0"),
+        (["--batch-size", "half"], "argument --batch-size/--batch_size: must be a whole number or `full`, not 'half'"),
+        (["--hidden", "64", "0"], "--hidden must be at least 1, not 0"),
+        (["--limit", "0"], "--limit must be at least 1, not 0"),
+        (["--lr", "0"], "learning_rate must be a number above 0"),
+        (["--momentum", "1"], "momentum must be at least 0 and below 1"),
+        (["--nesterov", "--momentum", "0"], "nesterov needs a momentum above 0"),
+        (["--dropout", "1"], "the rate must be at least 0 and below 1"),
+        (["--init", "xavier"], "unknown start values 'xavier'"),
+        (["--activation", "gelu"], "argument --activation: invalid choice: 'gelu'"),
+        (["--loss", "bce"], "tells two classes apart, but digits has 10"),
+        (["--validation", "1.5"], "between 0 and 1"),
+        (["--optimiser", "sgd"], "unrecognized arguments: --optimiser"),
+        (["--ep", "3"], "unrecognized arguments: --ep"),
+        (["--output", "/dev/null/x"], "/dev/null"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
+    code, out, err = run(capsys, *flags)
+    assert code == 2
+    assert out == ""
+    *usage, sentence = err.strip().splitlines()
+    assert sentence.startswith("train.py: error: ")
+    assert message in sentence
+    assert all(line.startswith(("usage:", " ")) for line in usage)
+    assert "Traceback" not in err
+
+
+def test_divergence_is_one_sentence_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    with np.errstate(all="ignore"):
+        code, _, err = run(capsys, *FAST, "--lr", "1e30")
+    assert code == 1
+    assert re.search(r"error: the loss became \S+ in epoch \d+: training diverged; use a smaller learning rate", err)
+
+
+def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    for action in train.build_parser()._actions:
+        assert action.help
+        for flag in action.option_strings:
+            assert flag in out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent to other processes in another way on Windows")
+def test_ctrl_c_ends_cleanly_with_what_was_learned(tmp_path: Path) -> None:
+    command = [sys.executable, "train.py", "--device", "cpu", "--epochs", "1000000", "--output", str(tmp_path)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as script:
+        assert script.stdout is not None
+        assert script.stderr is not None
+        seen = ""
+        while "rows/s" not in seen:
+            line = script.stdout.readline()
+            assert line
+            seen += line
+        time.sleep(0.2)
+        script.send_signal(signal.SIGINT)
+        rest, errors = script.communicate(timeout=60)
+    assert script.returncode == 0
+    assert errors == ""
+    assert re.search(r"stopped by Ctrl-C in epoch \d+", rest)
+    assert accuracy(rest) > 50
+    assert len(History.load(tmp_path / "history.jsonl")) >= 1
+    assert load_model(tmp_path / "weights.safetensors", "cpu").parameter_count == 4810
+    assert "Ctrl-C" in json.loads((tmp_path / "settings.json").read_text())["stopped"]
+
+
+def test_the_installed_command_is_the_script(tmp_path: Path) -> None:
+    """From another folder, as an installed package: `backends`, `nn` and `train` are importable by these names."""
+    command = Path(sys.executable).with_name("xpnet-train")
+    if not command.exists():
+        pytest.skip("xpnet is not installed in this environment (pip install -e .)")
+    done = subprocess.run([command, *FAST, "--quiet"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "test accuracy" in done.stdout

@@ -1,0 +1,440 @@
+"""Datasets, the checks at the door, and targets as a loss needs them."""
+
+from __future__ import annotations
+
+import array_api_strict
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nn.data import DataError, Dataset, DataTypeError, as_dataset, as_rows, check_labels, encode_targets, label_problem
+
+
+def make(counts: list[int]) -> Dataset:
+    """A data set whose row i is [i, i, i], with so many rows of each class."""
+    y = np.repeat(np.arange(len(counts)), counts)
+    x = np.repeat(np.arange(len(y), dtype=np.float32), 3).reshape(-1, 3)
+    return Dataset(x, y)
+
+
+X = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
+NAN, INF = float("nan"), float("inf")
+
+
+# ---- Dataset ---------------------------------------------------------------------------------------------------------
+
+
+def test_properties_of_labelled_rows() -> None:
+    data = Dataset(np.zeros((3, 4, 5), np.uint8), np.array([0, 2, 1], np.uint8))
+    assert (len(data), data.n_features, data.n_classes) == (3, 20, 3)
+    assert data.class_names == ("0", "1", "2")
+    assert data.y.dtype == np.int64
+    assert data.has_classes
+    assert data.has_targets
+
+
+def test_properties_of_values() -> None:
+    data = Dataset(X, np.array([0.5, 1.5, 2.0]))
+    assert (data.class_names, data.n_classes) == (None, 0)
+    assert not data.has_classes
+    assert data.has_targets
+    assert not Dataset(X, np.zeros((3, 0))).has_targets
+
+
+def test_features_are_scaled_and_shifted_in_a_new_array() -> None:
+    x = np.array([[0, 255], [51, 102]], np.uint8)
+    data = Dataset(x, np.array([0, 1]), scale=1 / 255, shift=-0.5)
+    features = data.features()
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, [[-0.5, 0.5], [-0.3, -0.1]], rtol=1e-6)
+    assert data.features("float64").dtype == np.float64
+    plain = Dataset(X, np.array([0, 1, 0]))
+    plain.features("float64")[0, 0] = 9.0
+    assert plain.x[0, 0] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (np.zeros((2, 3), np.int32), np.array([0, 1]), "as_dataset"),
+        (np.zeros(2), np.array([0, 1]), r"\(n, features\)"),
+        (X, np.array([0, 1]), "x has 3 rows but y has 2"),
+        (X, np.array(1), "y has no"),
+        (X, np.array([True, False, True]), "bool"),
+        (X, np.array([[0], [1], [1]]), r"\(3, 1\) of int64"),
+        (X, np.array([0, -1, 1]), r"y\[1\] is -1"),
+    ],
+)
+def test_a_dataset_of_the_wrong_make_is_refused(x: np.ndarray, y: np.ndarray, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Dataset(x, y)
+
+
+def test_a_label_without_a_class_name_is_refused() -> None:
+    with pytest.raises(DataError, match=r"y\[2\] is 2, outside the classes 0 to 1 \(there are 2 class names\)"):
+        Dataset(X, np.array([0, 1, 2]), class_names=("cat", "dog"))
+
+
+@given(st.data())
+def test_rows_are_taken_as_numpy_takes_them(choose: st.DataObject) -> None:
+    data = Dataset(np.arange(40.0).reshape(20, 2), np.arange(20) % 4, 0.5, 1.0, ("a", "b", "c", "d"), (1, 2))
+    rows = choose.draw(
+        st.one_of(st.slices(20), st.lists(st.integers(-20, 19)), st.lists(st.booleans(), min_size=20, max_size=20))
+    )
+    taken = data[rows]
+    index = rows if isinstance(rows, slice) or rows else []
+    expected = np.arange(20)[index if isinstance(index, slice) else np.array(index, dtype=None if index else int)]
+    np.testing.assert_array_equal(taken.x, data.x[expected])
+    np.testing.assert_array_equal(taken.y, data.y[expected])
+    assert (taken.scale, taken.shift, taken.class_names, taken.image_shape) == (0.5, 1.0, data.class_names, (1, 2))
+
+
+def test_a_slice_is_a_view_and_one_number_is_refused() -> None:
+    data = make([2, 2])
+    assert np.shares_memory(data[1:3].x, data.x)
+    with pytest.raises(TypeError, match="dataset\\[i : i \\+ 1\\]"):
+        data[0]  # type: ignore[index]
+    with pytest.raises(IndexError):
+        data[[4]]
+
+
+# ---- split -----------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)  # the first call imports scikit-learn
+@given(
+    st.lists(st.integers(2, 30), min_size=1, max_size=4),
+    st.sampled_from([0.1, 0.25, 0.5, 0.8]),
+    st.integers(-(2**70), 2**70),
+)
+def test_a_split_divides_the_rows_by_class(counts: list[int], fraction: float, seed: int) -> None:
+    data = make(counts)
+    n_held_out = int(np.ceil(fraction * len(data)))
+    if min(n_held_out, len(data) - n_held_out) < len(counts):
+        with pytest.raises(DataError, match=r"fewer than the|cannot be divided"):
+            data.split(fraction, seed)
+        return
+    rest, held_out = data.split(fraction, seed)
+    assert len(held_out) == n_held_out
+    assert sorted([*rest.x[:, 0], *held_out.x[:, 0]]) == list(range(len(data)))
+    for part in (rest, held_out):
+        np.testing.assert_array_equal(part.y, data.y[part.x[:, 0].astype(int)])
+        assert part.n_classes == len(counts)
+    # Rounding moves a class by less than one row.
+    share = np.bincount(held_out.y, minlength=len(counts)) - len(held_out) / len(data) * np.array(counts)
+    assert np.abs(share).max() < 1.0
+
+
+def test_a_split_is_decided_by_its_seed() -> None:
+    data = make([50, 50])
+    first, again, other = (data.split(0.3, seed)[1].x for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("y", [np.arange(10.0), np.arange(20.0).reshape(10, 2), np.zeros((10, 0))])
+def test_values_are_split_without_classes(y: np.ndarray) -> None:
+    rest, held_out = Dataset(np.arange(10.0).reshape(10, 1), y).split(0.3)
+    assert (len(rest), len(held_out)) == (7, 3)
+    np.testing.assert_array_equal(held_out.y, y[held_out.x[:, 0].astype(int)])
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5, NAN])
+def test_a_fraction_outside_0_to_1_is_refused(fraction: float) -> None:
+    with pytest.raises(DataError, match="between 0 and 1"):
+        make([5, 5]).split(fraction)
+
+
+def test_a_class_of_one_row_cannot_be_split() -> None:
+    with pytest.raises(DataError, match="class 1 has only one row"):
+        make([5, 1, 5]).split(0.5)
+    with pytest.raises(DataError, match="1 rows cannot be divided"):
+        make([1]).split(0.5)
+
+
+# ---- as_dataset ------------------------------------------------------------------------------------------------------
+
+
+def test_a_dataset_passes_as_it_is() -> None:
+    data = make([1, 1])
+    assert as_dataset(data) is data
+
+
+@pytest.mark.parametrize(
+    ("x", "dtype", "scale"),
+    [
+        (np.zeros((2, 3), np.uint8), np.uint8, 1 / 255),
+        (np.zeros((2, 3), np.float32), np.float32, 1.0),
+        (np.zeros((2, 3), np.float64), np.float64, 1.0),
+        (np.zeros((2, 3), ">f8"), np.float64, 1.0),
+        (np.zeros((2, 3), np.float16), np.float32, 1.0),
+        (np.zeros((2, 3), np.longdouble), np.float64, 1.0),
+        (np.zeros((2, 3), np.int64), np.float32, 1.0),
+        (np.zeros((2, 3), bool), np.float32, 1.0),
+        ([[1, 2], [3, 2**24]], np.float32, 1.0),
+        ([[1, 2], [3, -(2**24) - 1]], np.float64, 1.0),
+        ([[1, 2.5], [3, 4]], np.float64, 1.0),
+    ],
+)
+def test_dtypes_of_rows(x: object, dtype: type, scale: float) -> None:
+    data = as_dataset((x, [0, 1]))
+    assert data.x.dtype == dtype
+    assert data.x.dtype.isnative
+    assert data.scale == scale
+    np.testing.assert_array_equal(data.x, np.asarray(x))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 3)])
+def test_pictures_are_flattened_and_keep_their_shape(shape: tuple[int, ...]) -> None:
+    x = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    data = as_dataset((x, [0, 1]))
+    assert data.image_shape == shape[1:]
+    np.testing.assert_array_equal(data.x, x.reshape(2, -1))
+    assert as_dataset((x.reshape(2, -1), [0, 1])).image_shape is None
+
+
+@pytest.mark.parametrize("data", [(X,), (X, None)])
+def test_rows_without_targets(data: tuple[object, ...]) -> None:
+    dataset = as_dataset(data)
+    assert dataset.y.shape == (3, 0)
+    assert not dataset.has_targets
+    assert dataset.class_names is None
+
+
+def test_arrays_of_other_libraries() -> None:
+    x, y = array_api_strict.asarray(X), array_api_strict.asarray([0, 1, 1])
+    data = as_dataset((x, y))
+    np.testing.assert_array_equal(data.x, X)
+    assert data.y.tolist() == [0, 1, 1]
+
+
+def test_torch_tensors() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    data = as_dataset((torch.asarray(X, requires_grad=True), torch.asarray([0, 1, 1])))
+    np.testing.assert_array_equal(data.x, X)
+    assert data.n_classes == 2
+
+
+@pytest.mark.parametrize(
+    ("y", "labels", "n_classes"),
+    [
+        ([0, 4, 2], [0, 4, 2], 5),
+        (np.array([0, 1, 1], np.uint8), [0, 1, 1], 2),
+        ([True, False, True], [1, 0, 1], 2),
+        ([[0], [1], [1]], [0, 1, 1], 2),
+        (np.eye(4, dtype=np.int32)[[2, 0, 1]], [2, 0, 1], 4),
+        (np.eye(2, dtype=bool)[[1, 0, 1]], [1, 0, 1], 2),
+    ],
+)
+def test_integers_are_labels(y: object, labels: list[int], n_classes: int) -> None:
+    data = as_dataset((X, y))
+    assert data.y.tolist() == labels
+    assert data.y.dtype == np.int64
+    assert data.n_classes == n_classes
+
+
+@pytest.mark.parametrize(
+    ("y", "dtype"),
+    [
+        (np.array([0.0, 1.0, 2.0]), np.float64),
+        (np.array([0.5, 1.5, -2.0], np.float16), np.float32),
+        (np.eye(3, dtype=np.float32), np.float32),
+        (np.array([[1, 1], [0, 1], [0, 0]]), np.float32),
+    ],
+)
+def test_floats_and_rows_of_several_ones_are_values(y: np.ndarray, dtype: type) -> None:
+    data = as_dataset((X, y))
+    assert data.class_names is None
+    assert data.y.dtype == dtype
+    np.testing.assert_array_equal(data.y, y)
+
+
+def with_value(value: float, dtype: str = "float64") -> np.ndarray:
+    x = np.zeros((4, 5), dtype)
+    x[2, 3] = x[3, 0] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (([], []), r"x has shape \(0,\)"),
+        ((np.zeros((0, 3)), []), r"x is empty \(shape \(0, 3\)\)"),
+        ((np.zeros((3, 0)), [0, 1, 1]), r"x is empty \(shape \(3, 0\)\)"),
+        (([1.0, 2.0], [0, 1]), r"x has shape \(2,\), .*reshape"),
+        ((np.zeros((2, 1, 1, 1, 1)), [0, 1]), r"x has shape \(2, 1, 1, 1, 1\)"),
+        ((X, [0, 1]), "x has 3 rows but y has 2; rows are examples"),
+        ((X, 1), "x has 3 rows but y has no"),
+        ((with_value(NAN), [0, 1, 1, 0]), r"x\[2, 3\] is nan"),
+        ((with_value(INF, "float32"), [0, 1, 1, 0]), r"x\[2, 3\] is inf"),
+        ((with_value(-INF, "float16"), [0, 1, 1, 0]), r"x\[2, 3\] is -inf"),
+        ((with_value(NAN).reshape(4, 5, 1), [0, 1, 1, 0]), r"x\[2, 3, 0\] is nan"),
+        ((X, [0, -1, -2]), r"y\[1\] is -1, but labels count from 0"),
+        ((X, [0, 1, 100_001]), r"y\[2\] is 100001, which looks like a value, not a class"),
+        ((X, np.array([0, 1, 2**64 - 1], np.uint64)), r"y\[2\] is 18446744073709551615, which looks like"),
+        ((X, [0.5, NAN, 1.0]), r"y\[1\] is nan"),
+        ((X, np.array([[0.5, 1.0], [1.0, INF], [0.0, 0.0]])), r"y\[1, 1\] is inf"),
+        ((X, np.zeros((3, 2, 2))), r"y has shape \(3, 2, 2\)"),
+        ((X, np.zeros((3, 0))), r"y has shape \(3, 0\)"),
+    ],
+)
+def test_unusable_values_are_named(data: tuple[object, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        as_dataset(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ((X, ["cat", "dog", "cat"]), "y has text in it.*LabelEncoder"),
+        ((X, np.array(["a", 1, None], object)), "y has text in it"),
+        ((X, np.array([None, 1, 2], object)), "y cannot be used: .*object"),
+        (([[1.0, 2.0], [3.0]], [0, 1]), "x cannot be used"),
+        ((X * 1j, [0, 1, 1]), "x cannot be used: .*complex"),
+        ((X, [0, 1, 1], [1, 1, 1]), r"tuple \(x, y\)"),
+        (X, r"tuple \(x, y\)"),
+        ([X, [0, 1, 1]], r"tuple \(x, y\)"),
+    ],
+)
+def test_things_that_are_no_numbers_are_named(data: object, message: str) -> None:
+    with pytest.raises(DataTypeError, match=message) as caught:
+        as_dataset(data)
+    assert isinstance(caught.value, TypeError)
+
+
+def test_the_largest_finite_values_pass() -> None:
+    largest = np.full((2, 2), np.finfo(np.float32).max)
+    np.testing.assert_array_equal(as_dataset((largest, [0, 1])).x, largest)
+
+
+def test_rows_to_predict_are_scaled_as_in_training() -> None:
+    pixels = as_rows(np.zeros((2, 3), np.uint8), 1 / 16, -0.5)
+    assert (pixels.scale, pixels.shift) == (1 / 16, -0.5)
+    floats = as_rows(X, 1 / 16, -0.5)
+    assert (floats.scale, floats.shift) == (1.0, 0.0)
+    data = make([1, 1])
+    assert as_rows(data, 1 / 16, -0.5) is data
+
+
+# ---- encode_targets --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [2, 0, 1],
+        np.array([2, 0, 1], np.uint8),
+        [2.0, 0.0, 1.0],
+        np.array([2, 0, 1], np.float16),
+        [[2], [0], [1]],
+        [[2.0], [0.0], [1.0]],
+        [[0, 0, 1], [1, 0, 0], [0, 1, 0]],
+        np.eye(3)[[2, 0, 1]],
+        np.eye(3, dtype=bool)[[2, 0, 1]],
+    ],
+)
+def test_classes(y: object) -> None:
+    labels = encode_targets(y, "classes", 3)
+    assert labels.dtype == np.int64
+    assert labels.tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([0, 3, 4], r"y\[1\] is 3, outside the classes 0 to 2 \(the network has 3 outputs\)"),
+        ([0, 1, -1], r"y\[2\] is -1, outside the classes 0 to 2"),
+        ([0.0, 0.5, 1.0], r"y\[1\] is 0.5, which is no class"),
+        ([0.0, NAN, 1.0], r"y\[1\] is nan, which is no class"),
+        ([0.0, 1.0, INF], r"y\[2\] is inf, which is no class"),
+        ([0.0, 1.0, 3.0], r"y\[2\] is 3.0, outside"),
+        ([[0, 0, 1], [1, 1, 0]], r"y\[1\] is not one-hot"),
+        ([[0, 0, 1], [0, 0, 0]], r"y\[1\] is not one-hot"),
+        ([[0, 0, 1], [0, 2, 0]], r"y\[1\] is not one-hot"),
+        ([[0.0, 0.1, 0.9], [0.0, 0.0, 1.0]], r"y\[0\] is not one-hot"),
+        ([[0, 1], [1, 0]], "y has 2 columns, .* 3 classes"),
+        (np.zeros((2, 0)), "no targets"),
+        ([], r"y has shape \(0,\)"),
+        (3, r"y has shape \(\)"),
+    ],
+)
+def test_what_is_no_class(y: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        encode_targets(y, "classes", 3)
+
+
+@pytest.mark.parametrize(
+    ("y", "n_outputs", "expected", "dtype"),
+    [
+        ([0.5, 2.0], 1, [[0.5], [2.0]], np.float64),
+        (np.array([0.5, 2.0], np.float32), 1, [[0.5], [2.0]], np.float32),
+        ([[0.5], [2.0]], 1, [[0.5], [2.0]], np.float64),
+        ([[0.5, 1.0], [2.0, 3.0]], 2, [[0.5, 1.0], [2.0, 3.0]], np.float64),
+        ([0, 1], 1, [[0.0], [1.0]], np.float32),
+        ([True, False], 1, [[1.0], [0.0]], np.float32),
+        ([[0], [1]], 1, [[0.0], [1.0]], np.float32),
+        ([0, 2], 3, [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], np.float32),
+        ([[1, 1], [0, 1]], 2, [[1.0, 1.0], [0.0, 1.0]], np.float32),
+    ],
+)
+def test_values(y: object, n_outputs: int, expected: list[list[float]], dtype: type) -> None:
+    values = encode_targets(y, "values", n_outputs)
+    assert values.dtype == dtype
+    np.testing.assert_array_equal(values, expected)
+
+
+@pytest.mark.parametrize(
+    ("y", "n_outputs", "message"),
+    [
+        ([0.5, 1.0], 3, "y has 1 value a row, but the network has 3 outputs"),
+        ([[0.5, 1.0]], 1, "y has 2 values a row, but the network has 1 output;"),
+        ([0, 2], 1, r"y\[1\] is 2, outside the classes 0 to 1 \(the network has 1 output; pass floats"),
+        ([0, 3], 3, r"y\[1\] is 3, outside the classes 0 to 2"),
+        ([0.5, NAN], 1, r"y\[1\] is nan"),
+        (np.zeros((2, 0)), 1, "no targets"),
+    ],
+)
+def test_values_that_do_not_fit(y: object, n_outputs: int, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        encode_targets(y, "values", n_outputs)
+
+
+def test_binary_cross_entropy_needs_the_unit_interval() -> None:
+    np.testing.assert_array_equal(encode_targets([0.0, 1.0], "values", 1, unit_interval=True), [[0.0], [1.0]])
+    with pytest.raises(DataError, match=r"y\[1\] is 1\.5, but this loss needs targets from 0 to 1"):
+        encode_targets([0.5, 1.5, -1.0], "values", 1, unit_interval=True)
+    with pytest.raises(DataError, match=r"y\[0\] is -0\.5"):
+        encode_targets([[0.5, -0.5]], "values", 2, unit_interval=True)
+    assert encode_targets([0.5, 1.5], "values", 1).tolist() == [[0.5], [1.5]]
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="'classes' or 'values'"):
+        encode_targets([0, 1], "labels", 2)
+
+
+@given(st.lists(st.integers(0, 6), min_size=1), st.integers(7, 9))
+def test_one_hot_and_labels_are_the_same_targets(labels: list[int], n_outputs: int) -> None:
+    one_hot = encode_targets(labels, "values", n_outputs)
+    assert one_hot.shape == (len(labels), n_outputs)
+    assert encode_targets(one_hot, "classes", n_outputs).tolist() == labels
+    again, n_classes = check_labels(one_hot)
+    assert again.tolist() == labels
+    assert n_classes == n_outputs
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (-1.0, "count from 0"),
+        (0.5, "no class"),
+        (NAN, "no class"),
+        (INF, "no class"),
+        (100_001.0, "looks like a value"),
+    ],
+)
+def test_what_is_wrong_with_a_label(label: float, message: str) -> None:
+    assert message in str(label_problem(label))
+    assert label_problem(0.0) is None
+    assert label_problem(100_000.0) is None
