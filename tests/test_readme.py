@@ -1,0 +1,66 @@
+"""What the README shows works."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nn
+from nn import Data, Dataset
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def run(example: str) -> dict[str, Any]:
+    namespace: dict[str, Any] = {"__name__": "example"}
+    exec(compile(example, "README.md", "exec", dont_inherit=True), namespace)
+    return namespace
+
+
+def made_up_mnist(*_: Any) -> Data:
+    """Rows of MNIST's shape that can be learned: each class is a patch of bright pixels in noise."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 10, 3000)
+    x = rng.integers(0, 60, size=(3000, 784), dtype=np.uint8)
+    for label in range(10):
+        x[y == label, 70 * label : 70 * label + 60] += 150
+    rows = Dataset(x, y, scale=1 / 255, image_shape=(28, 28))
+    return Data("mnist", rows[:2000], rows[2000:])
+
+
+def test_ten_lines_of_python_train_on_mnist(mnist_dir: Path) -> None:
+    result = run(EXAMPLES[0])
+    assert result["history"][-1]["val_accuracy"] > 0.97
+    assert len([line for line in EXAMPLES[0].splitlines() if line.strip()]) <= 10
+
+
+def test_ten_lines_of_python_train_where_there_is_no_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nn, "load_data", made_up_mnist)
+    result = run(EXAMPLES[0])
+    assert result["history"][-1]["val_accuracy"] > 0.97
+
+
+@pytest.mark.parametrize("example", EXAMPLES[1:], ids=lambda example: example.split("\n")[0])
+def test_the_other_examples_run(example: str) -> None:
+    run(example)
+
+
+@pytest.mark.parametrize(
+    "command", ["pip install -e . && python train.py", 'pip install -e ".[test]" && python -m pytest']
+)
+def test_the_two_commands_are_there(command: str) -> None:
+    assert command in README.splitlines()
+
+
+def test_the_files_named_are_there() -> None:
+    for cell in re.findall(r"^\| (`.*?) \|", README, flags=re.MULTILINE):
+        names = re.findall(r"`([^`]+)`", cell)
+        folder = Path(names[0]).parent
+        for name in names:
+            assert (ROOT / (name if "/" in name else folder / name)).exists(), name
