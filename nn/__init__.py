@@ -20,12 +20,13 @@ from .history import History
 from .layers import Context, Dropout, Flatten, Layer, Linear
 from .losses import LOSSES, Loss, get_loss
 from .model import Sequential
-from .optimizers import SGD
+from .optimizers import SGD, Adam, Optimizer
 from .trainer import Trainer, TrainingDiverged
 
 __all__ = [
     "LOSSES",
     "SGD",
+    "Adam",
     "Callback",
     "Context",
     "Data",
@@ -39,6 +40,7 @@ __all__ = [
     "Layer",
     "Linear",
     "Loss",
+    "Optimizer",
     "PrintEpochs",
     "ProgressBar",
     "ReLU",

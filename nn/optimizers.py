@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from .model import Sequential
@@ -10,8 +11,58 @@ from .model import Sequential
 Array = Any
 
 
+class Optimizer:
+    """Moves the parameters of one model; subclasses are dataclasses of their settings.
+
+    Attributes:
+        learning_rate: step size; may be changed between epochs.
+        state: arrays as long as the flat parameters, by name; they start at 0.
+        steps: how many updates have been made.
+    """
+
+    learning_rate: float
+    state: dict[str, Array]
+    steps: int = 0
+    _model: Sequential | None = None
+
+    def state_names(self) -> list[str]:
+        """Which arrays the optimizer keeps."""
+        return []
+
+    def bind(self, model: Sequential) -> None:
+        """Make the state for the parameters of ``model``.
+
+        Raises:
+            ValueError: the optimizer already belongs to another model.
+        """
+        if self._model is not None and self._model is not model:
+            raise ValueError("this optimizer belongs to another model, whose state it keeps; make a new one")
+        if self._model is None:
+            self._model = model
+            self.state = {name: model.backend.zeros(model.flat_parameters.shape) for name in self.state_names()}
+
+    def step(self, model: Sequential) -> None:
+        """Move the parameters of ``model`` by the gradients that ``model.backward`` left."""
+        self.steps += 1
+        self._update(model)
+
+    def _update(self, model: Sequential) -> None:
+        raise NotImplementedError
+
+    def _check(self, least: dict[str, float], below: float = inf) -> None:
+        """Raise a ValueError for a setting that is not a number from ``least`` (by name) up to below ``below``."""
+        if not 0.0 < self.learning_rate < inf:
+            raise ValueError(f"{type(self).__name__}: learning_rate must be above 0, not {self.learning_rate}")
+        for name, lowest in least.items():
+            if not lowest <= getattr(self, name) < below:
+                limit = f" and below {below:g}" if below < inf else ""
+                raise ValueError(
+                    f"{type(self).__name__}: {name} must be at least {lowest:g}{limit}, not {getattr(self, name)}"
+                )
+
+
 @dataclass
-class SGD:
+class SGD(Optimizer):
     """Stochastic gradient descent with momentum; the formula is ``Backend.sgd_update``.
 
     Args:
@@ -32,37 +83,19 @@ class SGD:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        self.velocity: Array | None = None
-        self._model: Sequential | None = None
-        if not 0.0 < self.learning_rate < float("inf"):
-            raise ValueError(f"SGD: learning_rate must be a number above 0, not {self.learning_rate}")
-        for name in ("momentum", "dampening"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"SGD: {name} must be at least 0 and below 1, not {getattr(self, name)}")
-        if not 0.0 <= self.weight_decay < float("inf"):
-            raise ValueError(f"SGD: weight_decay must be at least 0, not {self.weight_decay}")
+        self._check({"momentum": 0.0, "dampening": 0.0}, below=1.0)
+        self._check({"weight_decay": 0.0})
         if self.nesterov and self.momentum == 0.0:
             raise ValueError("SGD: nesterov needs a momentum above 0")
 
-    def bind(self, model: Sequential) -> None:
-        """Make the state for the parameters of ``model``.
+    def state_names(self) -> list[str]:
+        return ["velocity"] if self.momentum != 0.0 else []
 
-        Raises:
-            ValueError: the optimizer already belongs to another model.
-        """
-        if self._model is not None and self._model is not model:
-            raise ValueError("this optimizer belongs to another model, whose velocity it keeps; make a new one")
-        if self._model is None:
-            self._model = model
-            if self.momentum != 0.0:
-                self.velocity = model.backend.zeros(model.flat_parameters.shape)
-
-    def step(self, model: Sequential) -> None:
-        """Move the parameters of ``model`` by the gradients that ``model.backward`` left."""
-        _, self.velocity = model.backend.sgd_update(
+    def _update(self, model: Sequential) -> None:
+        _, velocity = model.backend.sgd_update(
             model.flat_parameters,
             model.flat_gradients,
-            self.velocity,
+            self.state.get("velocity"),
             learning_rate=self.learning_rate,
             momentum=self.momentum,
             dampening=self.dampening,
@@ -70,10 +103,51 @@ class SGD:
             weight_decay=self.weight_decay,
             decayed=model.decayed,
         )
+        if velocity is not None:
+            self.state["velocity"] = velocity
 
 
-Optimizer = SGD
-OPTIMIZERS: dict[str, type[SGD]] = {"sgd": SGD}
+@dataclass
+class Adam(Optimizer):
+    """Adam, or AdamW with a weight decay; the formula is ``Backend.adam_update``.
+
+    Args:
+        learning_rate: step size; may be changed between epochs.
+        beta1, beta2: how much of the running means of the gradient and of its square stays at a step.
+        epsilon: added to the root of the mean square. (Keras adds 1e-7, PyTorch 1e-8.)
+        weight_decay: each step also shrinks the weights (not the biases) by ``learning_rate * weight_decay``.
+    """
+
+    learning_rate: float = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._check({"beta1": 0.0, "beta2": 0.0}, below=1.0)
+        self._check({"epsilon": 0.0, "weight_decay": 0.0})
+
+    def state_names(self) -> list[str]:
+        return ["mean", "square"]
+
+    def _update(self, model: Sequential) -> None:
+        _, self.state["mean"], self.state["square"] = model.backend.adam_update(
+            model.flat_parameters,
+            model.flat_gradients,
+            self.state["mean"],
+            self.state["square"],
+            step=self.steps,
+            learning_rate=self.learning_rate,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            epsilon=self.epsilon,
+            weight_decay=self.weight_decay,
+            decayed=model.decayed,
+        )
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam}
 
 
 def get_optimizer(optimizer: str | Optimizer) -> Optimizer:

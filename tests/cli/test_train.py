@@ -172,7 +172,7 @@ def test_two_classes_from_a_csv(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["--batch-size", "half"], "argument --batch-size/--batch_size: must be a whole number or `full`, not 'half'"),
         (["--hidden", "64", "0"], "--hidden must be at least 1, not 0"),
         (["--limit", "0"], "--limit must be at least 1, not 0"),
-        (["--lr", "0"], "learning_rate must be a number above 0"),
+        (["--lr", "0"], "learning_rate must be above 0"),
         (["--momentum", "1"], "momentum must be at least 0 and below 1"),
         (["--nesterov", "--momentum", "0"], "nesterov needs a momentum above 0"),
         (["--dropout", "1"], "the rate must be at least 0 and below 1"),
