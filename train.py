@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train a network: ``python train.py --help``.
 
-Read from ``main`` down, this is what a training run is: settings, device, data, model, the run, its report, its files.
+Read from ``main`` down, this is what a training run is: settings, data, network, training, report, files.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from backends import Backend, get_backend
+import recipes
+from backends import get_backend
 from backends.activations import ACTIVATIONS
 from nn import (
     LOSSES,
-    SGD,
     Data,
+    Dataset,
     Dropout,
+    Layer,
     Linear,
     PrintEpochs,
     ProgressBar,
@@ -33,59 +35,314 @@ from nn import (
     Softmax,
     Trainer,
     TrainingDiverged,
+    __version__,
     load_data,
     save_model,
 )
 from nn.activations import ACTIVATION_LAYERS
 from nn.checkpoint import write_atomically
+from nn.data import as_dataset
 from nn.initializers import get_initializer, initializer_names
 from nn.losses import ALIASES, get_loss
-from nn.optimizers import OPTIMIZERS
-
-VERSION = "0.1.0"
+from nn.optimizers import OPTIMIZERS, SGD, Optimizer, get_optimizer
+from nn.report import classification_text, figures, inside_text, predictions_text, reproduced_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the script with the command line ``argv``; the exit code: 0, 1 (training diverged), 2 (a user's mistake)."""
-    parser = build_parser()
-    settings = parser.parse_args(argv)
+    """Run the script with the command line ``argv``.
 
-    def say(text: str = "") -> None:
-        if not settings.quiet:
-            print(text, flush=True)
-
+    Returns:
+        The exit code: 0; 1 if training diverged or ran out of memory, 2 for a user's mistake, 130 for Ctrl-C too early.
+    """
     try:
-        check(settings)
-        backend = get_backend(settings.device, settings.dtype, fused=not settings.reference)
-        data = load_data(settings.data, settings.data_dir, limit=settings.limit, progress=not settings.quiet)
-        model = build_model(settings, data, backend)
-        trainer = build_trainer(settings, model)
-        output = make_output(settings)
-        training, validation = hold_out(settings, data)
-    except (ValueError, TypeError, OSError, MemoryError) as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        for settings in parse(argv):
+            run = prepare(settings)
+            say(settings, describe(run))
+            train(run)
+            print(report(run), flush=True)
+            save(run)
+    except (TrainingDiverged, MemoryError) as error:
+        print(f"train.py: error: {error}", file=sys.stderr)
+        return 1
+    except (UsersMistake, recipes.RecipeError) as error:
+        print(f"train.py: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    say(describe(settings, data, training, validation, trainer))
-    try:
-        with ctrl_c_stops(trainer):
-            trainer.fit(training, settings.epochs, settings.batch_size, shuffle=settings.shuffle, validation=validation)
-    except (TrainingDiverged, MemoryError) as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 1
-    if trainer.history.stopped:
-        say(f"stopped by {trainer.history.stopped}")
-    say()
-    print(report(trainer, data, settings.quiet))
-    if output:
-        save(output, settings, trainer, data)
-        say(f"\nwrote {', '.join(sorted(path.name for path in output.iterdir()))} to {output}")
     return 0
 
 
+@dataclass
+class Run:
+    """A training run, ready to begin."""
+
+    settings: argparse.Namespace
+    name: str
+    training: Dataset
+    validation: Dataset | None
+    test: Dataset | None
+    trainer: Trainer
+    output: Path | None
+
+
+class UsersMistake(Exception):
+    """A setting or a file that cannot be used."""
+
+
+def prepare(settings: argparse.Namespace) -> Run:
+    """Everything that can fail because of a setting or a file: checked before anything is trained.
+
+    Raises:
+        UsersMistake: in one sentence.
+    """
+    try:
+        check(settings)
+        backend = get_backend(settings.device, settings.dtype, fused=not settings.reference)
+        data = load(settings)
+        training, validation = hold_out(settings, data)
+        model = Sequential(build_layers(settings, data.train), backend=backend, seed=settings.seed)
+        callbacks = [] if settings.quiet else [ProgressBar(), PrintEpochs(settings.every)]
+        trainer = Trainer(model, settings.loss, build_optimizer(settings), callbacks=callbacks)
+        return Run(settings, data.name, training, validation, data.test, trainer, make_output(settings, data.name))
+    except (ValueError, TypeError, OSError) as error:
+        raise UsersMistake(error) from None
+
+
+def train(run: Run) -> None:
+    """Train until the last epoch or Ctrl-C."""
+    settings = run.settings
+    if settings.epochs == 0:
+        return
+    try:
+        with ctrl_c_stops(run.trainer):
+            history = run.trainer.fit(
+                run.training,
+                settings.epochs,
+                settings.batch_size,
+                shuffle=settings.shuffle,
+                validation=run.validation,
+                validation_every=settings.every,
+            )
+    except ValueError as error:  # rows that do not fit the network or the loss
+        raise UsersMistake(error) from None
+    if history.stopped:
+        say(settings, f"stopped by {history.stopped}")
+
+
+# ---- data, network, optimizer ----------------------------------------------------------------------------------------
+
+
+def load(settings: argparse.Namespace) -> Data:
+    """The rows of the source, with the classes that were asked for."""
+    if settings.rows is not None:
+        return Data("the recipe's rows", as_dataset((settings.rows, settings.targets)), None)
+    data = load_data(settings.data, settings.data_dir, limit=settings.limit, progress=not settings.quiet)
+
+    def chosen(rows: Dataset) -> Dataset:
+        if settings.only:
+            rows = rows.only(settings.only)
+        if settings.positive is not None:
+            rows = rows.one_against_rest(settings.positive)
+        return rows if settings.shift is None else replace(rows, shift=rows.shift + settings.shift)
+
+    return Data(data.name, chosen(data.train), None if data.test is None else chosen(data.test))
+
+
+def hold_out(settings: argparse.Namespace, data: Data) -> tuple[Dataset, Dataset | None]:
+    """The rows to train on, and those to evaluate on after each epoch."""
+    if settings.validation is None:
+        return data.train, None
+    if settings.validation == "test":
+        return data.train, data.test
+    return data.train.split(settings.validation, seed=settings.seed)
+
+
+def build_layers(settings: argparse.Namespace, train: Dataset) -> list[Layer]:
+    """Hidden layers, an output for each class (one for two classes and binary cross-entropy), and the loss's link."""
+    loss, classes = get_loss(settings.loss), train.n_classes
+    binary = loss.name == "binary_cross_entropy"
+    if binary and train.has_classes and classes != 2:
+        raise ValueError(
+            f"--loss {settings.loss} tells two classes apart, but there are {classes}; use softmax_cross_entropy, or "
+            "--only or --positive to choose two"
+        )
+    outputs = settings.outputs or (1 if binary else classes or 1)
+    widths = [train.n_features, *settings.hidden, outputs]
+    weights = settings.weights or [settings.init] * (len(widths) - 1)
+    biases = settings.biases or [settings.bias_init] * (len(widths) - 1)
+    layers: list[Layer] = []
+    for n_in, n_out, weight_init, bias_init in zip(widths, widths[1:], weights, biases, strict=False):
+        if layers and settings.activation in ACTIVATION_LAYERS:
+            layers.append(ACTIVATION_LAYERS[settings.activation]())
+        if layers and settings.dropout:
+            layers.append(Dropout(settings.dropout))
+        layers.append(Linear(n_in, n_out, weight_init=weight_init, bias_init=bias_init))
+    output = settings.output_activation or loss.link or "sigmoid"
+    if output != "identity":
+        layers.append(Softmax() if output == "softmax" else Sigmoid())
+    return layers
+
+
+def build_optimizer(settings: argparse.Namespace) -> Optimizer:
+    """The optimizer by its name, with the settings that it has."""
+    if settings.optimizer == "sgd":
+        return SGD(
+            0.5 if settings.learning_rate is None else settings.learning_rate,
+            momentum=settings.momentum,
+            dampening=settings.momentum if settings.dampening is None else settings.dampening,
+            nesterov=settings.nesterov,
+            weight_decay=settings.weight_decay,
+        )
+    rate = {} if settings.learning_rate is None else {"learning_rate": settings.learning_rate}
+    return get_optimizer(settings.optimizer, weight_decay=settings.weight_decay, **rate)
+
+
+@contextmanager
+def ctrl_c_stops(trainer: Trainer) -> Iterator[None]:
+    """Let the first Ctrl-C end training after the current batch, and the second one end the program."""
+
+    def stop(signum: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, previous)
+        trainer.stop(f"Ctrl-C in epoch {trainer.epoch}")
+
+    previous = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+# ---- what is printed and written -------------------------------------------------------------------------------------
+
+
+def say(settings: argparse.Namespace, text: str) -> None:
+    """Print, unless --quiet."""
+    if not settings.quiet:
+        print(text, flush=True)
+
+
+def describe(run: Run) -> str:
+    """The header of a run: everything needed to know what is computed, where and how."""
+    settings, model, device = run.settings, run.trainer.model, run.trainer.backend.device
+    optimizer = ", ".join(f"{name} {value:g}" for name, value in run.trainer.optimizer.settings().items() if value)
+    held_out = f", {len(run.validation):,} for validation" if run.validation is not None else ""
+    tested = f", {len(run.test):,} test rows" if run.test is not None else ""
+    classes = f", {run.training.n_classes} classes" if run.training.has_classes else ""
+    widths = "-".join(str(width) for width in [run.training.n_features, *settings.hidden, model.n_outputs])
+    hidden = f", {settings.activation}" if settings.hidden else ""
+    start = "given start values" if settings.weights else f"start values {settings.init}"
+    dropout = f", dropout {settings.dropout:g}" if settings.dropout else ""
+    batches = "all rows at once" if settings.batch_size is None else f"batches of {settings.batch_size}"
+    reference = ", reference operations" if settings.reference else ""
+    lines = [
+        f"xpnet     {__version__}, Python {platform.python_version()}, {platform.system()}",
+        f"device    {device.spec}: {device.version()} on {device.hardware()}, {settings.dtype}{reference}",
+        f"data      {run.name}: {len(run.training):,} training rows{held_out}{tested}, "
+        f"{run.training.n_features} numbers a row{classes}",
+        f"model     {widths}{hidden}, {settings.loss}: {model.parameter_count:,} parameters, {start}{dropout}",
+        f"training  {settings.epochs} epochs, {batches}, {settings.optimizer}: {optimizer}, seed {settings.seed}"
+        if settings.epochs
+        else "training  none",
+        "",
+    ]
+    if device.why:
+        lines.insert(2, f"          {device.why}")
+    if settings.title:
+        lines.insert(0, f"recipe    {settings.recipe}: {settings.title}")
+    return "\n".join(lines)
+
+
+def report(run: Run) -> str:
+    """The test result, with all that was asked for beside it."""
+    settings, trainer = run.settings, run.trainer
+    parts = []
+    if run.test is not None:
+        result, rows = trainer.evaluate(run.test), len(run.test)
+        right = round(result["accuracy"] * rows)
+        parts.append(f"test accuracy {result['accuracy']:.2%} ({right:,} of {rows:,}), loss {result['loss']:.5f}")
+        if not settings.quiet:
+            parts.append(classification_text(trainer, run.test, settings.confusion))
+        if settings.predictions:
+            parts.append(predictions_text(trainer, run.test, settings.predictions))
+    if settings.show or settings.predict:
+        parts.append(inside_text(trainer, run.training, settings.show, settings.predict))
+    if settings.part is not None and settings.part.reproduced:
+        found = figures(trainer, run.training, run.test, settings.predict)
+        parts.append(reproduced_text(found, settings.part.author, settings.part.reproduced))
+    return "\n" * (not settings.quiet) + "\n\n".join(parts or ["there are no test rows"]) + "\n" * bool(settings.title)
+
+
+def make_output(settings: argparse.Namespace, name: str) -> Path | None:
+    """The output folder, made before training so that a typing error does not cost a run."""
+    if settings.output is None and not settings.plots:
+        return None
+    output = Path(settings.output or Path("runs") / (settings.recipe or Path(name).stem))
+    output.mkdir(parents=True, exist_ok=True)
+    if not os.access(output, os.W_OK):
+        raise PermissionError(f"--output {output}: this folder cannot be written to")
+    return output
+
+
+def save(run: Run) -> None:
+    """Write the weights, the history, the settings and the pictures; each file whole or not at all."""
+    settings, trainer, output = run.settings, run.trainer, run.output
+    if output is None:
+        return
+    written: list[str] = []
+    if settings.output is not None:
+        record = {
+            "xpnet": __version__,
+            "device": trainer.backend.device.version(),
+            "settings": {key: value for key, value in vars(settings).items() if key != "part"},
+            "optimizer": trainer.optimizer.settings(),
+            "stopped": trainer.history.stopped,
+            "test": trainer.evaluate(run.test) if run.test is not None else None,
+        }
+        save_model(trainer.model, output / "weights.safetensors")
+        write_atomically(output / "history.jsonl", trainer.history.to_json_lines().encode())
+        write_atomically(output / "settings.json", (json.dumps(record, indent=2) + "\n").encode())
+        written += ["weights.safetensors", "history.jsonl", "settings.json"]
+    if settings.plots:
+        from nn import plots
+
+        written += plots.draw_all(trainer, run.test, output, settings.confusion)
+    say(settings, f"\nwrote {', '.join(written)} to {output}")
+
+
+# ---- flags and recipes -----------------------------------------------------------------------------------------------
+
+
+def parse(argv: Sequence[str] | None) -> list[argparse.Namespace]:
+    """The settings of each run: one, or those of a recipe's parts. Flags override the recipe, which overrides defaults.
+
+    Raises:
+        SystemExit, RecipeError: the flags or the recipe cannot be used.
+    """
+    settings = build_parser().parse_args(argv)
+    if settings.list_recipes:
+        width = max(len(name) for name in recipes.names())
+        for name in recipes.names():
+            print(f"{name:<{width}}  {recipes.load(name).title}")
+        return []
+    if settings.recipe is None:
+        return [settings]
+    recipe, runs = recipes.load(settings.recipe), []
+    for part in recipe.parts:
+        parser = build_parser()
+        for action in parser._actions:
+            value = part.settings.get(action.dest)
+            if action.choices and value is not None and value not in action.choices:
+                known = ", ".join(map(str, action.choices))
+                raise recipes.RecipeError(f"{settings.recipe}: {action.dest} {value!r} is unknown; known are {known}")
+        parser.set_defaults(**part.settings)
+        settings = parser.parse_args(argv)
+        settings.recipe, settings.title, settings.part = recipe.name, part.title, part
+        runs.append(settings)
+    return runs
+
+
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """The command line. The names of the settings (``dest``) are those of the recipes."""
     parser = argparse.ArgumentParser(
         prog="train.py",
         description="Train a network of fully connected layers on labelled rows, on the CPU or the GPU.",
@@ -93,7 +350,13 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"xpnet {VERSION}")
+    parser.add_argument("--version", action="version", version=f"xpnet {__version__}")
+
+    group = parser.add_argument_group("recipes")
+    group.add_argument(
+        "--recipe", metavar="NAME", help="run a recipe by name, or your own by its path (.toml); flags override it"
+    )
+    group.add_argument("--list-recipes", action="store_true", help="show the recipes, a line each, and exit")
 
     group = parser.add_argument_group("where to compute")
     group.add_argument(
@@ -121,15 +384,17 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder with the four MNIST files; else the environment variable XPNET_DATA, else the user's cache, else "
         "they are downloaded",
     )
-    group.add_argument(
-        "--limit", type=int, metavar="ROWS", help="use only the first ROWS rows for training, and for testing"
-    )
+    group.add_argument("--limit", type=int, metavar="ROWS", help="use only the first ROWS rows to train, and to test")
     group.add_argument(
         "--validation",
-        type=float,
-        metavar="FRACTION",
-        help="hold out this fraction of the training rows, stratified by class, and evaluate on it after each epoch",
+        type=validation,
+        metavar="ROWS",
+        help="evaluate after each epoch on so many of the training rows, held out by class: a fraction such as 0.1 or "
+        "a number of rows; or `test`: on the test rows, holding out nothing",
     )
+    group.add_argument("--only", type=int, nargs="+", metavar="CLASS", help="use only the rows of these classes")
+    group.add_argument("--positive", type=int, metavar="CLASS", help="tell this class from all others")
+    group.add_argument("--shift", type=float, metavar="X", help="add X to the scaled pixels")
 
     group = parser.add_argument_group("network")
     group.add_argument(
@@ -140,10 +405,11 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--init", default="glorot_uniform", metavar="NAME", help=f"start values of the weights: {initializer_names()}"
     )
+    group.add_argument("--bias-init", default="zeros", metavar="NAME", help="start values of the biases, likewise")
     group.add_argument("--dropout", type=float, default=0.0, metavar="RATE", help="dropout after each hidden layer")
     group.add_argument(
-        "--loss", choices=[*LOSSES, *ALIASES], default="softmax_cross_entropy", help="what training makes small",
-        metavar="NAME",
+        "--loss", choices=[*LOSSES, *ALIASES], metavar="NAME", default="softmax_cross_entropy",
+        help=f"what training makes small: {', '.join([*LOSSES, *ALIASES])}",
     )  # fmt: skip
 
     group = parser.add_argument_group("training")
@@ -154,28 +420,45 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     group.add_argument("--no-shuffle", dest="shuffle", action="store_false", help="visit the rows in their order")
     group.add_argument("--optimizer", choices=list(OPTIMIZERS), default="sgd", help="how parameters are updated")
-    group.add_argument("--lr", "--learning-rate", type=float, default=0.5, metavar="RATE", help="learning rate")
     group.add_argument(
-        "--momentum", "--beta", type=float, default=0.9, help="how much of the velocity stays; 0 for none"
-    )
+        "--lr", "--learning-rate", type=float, dest="learning_rate", metavar="RATE",
+        help="learning rate; 0.5 for sgd and 0.001 for adam if not given",
+    )  # fmt: skip
+    group.add_argument("--momentum", "--beta", type=float, default=0.9, help="of sgd: how much of the velocity stays")
     group.add_argument(
         "--dampening",
         type=float,
-        help="the gradient enters the velocity times 1 - dampening; by default the momentum, which makes the velocity "
-        "a moving average of the gradients; 0 is classical momentum, as if with a learning rate 1 / (1 - momentum) "
-        "times as large",
+        help="of sgd: the gradient enters the velocity times 1 - dampening; by default the momentum, which makes the "
+        "velocity a moving average of the gradients; 0 is classical momentum, which moves as if with a learning rate "
+        "1 / (1 - momentum) times as large",
     )
-    group.add_argument("--nesterov", action="store_true", help="Nesterov's momentum")
+    group.add_argument("--nesterov", action="store_true", help="of sgd: Nesterov's momentum")
     group.add_argument(
         "--weight-decay", type=float, default=0.0, metavar="RATE", help="decoupled decay of the weights, not the biases"
     )
-    group.add_argument("--seed", type=int, default=0, help="of start values, shuffles, dropout and splits")
+    group.add_argument("--seed", type=int, default=0, help="of start values, shuffles, dropout and held-out rows")
 
     group = parser.add_argument_group("output")
     group.add_argument(
-        "--output", metavar="DIR", help="write weights.safetensors, history.jsonl and settings.json to this folder"
+        "--every", type=int, default=1, metavar="N", help="print, and evaluate on, every N-th epoch only"
+    )
+    group.add_argument(
+        "--confusion", choices=["true", "predicted"], default="true", help="what the rows of the confusion matrix are"
+    )
+    group.add_argument(
+        "--predictions", type=int, default=0, metavar="N", help="print N predictions beside their labels"
+    )
+    group.add_argument("--plots", action="store_true", help="draw the cost curve and other pictures (needs matplotlib)")
+    group.add_argument(
+        "--output",
+        metavar="DIR",
+        help="write weights.safetensors, history.jsonl, settings.json and the pictures to this folder (pictures alone "
+        "go to runs/NAME)",
     )
     group.add_argument("--quiet", action="store_true", help="print only the test result")
+    # Only recipes say these: a network and rows that are written out, and what to show of them.
+    parser.set_defaults(rows=None, targets=None, outputs=None, output_activation=None, weights=None, biases=None)
+    parser.set_defaults(predict=None, show=[], title="", part=None)
     return parser
 
 
@@ -189,6 +472,14 @@ def batch_size(text: str) -> int | None:
         raise argparse.ArgumentTypeError(f"must be a whole number or `full`, not {text!r}") from None
 
 
+def validation(text: str) -> int | float | str:
+    """The value of --validation."""
+    try:
+        return text if text == "test" else int(text) if text.isdecimal() else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a fraction, a number of rows or `test`, not {text!r}") from None
+
+
 def check(settings: argparse.Namespace) -> None:
     """Raise a ValueError for settings that argparse lets through."""
     for flag, value, least in (
@@ -196,149 +487,20 @@ def check(settings: argparse.Namespace) -> None:
         ("--batch-size", settings.batch_size, 1),
         ("--limit", settings.limit, 1),
         ("--seed", settings.seed, 0),
+        ("--every", settings.every, 1),
+        ("--predictions", settings.predictions, 0),
         *(("--hidden", units, 1) for units in settings.hidden),
     ):
         if value is not None and value < least:
             raise ValueError(f"{flag} must be at least {least}, not {value}")
+    if settings.only and settings.positive is not None:
+        raise ValueError("--only and --positive both say which classes there are; give one of them")
     get_initializer(settings.init)
+    get_initializer(settings.bias_init)
+    if settings.plots:
+        from nn import plots
 
-
-def build_model(settings: argparse.Namespace, data: Data, backend: Backend) -> Sequential:
-    """Hidden layers, an output for each class (one for two classes and binary cross-entropy), and the loss's link."""
-    loss, classes = get_loss(settings.loss), data.train.n_classes
-    binary = loss.name == "binary_cross_entropy"
-    if binary and classes != 2:
-        raise ValueError(
-            f"--loss {settings.loss} tells two classes apart, but {data.name} has {classes}; use softmax_cross_entropy"
-        )
-    layers: list[Any] = []
-    width = data.train.n_features
-    for units in settings.hidden:
-        layers.append(Linear(width, units, weight_init=settings.init))
-        if settings.activation in ACTIVATION_LAYERS:
-            layers.append(ACTIVATION_LAYERS[settings.activation]())
-        if settings.dropout:
-            layers.append(Dropout(settings.dropout))
-        width = units
-    layers += [
-        Linear(width, 1 if binary else classes, weight_init=settings.init),
-        Softmax() if loss.link == "softmax" else Sigmoid(),
-    ]
-    return Sequential(layers, backend=backend, seed=settings.seed)
-
-
-def build_trainer(settings: argparse.Namespace, model: Sequential) -> Trainer:
-    """The optimizer, the loss, and what is printed while they work."""
-    optimizer = SGD(
-        settings.lr,
-        momentum=settings.momentum,
-        dampening=settings.momentum if settings.dampening is None else settings.dampening,
-        nesterov=settings.nesterov,
-        weight_decay=settings.weight_decay,
-    )
-    # The bar is cleared before the line of an epoch is printed, so it comes first.
-    callbacks = [] if settings.quiet else [ProgressBar(), PrintEpochs()]
-    return Trainer(model, settings.loss, optimizer, callbacks=callbacks)
-
-
-def hold_out(settings: argparse.Namespace, data: Data) -> tuple[Any, Any]:
-    """The rows to train on, and those to validate on or None."""
-    if settings.validation is None:
-        return data.train, None
-    return data.train.split(settings.validation, seed=settings.seed)
-
-
-def make_output(settings: argparse.Namespace) -> Path | None:
-    """The output folder, made before training so that a typing error does not cost a run."""
-    if settings.output is None:
-        return None
-    output = Path(settings.output)
-    output.mkdir(parents=True, exist_ok=True)
-    if not os.access(output, os.W_OK):
-        raise PermissionError(f"--output {output}: this folder cannot be written to")
-    return output
-
-
-def describe(settings: argparse.Namespace, data: Data, training: Any, validation: Any, trainer: Trainer) -> str:
-    """The header of a run: everything needed to know what is computed, where and how."""
-    model, device, optimizer = trainer.model, trainer.backend.device, trainer.optimizer
-    why = f"\n          {device.why}" if device.why else ""
-    reference = ", reference operations" if settings.reference else ""
-    held_out = f", {len(validation):,} for validation" if validation is not None else ""
-    tested = f"{len(data.test):,} test rows, " if data.test is not None else "no test rows, "
-    hidden = "-".join(str(units) for units in [data.train.n_features, *settings.hidden, model.n_outputs])
-    batches = "all rows at once" if settings.batch_size is None else f"batches of {settings.batch_size}"
-    momentum = (
-        f", momentum {optimizer.momentum:g} (dampening {optimizer.dampening:g}{', Nesterov' * optimizer.nesterov})"
-    )
-    decay = f", weight decay {optimizer.weight_decay:g}" if optimizer.weight_decay else ""
-    return "\n".join(
-        (
-            f"xpnet     {VERSION}, Python {platform.python_version()}, {platform.system()}",
-            f"device    {device.spec}: {device.version()} on {device.hardware()}, {settings.dtype}{reference}{why}",
-            f"data      {data.name}: {len(training):,} training rows{held_out}, {tested}"
-            f"{data.train.n_features} numbers a row, {data.train.n_classes} classes",
-            f"model     {hidden}, {settings.activation}, {settings.loss}: {model.parameter_count:,} parameters, "
-            f"start values {settings.init}" + (f", dropout {settings.dropout:g}" if settings.dropout else ""),
-            f"training  {settings.epochs} epochs, {batches}, {settings.optimizer}, learning rate {settings.lr:g}"
-            f"{momentum if optimizer.momentum else ''}{decay}, seed {settings.seed}",
-            "",
-        )
-    )
-
-
-@contextmanager
-def ctrl_c_stops(trainer: Trainer) -> Any:
-    """Let the first Ctrl-C end training after the current batch, and the second one end the program."""
-
-    def stop(signum: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, previous)
-        trainer.stop(f"Ctrl-C in epoch {trainer.epoch}")
-
-    previous = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def report(trainer: Trainer, data: Data, brief: bool) -> str:
-    """Test accuracy and loss and, unless ``brief``, precision and recall of each class and the confusion matrix."""
-    if data.test is None:
-        return "there are no test rows"
-    result, rows = trainer.evaluate(data.test), len(data.test)
-    right = round(result["accuracy"] * rows)
-    headline = f"test accuracy {result['accuracy']:.2%} ({right:,} of {rows:,}), loss {result['loss']:.5f}"
-    if brief:
-        return headline
-    from sklearn.metrics import classification_report, confusion_matrix
-
-    predicted, labels = trainer.predict(data.test), list(range(data.test.n_classes))
-    names = list(data.test.class_names or ())
-    table = classification_report(data.test.y, predicted, labels=labels, target_names=names, digits=4, zero_division=0)
-    matrix = confusion_matrix(data.test.y, predicted, labels=labels)
-    width = max(len(str(matrix.max())), *(len(name) for name in names)) + 2
-    lines = ["".join(f"{cell:>{width}}" for cell in ["", *names])]
-    lines += ["".join(f"{cell:>{width}}" for cell in [name, *row]) for name, row in zip(names, matrix, strict=True)]
-    return f"{headline}\n\n{table}\nconfusion matrix: rows are the true classes, columns the predicted\n" + "\n".join(
-        lines
-    )
-
-
-def save(output: Path, settings: argparse.Namespace, trainer: Trainer, data: Data) -> None:
-    """Write the weights, the history and the settings; each file whole or not at all."""
-    save_model(trainer.model, output / "weights.safetensors")
-    write_atomically(output / "history.jsonl", trainer.history.to_json_lines().encode())
-    record = {
-        "xpnet": VERSION,
-        "device": trainer.backend.device.version(),
-        "settings": vars(settings),
-        "optimizer": asdict(trainer.optimizer),
-        "stopped": trainer.history.stopped,
-    }
-    if data.test is not None:
-        record["test"] = trainer.evaluate(data.test)
-    write_atomically(output / "settings.json", (json.dumps(record, indent=2) + "\n").encode())
+        plots.check_installed()
 
 
 if __name__ == "__main__":

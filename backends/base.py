@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from math import log
 from typing import Any
 
 from . import random
@@ -90,6 +91,8 @@ class Backend:
         """
         xp = self.xp
         array = self.device.asarray(x, self.dtype_name)
+        if not xp.isdtype(array.dtype, ("bool", "integral", "real floating")):
+            raise TypeError(f"an array of numbers is needed, not of dtype {array.dtype}")
         if dtype is None:
             dtype = self.dtype if xp.isdtype(array.dtype, "real floating") else array.dtype
         return array if array.dtype == dtype else xp.astype(array, dtype)
@@ -343,6 +346,46 @@ class Backend:
             change = self.xp.asarray(change, copy=True)
             change[:decayed] = change[:decayed] + (learning_rate * weight_decay) * params[:decayed]
         return self._result(params - change, params), velocity
+
+    def adam_update(
+        self,
+        params: Array,
+        gradient: Array,
+        mean: Array,
+        square: Array,
+        *,
+        step: int | Array,
+        learning_rate: float | Array,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        decayed: int = 0,
+    ) -> tuple[Array, Array, Array]:
+        """Adam (Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015), on flat buffers, in place.
+
+        mean <- beta1 mean + (1 - beta1) g;  square <- beta2 square + (1 - beta2) g^2;
+        params <- params - learning_rate (mean / (1 - beta1^step) / (sqrt(square / (1 - beta2^step)) + epsilon)
+        + weight_decay params), the decay, decoupled as in AdamW, for the first ``decayed`` elements.
+
+        Args:
+            params, gradient, mean, square: (n,). The gradient's contents are arbitrary afterwards.
+            step: the number of this update, from 1; a Python int, or an int64 array of shape (1,).
+
+        Returns:
+            ``(params, mean, square)``.
+        """
+        xp = self.xp
+        mean = self._result(beta1 * mean + (1.0 - beta1) * gradient, mean)
+        square = self._result(beta2 * square + (1.0 - beta2) * (gradient * gradient), square)
+        # 1 - beta^step = -expm1(step log(beta)), which loses nothing where beta^step is close to 1.
+        t = self.asarray([step] if isinstance(step, int) else step, self.wide)
+        correction1 = xp.astype(-xp.expm1(t * log(beta1)), self.dtype) if beta1 > 0.0 else 1.0
+        correction2 = xp.astype(-xp.expm1(t * log(beta2)), self.dtype) if beta2 > 0.0 else 1.0
+        change = learning_rate * (mean / correction1) / (xp.sqrt(square / correction2) + epsilon)
+        if weight_decay != 0.0 and decayed > 0:
+            change[:decayed] = change[:decayed] + (learning_rate * weight_decay) * params[:decayed]
+        return self._result(params - change, params), mean, square
 
     def sum_of_squares(self, x: Array) -> Array:
         """The sum of the squares of all elements, of dtype ``wide``, shape ()."""

@@ -176,7 +176,7 @@ class TorchDevice(Device):
 
     def asarray(self, x: Any, floats: str = "float64") -> Array:
         if isinstance(x, self.torch.Tensor):
-            return x.detach().to(self.handle)
+            return _dense_tensor(x).to(self.handle)
         return super().asarray(x, floats)
 
     def from_numpy(self, x: np.ndarray) -> Array:
@@ -223,16 +223,17 @@ def as_numpy(x: Any) -> np.ndarray:
     Raises:
         TypeError: it is ragged, sparse, text, or otherwise not numbers.
     """
-    if isinstance(x, np.ndarray):
-        array = x
-    elif type(x).__module__.startswith("scipy.sparse"):
+    if isinstance(x, np.ndarray | np.generic):
+        array = np.asarray(x)
+    elif type(x).__module__.startswith(("scipy.sparse", "cupyx.scipy.sparse")):
         raise TypeError("a sparse matrix cannot be used here; pass its .toarray()")
     elif type(x).__module__.partition(".")[0] == "torch":
-        array = x.detach().cpu().numpy()
+        tensor = _dense_tensor(x).cpu()
+        array = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
     elif array_api_compat.is_cupy_array(x):
         array = x.get()
-    elif hasattr(x, "__array_namespace__") and hasattr(x, "to_device"):
-        array = _from_array_api(x)
+    elif hasattr(x, "__dlpack__"):
+        array = _from_dlpack(x)
     else:
         try:
             array = np.asarray(x)
@@ -243,10 +244,19 @@ def as_numpy(x: Any) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _from_array_api(x: Any) -> np.ndarray:
+def _dense_tensor(x: Any) -> Any:
+    """A PyTorch tensor without its history."""
+    if str(x.layout) != "torch.strided":
+        raise TypeError("a sparse tensor cannot be used here; pass its .to_dense()")
+    return x.detach()
+
+
+def _from_dlpack(x: Any) -> np.ndarray:
     try:
         return np.asarray(np.from_dlpack(x))
-    except (BufferError, RuntimeError, TypeError, AttributeError):
+    except (BufferError, RuntimeError, TypeError, AttributeError) as error:
+        if not hasattr(x, "__array_namespace__"):
+            raise TypeError(f"NumPy cannot read this {type(x).__name__}: {_first_line(error)}") from None
         # Not on a device whose memory the host can read: the first device of a library is, by custom, the host's.
         namespace = x.__array_namespace__()
         host = namespace.__array_namespace_info__().devices()[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from math import prod
+from math import expm1, log, prod
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,11 @@ from .base import Array, Backend
 from .devices import Device
 
 SCRATCH_LIMIT = 1000
+
+
+def _bias_correction(beta: float, step: int) -> float:
+    """1 - beta^step, without loss where beta^step is close to 1."""
+    return -expm1(step * log(beta)) if beta > 0.0 else 1.0
 
 
 class _Scratch(threading.local):
@@ -130,7 +135,8 @@ class NumpyBackend(Backend):
         right &= np.equal(top[:, 0], top[:, 0], out=self._scratch("valid", (m,), np.bool_))
         # The places of the label logits in the flat (m, n) array, to read and write just those.
         places = np.add(self._row_starts(m, n), labels, out=self._scratch("places", (m,), np.int64))
-        e = np.subtract(logits, top, out=self._contiguous(out, logits.shape))
+        room = self._contiguous(out, logits.shape) if gradient else self._scratch("product", logits.shape)
+        e = np.subtract(logits, top, out=room)
         flat = e.reshape(-1)
         label_logit = np.take(flat, places, out=self._scratch("label_logit", (m,)), mode="clip")
         np.exp(e, out=e)
@@ -164,9 +170,9 @@ class NumpyBackend(Backend):
         losses = np.abs(logits, out=self._scratch("losses", logits.shape))
         np.negative(losses, out=losses)
         np.log1p(np.exp(losses, out=losses), out=losses)
-        part = np.maximum(logits, 0.0, out=self._scratch("product", logits.shape))
-        np.add(losses, part, out=losses)
-        np.subtract(losses, np.multiply(logits, targets, out=part), out=losses)
+        linear = np.maximum(logits, 0.0, out=self._scratch("product", logits.shape))
+        np.subtract(linear, np.multiply(logits, targets, out=self._scratch("derivative", logits.shape)), out=linear)
+        np.add(losses, linear, out=losses)
         totals = self._add_totals(totals, self._row_mean(losses), self._all_in_row(right))
         if not gradient:
             return totals, None
@@ -195,7 +201,7 @@ class NumpyBackend(Backend):
             target = np.argmax(targets, axis=1, out=self._scratch("target", (m,), np.intp))
             np.equal(best, target, out=right)
         right &= valid
-        difference = np.subtract(outputs, targets, out=out)
+        difference = np.subtract(outputs, targets, out=out if gradient else self._scratch("losses", outputs.shape))
         squares = np.multiply(difference, difference, out=self._scratch("product", outputs.shape))
         totals = self._add_totals(totals, self._row_mean(squares), right)
         if not gradient:
@@ -232,6 +238,39 @@ class NumpyBackend(Backend):
             np.multiply(weights, 1.0 - learning_rate * weight_decay, out=weights)
         np.multiply(step, learning_rate, out=gradient)
         return np.subtract(params, gradient, out=params), velocity
+
+    def adam_update(
+        self,
+        params: Array,
+        gradient: Array,
+        mean: Array,
+        square: Array,
+        *,
+        step: int | Array,
+        learning_rate: float | Array,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        decayed: int = 0,
+    ) -> tuple[Array, Array, Array]:
+        t = step if isinstance(step, int) else int(step[0])
+        room = np.multiply(gradient, 1.0 - beta1, out=self._scratch("update", params.shape))
+        np.multiply(mean, beta1, out=mean)
+        np.add(mean, room, out=mean)
+        np.multiply(gradient, gradient, out=room)
+        np.multiply(room, 1.0 - beta2, out=room)
+        np.multiply(square, beta2, out=square)
+        np.add(square, room, out=square)
+        np.divide(square, _bias_correction(beta2, t), out=room)
+        np.sqrt(room, out=room)
+        np.add(room, epsilon, out=room)
+        change = np.divide(mean, room, out=gradient)
+        if weight_decay != 0.0 and decayed > 0:
+            weights = params[:decayed]
+            np.multiply(weights, 1.0 - learning_rate * weight_decay, out=weights)
+        np.multiply(change, learning_rate / _bias_correction(beta1, t), out=change)
+        return np.subtract(params, change, out=params), mean, square
 
     # ---- rows and masks ---------------------------------------------------------------------------------------------
 

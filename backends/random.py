@@ -25,7 +25,7 @@ SHIFT_1, SHIFT_2, SHIFT_3 = 16, 15, 16
 
 
 def stream_key(seed: int, purpose: str, name: str | int = "") -> int:
-    """A 128-bit key for the stream ``(seed, purpose, name)``, from BLAKE2b."""
+    """A 128-bit key for the stream ``(seed, purpose, name)``, from BLAKE2b. Purposes have no slash; names may."""
     text = f"{seed}/{purpose}/{name}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "little")
 

@@ -23,6 +23,8 @@ from .model import Sequential
 from .optimizers import SGD, Adam, Optimizer
 from .trainer import Trainer, TrainingDiverged
 
+__version__ = "0.1.0"
+
 __all__ = [
     "LOSSES",
     "SGD",

@@ -81,16 +81,18 @@ class PrintEpochs(Callback):
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
         self._last = trainer.epoch + epochs
-        self._begun = False
+        self._columns: list[tuple[str, str, str, int]] = []
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
-        columns = [column for column in self.COLUMNS if column[0] in record]
-        if not self._begun:
-            self._print("  ".join(f"{title:>{width}}" for _, title, _, width in columns))
-            self._begun = True
+        if not self._columns:
+            self._columns = [column for column in self.COLUMNS if column[0] in record]
+            self._print("  ".join(f"{title:>{width}}" for _, title, _, width in self._columns))
         epoch = record["epoch"]
         if epoch % self.every == 0 or epoch in (1, self._last) or trainer.stopping:
-            self._print("  ".join(f"{form.format(record[key]):>{width}}" for key, _, form, width in columns))
+            cells = (
+                (form.format(record[key]) if key in record else "", width) for key, _, form, width in self._columns
+            )
+            self._print("  ".join(f"{text:>{width}}" for text, width in cells))
 
     def _print(self, line: str) -> None:
         print(line, file=self.file or sys.stdout, flush=True)

@@ -113,10 +113,36 @@ class Dataset:
         x += self.shift
         return x
 
+    def only(self, classes: Sequence[int]) -> Dataset:
+        """The rows of these classes, renumbered 0, 1, ... in the order given: ``only([1, 2])`` tells ones from twos.
+
+        Raises:
+            DataError: a class is named twice, does not exist or has no rows.
+        """
+        names = self._names_of(classes)
+        if len(set(classes)) < max(len(classes), 2):
+            raise DataError(f"classes {list(classes)}: name two different classes or more")
+        number = np.full(self.n_classes, -1)
+        number[list(classes)] = range(len(classes))
+        rows = number[self.y] >= 0
+        return replace(self, x=self.x[rows], y=number[self.y[rows]], class_names=names)
+
+    def one_against_rest(self, label: int) -> Dataset:
+        """The same rows, class 1 for those of class ``label`` and class 0 for all others."""
+        (name,) = self._names_of([label])
+        return replace(self, y=(self.y == label).astype(np.int64), class_names=(f"not {name}", name))
+
+    def _names_of(self, classes: Sequence[int]) -> tuple[str, ...]:
+        names = self.class_names or ()
+        for label in classes:
+            if not 0 <= label < len(names) or not (self.y == label).any():
+                raise DataError(f"class {label} has no rows; the classes are 0 to {len(names) - 1}")
+        return tuple(names[label] for label in classes)
+
     def split(self, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
         """``(rest, held_out)``: ``fraction`` of the rows, rounded up, are held out; both come out shuffled.
 
-        With class labels, each class is held out in the same proportion.
+        With class labels, each class is held out in the same proportion. An int is the number of rows to hold out.
 
         Raises:
             DataError: ``fraction`` is not between 0 and 1, or there are too few rows to divide.
@@ -133,9 +159,10 @@ class Dataset:
 
 
 def _check_can_split(n: int, labels: np.ndarray | None, fraction: float) -> None:
-    if not 0 < fraction < 1:
+    whole = isinstance(fraction, int) and fraction >= 1
+    if not (whole or 0 < fraction < 1):
         raise DataError(f"the fraction of rows to hold out must lie between 0 and 1, not be {fraction}")
-    held_out = math.ceil(fraction * n)
+    held_out = int(fraction) if whole else math.ceil(fraction * n)
     smaller = min(held_out, n - held_out)
     if smaller < 1:
         raise DataError(f"{n} rows cannot be divided to hold out {fraction} of them; more rows are needed")

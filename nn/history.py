@@ -15,7 +15,8 @@ class History:
 
     A record has ``epoch`` (from 1), ``loss``, ``accuracy`` (for classes), ``val_loss``, ``val_accuracy`` (where there
     are validation rows), ``learning_rate``, ``seconds`` (training alone) and ``rows_per_second``. ``loss`` and
-    ``accuracy`` are means over the epoch's batches, each taken before its update.
+    ``accuracy`` are means over the epoch's batches, each taken before its update. An epoch without an evaluation lacks
+    the columns of it, and reads as None there.
 
     Attributes:
         stopped: why training ended before its last epoch; "" if it did not.
@@ -40,9 +41,10 @@ class History:
     def __getitem__(self, which: str) -> list[Any]: ...
     def __getitem__(self, which: int | str) -> Record | list[Any]:
         if isinstance(which, str):
-            if self.records and which not in self.records[0]:
-                raise KeyError(f"the history has no {which!r}; it has {', '.join(self.records[0])}")
-            return [record[which] for record in self.records]
+            known = list(dict.fromkeys(key for record in self.records for key in record))
+            if known and which not in known:
+                raise KeyError(f"the history has no {which!r}; it has {', '.join(known)}")
+            return [record.get(which) for record in self.records]
         return self.records[which]
 
     def __repr__(self) -> str:

@@ -267,6 +267,24 @@ class Sequential:
                 outputs[start : start + count, ...] = part
             return backend.to_numpy(outputs)
 
+    def layer_outputs(self, x: Any) -> dict[str, Any]:
+        """What each layer gives for rows ``x``: NumPy arrays by the places of the layers, ``"0"``, ``"1"``, ...
+
+        An activation that is joined to its ``Linear`` layer is named by the place of that layer.
+        """
+        data = as_rows(x, self.input_scale, self.input_shift)
+        self.check_rows(data.x.shape[1:])
+        backend = self.backend
+        outputs = {}
+        with backend.use():
+            rows = backend.asarray(data.x)
+            y = backend.take_rows(rows, None, 0, len(data), scale=data.scale, shift=data.shift)
+            for layer, ctx in self._stages:
+                ctx.training, ctx.step = False, self.step
+                y = layer.forward(y, ctx)
+                outputs[ctx.name] = backend.to_numpy(y).copy()
+        return outputs
+
     def predict_proba(self, x: Any, batch_size: int = 1024) -> Any:
         """The probabilities of the classes: (m, n) NumPy; for a sigmoid output (m, 1), that of class 1.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import inf
 from typing import Any
 
@@ -28,6 +28,10 @@ class Optimizer:
     def state_names(self) -> list[str]:
         """Which arrays the optimizer keeps."""
         return []
+
+    def settings(self) -> dict[str, Any]:
+        """The settings by name."""
+        return {setting.name: getattr(self, setting.name) for setting in fields(self)}  # type: ignore[arg-type]
 
     def bind(self, model: Sequential) -> None:
         """Make the state for the parameters of ``model``.
@@ -150,10 +154,14 @@ class Adam(Optimizer):
 OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam}
 
 
-def get_optimizer(optimizer: str | Optimizer) -> Optimizer:
-    """The optimizer that ``optimizer`` names, with its default settings, or the one given."""
+def get_optimizer(optimizer: str | Optimizer, **settings: Any) -> Optimizer:
+    """The optimizer that ``optimizer`` names, with these settings, or the one given.
+
+    Raises:
+        ValueError: the name is not known; the message lists those that are.
+    """
     if not isinstance(optimizer, str):
         return optimizer
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {optimizer!r}; known are {', '.join(OPTIMIZERS)}")
-    return OPTIMIZERS[optimizer]()
+    return OPTIMIZERS[optimizer](**settings)

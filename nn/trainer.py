@@ -85,6 +85,7 @@ class Trainer:
         *,
         shuffle: bool = True,
         validation: Any = None,
+        validation_every: int = 1,
         callbacks: Iterable[Callback] = (),
     ) -> History:
         """Train for ``epochs`` passes over the rows of ``train``, and return the history.
@@ -96,6 +97,7 @@ class Trainer:
                 once are never shuffled: their order changes nothing.
             validation: rows to evaluate after each epoch, given as ``train`` is; or a number between 0 and 1, the
                 fraction of ``train`` to hold out for it, stratified by class.
+            validation_every: evaluate after every so many epochs only, and after the first and the last.
             callbacks: more of them, for this call.
 
         Raises:
@@ -103,10 +105,11 @@ class Trainer:
             TrainingDiverged: the loss of an epoch is not finite.
         """
         train = as_dataset(train)
-        if isinstance(validation, float):
+        if isinstance(validation, float | int):
             train, validation = train.split(validation, seed=self.model.seed)
         size = _checked("batch_size", len(train) if batch_size is None else batch_size)
-        _checked("epochs", epochs, least=0)
+        last = self.epoch + _checked("epochs", epochs, least=0)
+        _checked("validation_every", validation_every)
         every_callback = [*self.callbacks, *callbacks]
         batch_callbacks = [c for c in every_callback if type(c).on_batch_end is not Callback.on_batch_end]
         self.stopping = self.history.stopped = ""
@@ -133,7 +136,8 @@ class Trainer:
                             callback.on_batch_end(self, count)
                         if self.stopping:
                             break
-                    record = self._record(started, seen, rows.classes, validation_rows)
+                    due = self.epoch % validation_every == 0 or self.epoch in (1, last) or self.stopping
+                    record = self._record(started, seen, rows.classes, validation_rows if due else None)
                     self.history.append(record)
                     for callback in every_callback:
                         callback.on_epoch_end(self, record)
@@ -155,6 +159,18 @@ class Trainer:
         model.backward(doutputs, before_link=link)
         self.optimizer.step(model)
         model.step += 1
+
+    def gradients(self, data: Any) -> dict[str, Any]:
+        """The gradients of the mean loss over all rows of ``data``, as NumPy arrays by the parameters' names. Moves
+        nothing."""
+        model = self.model
+        with self.backend.use():
+            rows = self.upload(as_dataset(data))
+            x, y = self.batch(rows, None, 0, len(rows))
+            outputs = model.forward(x, training=True, before_link=self.from_logits)
+            _, doutputs = self.loss(self.backend, outputs, y)
+            model.backward(doutputs, before_link=self.from_logits)
+            return {name: self.backend.to_numpy(view).copy() for name, view in model.gradients.items()}
 
     def evaluate(self, data: Any, batch_size: int = 1024) -> dict[str, float]:
         """The mean loss over ``data`` and, for classes, the accuracy: ``{"loss": ..., "accuracy": ...}``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,11 @@ def which_backend(request: pytest.FixtureRequest) -> tuple[str, bool]:
 
 
 @pytest.fixture(params=["float32", "float64"])
-def backend(which_backend: tuple[str, bool], request: pytest.FixtureRequest) -> Backend:
-    """Every backend in both dtypes."""
-    return make_backend(which_backend, request.param)
+def backend(which_backend: tuple[str, bool], request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Every backend in both dtypes, its device being the current one."""
+    backend = make_backend(which_backend, request.param)
+    with backend.use():
+        yield backend
 
 
 @pytest.fixture(scope="session")

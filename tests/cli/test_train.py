@@ -100,7 +100,7 @@ def test_dampening_is_the_momentum_unless_given(capsys: pytest.CaptureFixture[st
     _, default, _ = run(capsys, *FAST, "--momentum", "0.8")
     _, same, _ = run(capsys, *FAST, "--momentum", "0.8", "--dampening", "0.8")
     _, classical, _ = run(capsys, *FAST, "--momentum", "0.8", "--dampening", "0", "--lr", "0.1")
-    assert "momentum 0.8 (dampening 0.8)" in default
+    assert "momentum 0.8, dampening 0.8" in default
     assert losses(default) == losses(same)
     # With the learning rate times 1 - 0.8 the two forms are the same steps.
     np.testing.assert_allclose(losses(default), losses(classical), rtol=1e-3)
@@ -178,7 +178,7 @@ def test_two_classes_from_a_csv(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["--dropout", "1"], "the rate must be at least 0 and below 1"),
         (["--init", "xavier"], "unknown start values 'xavier'"),
         (["--activation", "gelu"], "argument --activation: invalid choice: 'gelu'"),
-        (["--loss", "bce"], "tells two classes apart, but digits has 10"),
+        (["--loss", "bce"], "tells two classes apart, but there are 10"),
         (["--validation", "1.5"], "between 0 and 1"),
         (["--optimiser", "sgd"], "unrecognized arguments: --optimiser"),
         (["--ep", "3"], "unrecognized arguments: --ep"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import array_api_strict
 import numpy as np
 import pytest
@@ -438,3 +440,39 @@ def test_what_is_wrong_with_a_label(label: float, message: str) -> None:
     assert message in str(label_problem(label))
     assert label_problem(0.0) is None
     assert label_problem(100_000.0) is None
+
+
+def test_a_whole_number_of_rows_can_be_held_out() -> None:
+    data = as_dataset((np.arange(4200.0)[:, None], np.arange(4200) % 10))
+    rest, held_out = data.split(1000)
+    assert (len(rest), len(held_out)) == (3200, 1000)
+    np.testing.assert_array_equal(np.bincount(held_out.y), 100)
+    with pytest.raises(DataError, match="cannot be divided"):
+        data.split(4200)
+
+
+def test_one_class_against_the_rest() -> None:
+    data = as_dataset((np.arange(6.0)[:, None], [0, 1, 2, 2, 1, 0])).one_against_rest(2)
+    np.testing.assert_array_equal(data.y, [0, 0, 1, 1, 0, 0])
+    assert data.class_names == ("not 2", "2")
+
+
+def test_only_some_classes_in_the_order_given() -> None:
+    data = as_dataset((np.arange(6.0)[:, None], [0, 1, 2, 2, 1, 0])).only([2, 0])
+    np.testing.assert_array_equal(data.y, [1, 0, 0, 1])
+    np.testing.assert_array_equal(data.x[:, 0], [0, 2, 3, 5])
+    assert data.class_names == ("2", "0")
+
+
+@pytest.mark.parametrize(
+    ("select", "message"),
+    [
+        (lambda data: data.only([1, 7]), "class 7 has no rows; the classes are 0 to 2"),
+        (lambda data: data.only([1, 1]), "name two different classes or more"),
+        (lambda data: data.only([1]), "name two different classes or more"),
+        (lambda data: data.one_against_rest(-1), "class -1 has no rows"),
+    ],
+)
+def test_classes_that_are_not_there(select: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        select(as_dataset((np.arange(6.0)[:, None], [0, 1, 2, 2, 1, 0])))

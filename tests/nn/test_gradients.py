@@ -73,14 +73,15 @@ def test_every_layer_is_checked() -> None:
 
 class WrongSign(Tanh):
     def backward(self, dy: Any, ctx: Any) -> Any:
-        return -super().backward(dy, ctx)
+        dx: Any = super().backward(dy, ctx)
+        return -dx
 
 
 class ForgetsHalf(Tanh):
     """Wrong in one column only, by a little."""
 
     def backward(self, dy: Any, ctx: Any) -> Any:
-        dx = super().backward(dy, ctx)
+        dx: Any = super().backward(dy, ctx)
         dx[:, 0] *= 1.00001
         return dx
 

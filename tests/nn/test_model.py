@@ -14,7 +14,8 @@ RNG = np.random.default_rng(0)
 
 def softmax(z: np.ndarray) -> np.ndarray:
     e = np.exp(z - z.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
+    p: np.ndarray = e / e.sum(axis=1, keepdims=True)
+    return p
 
 
 def test_forward_is_the_formula_on_every_backend(backend: Backend) -> None:
@@ -176,7 +177,7 @@ def test_networks_that_do_not_fit_together(layers: list[Any], error: type[Except
     ("make", "message"),
     [
         (lambda: Linear(0, 3), "in_features must be a whole number of at least 1, not 0"),
-        (lambda: Linear(3, 2.5), "out_features must be a whole number"),
+        (lambda: Linear(3, 2.5), "out_features must be a whole number"),  # type: ignore[arg-type]
         (lambda: Linear(3, 2, activation="gelu"), "unknown activation 'gelu'; known are identity, sigmoid"),
         (lambda: Linear(3, 2, weight_init="xavier"), "unknown start values"),
         (lambda: Dropout(1.0), "at least 0 and below 1"),

@@ -18,7 +18,7 @@ from tests.conftest import make_backend
 RNG = np.random.default_rng(0)
 WIDTH = 16
 ENDS = {"softmax_cross_entropy": Softmax(), "binary_cross_entropy": Sigmoid(), "mean_squared_error": Sigmoid()}
-EVERYTHING = {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}
+EVERYTHING: dict[str, Any] = {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}
 
 
 def make_epoch(which: tuple[str, bool], loss: str, batch_size: int = 128, **optimizer: Any) -> Any:

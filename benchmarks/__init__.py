@@ -1,0 +1,1 @@
+"""Measurements that are too long for a test, such as ``python -m benchmarks.recipes``; see ``benchmarks/results``."""
