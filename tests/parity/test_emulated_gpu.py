@@ -1,0 +1,89 @@
+"""Whole training runs through ``CupyBackend`` and its kernels where there is no GPU: launches and CUDA text on the CPU.
+
+The emulated device refuses everything that would make the host wait, and fills fresh memory with NaN.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from backends import Backend
+from backends.cupy_backend import CupyBackend
+from nn import (
+    SGD,
+    Adam,
+    Dropout,
+    History,
+    Layer,
+    Linear,
+    Optimizer,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    Trainer,
+    load_data,
+)
+from nn.data import as_dataset
+from tests.backends.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
+from tests.conftest import make_backend
+
+pytestmark = pytest.mark.skipif(not HAS_COMPILER, reason="the CUDA text is compiled by g++, which is not here")
+
+DATA = load_data("digits", limit=100).train
+LOSSES: dict[str, tuple[Layer, object]] = {
+    "softmax_cross_entropy": (Softmax(), DATA.y),
+    "binary_cross_entropy": (Sigmoid(), DATA.features()[:, :10]),
+    "mean_squared_error": (Softmax(), DATA.y),
+}
+
+
+def optimizers() -> list[Optimizer]:
+    return [SGD(0.3, momentum=0.9, dampening=0.5, nesterov=True, weight_decay=1e-3), Adam(0.01, weight_decay=1e-2)]
+
+
+def run(backend: Backend, loss: str, optimizer: Optimizer) -> tuple[Sequential, History]:
+    end, targets = LOSSES[loss]
+    model = Sequential(
+        Linear(64, 20), Sigmoid(), Dropout(0.2), Linear(20, 18), ReLU(), Linear(18, 17), Tanh(), Linear(17, 10), end,
+        backend=backend, seed=7,
+    )  # fmt: skip
+    data = (DATA.x, targets)
+    history = Trainer(model, loss, optimizer).fit(data, 4, 32, validation=data)
+    return model, history
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("number", [0, 1], ids=["sgd", "adam"])
+def test_a_run_on_the_emulated_gpu_is_the_run_on_the_cpu(loss: str, number: int) -> None:
+    emulated = CupyBackend(EmulatedCudaDevice(max_threads=1), "float64")
+    model, history = run(emulated, loss, optimizers()[number])
+    expected_model, expected = run(make_backend(("cpu", False), "float64"), loss, optimizers()[number])
+    for column in ("loss", "val_loss"):
+        np.testing.assert_allclose(history[column], expected[column], rtol=1e-9)
+    if loss != "binary_cross_entropy":
+        assert history["val_accuracy"] == expected["val_accuracy"]
+    for name, values in expected_model.state_dict().items():
+        np.testing.assert_allclose(model.state_dict()[name], values, rtol=1e-8, atol=1e-11)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("number", [0, 1], ids=["sgd", "adam"])
+def test_after_the_first_epoch_a_step_on_the_emulated_gpu_allocates_nothing(loss: str, number: int) -> None:
+    device = EmulatedCudaDevice(max_threads=1)
+    end, targets = LOSSES[loss]
+    model = Sequential(Linear(64, 20), Sigmoid(), Dropout(0.2), Linear(20, 10), end, backend=CupyBackend(device))
+    trainer = Trainer(model, loss, optimizers()[number])
+    rows = trainer.upload(as_dataset((DATA.x, targets)))
+    order = model.backend.asarray(np.random.default_rng(0).permutation(len(DATA)))
+
+    def epoch() -> int:
+        before = device.cupy.allocate.count
+        for start in range(0, 100, 32):
+            trainer.step(rows, order, start, min(32, 100 - start))
+        return int(device.cupy.allocate.count - before)
+
+    assert epoch() > 0
+    assert epoch() == 0
