@@ -226,12 +226,14 @@ class Sequential:
             return "values"
         return "labels" if self.link == "sigmoid" and self.n_outputs > 1 else "classes"
 
-    def remember_data(self, data: Dataset) -> None:
-        """Take note of how the training rows are scaled, and whether their targets are classes."""
+    def remember_data(self, data: Dataset, link: str) -> None:
+        """Take note of how the training rows are scaled, and what their targets are for a loss with this link."""
         if data.x.dtype == "uint8":
             self.input_scale, self.input_shift = data.scale, data.shift
         if data.has_classes:
             self.task = "classes"
+        elif not link:
+            self.task = "values"
 
     def check_rows(self, shape: Shape) -> None:
         """Raise a ValueError if rows of this shape do not fit the network."""

@@ -116,7 +116,7 @@ class Trainer:
         with self.backend.use():
             rows = self.upload(train, keep_scaled=size >= len(train))
             validation_rows = None if validation is None else self.upload(as_dataset(validation))
-            self.model.remember_data(train)
+            self.model.remember_data(train, self.loss.link)
             for callback in every_callback:
                 callback.on_fit_begin(self, len(rows), epochs)
             try:

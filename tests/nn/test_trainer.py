@@ -156,6 +156,14 @@ def test_regression() -> None:
     np.testing.assert_allclose(trainer.predict(X)[:, 0], y, atol=1e-2)
 
 
+def test_values_fitted_by_a_sigmoid_are_predicted_as_values() -> None:
+    y = 1 / (1 + np.exp(-X[:, 0]))
+    model = Sequential(Linear(4, 1), Sigmoid(), backend="cpu")
+    trainer = Trainer(model, "mse", SGD(2.0))
+    trainer.fit((X, y), 200, 10)
+    np.testing.assert_allclose(trainer.predict(X)[:, 0], y, atol=0.05)
+
+
 def test_two_classes_with_one_output() -> None:
     y = (X[:, 0] > 0).astype(int)
     for loss in ("binary_cross_entropy", "mean_squared_error"):
