@@ -303,9 +303,9 @@ def save(run: Run) -> None:
         write_atomically(output / "settings.json", (json.dumps(record, indent=2) + "\n").encode())
         written += ["weights.safetensors", "history.jsonl", "settings.json"]
     if settings.plots:
-        from nn import plots
+        from nn.plots import draw_all
 
-        written += plots.draw_all(trainer, run.test, output, settings.confusion)
+        written += draw_all(trainer, run.test, output, settings.confusion)
     say(settings, f"\nwrote {', '.join(written)} to {output}")
 
 
@@ -498,9 +498,9 @@ def check(settings: argparse.Namespace) -> None:
     get_initializer(settings.init)
     get_initializer(settings.bias_init)
     if settings.plots:
-        from nn import plots
+        from nn.plots import check_installed
 
-        plots.check_installed()
+        check_installed()
 
 
 if __name__ == "__main__":

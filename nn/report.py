@@ -36,11 +36,11 @@ def classification_text(trainer: Trainer, data: Dataset, rows_are: str = "true")
 def predictions_text(trainer: Trainer, data: Dataset, count: int) -> str:
     """The predicted classes of the first ``count`` rows beside their labels, and how sure the network is."""
     first = data[:count]
-    names = data.class_names or ()
-    predicted = trainer.predict(first)
+    names = dict(enumerate(data.class_names or ()))
+    predicted = trainer.predict(first).tolist()  # with more outputs than classes, a guess may be none of them
     lines = [f"the first {len(first)} test rows", "  predicted  label"]
     for guess, label in zip(predicted, first.y, strict=True):
-        lines.append(f"{names[guess]:>11}{names[label]:>7}{'' if guess == label else '  wrong'}")
+        lines.append(f"{names.get(guess, str(guess)):>11}{names[label]:>7}{'' if guess == label else '  wrong'}")
     return "\n".join(lines)
 
 
