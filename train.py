@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the script with the command line ``argv``.
 
     Returns:
-        The exit code: 0; 1 if training diverged or ran out of memory, 2 for a user's mistake, 130 for Ctrl-C too early.
+        The exit code: 0; 1 if training diverged or ran out of memory; 2 for a user's mistake; 130 for Ctrl-C before or
+        twice during training, and 141 where the output is read no further, as a shell has it.
     """
     try:
         for settings in parse(argv):
@@ -69,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read the output, `head` for instance, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return 0
 
 

@@ -31,7 +31,7 @@ class Callback:
 
 
 class ProgressBar(Callback):
-    """A tqdm bar over the rows of each epoch; on a terminal only, unless ``disable`` says otherwise."""
+    """A tqdm bar over the rows of all epochs; on a terminal only, unless ``disable`` says otherwise."""
 
     def __init__(self, disable: bool | None = None) -> None:
         self.disable = disable
@@ -39,19 +39,18 @@ class ProgressBar(Callback):
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
         from tqdm import tqdm
 
+        self._last = trainer.epoch + epochs
         # disable=None is tqdm's own way to say: only on a terminal.
-        self._bar: Any = tqdm(total=rows, unit="row", unit_scale=True, leave=False, disable=self.disable)
-        self._epochs = epochs
+        self._bar: Any = tqdm(total=rows * epochs, unit="row", unit_scale=True, leave=False, disable=self.disable)
 
     def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
-        self._bar.reset()
-        self._bar.set_description(f"epoch {epoch}")
+        self._bar.set_description(f"epoch {epoch}/{self._last}", refresh=False)
 
     def on_batch_end(self, trainer: Trainer, rows: int) -> None:
         self._bar.update(rows)
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
-        self._bar.clear()
+        self._bar.clear()  # make room for a line that another callback prints
 
     def on_fit_end(self, trainer: Trainer) -> None:
         self._bar.close()

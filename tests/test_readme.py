@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import nn
+import recipes
 from nn import Data, Dataset
 
 ROOT = Path(__file__).parent.parent
@@ -59,8 +60,36 @@ def test_the_two_commands_are_there(command: str) -> None:
 
 
 def test_the_files_named_are_there() -> None:
-    for cell in re.findall(r"^\| (`.*?) \|", README, flags=re.MULTILINE):
+    cells = re.findall(r"^\| (`[\w/]+\.py.*?) \|", README, flags=re.MULTILINE)
+    assert len(cells) > 5
+    for cell in cells:
         names = re.findall(r"`([^`]+)`", cell)
         folder = Path(names[0]).parent
         for name in names:
             assert (ROOT / (name if "/" in name else folder / name)).exists(), name
+
+
+def test_every_recipe_is_one_command() -> None:
+    assert re.findall(r"`python train.py --recipe ([\w-]+)`", README) == recipes_in_order()
+    assert set(recipes_in_order()) == set(recipes.names())
+
+
+def recipes_in_order() -> list[str]:
+    """As the tutorials stand: from one neuron to Adam."""
+    return [
+        "neuron", "feedforward", "people", "zero-logistic", "zero-hidden", "ten-full-batch", "one-vs-two", "ten-relu",
+        "momentum", "course-homework", "first-network",
+    ]  # fmt: skip
+
+
+def test_the_table_of_recipes_is_the_one_that_was_measured() -> None:
+    table = (ROOT / "benchmarks" / "results" / "recipes-cpu.md").read_text(encoding="utf-8")
+    shown = README.partition("<!-- recipes -->\n")[2].partition("<!-- /recipes -->")[0]
+    assert shown.strip() == table.strip()
+
+
+def test_the_pictures_are_there() -> None:
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", README)
+    assert pictures
+    for picture in pictures:
+        assert (ROOT / picture).is_file()

@@ -240,6 +240,18 @@ def test_ctrl_c_ends_cleanly_with_what_was_learned(tmp_path: Path) -> None:
     assert "Ctrl-C" in json.loads((tmp_path / "settings.json").read_text())["stopped"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGPIPE on Windows")
+def test_a_reader_that_leaves_is_no_traceback() -> None:
+    command = [sys.executable, "train.py", "--device", "cpu", "--epochs", "1000000"]
+    with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as script:
+        assert script.stdout is not None
+        assert script.stderr is not None
+        assert script.stdout.readline().startswith("xpnet")
+        script.stdout.close()
+        assert script.stderr.read() == ""
+        assert script.wait(timeout=60) == 141
+
+
 def test_the_installed_command_is_the_script(tmp_path: Path) -> None:
     """From another folder, as an installed package: `backends`, `nn` and `train` are importable by these names."""
     command = Path(sys.executable).with_name("xpnet-train")

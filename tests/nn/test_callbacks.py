@@ -33,4 +33,17 @@ def test_the_bar_counts_rows_on_a_terminal_only(capsys: pytest.CaptureFixture[st
     trainer(ProgressBar()).fit(DATA, 2, 2)
     assert capsys.readouterr().err == ""
     trainer(ProgressBar(disable=False)).fit(DATA, 2, 2)
-    assert "epoch 2" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "/12.0" in shown  # rows of both epochs
+
+
+def test_the_bar_names_the_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = ProgressBar(disable=False)
+    seen = []
+
+    class Look(Callback):
+        def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+            seen.append((bar._bar.desc, bar._bar.n))
+
+    trainer(bar, Look()).fit(DATA, 2, 4)
+    assert seen == [("epoch 1/2: ", 4), ("epoch 1/2: ", 6), ("epoch 2/2: ", 10), ("epoch 2/2: ", 12)]
