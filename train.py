@@ -140,7 +140,13 @@ def load(settings: argparse.Namespace) -> Data:
     """The rows of the source, with the classes that were asked for."""
     if settings.rows is not None:
         return Data("the recipe's rows", as_dataset((settings.rows, settings.targets)), None)
-    data = load_data(settings.data, settings.data_dir, limit=settings.limit, progress=not settings.quiet)
+    data = load_data(
+        settings.data,
+        settings.data_dir,
+        limit=settings.limit,
+        test_fraction=settings.test_fraction,
+        progress=not settings.quiet,
+    )
 
     def chosen(rows: Dataset) -> Dataset:
         if settings.only:
@@ -322,24 +328,26 @@ def parse(argv: Sequence[str] | None) -> list[argparse.Namespace]:
     Raises:
         SystemExit, RecipeError: the flags or the recipe cannot be used.
     """
-    settings = build_parser().parse_args(argv)
-    if settings.list_recipes:
+    flags = build_parser().parse_args(argv)
+    if flags.list_recipes:
         width = max(len(name) for name in recipes.names())
         for name in recipes.names():
             print(f"{name:<{width}}  {recipes.load(name).title}")
         return []
-    if settings.recipe is None:
-        return [settings]
-    recipe, runs = recipes.load(settings.recipe), []
+    if flags.recipe is None:
+        return [flags]
+    recipe, runs = recipes.load(flags.recipe), []
     for part in recipe.parts:
         parser = build_parser()
         for action in parser._actions:
             value = part.settings.get(action.dest)
             if action.choices and value is not None and value not in action.choices:
                 known = ", ".join(map(str, action.choices))
-                raise recipes.RecipeError(f"{settings.recipe}: {action.dest} {value!r} is unknown; known are {known}")
+                raise recipes.RecipeError(f"{flags.recipe}: {action.dest} {value!r} is unknown; known are {known}")
         parser.set_defaults(**part.settings)
         settings = parser.parse_args(argv)
+        if flags.learning_rate is None and settings.optimizer != part.settings.get("optimizer", "sgd"):
+            settings.learning_rate = None  # the recipe's is for another optimizer
         settings.recipe, settings.title, settings.part = recipe.name, part.title, part
         runs.append(settings)
     return runs
@@ -389,6 +397,13 @@ def build_parser() -> argparse.ArgumentParser:
         "they are downloaded",
     )
     group.add_argument("--limit", type=int, metavar="ROWS", help="use only the first ROWS rows to train, and to test")
+    group.add_argument(
+        "--test-fraction",
+        type=float,
+        default=0.2,
+        metavar="FRACTION",
+        help="how much to set aside for the test, by class, of data that come without test rows; 0 for nothing",
+    )
     group.add_argument(
         "--validation",
         type=validation,

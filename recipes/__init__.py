@@ -78,6 +78,7 @@ KEYS: dict[str, dict[str, tuple[str, Callable[[Any], bool]]]] = {
         "data": STRING,
         "data_dir": STRING,
         "limit": INTEGER,
+        "test_fraction": NUMBER,
         "validation": ROWS,
         "only": INTEGERS,
         "positive": INTEGER,

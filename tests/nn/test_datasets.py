@@ -17,9 +17,12 @@ import numpy as np
 import pooch
 import pytest
 
-from nn import datasets
+from nn import datasets, mnist
+from nn.archives import read_hdf5, read_npz
+from nn.csv_table import read_csv
 from nn.data import DataError
-from nn.datasets import load_data, load_digits, read_csv, read_hdf5, read_idx, read_npz
+from nn.datasets import load_data, load_digits
+from nn.mnist import read_idx
 
 REAL_MNIST = os.environ.get("XPNET_DATA")
 
@@ -106,7 +109,7 @@ def test_idx_is_read_back(tmp_path: Path, shape: tuple[int, ...], compressed: bo
     path = tmp_path / "file"
     path.write_bytes(gzip.compress(content) if compressed else content)
     np.testing.assert_array_equal(read_idx(path), array)
-    assert datasets._read_idx(path)[1] == hashlib.sha256(content).hexdigest()
+    assert mnist._read_idx(path)[1] == hashlib.sha256(content).hexdigest()
 
 
 GOOD_IDX = idx_bytes(np.arange(60, dtype=np.uint8).reshape(3, 4, 5))
@@ -162,8 +165,8 @@ def small_mnist(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
         files[f"{half}-images-idx3-ubyte"] = idx_bytes(rng.integers(0, 256, (n, 28, 28), dtype=np.uint8))
         files[f"{half}-labels-idx1-ubyte"] = idx_bytes((np.arange(n) % 10).astype(np.uint8))
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    assert hashes.keys() == datasets.MNIST_SHA256.keys()
-    monkeypatch.setattr(datasets, "MNIST_SHA256", hashes)
+    assert hashes.keys() == mnist.MNIST_SHA256.keys()
+    monkeypatch.setattr(mnist, "MNIST_SHA256", hashes)
     return files
 
 
@@ -210,7 +213,7 @@ def test_mnist_from_the_cache(tmp_path: Path, small_mnist: dict[str, bytes], mon
     check_small_mnist(load_data("mnist"), small_mnist)
 
 
-@pytest.mark.parametrize("name", datasets.MNIST_SHA256)
+@pytest.mark.parametrize("name", mnist.MNIST_SHA256)
 def test_a_file_that_is_not_mnists_is_named(tmp_path: Path, small_mnist: dict[str, bytes], name: str) -> None:
     changed = bytes([small_mnist[name][-1] ^ 1])
     folder = write(tmp_path / "data", small_mnist | {name: small_mnist[name][:-1] + changed}, ".gz")
@@ -242,7 +245,7 @@ class Mirrors:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, *sends: dict[str, bytes] | Exception) -> Mirrors:
-    mirrors = Mirrors(dict(zip(datasets.MNIST_MIRRORS, sends, strict=True)))
+    mirrors = Mirrors(dict(zip(mnist.MNIST_MIRRORS, sends, strict=True)))
     monkeypatch.setattr(pooch.HTTPDownloader, "__call__", lambda self, *args: mirrors(*args))
     return mirrors
 
@@ -264,8 +267,8 @@ def test_mnist_is_downloaded_once(
     monkeypatch.setattr(pooch.get_logger(), "handle", said.append)
     mirrors = use(monkeypatch, zipped(small_mnist), AssertionError("the second mirror was not needed"))
     check_small_mnist(load_data("mnist", progress=False), small_mnist)
-    first = datasets.MNIST_MIRRORS[0]
-    assert mirrors.asked == [f"{first}{name}.gz" for name in datasets.MNIST_SHA256]
+    first = mnist.MNIST_MIRRORS[0]
+    assert mirrors.asked == [f"{first}{name}.gz" for name in mnist.MNIST_SHA256]
     assert sorted(path.name for path in cache.iterdir()) == sorted(zipped(small_mnist))
     check_small_mnist(load_data("mnist"), small_mnist)
     assert len(mirrors.asked) == 4
@@ -279,7 +282,7 @@ def test_the_second_mirror_is_asked_when_the_first_fails(
 ) -> None:
     mirrors = use(monkeypatch, ConnectionError("no route to host"), zipped(small_mnist))
     check_small_mnist(load_data("mnist"), small_mnist)
-    assert [url.startswith(datasets.MNIST_MIRRORS[1]) for url in mirrors.asked] == [False, True] * 4
+    assert [url.startswith(mnist.MNIST_MIRRORS[1]) for url in mirrors.asked] == [False, True] * 4
     assert "train-images-idx3-ubyte" in capfd.readouterr().err  # the bar
 
 

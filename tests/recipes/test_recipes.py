@@ -173,6 +173,26 @@ def test_a_users_own_recipe_works_and_flags_override_it(tmp_path: Path, capsys: 
     assert "2 epochs" in out
 
 
+def test_another_optimizer_brings_its_own_learning_rate(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(MINE)
+    rates = {
+        flags: train.parse(["--recipe", str(path), *flags.split()])[0].learning_rate
+        for flags in ("", "--optimizer adam", "--optimizer adam --lr 0.01", "--optimizer sgd")
+    }
+    assert list(rates.values()) == [1, None, 0.01, 1]
+
+
+def test_ten_relu_trains_on_all_but_a_thousand_rows_of_a_csv(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = np.c_[np.arange(1100) % 10, rng.integers(0, 256, size=(1100, 784))]
+    header = ",".join(["label", *(f"pixel{i}" for i in range(784))])
+    np.savetxt(tmp_path / "train.csv", table, fmt="%d", delimiter=",", header=header, comments="")
+    run = train.prepare(train.parse(["--recipe", "ten-relu", "--data", str(tmp_path / "train.csv"), "--quiet"])[0])
+    assert run.validation is not None
+    assert (len(run.training), len(run.validation), run.test) == (100, 1000, None)
+
+
 @pytest.mark.parametrize("suffix", ["npz", "csv", "h5"])
 def test_a_recipe_runs_on_every_form_of_data(tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
     data, path = made_up_mnist(), tmp_path / f"rows.{suffix}"
