@@ -19,6 +19,8 @@ from .base import Array, Backend
 from .devices import Device
 
 SCRATCH_LIMIT = 1000
+#: Fewer columns than this are narrow: see ``_SoftmaxRoom``.
+NARROW = 32
 
 
 def _bias_correction(beta: float, step: int) -> float:
@@ -30,7 +32,29 @@ class _Scratch(threading.local):
     """Memory by name, one set for each thread (``__init__`` runs anew in every thread that looks)."""
 
     def __init__(self) -> None:
-        self.buffers: dict[Any, np.ndarray] = {}
+        self.buffers: dict[Any, Any] = {}
+
+
+class _SoftmaxRoom:
+    """Scratch memory of ``softmax_cross_entropy`` for (m, n) logits.
+
+    Few columns are laid out column by column, ``z`` being (n, m): reductions over a short row cost NumPy several times
+    what the same sums cost along the long axis.
+    """
+
+    def __init__(self, m: int, n: int, dtype: Any) -> None:
+        self.axis = 0 if n < NARROW else 1
+        self.z = np.empty((n, m) if self.axis == 0 else (m, n), dtype)
+        self.flat = self.z.reshape(-1)
+        self.column_stride = m if self.axis == 0 else 1
+        self.row_starts = np.arange(m) * (1 if self.axis == 0 else n)
+        self.places = np.empty(m, np.intp)
+        self.best = np.empty(m, np.intp)
+        self.right = np.empty(m, np.bool_)
+        self.label_part = np.empty(m, dtype)
+        self.losses = np.empty(m, dtype)
+        self.top = np.empty((1, m) if self.axis == 0 else (m, 1), dtype)
+        self.normalizer = np.empty_like(self.top)
 
 
 class NumpyBackend(Backend):
@@ -129,27 +153,34 @@ class NumpyBackend(Backend):
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         m, n = logits.shape
-        top = self._row_max(logits)
-        best = np.argmax(logits, axis=1, out=self._scratch("argmax", (m,), np.intp))
-        right = np.equal(best, labels, out=self._scratch("right", (m,), np.bool_))
-        right &= np.equal(top[:, 0], top[:, 0], out=self._scratch("valid", (m,), np.bool_))
-        # The places of the label logits in the flat (m, n) array, to read and write just those.
-        places = np.add(self._row_starts(m, n), labels, out=self._scratch("places", (m,), np.int64))
-        room = self._contiguous(out, logits.shape) if gradient else self._scratch("product", logits.shape)
-        e = np.subtract(logits, top, out=room)
-        flat = e.reshape(-1)
-        label_logit = np.take(flat, places, out=self._scratch("label_logit", (m,)), mode="clip")
-        np.exp(e, out=e)
-        normalizer = self._row_sum(e)
-        losses = np.log(normalizer[:, 0], out=self._scratch("losses", (m,)))
-        totals = self._add_totals(totals, np.subtract(losses, label_logit, out=losses), right)
+        room = self._softmax_room(m, n)
+        z, axis = room.z, room.axis
+        np.copyto(z, logits.T if axis == 0 else logits)
+        top = np.maximum.reduce(z, axis=axis, out=room.top, keepdims=True)
+        right = np.equal(logits.argmax(1, room.best), labels, out=room.right)
+        # The places of the label logits in the flat array, to read and write just those.
+        places = np.multiply(labels, room.column_stride, out=room.places)
+        np.add(places, room.row_starts, out=places)
+        np.subtract(z, top, out=z)
+        label_part = room.flat.take(places, None, room.label_part, "clip")
+        np.exp(z, out=z)
+        normalizer = np.add.reduce(z, axis=axis, out=room.normalizer, keepdims=True)
+        losses = np.log(normalizer.reshape(m), out=room.losses)
+        loss_sum = np.subtract(losses, label_part, out=losses).sum(dtype=self.wide)
+        if not np.isfinite(loss_sum):  # argmax takes NaN for the largest, but a row with NaN is never right
+            right &= np.equal(top, top).reshape(m)
+        totals = np.zeros(2, self.wide) if totals is None else totals
+        totals[0] += loss_sum
+        totals[1] += np.count_nonzero(right)
         if not gradient:
             return totals, None
         scale = self._scale(scale, m)
-        np.multiply(e, np.divide(scale, normalizer, out=normalizer), out=e)
-        label_part = np.take(flat, places, out=label_logit, mode="clip")
-        np.put(flat, places, np.subtract(label_part, scale, out=label_part), mode="clip")
-        return totals, e if out is None or out is e else self._result(e, out)
+        np.multiply(z, np.divide(scale, normalizer, out=normalizer), out=z)
+        label_part = room.flat.take(places, None, label_part, "clip")
+        room.flat[places] = np.subtract(label_part, scale, out=label_part)
+        out = np.empty(logits.shape, self.dtype) if out is None else out
+        np.copyto(out, z.T if axis == 0 else z)
+        return totals, out
 
     def binary_cross_entropy(
         self,
@@ -295,7 +326,7 @@ class NumpyBackend(Backend):
             room = out if same and out is not None else self._scratch("rows", shape, rows.dtype)
             if same and out is None:
                 room = np.empty(shape, rows.dtype)
-            taken = np.take(rows, order[first : first + count], axis=0, out=room, mode="clip")
+            taken = rows.take(order[first : first + count], 0, room, "clip")
         if scale is None:
             return taken if out is None or out is taken else self._result(taken, out)
         if out is None:
@@ -338,19 +369,23 @@ class NumpyBackend(Backend):
             buffer = buffers[key] = np.empty(shape, dtype)
         return buffer
 
-    def _constant(self, name: str, size: int, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """Memory that is made once for its name and size and only read afterwards."""
+    def _constant(self, name: str, size: int, make: Callable[[], Any]) -> Any:
+        """Something that is made once for its name and size."""
         buffers = self._memory.buffers
-        buffer = buffers.get((name, size))
-        if buffer is None:
-            buffer = buffers[name, size] = make()
-        return buffer
+        made = buffers.get((name, size))
+        if made is None:
+            made = buffers[name, size] = make()
+        return made
 
-    def _ones(self, size: int) -> np.ndarray:
+    def _ones(self, size: int) -> Any:
         return self._constant("ones", size, lambda: np.ones(size, self.dtype))
 
-    def _row_starts(self, rows: int, columns: int) -> np.ndarray:
-        return self._constant(f"row starts {columns}", rows, lambda: np.arange(0, rows * columns, columns))
+    def _softmax_room(self, m: int, n: int) -> _SoftmaxRoom:
+        key = ("softmax", m, n)
+        room: _SoftmaxRoom | None = self._memory.buffers.get(key)
+        if room is None:
+            room = self._memory.buffers[key] = _SoftmaxRoom(m, n, self.dtype)
+        return room
 
     def _element_hash(self, size: int, key: tuple[int, int]) -> np.ndarray:
         """The part of ``random.mask_bits`` that does not change from step to step."""
@@ -358,7 +393,8 @@ class NumpyBackend(Backend):
         def make() -> np.ndarray:
             return self._hash32_in_place(np.arange(size, dtype=np.uint32) + np.uint32(key[0]))
 
-        return self._constant(f"element hash {key[0]}", size, make)
+        hashed: np.ndarray = self._constant(f"element hash {key[0]}", size, make)
+        return hashed
 
     def _hash32_in_place(self, x: np.ndarray) -> np.ndarray:
         """``random.hash32`` of a uint32 array, whose products wrap by themselves."""
@@ -368,10 +404,6 @@ class NumpyBackend(Backend):
             np.multiply(x, np.uint32(multiplier), out=x)
         np.bitwise_xor(x, np.right_shift(x, random.SHIFT_3, out=shifted), out=x)
         return x
-
-    def _contiguous(self, out: Array | None, shape: tuple[int, ...]) -> Array:
-        """``out`` if a flat view of it can be had, else fresh memory."""
-        return out if out is not None and out.flags.c_contiguous else np.empty(shape, self.dtype)
 
     def _number(self, x: float) -> Any:
         return np.float32(x) if self.dtype_name == "float32" else x

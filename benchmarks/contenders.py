@@ -1,0 +1,382 @@
+"""What trains in ``benchmarks.epoch``: the same network, rows, batches and optimizer in every library.
+
+A contender is a class with ``epoch()``, which trains once over all rows in a fresh order and returns when that is
+finished, and ``accuracy(x, y)``. Its imports happen when it is made, so that a process has only its own. All use
+SGD with dampened momentum 0.9, v <- 0.9 v + 0.1 g, and hold the rows as their own users would.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+
+MOMENTUM = 0.9
+
+
+@dataclass(frozen=True)
+class Config:
+    """A network and how it is trained."""
+
+    widths: tuple[int, ...]
+    activation: str
+    batch_size: int
+    learning_rate: float
+
+
+CONFIGS = {
+    "small": Config((784, 64, 10), "sigmoid", 128, 4.0),
+    "wide": Config((784, 512, 512, 10), "relu", 256, 0.5),
+    "deep": Config((784, 2500, 2000, 1500, 1000, 500, 10), "tanh", 512, 0.5),
+}
+
+
+class Contender:
+    """Made from the rows: x uint8 (n, n_in), y int64 (n,)."""
+
+    name: ClassVar[str]
+    learns: ClassVar[bool] = True
+
+    def __init__(self, config: Config, x: np.ndarray, y: np.ndarray, device: str) -> None:
+        raise NotImplementedError
+
+    def epoch(self) -> None:
+        raise NotImplementedError
+
+    def accuracy(self, x: np.ndarray, y: np.ndarray) -> float:
+        raise NotImplementedError
+
+    def version(self) -> str:
+        """The library and its version."""
+        return f"numpy {np.__version__}"
+
+
+class Products(Contender):
+    """The floor: the matrix products of an epoch and nothing else, into memory that is there already."""
+
+    name = "products"
+    learns = False
+
+    def __init__(self, config: Config, x: np.ndarray, y: np.ndarray, device: str) -> None:
+        from backends import get_backend
+
+        self.backend = get_backend(device)
+        self.sizes = [min(config.batch_size, len(x) - start) for start in range(0, len(x), config.batch_size)]
+        rng = np.random.default_rng(0)
+
+        def random(*shape: int) -> Any:
+            return self.backend.asarray(rng.standard_normal(shape) * 0.05)
+
+        widths = config.widths
+        self.weights = [random(n_in, n_out) for n_in, n_out in pairwise(widths)]
+        self.gradients = [random(*weight.shape) for weight in self.weights]
+        self.activations = {size: [random(size, width) for width in widths] for size in set(self.sizes)}
+        self.deltas = {size: [random(size, width) for width in widths] for size in set(self.sizes)}
+
+    def epoch(self) -> None:
+        backend, layers = self.backend, range(len(self.weights))
+        with backend.use():
+            for size in self.sizes:
+                a, d = self.activations[size], self.deltas[size]
+                for i in layers:
+                    backend.matmul(a[i], self.weights[i], out=a[i + 1])
+                for i in reversed(layers):
+                    backend.matmul(a[i], d[i + 1], transpose_a=True, out=self.gradients[i])
+                    if i:
+                        backend.matmul(d[i + 1], self.weights[i], transpose_b=True, out=d[i])
+            backend.synchronize()
+
+
+class Xpnet(Contender):
+    """xpnet, through ``Trainer.fit``."""
+
+    name = "xpnet"
+
+    def __init__(self, config: Config, x: np.ndarray, y: np.ndarray, device: str) -> None:
+        from nn import SGD, Dataset, Linear, Sequential, Softmax, Trainer
+        from nn.activations import ACTIVATION_LAYERS
+
+        layers: list[Any] = []
+        for n_in, n_out in pairwise(config.widths):
+            layers += [Linear(n_in, n_out), ACTIVATION_LAYERS[config.activation]()]
+        model = Sequential(*layers[:-1], Softmax(), backend=device)
+        self.trainer = Trainer(model, optimizer=SGD(config.learning_rate, momentum=MOMENTUM, dampening=MOMENTUM))
+        self.data = Dataset(x, y, scale=1 / 255)
+        self.batch_size = config.batch_size
+
+    def epoch(self) -> None:
+        self.trainer.fit(self.data, 1, self.batch_size)
+
+    def accuracy(self, x: np.ndarray, y: np.ndarray) -> float:
+        return float((self.trainer.predict(x) == y).mean())
+
+    def version(self) -> str:
+        import nn
+
+        return f"xpnet {nn.__version__}"
+
+
+class Tutorial(Contender):
+    """What a tutorial's reader writes: float64, a new array for every expression."""
+
+    name = "tutorial"
+
+    def __init__(self, config: Config, x: np.ndarray, y: np.ndarray, device: str) -> None:
+        self.config = config
+        self.x, self.t = x / 255.0, np.eye(config.widths[-1])[y]
+        self.rng = np.random.default_rng(0)
+        pairs = list(pairwise(config.widths))
+        self.w = [self.rng.standard_normal(pair) / np.sqrt(pair[0]) for pair in pairs]
+        self.b = [np.zeros(n_out) for _, n_out in pairs]
+        self.vw = [np.zeros_like(w) for w in self.w]
+        self.vb = [np.zeros_like(b) for b in self.b]
+
+    def activate(self, z: np.ndarray) -> np.ndarray:
+        kinds = {"sigmoid": lambda: 1 / (1 + np.exp(-z)), "tanh": lambda: np.tanh(z), "relu": lambda: np.maximum(z, 0)}
+        a: np.ndarray = kinds[self.config.activation]()
+        return a
+
+    def derivative(self, a: np.ndarray) -> np.ndarray:
+        kinds = {"sigmoid": lambda: a * (1 - a), "tanh": lambda: 1 - a * a, "relu": lambda: (a > 0) * 1.0}
+        slope: np.ndarray = kinds[self.config.activation]()
+        return slope
+
+    def forward(self, x: np.ndarray) -> list[np.ndarray]:
+        activations = [x]
+        for w, b in zip(self.w[:-1], self.b[:-1], strict=True):
+            activations.append(self.activate(activations[-1] @ w + b))
+        z = activations[-1] @ self.w[-1] + self.b[-1]
+        e = np.exp(z - z.max(axis=1, keepdims=True))
+        return [*activations, e / e.sum(axis=1, keepdims=True)]
+
+    def epoch(self) -> None:
+        order, size = self.rng.permutation(len(self.x)), self.config.batch_size
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            activations = self.forward(self.x[rows])
+            delta = (activations[-1] - self.t[rows]) / len(rows)
+            for i in reversed(range(len(self.w))):
+                dw, db = activations[i].T @ delta, delta.sum(axis=0)
+                if i:
+                    delta = delta @ self.w[i].T * self.derivative(activations[i])
+                self.vw[i] = MOMENTUM * self.vw[i] + (1 - MOMENTUM) * dw
+                self.vb[i] = MOMENTUM * self.vb[i] + (1 - MOMENTUM) * db
+                self.w[i] = self.w[i] - self.config.learning_rate * self.vw[i]
+                self.b[i] = self.b[i] - self.config.learning_rate * self.vb[i]
+
+    def accuracy(self, x: np.ndarray, y: np.ndarray) -> float:
+        return float((self.forward(x / 255.0)[-1].argmax(axis=1) == y).mean())
+
+
+class ScikitLearn(Contender):
+    """scikit-learn's MLPClassifier, an epoch of ``fit`` at a time."""
+
+    name = "scikit-learn"
+
+    def __init__(self, config: Config, x: np.ndarray, y: np.ndarray, device: str) -> None:
+        import warnings
+
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.neural_network import MLPClassifier
+
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        # Its velocity takes in the gradient times the learning rate, undampened: hence the factor.
+        self.model = MLPClassifier(
+            config.widths[1:-1],
+            activation={"sigmoid": "logistic"}.get(config.activation, config.activation),
+            solver="sgd",
+            alpha=0.0,
+            batch_size=config.batch_size,
+            learning_rate_init=config.learning_rate * (1 - MOMENTUM),
+            momentum=MOMENTUM,
+            nesterovs_momentum=False,
+            max_iter=1,
+            warm_start=True,
+            random_state=0,
+        )
+        self.x, self.y = x / np.float32(255), y
+
+    def epoch(self) -> None:
+        self.model.fit(self.x, self.y)
+
+    def accuracy(self, x: np.ndarray, y: np.ndarray) -> float:
+        return float(self.model.score(x / np.float32(255), y))
+
+    def version(self) -> str:
+        import sklearn
+
+        return f"scikit-learn {sklearn.__version__}"
+
+
+class Torch(Contender):
+    """PyTorch, eager: the rows as one float32 tensor on the device, batches by index."""
+
+    name = "torch"
+
+    def __init__(self, config: Config, x: np.ndarray, y: np.ndarray, device: str) -> None:
+        import torch
+
+        torch.manual_seed(0)
+        self.torch, self.config = torch, config
+        self.device = torch.device("cuda" if device.startswith("cuda") else "cpu")
+        kinds = {"sigmoid": torch.nn.Sigmoid, "tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
+        layers: list[Any] = []
+        for n_in, n_out in pairwise(config.widths):
+            linear = torch.nn.Linear(n_in, n_out)
+            torch.nn.init.xavier_uniform_(linear.weight)
+            torch.nn.init.zeros_(linear.bias)
+            layers += [linear, kinds[config.activation]()]
+        self.model = torch.nn.Sequential(*layers[:-1]).to(self.device)
+        # Its first velocity is the undampened gradient. Without dampening and with a learning rate 1 - 0.9 times as
+        # large, the steps are those of the others, the first included.
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), lr=config.learning_rate * (1 - MOMENTUM), momentum=MOMENTUM
+        )
+        self.x = torch.asarray(x / np.float32(255)).to(self.device)
+        self.y = torch.asarray(y).to(self.device)
+        self.loss = torch.nn.functional.cross_entropy
+
+    def step(self, x: Any, y: Any) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.loss(self.model(x), y).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+
+    def epoch(self) -> None:
+        torch, size = self.torch, self.config.batch_size
+        order = torch.randperm(len(self.x), device=self.device)
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            self.step(self.x[rows], self.y[rows])
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def accuracy(self, x: np.ndarray, y: np.ndarray) -> float:
+        with self.torch.no_grad():
+            outputs = self.model(self.torch.asarray(x / np.float32(255)).to(self.device))
+        return float((outputs.argmax(dim=1).cpu().numpy() == y).mean())
+
+    def version(self) -> str:
+        return f"torch {self.torch.__version__}"
+
+
+class TorchCompile(Torch):
+    """PyTorch with forward and backward through ``torch.compile``."""
+
+    name = "torch.compile"
+
+    def __init__(self, config: Config, x: np.ndarray, y: np.ndarray, device: str) -> None:
+        super().__init__(config, x, y, device)
+        model, loss = self.model, self.loss
+        mode = "reduce-overhead" if self.device.type == "cuda" else "default"
+        self.compiled = self.torch.compile(lambda x, y: loss(model(x), y), mode=mode)
+
+    def step(self, x: Any, y: Any) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.compiled(x, y).backward()
+        self.optimizer.step()
+
+
+class TorchGraph(Torch):
+    """PyTorch with a whole step, gather and update included, in one CUDA graph; a GPU only."""
+
+    name = "torch graph"
+
+    def __init__(self, config: Config, x: np.ndarray, y: np.ndarray, device: str) -> None:
+        super().__init__(config, x, y, device)
+        if self.device.type != "cuda":
+            raise ImportError("a CUDA graph needs a GPU")
+        torch, size = self.torch, config.batch_size
+        self.rows = torch.arange(size, device=self.device)
+        stream = torch.cuda.Stream()
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self.step(self.x[self.rows], self.y[self.rows])
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.cuda.graph(self.graph):
+            self.loss(self.model(self.x[self.rows]), self.y[self.rows]).backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=False)
+
+    def epoch(self) -> None:
+        torch, size = self.torch, self.config.batch_size
+        order = torch.randperm(len(self.x), device=self.device)
+        whole = len(order) - len(order) % size
+        for start in range(0, whole, size):
+            self.rows.copy_(order[start : start + size])
+            self.graph.replay()
+        if whole < len(order):
+            self.step(self.x[order[whole:]], self.y[order[whole:]])
+        torch.cuda.synchronize()
+
+
+class Jax(Contender):
+    """JAX: one jitted function for an epoch, a scan over its batches (the short last one by itself)."""
+
+    name = "jax"
+
+    def __init__(self, config: Config, x: np.ndarray, y: np.ndarray, device: str) -> None:
+        import jax
+        import jax.numpy as jnp
+
+        self.jax, self.config = jax, config
+        kinds = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "relu": jax.nn.relu}
+        activate, size = kinds[config.activation], config.batch_size
+        self.x, self.y = jnp.asarray(x / np.float32(255)), jnp.asarray(y)
+        rng = np.random.default_rng(0)
+        self.params = [
+            (
+                jnp.asarray(rng.uniform(-1, 1, (n_in, n_out)) * np.sqrt(6 / (n_in + n_out)), jnp.float32),
+                jnp.zeros(n_out, jnp.float32),
+            )
+            for n_in, n_out in pairwise(config.widths)
+        ]
+        self.velocity = jax.tree.map(jnp.zeros_like, self.params)
+        self.key = jax.random.key(0)
+
+        def logits(params: Any, x: Any) -> Any:
+            for w, b in params[:-1]:
+                x = activate(x @ w + b)
+            w, b = params[-1]
+            return x @ w + b
+
+        def loss(params: Any, x: Any, y: Any) -> Any:
+            return -jnp.take_along_axis(jax.nn.log_softmax(logits(params, x)), y[:, None], axis=1).mean()
+
+        def step(state: Any, rows: Any, x: Any, y: Any) -> tuple[Any, None]:
+            params, velocity = state
+            gradients = jax.grad(loss)(params, x[rows], y[rows])
+            velocity = jax.tree.map(lambda v, g: MOMENTUM * v + (1 - MOMENTUM) * g, velocity, gradients)
+            params = jax.tree.map(lambda p, v: p - config.learning_rate * v, params, velocity)
+            return (params, velocity), None
+
+        def epoch(state: Any, key: Any, x: Any, y: Any) -> Any:
+            order = jax.random.permutation(key, len(x))
+            whole = len(x) - len(x) % size
+            batches = order[:whole].reshape(-1, size)
+            state, _ = jax.lax.scan(lambda state, rows: step(state, rows, x, y), state, batches)
+            return step(state, order[whole:], x, y)[0] if whole < len(x) else state
+
+        self._epoch = jax.jit(epoch, donate_argnums=0)
+        self._logits = jax.jit(logits)
+
+    def epoch(self) -> None:
+        self.key, key = self.jax.random.split(self.key)
+        state = self._epoch((self.params, self.velocity), key, self.x, self.y)
+        self.params, self.velocity = self.jax.block_until_ready(state)
+
+    def accuracy(self, x: np.ndarray, y: np.ndarray) -> float:
+        outputs = np.asarray(self._logits(self.params, x / np.float32(255)))
+        return float((outputs.argmax(axis=1) == y).mean())
+
+    def version(self) -> str:
+        return f"jax {self.jax.__version__}"
+
+
+CONTENDERS: dict[str, type[Contender]] = {
+    contender.name: contender
+    for contender in (Products, Xpnet, Jax, Torch, TorchCompile, TorchGraph, ScikitLearn, Tutorial)
+}
