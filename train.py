@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import recipes
-from backends import get_backend
+from backends import Backend, get_backend
 from backends.activations import ACTIVATIONS
 from nn import (
     LOSSES,
@@ -36,11 +36,13 @@ from nn import (
     Trainer,
     TrainingDiverged,
     __version__,
+    compare_backends,
     load_data,
     save_model,
 )
 from nn.activations import ACTIVATION_LAYERS
 from nn.checkpoint import write_atomically
+from nn.compare import named_backends, rounding_text, write_comparison
 from nn.data import as_dataset
 from nn.initializers import get_initializer, initializer_names
 from nn.losses import ALIASES, get_loss
@@ -52,11 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the script with the command line ``argv``.
 
     Returns:
-        The exit code: 0; 1 if training diverged or ran out of memory; 2 for a user's mistake; 130 for Ctrl-C before or
-        twice during training, and 141 where the output is read no further, as a shell has it.
+        The exit code: 0; 1 if training diverged or ran out of memory, or if devices that were to be compared differ;
+        2 for a user's mistake; 130 for Ctrl-C before or twice during training, and 141 where the output is read no
+        further, as a shell has it.
     """
+    agree = True
     try:
         for settings in parse(argv):
+            if settings.compare:
+                agree &= compare_devices(settings)
+                continue
             run = prepare(settings)
             say(settings, describe(run))
             train(run)
@@ -73,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output, `head` for instance, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    return 0
+    return 0 if agree else 1
 
 
 @dataclass
@@ -104,9 +111,7 @@ def prepare(settings: argparse.Namespace) -> Run:
         backend = get_backend(settings.device, settings.dtype, fused=not settings.reference)
         data = load(settings)
         training, validation = hold_out(settings, data)
-        model = Sequential(build_layers(settings, data.train), backend=backend, seed=settings.seed)
-        callbacks = [] if settings.quiet else [ProgressBar(), PrintEpochs(settings.every)]
-        trainer = Trainer(model, settings.loss, build_optimizer(settings), callbacks=callbacks)
+        trainer = build_trainer(settings, data.train, backend)
         return Run(settings, data.name, training, validation, data.test, trainer, make_output(settings, data.name))
     except (ValueError, TypeError, OSError) as error:
         raise UsersMistake(error) from None
@@ -131,6 +136,44 @@ def train(run: Run) -> None:
         raise UsersMistake(error) from None
     if history.stopped:
         say(settings, f"stopped by {history.stopped}")
+
+
+def compare_devices(settings: argparse.Namespace) -> bool:
+    """Make the same steps on each device of --compare, print where they differ beyond rounding, and whether none does.
+
+    Raises:
+        UsersMistake: in one sentence.
+    """
+    try:
+        if (settings.device, settings.reference) != ("auto", False):
+            raise ValueError(
+                "--compare names the devices itself, as in cpu,cuda/reference; leave out --device, --reference"
+            )
+        if settings.epochs == 0:
+            raise ValueError(
+                "--compare needs steps to compare, but nothing is trained here; say how long with --epochs"
+            )
+        devices = named_backends(settings.compare, settings.dtype)
+        settings.device = settings.compare[0].partition("/")[0]
+        run = prepare(settings)
+        say(settings, describe(run, devices))
+        comparison = compare_backends(
+            lambda backend: build_trainer(settings, run.training, backend),
+            devices,
+            run.training,
+            settings.epochs,
+            settings.batch_size,
+            shuffle=settings.shuffle,
+            steps=settings.compare_steps,
+            progress=not settings.quiet,
+        )
+    except (ValueError, TypeError) as error:
+        raise UsersMistake(error) from None
+    print(comparison if settings.quiet else f"{comparison}\n\n{comparison.curve_text()}", flush=True)
+    if run.output is not None:
+        written = write_comparison(comparison, run.output, lines=settings.output is not None, picture=settings.plots)
+        say(settings, f"\nwrote {', '.join(written)} to {run.output}")
+    return comparison.agrees
 
 
 # ---- data, network, optimizer ----------------------------------------------------------------------------------------
@@ -165,6 +208,13 @@ def hold_out(settings: argparse.Namespace, data: Data) -> tuple[Dataset, Dataset
     if settings.validation == "test":
         return data.train, data.test
     return data.train.split(settings.validation, seed=settings.seed)
+
+
+def build_trainer(settings: argparse.Namespace, train: Dataset, backend: Backend) -> Trainer:
+    """The network on its device, with its loss and its optimizer."""
+    model = Sequential(build_layers(settings, train), backend=backend, seed=settings.seed)
+    callbacks = [] if settings.quiet else [ProgressBar(), PrintEpochs(settings.every)]
+    return Trainer(model, settings.loss, build_optimizer(settings), callbacks=callbacks)
 
 
 def build_layers(settings: argparse.Namespace, train: Dataset) -> list[Layer]:
@@ -231,7 +281,7 @@ def say(settings: argparse.Namespace, text: str) -> None:
         print(text, flush=True)
 
 
-def describe(run: Run) -> str:
+def describe(run: Run, compared: dict[str, Backend] | None = None) -> str:
     """The header of a run: everything needed to know what is computed, where and how."""
     settings, model, device = run.settings, run.trainer.model, run.trainer.backend.device
     optimizer = ", ".join(f"{name} {value:g}" for name, value in run.trainer.optimizer.settings().items() if value)
@@ -255,11 +305,28 @@ def describe(run: Run) -> str:
         else "training  none",
         "",
     ]
-    if device.why:
+    if compared is not None:
+        lines[1:2] = describe_comparison(settings, compared)
+    elif device.why:
         lines.insert(2, f"          {device.why}")
     if settings.title:
         lines.insert(0, f"recipe    {settings.recipe}: {settings.title}")
     return "\n".join(lines)
+
+
+def describe_comparison(settings: argparse.Namespace, compared: dict[str, Backend]) -> list[str]:
+    """The lines of the header that tell which devices are compared, what of them, and how much they may differ."""
+    width = max(map(len, compared))
+    devices = [
+        f"{name:<{width}}  {backend.device.version()} on {backend.device.hardware()}, {settings.dtype}"
+        f"{', reference operations' if name.endswith('/reference') else ''}"
+        for name, backend in compared.items()
+    ]
+    return [
+        *(f"{'' if number else 'compare':<10}{line}" for number, line in enumerate(devices)),
+        f"          every tensor of at most {settings.compare_steps:,} steps, each operation from equal numbers",
+        f"allowed   {rounding_text(settings.dtype)}",
+    ]
 
 
 def report(run: Run) -> str:
@@ -381,6 +448,16 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--reference", action="store_true", help="use the reference operations instead of those written for the device"
     )
+    group.add_argument(
+        "--compare",
+        type=device_names,
+        metavar="DEVICES",
+        help="instead of training, make the same steps on two devices or more, as in cpu,cuda, and say where they "
+        "first differ beyond rounding; cpu/reference are the reference operations of a device",
+    )
+    group.add_argument(
+        "--compare-steps", type=int, default=200, metavar="N", help="compare at most N of the steps of --epochs"
+    )
 
     group = parser.add_argument_group("data")
     group.add_argument(
@@ -491,6 +568,14 @@ def batch_size(text: str) -> int | None:
         raise argparse.ArgumentTypeError(f"must be a whole number or `full`, not {text!r}") from None
 
 
+def device_names(text: str) -> list[str]:
+    """The value of --compare."""
+    names = [name.strip() for name in text.split(",")]
+    if len(names) < 2 or not all(names):
+        raise argparse.ArgumentTypeError(f"must be two devices or more with commas between them, not {text!r}")
+    return names
+
+
 def validation(text: str) -> int | float | str:
     """The value of --validation."""
     try:
@@ -508,6 +593,7 @@ def check(settings: argparse.Namespace) -> None:
         ("--seed", settings.seed, 0),
         ("--every", settings.every, 1),
         ("--predictions", settings.predictions, 0),
+        ("--compare-steps", settings.compare_steps, 1),
         *(("--hidden", units, 1) for units in settings.hidden),
     ):
         if value is not None and value < least:

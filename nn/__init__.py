@@ -13,6 +13,8 @@ from __future__ import annotations
 from .activations import ReLU, Sigmoid, Softmax, Tanh
 from .callbacks import Callback, PrintEpochs, ProgressBar
 from .checkpoint import load_model, save_model
+from .compare import Comparison, Finding
+from .compare import compare as compare_backends  # `nn.compare` is the module
 from .data import DataError, Dataset
 from .datasets import Data, load_data
 from .gradients import GradientError, GradientReport, check_gradients
@@ -30,11 +32,13 @@ __all__ = [
     "SGD",
     "Adam",
     "Callback",
+    "Comparison",
     "Context",
     "Data",
     "DataError",
     "Dataset",
     "Dropout",
+    "Finding",
     "Flatten",
     "GradientError",
     "GradientReport",
@@ -53,6 +57,7 @@ __all__ = [
     "Trainer",
     "TrainingDiverged",
     "check_gradients",
+    "compare_backends",
     "get_loss",
     "load_data",
     "load_model",
