@@ -42,12 +42,13 @@ from nn import (
 )
 from nn.activations import ACTIVATION_LAYERS
 from nn.checkpoint import write_atomically
-from nn.compare import named_backends, rounding_text, write_comparison
+from nn.compare import named_backends, write_comparison
 from nn.data import as_dataset
 from nn.initializers import get_initializer, initializer_names
 from nn.losses import ALIASES, get_loss
 from nn.optimizers import OPTIMIZERS, SGD, Optimizer, get_optimizer
 from nn.report import classification_text, figures, inside_text, predictions_text, reproduced_text
+from nn.rounding import rounding_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:

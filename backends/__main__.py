@@ -1,20 +1,139 @@
-"""``python -m backends``: the devices of this machine, and why the others cannot be used."""
+"""``python -m backends``: the devices of this machine, and why the others cannot be used.
+
+``python -m backends check``: every operation of every backend that is here, tried on thousands of inputs.
+"""
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
+from collections.abc import Iterator, Sequence
+from time import perf_counter
 
-from .devices import Device, available
+from . import get_backend
+from .base import DTYPES
+from .check import OPERATIONS, Result, check
+from .devices import CupyDevice, Device, DeviceError, NumpyDevice, available, find_device
+from .doctor import examine
 
 
-def main() -> int:
-    """Print a line for each device; 0."""
-    for spec, found in available():
-        if isinstance(found, Device):
-            print(f"{spec:<26} ready: {found.version()} on {found.hardware()}")
-        else:
-            print(f"{spec:<26} not usable: {str(found).removeprefix(f'{spec}: ')}")
-    return 0
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv``.
+
+    Returns:
+        The exit code: 0; 1 if an operation is out of bounds; 2 for a user's mistake; 141 where the output is read no
+        further.
+    """
+    settings = build_parser().parse_args(argv)
+    try:
+        if settings.command == "check":
+            return run_check(settings)
+        for finding in examine(settings.device):
+            print("\n".join(finding.lines()))
+        return 0
+    except (DeviceError, UsersMistake) as error:
+        print(f"python -m backends: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # whoever read the output, `head` for instance, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+class UsersMistake(Exception):
+    """A setting that cannot be used."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m backends",
+        description="List the devices of this machine, with the reason and the remedy where one cannot be used.",
+    )
+    parser.add_argument("--device", nargs="+", default=[], metavar="SPEC", help="only these, as in --device cuda:1")
+    commands = parser.add_subparsers(dest="command", metavar="check")
+    checker = commands.add_parser(
+        "check",
+        help="try every operation on thousands of inputs",
+        description="Try every operation on random, extreme and hostile inputs against NumPy in float64 or better. "
+        "Exit code 1 if a result is out of bounds. docs/agreement.md says what the bounds are.",
+    )
+    checker.add_argument(
+        "--device", nargs="+", default=[], metavar="SPEC",
+        help="devices, as in --device cpu cuda:0; by default all that work, with and without fused operations",
+    )  # fmt: skip
+    checker.add_argument("--against", metavar="SPEC", help="compare with this device instead of with the formulas")
+    checker.add_argument("--dtype", nargs="+", choices=DTYPES, default=list(DTYPES), help="default: both")
+    checker.add_argument(
+        "--operation", nargs="+", choices=OPERATIONS, default=list(OPERATIONS), metavar="NAME", help="only these"
+    )
+    checker.add_argument("--seed", type=int, default=0, metavar="N", help="of the random inputs (default: 0)")
+    checker.add_argument("--every", type=int, default=1, metavar="N", help="try every N-th input only")
+    checker.add_argument("--reference", action="store_true", help="check the reference operations only")
+    return parser
+
+
+def run_check(settings: argparse.Namespace) -> int:
+    """Check, print a table for each backend and a line of totals; 1 if something is out of bounds."""
+    for flag, least in (("seed", 0), ("every", 1)):
+        if getattr(settings, flag) < least:
+            raise UsersMistake(f"--{flag} must be at least {least}, not {getattr(settings, flag)}")
+    started, results, count = perf_counter(), [], 0
+    against = None if settings.against is None else find_device(settings.against)
+    for device, fused in chosen_backends(settings.device, settings.reference):
+        found = []
+        for dtype in settings.dtype:
+            if dtype == "float64" and not (device.has_float64 and (against is None or against.has_float64)):
+                continue
+            backend = get_backend(device.spec, dtype, fused)
+            other = None if against is None else get_backend(against.spec, dtype)
+            found += check(backend, settings.seed, against=other, operations=settings.operation, every=settings.every)
+        kind = "" if fused else ", reference operations"
+        with_what = "" if against is None else f", against {against.spec}"
+        print(
+            f"{device.spec}{kind}{with_what}: {device.version()} on {device.hardware()}\n{table(found)}\n", flush=True
+        )
+        results += found
+        count += 1
+    print(totals(results, count, settings.seed, perf_counter() - started))
+    return 1 if any(result.wrong for result in results) else 0
+
+
+def chosen_backends(specs: Sequence[str], reference: bool) -> Iterator[tuple[Device, bool]]:
+    """The backends to check: (device, fused).
+
+    Raises:
+        DeviceError: one that was named cannot be used.
+    """
+    devices = [find_device(spec) for spec in specs]  # all of them, before the first is checked
+    if not specs:
+        devices = [found for _, found in available() if isinstance(found, Device)]
+    for device in devices:
+        has_overrides = isinstance(device, NumpyDevice | CupyDevice)
+        if has_overrides and not reference:
+            yield device, True
+        if not has_overrides or reference or not specs:
+            yield device, False
+
+
+def table(results: Sequence[Result]) -> str:
+    """A line for each operation and dtype; beneath one that is wrong, the first case in which it is."""
+    lines = [f"  {'operation':<25} {'dtype':<8} {'cases':>6} {'rel. error':>10} {'error/bound':>11}  verdict"]
+    for r in results:
+        ratio = f"{r.ratio:>11.3f}" if r.ratio < 1000 else f"{r.ratio:>11.2g}"
+        lines.append(f"  {r.operation:<25} {r.dtype:<8} {r.cases:>6} {r.error:>10.1e} {ratio}  {r.verdict}")
+        if r.wrong:
+            lines.append(f"      {r.first_wrong}")
+    return "\n".join(lines)
+
+
+def totals(results: Sequence[Result], backends: int, seed: int, seconds: float) -> str:
+    """The last line."""
+    cases, wrong = sum(r.cases for r in results), sum(r.wrong for r in results)
+    names = ", ".join(dict.fromkeys(r.operation for r in results if r.wrong))
+    verdict = f"{wrong:,} out of bounds, in {names}" if wrong else "all within their bounds"
+    plural = "" if backends == 1 else "s"
+    return f"{cases:,} cases on {backends} backend{plural}, seed {seed}, in {seconds:.0f} s: {verdict}"
 
 
 if __name__ == "__main__":

@@ -220,7 +220,8 @@ class Backend:
         """
         xp = self.xp
         m, n = logits.shape
-        hit = labels[:, None] == xp.arange(n, dtype=labels.dtype, device=self.device.handle)
+        labels = xp.astype(labels, xp.int64, copy=False)  # uint8 has no class above 255
+        hit = labels[:, None] == xp.arange(n, dtype=xp.int64, device=self.device.handle)
         top = xp.max(logits, axis=1, keepdims=True)
         shifted = logits - top
         e = xp.exp(shifted)

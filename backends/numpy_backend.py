@@ -159,7 +159,8 @@ class NumpyBackend(Backend):
         top = np.maximum.reduce(z, axis=axis, out=room.top, keepdims=True)
         right = np.equal(logits.argmax(1, room.best), labels, out=room.right)
         # The places of the label logits in the flat array, to read and write just those.
-        places = np.multiply(labels, room.column_stride, out=room.places)
+        # (Their dtype, since uint8 labels times the stride would wrap.)
+        places = np.multiply(labels, room.column_stride, out=room.places, dtype=np.intp, casting="unsafe")
         np.add(places, room.row_starts, out=places)
         np.subtract(z, top, out=z)
         label_part = room.flat.take(places, None, room.label_part, "clip")
@@ -362,20 +363,21 @@ class NumpyBackend(Backend):
         dtype = self.dtype if dtype is None else dtype
         buffers = self._memory.buffers
         key = (name, shape, dtype)
-        buffer = buffers.get(key)
+        buffer: np.ndarray | None = buffers.get(key)
         if buffer is None:
-            if len(buffers) >= SCRATCH_LIMIT:  # somebody predicts with ever new numbers of rows
-                buffers.clear()
-            buffer = buffers[key] = np.empty(shape, dtype)
+            buffer = self._keep(key, np.empty(shape, dtype))
         return buffer
+
+    def _keep(self, key: Any, made: Any) -> Any:
+        if len(self._memory.buffers) >= SCRATCH_LIMIT:  # somebody predicts with ever new numbers of rows
+            self._memory.buffers.clear()
+        self._memory.buffers[key] = made
+        return made
 
     def _constant(self, name: str, size: int, make: Callable[[], Any]) -> Any:
         """Something that is made once for its name and size."""
-        buffers = self._memory.buffers
-        made = buffers.get((name, size))
-        if made is None:
-            made = buffers[name, size] = make()
-        return made
+        made = self._memory.buffers.get((name, size))
+        return self._keep((name, size), make()) if made is None else made
 
     def _ones(self, size: int) -> Any:
         return self._constant("ones", size, lambda: np.ones(size, self.dtype))
@@ -384,7 +386,7 @@ class NumpyBackend(Backend):
         key = ("softmax", m, n)
         room: _SoftmaxRoom | None = self._memory.buffers.get(key)
         if room is None:
-            room = self._memory.buffers[key] = _SoftmaxRoom(m, n, self.dtype)
+            room = self._keep(key, _SoftmaxRoom(m, n, self.dtype))
         return room
 
     def _element_hash(self, size: int, key: tuple[int, int]) -> np.ndarray:

@@ -134,12 +134,20 @@ class Tutorial(Contender):
         self.vb = [np.zeros_like(b) for b in self.b]
 
     def activate(self, z: np.ndarray) -> np.ndarray:
-        kinds = {"sigmoid": lambda: 1 / (1 + np.exp(-z)), "tanh": lambda: np.tanh(z), "relu": lambda: np.maximum(z, 0)}
+        kinds: dict[str, Any] = {
+            "sigmoid": lambda: 1 / (1 + np.exp(-z)),
+            "tanh": lambda: np.tanh(z),
+            "relu": lambda: np.maximum(z, 0),
+        }
         a: np.ndarray = kinds[self.config.activation]()
         return a
 
     def derivative(self, a: np.ndarray) -> np.ndarray:
-        kinds = {"sigmoid": lambda: a * (1 - a), "tanh": lambda: 1 - a * a, "relu": lambda: (a > 0) * 1.0}
+        kinds: dict[str, Any] = {
+            "sigmoid": lambda: a * (1 - a),
+            "tanh": lambda: 1 - a * a,
+            "relu": lambda: (a > 0) * 1.0,
+        }
         slope: np.ndarray = kinds[self.config.activation]()
         return slope
 
@@ -322,7 +330,8 @@ class Jax(Contender):
         import jax
         import jax.numpy as jnp
 
-        self.jax, self.config = jax, config
+        self.jax: Any = jax
+        self.config = config
         kinds = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "relu": jax.nn.relu}
         activate, size = kinds[config.activation], config.batch_size
         self.x, self.y = jnp.asarray(x / np.float32(255)), jnp.asarray(y)

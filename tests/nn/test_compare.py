@@ -41,8 +41,9 @@ from nn import (
     compare_backends,
     load_data,
 )
-from nn.compare import Rounding, _walk, curve_picture, named_backends, write_comparison
+from nn.compare import _walk, curve_picture, named_backends, write_comparison
 from nn.data import as_dataset
+from nn.rounding import Rounding
 from tests.backends.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
 from tests.conftest import make_backend
 
