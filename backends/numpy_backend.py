@@ -265,11 +265,10 @@ class NumpyBackend(Backend):
             if nesterov:
                 pushed = np.multiply(velocity, momentum, out=self._scratch("update", velocity.shape))
                 step = np.add(gradient, pushed, out=gradient)
+        change = np.multiply(step, learning_rate, out=gradient)
         if weight_decay != 0.0 and decayed > 0:
-            weights = params[:decayed]
-            np.multiply(weights, 1.0 - learning_rate * weight_decay, out=weights)
-        np.multiply(step, learning_rate, out=gradient)
-        return np.subtract(params, gradient, out=params), velocity
+            self._add_decay(change[:decayed], params[:decayed], learning_rate * weight_decay)
+        return np.subtract(params, change, out=params), velocity
 
     def adam_update(
         self,
@@ -298,11 +297,14 @@ class NumpyBackend(Backend):
         np.sqrt(room, out=room)
         np.add(room, epsilon, out=room)
         change = np.divide(mean, room, out=gradient)
-        if weight_decay != 0.0 and decayed > 0:
-            weights = params[:decayed]
-            np.multiply(weights, 1.0 - learning_rate * weight_decay, out=weights)
         np.multiply(change, learning_rate / _bias_correction(beta1, t), out=change)
+        if weight_decay != 0.0 and decayed > 0:
+            self._add_decay(change[:decayed], params[:decayed], learning_rate * weight_decay)
         return np.subtract(params, change, out=params), mean, square
+
+    def _add_decay(self, change: Array, weights: Array, rate: float | Array) -> None:
+        """Not weights * (1 - rate), which would keep an infinite weight infinite where the reference has NaN."""
+        np.add(change, np.multiply(weights, rate, out=self._scratch("decay", weights.shape)), out=change)
 
     # ---- rows and masks ---------------------------------------------------------------------------------------------
 

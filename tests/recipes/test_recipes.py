@@ -105,6 +105,20 @@ def test_momentum_reaches_its_figures_on_mnist(mnist_dir: Path, capsys: pytest.C
     assert "the first 10 test rows" in out
 
 
+@pytest.mark.parametrize("device", ["torch", "cuda", "cuda --reference"])
+def test_other_libraries_end_with_the_same_accuracy(device: str, mnist_dir: Path) -> None:
+    """A whole recipe, in float32, on the real files: within 0.2 points of NumPy."""
+    spec, *reference = device.split()
+    make_backend((spec, not reference))
+    flags = ["--recipe", "momentum", "--data-dir", str(mnist_dir), "--device"]
+    accuracies = []
+    for run in (run_part([*flags, "cpu"]), run_part([*flags, spec, *reference])):
+        assert run.test is not None
+        accuracies.append(run.trainer.evaluate(run.test)["accuracy"])
+    assert accuracies[1] == pytest.approx(accuracies[0], abs=0.002)
+    assert accuracies[0] > 0.97
+
+
 def test_one_vs_two_has_the_authors_rows(mnist_dir: Path) -> None:
     run = train.prepare(train.parse(["--recipe", "one-vs-two", "--data-dir", str(mnist_dir), "--quiet"])[0])
     assert run.test is not None
