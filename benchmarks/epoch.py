@@ -1,7 +1,8 @@
 """``python -m benchmarks.epoch``: seconds of one training epoch, xpnet and its peers in turn, in one run.
 
-Each contender lives in a process of its own. All take turns, an epoch each, several rounds; between its turns a process
-waits. So a machine whose speed drifts slows all of them, and the ratios hold. Printed and written to
+Each contender lives in a process of its own. All take turns, several rounds of an epoch to warm up (a process that has
+waited finds its caches and threads cold) and one that is timed. So a machine whose speed drifts slows all of them, and
+ratios within a round hold; shown is their median. Printed and written to
 ``benchmarks/results/epoch-DEVICE-CONFIG.md`` and ``.json``: the median epoch, its ratios to the matrix products alone
 and to xpnet, the peak memory of the process, the seconds from its start to the end of its first epoch, and the test
 accuracy after all epochs, which must be the same for all within ``SPREAD``: who does less work does not count.
@@ -125,6 +126,7 @@ def work(settings: argparse.Namespace) -> int:
     print(json.dumps({"rows": origin, "version": contender.version(), "first": time() - started}), flush=True)
     for request in sys.stdin:
         if request.strip() == "epoch":
+            contender.epoch()
             begun = perf_counter()
             contender.epoch()
             print(json.dumps({"seconds": perf_counter() - begun}), flush=True)
@@ -167,6 +169,12 @@ def table(
     """The Markdown table, the fastest first."""
     config = CONFIGS[settings.config]
     seconds = {name: median(outcome["seconds"]) for name, outcome in outcomes.items()}
+
+    def ratio(name: str, other: str) -> float:
+        """The median over the rounds: both were measured close to each other in each."""
+        rounds = zip(outcomes[name]["seconds"], outcomes[other]["seconds"], strict=True)
+        return float(median(mine / theirs for mine, theirs in rounds))
+
     steps = -(-settings.rows // config.batch_size)
     lines = [
         f"{settings.config}: {'-'.join(map(str, config.widths))} {config.activation}, batch {config.batch_size}, "
@@ -181,8 +189,8 @@ def table(
         accuracy = "" if outcome["accuracy"] is None else f"{outcome['accuracy']:.2%}"
         title = f"**{name}**" if name == "xpnet" else name
         lines.append(
-            f"| {title} | {epoch:.3f} ({spread}) | {1e6 * epoch / steps:.0f} | {epoch / seconds['products']:.2f} | "
-            f"{epoch / seconds['xpnet']:.2f} | {outcome['peak_mb']:.0f} | {outcome['first']:.1f} | {accuracy} |"
+            f"| {title} | {epoch:.3f} ({spread}) | {1e6 * epoch / steps:.0f} | {ratio(name, 'products'):.2f} | "
+            f"{ratio(name, 'xpnet'):.2f} | {outcome['peak_mb']:.0f} | {outcome['first']:.1f} | {accuracy} |"
         )
     lines += ["", f"Medians (range) of {settings.rounds} rounds in turn. {machine()}."]
     versions = ", ".join(dict.fromkeys(outcome["version"] for outcome in outcomes.values()))

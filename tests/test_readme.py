@@ -93,3 +93,9 @@ def test_the_pictures_are_there() -> None:
     assert pictures
     for picture in pictures:
         assert (ROOT / picture).is_file()
+
+
+def test_the_table_of_speeds_is_the_one_that_was_measured() -> None:
+    table = (ROOT / "benchmarks" / "results" / "epoch-cpu-small.md").read_text(encoding="utf-8")
+    shown = README.partition("<!-- speed -->\n")[2].partition("<!-- /speed -->")[0]
+    assert shown.strip() == table.strip()
