@@ -133,7 +133,7 @@ def test_every_layer_loss_and_optimizer_is_no_false_alarm(
     result = compare_backends(make, backends, (DATA.x, targets), epochs=4)
     assert result.agrees, str(result)
     assert result.steps == 20
-    assert all(0.0 < largest.share < 0.7 for largest in result.largest.values())
+    assert all(largest.share < 0.7 for largest in result.largest.values())  # 0 where the bits agree
 
 
 def test_layers_and_losses_of_users_are_no_false_alarm() -> None:
