@@ -248,7 +248,8 @@ class Torch(Contender):
 
     def step(self, x: Any, y: Any) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        self.loss(self.model(x), y).backward()  # type: ignore[no-untyped-call]
+        loss: Any = self.loss(self.model(x), y)
+        loss.backward()
         self.optimizer.step()
 
     def epoch(self) -> None:
@@ -305,7 +306,8 @@ class TorchGraph(Torch):
         self.graph = torch.cuda.CUDAGraph()
         self.optimizer.zero_grad(set_to_none=True)
         with torch.cuda.graph(self.graph):
-            self.loss(self.model(self.x[self.rows]), self.y[self.rows]).backward()  # type: ignore[no-untyped-call]
+            loss: Any = self.loss(self.model(self.x[self.rows]), self.y[self.rows])
+            loss.backward()
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=False)
 
