@@ -8,6 +8,7 @@ import pytest
 from backends.random import permutation
 from nn import (
     SGD,
+    Adam,
     Callback,
     DataError,
     Dataset,
@@ -22,6 +23,7 @@ from nn import (
     Trainer,
     TrainingDiverged,
 )
+from nn.optimizers import OPTIMIZERS
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 4))
@@ -326,6 +328,44 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
 def test_settings_of_the_optimizer_are_checked(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SGD(**settings)
+
+
+def loop_of_sgd(w: np.ndarray, gradients: list[np.ndarray]) -> np.ndarray:
+    v = np.zeros_like(w)
+    for g in gradients:
+        v = 0.9 * v + (1 - 0.3) * g
+        w = w - 0.05 * (v + 0.01 * w)
+    return w
+
+
+def loop_of_adam(w: np.ndarray, gradients: list[np.ndarray]) -> np.ndarray:
+    mean, square = np.zeros_like(w), np.zeros_like(w)
+    for t, g in enumerate(gradients, 1):
+        mean = 0.9 * mean + 0.1 * g
+        square = 0.99 * square + 0.01 * g * g
+        w = w - 0.05 * (mean / (1 - 0.9**t) / (np.sqrt(square / (1 - 0.99**t)) + 1e-8) + 0.01 * w)
+    return w
+
+
+OPTIMIZER_LOOPS: dict[str, Any] = {
+    "sgd": (lambda: SGD(0.05, momentum=0.9, dampening=0.3, weight_decay=0.01), loop_of_sgd),
+    "adam": (lambda: Adam(0.05, beta2=0.99, weight_decay=0.01), loop_of_adam),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_is_its_loop_written_out(name: str) -> None:
+    make, loop = OPTIMIZER_LOOPS[name]
+    model = Sequential(Linear(4, 3, bias=False), backend="cpu", dtype="float64")
+    start = model.state_dict()["0.weight"]
+    optimizer = make()
+    optimizer.bind(model)
+    gradients = [RNG.normal(size=(4, 3)) for _ in range(7)]
+    for gradient in gradients:
+        model.gradients["0.weight"][...] = gradient
+        optimizer.step(model)
+    np.testing.assert_allclose(model.state_dict()["0.weight"], loop(start, gradients), rtol=1e-12)
+    assert optimizer.steps == 7
 
 
 def test_an_optimizer_serves_one_model() -> None:
