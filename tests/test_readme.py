@@ -6,12 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import nn
 import recipes
-from nn import Data, Dataset
+from tests import made_up
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,17 +23,6 @@ def run(example: str) -> dict[str, Any]:
     return namespace
 
 
-def made_up_mnist(*_: Any) -> Data:
-    """Rows of MNIST's shape that can be learned: each class is a patch of bright pixels in noise."""
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 10, 3000)
-    x = rng.integers(0, 60, size=(3000, 784), dtype=np.uint8)
-    for label in range(10):
-        x[y == label, 70 * label : 70 * label + 60] += 150
-    rows = Dataset(x, y, scale=1 / 255, image_shape=(28, 28))
-    return Data("mnist", rows[:2000], rows[2000:])
-
-
 def test_ten_lines_of_python_train_on_mnist(mnist_dir: Path) -> None:
     result = run(EXAMPLES[0])
     assert result["history"][-1]["val_accuracy"] > 0.97
@@ -42,7 +30,7 @@ def test_ten_lines_of_python_train_on_mnist(mnist_dir: Path) -> None:
 
 
 def test_ten_lines_of_python_train_where_there_is_no_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nn, "load_data", made_up_mnist)
+    monkeypatch.setattr(nn, "load_data", lambda source: made_up.mnist(2000, 1000))
     result = run(EXAMPLES[0])
     assert result["history"][-1]["val_accuracy"] > 0.97
 

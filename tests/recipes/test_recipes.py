@@ -11,8 +11,9 @@ import pytest
 
 import recipes
 import train
-from nn import Data, Dataset
+from nn import Data
 from nn.report import figures, is_reproduced
+from tests import made_up
 from tests.conftest import BACKENDS, backend_id, make_backend
 
 ELEVEN = {
@@ -24,14 +25,10 @@ LONG = sorted(ELEVEN - set(QUICK))
 
 
 def made_up_mnist(*_: Any, limit: int | None = None, **__: Any) -> Data:
-    """Rows of MNIST's shape that can be learned: each class is a patch of bright pixels in noise."""
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 10, 800)
-    x = rng.integers(0, 60, size=(800, 784), dtype=np.uint8)
-    for label in range(10):
-        x[y == label, 70 * label : 70 * label + 60] += 150
-    rows = Dataset(x, y, scale=1 / 255, image_shape=(28, 28))
-    return Data("mnist", rows[:600][:limit], rows[600:][:limit])
+    """What ``load_data`` gives, without the files."""
+    data = made_up.mnist(600, 200)
+    assert data.test is not None
+    return Data("mnist", data.train[:limit], data.test[:limit])
 
 
 def run_part(flags: list[str], part: int = 0) -> train.Run:
