@@ -67,7 +67,7 @@ def read_hdf5(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset | None]:
     try:
         import h5py
     except ImportError:
-        raise DataError(f"{path} needs h5py to be read: pip install 'xpnet[hdf5]'") from None
+        raise DataError(f"{path} needs h5py to be read: pip install h5py") from None
     with reading(path), h5py.File(path, "r") as file:
         arrays = {}
         for name in _array_names(list(file), path):

@@ -43,7 +43,7 @@ def check_installed() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise ValueError("pictures need matplotlib, which is not installed; pip install 'xpnet[plots]'") from None
+        raise ValueError("pictures need matplotlib, which is not installed; pip install matplotlib") from None
 
 
 def draw_all(trainer: Trainer, test: Dataset | None, folder: Path, rows_are: str) -> list[str]:

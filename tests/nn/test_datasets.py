@@ -513,7 +513,7 @@ def test_damaged_hdf5_files_are_named(tmp_path: Path) -> None:
 
 def test_without_h5py_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(DataError, match=r"a\.h5 needs h5py to be read: pip install 'xpnet\[hdf5\]'"):
+    with pytest.raises(DataError, match=r"a\.h5 needs h5py to be read: pip install h5py"):
         read_hdf5(tmp_path / "a.h5")
 
 

@@ -387,5 +387,5 @@ def test_drawing_leaves_pyplot_alone(ten: Trainer, monkeypatch: pytest.MonkeyPat
 def test_missing_matplotlib_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     plots.check_installed()
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ValueError, match=r"^pictures need matplotlib, .*pip install 'xpnet\[plots\]'$"):
+    with pytest.raises(ValueError, match=r"^pictures need matplotlib, .*pip install matplotlib$"):
         plots.check_installed()
