@@ -15,6 +15,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,11 @@ class Run:
     test: Dataset | None
     trainer: Trainer
     output: Path | None
+
+    @cached_property
+    def test_result(self) -> dict[str, float] | None:
+        """Loss and accuracy on the test rows, once training is over."""
+        return None if self.test is None else self.trainer.evaluate(self.test)
 
 
 class UsersMistake(Exception):
@@ -232,7 +239,10 @@ def build_layers(settings: argparse.Namespace, train: Dataset) -> list[Layer]:
     weights = settings.weights or [settings.init] * (len(widths) - 1)
     biases = settings.biases or [settings.bias_init] * (len(widths) - 1)
     layers: list[Layer] = []
-    for n_in, n_out, weight_init, bias_init in zip(widths, widths[1:], weights, biases, strict=False):
+    for name, values in (("weights", weights), ("biases", biases)):
+        if len(values) != len(widths) - 1:
+            raise ValueError(f"{name} must hold one entry for each of the {len(widths) - 1} layers, not {len(values)}")
+    for (n_in, n_out), weight_init, bias_init in zip(pairwise(widths), weights, biases, strict=True):
         if layers and settings.activation in ACTIVATION_LAYERS:
             layers.append(ACTIVATION_LAYERS[settings.activation]())
         if layers and settings.dropout:
@@ -334,8 +344,8 @@ def report(run: Run) -> str:
     """The test result, with all that was asked for beside it."""
     settings, trainer = run.settings, run.trainer
     parts = []
-    if run.test is not None:
-        result, rows = trainer.evaluate(run.test), len(run.test)
+    if run.test is not None and run.test_result is not None:
+        result, rows = run.test_result, len(run.test)
         right = round(result["accuracy"] * rows)
         parts.append(f"test accuracy {result['accuracy']:.2%} ({right:,} of {rows:,}), loss {result['loss']:.5f}")
         if not settings.quiet:
@@ -374,7 +384,7 @@ def save(run: Run) -> None:
             "settings": {key: value for key, value in vars(settings).items() if key != "part"},
             "optimizer": trainer.optimizer.settings(),
             "stopped": trainer.history.stopped,
-            "test": trainer.evaluate(run.test) if run.test is not None else None,
+            "test": run.test_result,
         }
         save_model(trainer.model, output / "weights.safetensors")
         write_atomically(output / "history.jsonl", trainer.history.to_json_lines().encode())

@@ -278,6 +278,17 @@ def test_a_recipe_that_is_not_there(name: str, message: str, capsys: pytest.Capt
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("given", ["weights = [[[0]]]", "biases = [[0]]"])
+def test_written_out_values_must_be_there_for_every_layer(
+    tmp_path: Path, given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(MINE.replace("hidden = [12]", f"hidden = [12]\n{given}"))
+    assert train.main(["--recipe", str(path), "--device", "cpu"]) == 2
+    name = given.partition(" ")[0]
+    assert f"{name} must hold one entry for each of the 2 layers, not 1" in capsys.readouterr().err
+
+
 def test_parts_stand_alone(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('[data]\ndata = "digits"\n[[parts]]\ntitle = "one"\n')
