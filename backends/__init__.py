@@ -10,10 +10,10 @@ This package knows nothing of networks; ``nn`` computes through it.
 
 from __future__ import annotations
 
-from .base import Backend
+from .base import Backend, Step, StepNumbers
 from .devices import CupyDevice, Device, DeviceError, NumpyDevice, available, find_device
 
-__all__ = ["Backend", "Device", "DeviceError", "available", "get_backend"]
+__all__ = ["Backend", "Device", "DeviceError", "Step", "StepNumbers", "available", "get_backend"]
 
 
 def get_backend(spec: str | Backend = "auto", dtype: str = "float32", fused: bool = True) -> Backend:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from math import log
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import random
 from .activations import get_activation
@@ -28,6 +28,32 @@ from .devices import Device
 
 Array = Any
 DTYPES = ("float32", "float64")
+
+
+class StepNumbers(NamedTuple):
+    """The numbers of a training step that change from step to step.
+
+    Python numbers; inside a recorded step (1,) arrays on the device, three of int64 and one of the float dtype.
+
+    Attributes:
+        start: the first position of the batch in the order of the epoch.
+        step: the number of the training step, from 0 (dropout masks).
+        update: the number of the optimizer's update, from 1 (Adam).
+        learning_rate: of the optimizer.
+    """
+
+    start: int | Array
+    step: int | Array
+    update: int | Array
+    learning_rate: float | Array
+
+    def after(self, count: int) -> StepNumbers:
+        """The numbers of the next step of the epoch, after one on ``count`` rows."""
+        return StepNumbers(self.start + count, self.step + 1, self.update + 1, self.learning_rate)
+
+
+#: A training step on ``count`` rows: ``step(numbers, count)``.
+Step = Callable[[StepNumbers, int], None]
 
 
 class Backend:
@@ -69,11 +95,12 @@ class Backend:
         """Wait until everything that was launched on the device has finished."""
         self.device.synchronize()
 
-    def record(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """Something to call like ``step(start, count)`` that does the same work with less overhead, where possible.
+    def record(self, step: Step) -> Step:
+        """Something to call like ``step(numbers, count)`` that does the same work with less overhead, where possible.
 
-        ``step`` must only launch operations of this backend on buffers that stay where they are. This class returns
-        ``step`` itself.
+        ``step`` must only launch operations of this backend, on arrays that stay where they are from call to call, and
+        must hand the numbers on as they come: its Python code may run once for each ``count``, not at every call.
+        This class returns ``step`` itself.
         """
         return step
 

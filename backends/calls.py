@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Backend
+from .base import Backend, StepNumbers
 from .cases import Case
 
 Array = Any
@@ -148,10 +148,14 @@ def _to_numpy(backend: Backend, x: Array) -> tuple[Any, ...]:
 
 def _record(backend: Backend, x: Array, starts: tuple[int, ...], count: int) -> tuple[Any, ...]:
     out = backend.zeros((count, *x.shape[1:]))
-    step = backend.record(lambda start, count: backend.take_rows(x, None, start, count, out=out))
+
+    def take(numbers: StepNumbers, count: int) -> None:
+        backend.take_rows(x, None, numbers.start, count, out=out)
+
+    step = backend.record(take)
     taken = []
     for start in starts:
-        step(start, count)
+        step(StepNumbers(start, 0, 1, 0.5), count)
         backend.synchronize()
         taken.append(np.array(backend.to_numpy(out)))
     return (np.stack(taken),)

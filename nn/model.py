@@ -180,10 +180,16 @@ class Sequential:
 
     # ---- forward and backward, on arrays of the device ---------------------------------------------------------------
 
-    def forward(self, x: Array, *, training: bool = False, before_link: bool = False) -> Array:
-        """The outputs for rows ``x`` on the device; with ``before_link`` what the last layer, the link, is given."""
+    def forward(
+        self, x: Array, *, training: bool = False, before_link: bool = False, step: int | Array | None = None
+    ) -> Array:
+        """The outputs for rows ``x`` on the device; with ``before_link`` what the last layer, the link, is given.
+
+        ``step`` is the number of the training step, by default the model's own.
+        """
+        step = self.step if step is None else step
         for layer, ctx in self._body(before_link):
-            ctx.training, ctx.step = training, self.step
+            ctx.training, ctx.step = training, step
             x = layer.forward(x, ctx)
         return x
 

@@ -48,9 +48,10 @@ class Optimizer:
     def step(self, model: Sequential) -> None:
         """Move the parameters of ``model`` by the gradients that ``model.backward`` left."""
         self.steps += 1
-        self._update(model)
+        self.update(model, self.learning_rate, self.steps)
 
-    def _update(self, model: Sequential) -> None:
+    def update(self, model: Sequential, learning_rate: float | Array, number: int | Array) -> None:
+        """``step`` without counting it: update ``number``, from 1, at that learning rate. Both may be (1,) arrays."""
         raise NotImplementedError
 
     def _check(self, least: dict[str, float], below: float = inf) -> None:
@@ -95,12 +96,12 @@ class SGD(Optimizer):
     def state_names(self) -> list[str]:
         return ["velocity"] if self.momentum != 0.0 else []
 
-    def _update(self, model: Sequential) -> None:
+    def update(self, model: Sequential, learning_rate: float | Array, number: int | Array) -> None:
         _, velocity = model.backend.sgd_update(
             model.flat_parameters,
             model.flat_gradients,
             self.state.get("velocity"),
-            learning_rate=self.learning_rate,
+            learning_rate=learning_rate,
             momentum=self.momentum,
             dampening=self.dampening,
             nesterov=self.nesterov,
@@ -135,14 +136,14 @@ class Adam(Optimizer):
     def state_names(self) -> list[str]:
         return ["mean", "square"]
 
-    def _update(self, model: Sequential) -> None:
+    def update(self, model: Sequential, learning_rate: float | Array, number: int | Array) -> None:
         _, self.state["mean"], self.state["square"] = model.backend.adam_update(
             model.flat_parameters,
             model.flat_gradients,
             self.state["mean"],
             self.state["square"],
-            step=self.steps,
-            learning_rate=self.learning_rate,
+            step=number,
+            learning_rate=learning_rate,
             beta1=self.beta1,
             beta2=self.beta2,
             epsilon=self.epsilon,

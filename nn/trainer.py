@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
+from backends import Step, StepNumbers
 from backends.random import permutation
 
 from .callbacks import Callback
@@ -26,8 +28,10 @@ class TrainingDiverged(ArithmeticError):
 
 @dataclass
 class Rows:
-    """A data set on the device: ``x`` as stored, ``y`` as the loss takes it."""
+    """A data set on the device: ``x`` as stored, ``y`` as the loss of ``trainer`` takes it; ``data`` it comes from."""
 
+    trainer: Trainer
+    data: Dataset
     x: Array
     y: Array
     scale: float | None
@@ -91,7 +95,8 @@ class Trainer:
         """Train for ``epochs`` passes over the rows of ``train``, and return the history.
 
         Args:
-            train: a ``Dataset``, or ``(x, y)`` arrays of any array library.
+            train: a ``Dataset``, or ``(x, y)`` arrays of any array library; or what ``upload`` gave, which spares
+                several calls of ``fit`` the way to the device.
             batch_size: rows per update; the last batch of an epoch may be shorter. None means all rows at once.
             shuffle: whether each epoch visits the rows in an order of its own, decided by (seed, epoch). All rows at
                 once are never shuffled: their order changes nothing.
@@ -104,9 +109,15 @@ class Trainer:
             ValueError, TypeError: the data do not fit the network or the loss; nothing has been trained then.
             TrainingDiverged: the loss of an epoch is not finite.
         """
-        train = as_dataset(train)
-        if isinstance(validation, float | int):
-            train, validation = train.split(validation, seed=self.model.seed)
+        if isinstance(train, Rows):
+            if train.trainer is not self:
+                raise ValueError("these rows were uploaded by another Trainer; let this one upload them")
+            if isinstance(validation, float | int):
+                raise ValueError("rows that are on the device are not split; split their Dataset before upload")
+        else:
+            train = as_dataset(train)
+            if isinstance(validation, float | int):
+                train, validation = train.split(validation, seed=self.model.seed)
         size = _checked("batch_size", len(train) if batch_size is None else batch_size)
         last = self.epoch + _checked("epochs", epochs, least=0)
         _checked("validation_every", validation_every)
@@ -114,9 +125,11 @@ class Trainer:
         batch_callbacks = [c for c in every_callback if type(c).on_batch_end is not Callback.on_batch_end]
         self.stopping = self.history.stopped = ""
         with self.backend.use():
-            rows = self.upload(train, keep_scaled=size >= len(train))
+            rows = train if isinstance(train, Rows) else self.upload(train, keep_scaled=size >= len(train))
             validation_rows = None if validation is None else self.upload(as_dataset(validation))
-            self.model.remember_data(train, self.loss.link)
+            self.model.remember_data(rows.data, self.loss.link)
+            order = self.backend.empty((len(rows),), self.backend.xp.int64) if shuffle and size < len(rows) else None
+            update = self.backend.record(partial(self.update, rows, order))
             for callback in every_callback:
                 callback.on_fit_begin(self, len(rows), epochs)
             try:
@@ -126,11 +139,11 @@ class Trainer:
                         callback.on_epoch_begin(self, self.epoch)
                     started, seen = perf_counter(), 0
                     self._totals[...] = 0.0
-                    order = self._order(len(rows)) if shuffle and size < len(rows) else None
-                    step = self.backend.record(lambda start, count, order=order: self.step(rows, order, start, count))
+                    if order is not None:
+                        order[...] = self._order(len(rows))
                     for start in range(0, len(rows), size):
                         count = min(size, len(rows) - start)
-                        step(start, count)
+                        self.step(update, start, count)
                         seen += count
                         for callback in batch_callbacks:
                             callback.on_batch_end(self, count)
@@ -149,16 +162,21 @@ class Trainer:
                     callback.on_fit_end(self)
         return self.history
 
-    def step(self, rows: Rows, order: Array | None, start: int | Array, count: int) -> None:
-        """One update: a batch, forward, the loss and its gradient, backward, optimizer. Never waits for the device."""
+    def step(self, update: Step, start: int, count: int) -> None:
+        """Make an update (``self.update``, perhaps recorded) on the ``count`` rows from ``start`` on, and count it."""
+        update(StepNumbers(start, self.model.step, self.optimizer.steps + 1, self.optimizer.learning_rate), count)
+        self.model.step += 1
+        self.optimizer.steps += 1
+
+    def update(self, rows: Rows, order: Array | None, numbers: StepNumbers, count: int) -> None:
+        """A batch, forward, the loss and its gradient, backward, optimizer. Never waits for the device."""
         model, link = self.model, self.from_logits
-        x, y = self.batch(rows, order, start, count)
-        outputs = model.forward(x, training=True, before_link=link)
+        x, y = self.batch(rows, order, numbers.start, count)
+        outputs = model.forward(x, training=True, before_link=link, step=numbers.step)
         room = model.workspace.buffer("doutputs", outputs.shape)
         self._totals, doutputs = self.loss(self.backend, outputs, y, totals=self._totals, out=room)
         model.backward(doutputs, before_link=link)
-        self.optimizer.step(model)
-        model.step += 1
+        self.optimizer.update(model, numbers.learning_rate, numbers.update)
 
     def gradients(self, data: Any) -> dict[str, Any]:
         """The gradients of the mean loss over all rows of ``data``, as NumPy arrays by the parameters' names. Moves
@@ -203,7 +221,7 @@ class Trainer:
             )
         targets = encode_targets(data.y, self.loss.targets, self.model.n_outputs, unit_interval=self.loss.unit_interval)
         x, y = self.backend.asarray(data.x), self.backend.asarray(targets)
-        rows = Rows(x, y, data.scale, data.shift, classes)
+        rows = Rows(self, data, x, y, data.scale, data.shift, classes)
         if x.dtype == self.backend.dtype and data.scale == 1.0 and data.shift == 0.0:
             rows.scale = None
         elif keep_scaled:

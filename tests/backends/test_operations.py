@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from backends import Backend, get_backend, random
+from backends import Backend, StepNumbers, get_backend, random
 from backends.activations import ACTIVATIONS, get_activation
 from tests.conftest import make_backend
 
@@ -656,9 +656,13 @@ def test_copy_is_another_array(backend: Backend) -> None:
 
 def test_a_recorded_step_does_what_the_step_does(backend: Backend) -> None:
     rows, out = backend.asarray(np.arange(12.0).reshape(6, 2)), backend.zeros((2, 2))
-    step = backend.record(lambda start, count: backend.take_rows(rows, None, start, count, out=out))
+
+    def take(numbers: StepNumbers, count: int) -> None:
+        backend.take_rows(rows, None, numbers.start, count, out=out)
+
+    step = backend.record(take)
     for start in (0, 2, 4, 2, 0):
-        step(start, 2)
+        step(StepNumbers(start, 0, 1, 0.5), 2)
         backend.synchronize()
         assert backend.to_numpy(out).ravel().tolist() == [2 * start, 2 * start + 1, 2 * start + 2, 2 * start + 3]
 

@@ -152,8 +152,8 @@ def test_layers_and_losses_of_users_are_no_false_alarm() -> None:
         def settings(self) -> dict[str, Any]:
             return {}
 
-        def _update(self, model: Sequential) -> None:
-            model.flat_parameters[...] = model.flat_parameters - 0.5 * model.flat_gradients
+        def update(self, model: Sequential, learning_rate: Any, number: Any) -> None:
+            model.flat_parameters[...] = model.flat_parameters - learning_rate * model.flat_gradients
 
     make = making(Linear(64, 9, bias_init="normal:100"), Standardize(), Linear(9, 10), optimizer=Halved)
     assert compare_backends(make, ["cpu", "cpu/reference", "array_api_strict"], DATA, 3).agrees

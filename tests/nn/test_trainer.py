@@ -22,6 +22,7 @@ from nn import (
     Tanh,
     Trainer,
     TrainingDiverged,
+    load_data,
 )
 from nn.optimizers import OPTIMIZERS
 
@@ -385,3 +386,18 @@ def test_history_reads_by_row_and_by_column_and_survives_a_file(tmp_path: Any) -
         history["val_loss"]
     history.save(tmp_path / "history.jsonl")
     assert History.load(tmp_path / "history.jsonl").records == history.records
+
+
+def test_rows_that_are_on_the_device_train_as_their_data_do() -> None:
+    data = load_data("digits", limit=300).train
+    trainers = [Trainer(Sequential(Linear(64, 10), Softmax(), backend="cpu", seed=3)) for _ in range(2)]
+    rows = trainers[0].upload(data)
+    for _ in range(2):
+        trainers[0].fit(rows, 1, 32)
+        trainers[1].fit(data, 1, 32)
+    assert trainers[0].history["loss"] == trainers[1].history["loss"]
+    np.testing.assert_array_equal(trainers[0].model.flat_parameters, trainers[1].model.flat_parameters)
+    with pytest.raises(ValueError, match="split their Dataset before upload"):
+        trainers[0].fit(rows, 1, 32, validation=0.2)
+    with pytest.raises(ValueError, match="another Trainer"):
+        trainers[1].fit(rows)

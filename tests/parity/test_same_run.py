@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from backends import Step, StepNumbers
 from nn import SGD, Dropout, History, Linear, ReLU, Sequential, Sigmoid, Softmax, Trainer, load_data
 from tests.conftest import make_backend
 
@@ -62,3 +63,23 @@ def test_two_models_on_two_backends_take_turns() -> None:
             trainer.fit(data, 1, 50)
     a, b = (trainer.history["loss"] for trainer in trainers)
     np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_numbers_that_only_the_device_knows_give_the_same_run(
+    which_backend: tuple[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a recorded step reads: position, step and learning rate as arrays on the device."""
+    _, expected = run(which_backend, "float64", epochs=2)
+    backend = make_backend(which_backend, "float64")
+
+    def on_device(step: Step) -> Step:
+        def called(numbers: StepNumbers, count: int) -> None:
+            start, of_step, of_update = (backend.asarray(np.array([number], np.int64)) for number in numbers[:3])
+            step(StepNumbers(start, of_step, of_update, backend.asarray([numbers.learning_rate])), count)
+
+        return called
+
+    monkeypatch.setattr(type(backend), "record", lambda _, step: on_device(step))
+    _, history = run(which_backend, "float64", epochs=2)
+    np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-13)
+    np.testing.assert_allclose(history["val_loss"], expected["val_loss"], rtol=1e-13)

@@ -6,6 +6,7 @@ import gc
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def make_epoch(which: tuple[str, bool], loss: str, batch_size: int = 128, **opti
     def epoch() -> None:
         with model.backend.use():
             for start in range(0, n, batch_size):
-                trainer.step(rows, order, start, min(batch_size, n - start))
+                trainer.step(partial(trainer.update, rows, order), start, min(batch_size, n - start))
 
     return epoch
 
