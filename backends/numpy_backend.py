@@ -16,6 +16,7 @@ import numpy as np
 from . import random
 from .activations import get_activation
 from .base import Array, Backend
+from .blas import numpy_blas
 from .devices import Device
 
 SCRATCH_LIMIT = 1000
@@ -26,6 +27,11 @@ NARROW = 32
 def _bias_correction(beta: float, step: int) -> float:
     """1 - beta^step, without loss where beta^step is close to 1."""
     return -expm1(step * log(beta)) if beta > 0.0 else 1.0
+
+
+def _are_plain(*arrays: Array | None) -> bool:
+    """Whether the BLAS can take these arrays as vectors and write them."""
+    return all(a is None or (a.flags.c_contiguous and a.flags.writeable) for a in arrays)
 
 
 class _Scratch(threading.local):
@@ -65,6 +71,7 @@ class NumpyBackend(Backend):
     def __init__(self, device: Device, dtype: str = "float32") -> None:
         super().__init__(device, dtype)
         self._memory = _Scratch()
+        self._blas = numpy_blas(dtype)
 
     # ---- products and activations -----------------------------------------------------------------------------------
 
@@ -83,8 +90,13 @@ class NumpyBackend(Backend):
             a = a.T
         if transpose_b:
             b = b.T
+        if beta == 0.0 and alpha != 1.0 and out is not None and b.size < out.size:
+            b = np.multiply(b, alpha, out=self._scratch("scaled", b.shape))
+            alpha = 1.0
         if beta == 0.0:
-            out = np.matmul(a, b, out=out)
+            # An inner dimension of 1, the gradient of one row, takes np.matmul seven times as long as np.dot.
+            one = a.shape[1] == 1 and (out is None or out.flags.c_contiguous)
+            out = np.dot(a, b, out=out) if one else np.matmul(a, b, out=out)
             return out if alpha == 1.0 else np.multiply(out, alpha, out=out)
         if out is None:
             raise ValueError("matmul with beta needs the array `out` that beta scales")
@@ -255,19 +267,36 @@ class NumpyBackend(Backend):
         weight_decay: float = 0.0,
         decayed: int = 0,
     ) -> tuple[Array, Array | None]:
+        rate = float(learning_rate if isinstance(learning_rate, float | int) else learning_rate[0])
+        fresh = 1.0 - dampening
+        decay = rate * weight_decay if decayed > 0 else 0.0
         step = gradient
+        blas = self._blas
+        # Where a factor is 0 the BLAS does not read the vector, and a NaN in it would be lost.
+        if velocity is not None and (momentum == 0.0 or fresh == 0.0):
+            blas = None
+        if blas is not None and rate != 0.0 and _are_plain(params, gradient, velocity):
+            if velocity is not None:
+                blas.axpby(fresh, gradient, momentum, velocity)
+                step = velocity
+                if nesterov:
+                    blas.axpby(momentum, velocity, fresh, gradient)
+                    step = gradient
+            if decay != 0.0:
+                blas.axpy(-decay, params[:decayed], params[:decayed])
+            blas.axpy(-rate, step, params)
+            return params, velocity
         if velocity is not None:
-            if dampening != 0.0:
-                np.multiply(gradient, 1.0 - dampening, out=gradient)
+            np.multiply(gradient, fresh, out=gradient)
             np.multiply(velocity, momentum, out=velocity)
             np.add(velocity, gradient, out=velocity)
             step = velocity
             if nesterov:
                 pushed = np.multiply(velocity, momentum, out=self._scratch("update", velocity.shape))
                 step = np.add(gradient, pushed, out=gradient)
-        change = np.multiply(step, learning_rate, out=gradient)
-        if weight_decay != 0.0 and decayed > 0:
-            self._add_decay(change[:decayed], params[:decayed], learning_rate * weight_decay)
+        change = np.multiply(step, rate, out=gradient)
+        if decay != 0.0:
+            self._add_decay(change[:decayed], params[:decayed], decay)
         return np.subtract(params, change, out=params), velocity
 
     def adam_update(

@@ -170,11 +170,6 @@ def table(
     config = CONFIGS[settings.config]
     seconds = {name: median(outcome["seconds"]) for name, outcome in outcomes.items()}
 
-    def ratio(name: str, other: str) -> float:
-        """The median over the rounds: both were measured close to each other in each."""
-        rounds = zip(outcomes[name]["seconds"], outcomes[other]["seconds"], strict=True)
-        return float(median(mine / theirs for mine, theirs in rounds))
-
     steps = -(-settings.rows // config.batch_size)
     lines = [
         f"{settings.config}: {'-'.join(map(str, config.widths))} {config.activation}, batch {config.batch_size}, "
@@ -189,14 +184,21 @@ def table(
         accuracy = "" if outcome["accuracy"] is None else f"{outcome['accuracy']:.2%}"
         title = f"**{name}**" if name == "xpnet" else name
         lines.append(
-            f"| {title} | {epoch:.3f} ({spread}) | {1e6 * epoch / steps:.0f} | {ratio(name, 'products'):.2f} | "
-            f"{ratio(name, 'xpnet'):.2f} | {outcome['peak_mb']:.0f} | {outcome['first']:.1f} | {accuracy} |"
+            f"| {title} | {epoch:.3f} ({spread}) | {1e6 * epoch / steps:.0f} | "
+            f"{ratio(outcome['seconds'], outcomes['products']['seconds']):.2f} | "
+            f"{ratio(outcome['seconds'], outcomes['xpnet']['seconds']):.2f} | "
+            f"{outcome['peak_mb']:.0f} | {outcome['first']:.1f} | {accuracy} |"
         )
     lines += ["", f"Medians (range) of {settings.rounds} rounds in turn. {machine()}."]
     versions = ", ".join(dict.fromkeys(outcome["version"] for outcome in outcomes.values()))
     missing = "; ".join(f"{name} ({why})" for name, why in absent.items())
     lines += [f"Versions: {versions}." + (f" Absent: {missing}." if missing else ""), ""]
     return "\n".join(lines)
+
+
+def ratio(mine: Sequence[float], theirs: Sequence[float]) -> float:
+    """The median over the rounds of two that took turns: they were measured close to each other in each."""
+    return float(median(a / b for a, b in zip(mine, theirs, strict=True)))
 
 
 def machine() -> str:

@@ -511,6 +511,8 @@ def _walk(
     yield Tensor("batch", "targets", "", "", targets)
 
     body = model._body(link)
+    if model._takes_factor is not None:
+        model._takes_factor.factor = rows.factor
     for layer, ctx in body:
         ctx.training, ctx.step = True, model.step
         y = layer.forward(x, ctx)

@@ -35,6 +35,8 @@ class Context:
         buffer: ``buffer(name, shape)`` gives memory of that shape, the same at every call.
         training: whether this forward belongs to a training step (dropout asks).
         step: the number of the training step; an int, or a (1,) array on the device.
+        factor: what the rows are to be multiplied by, 1/255 for pixels: the first layer takes it into its products, so
+            that nobody passes over the whole batch for it. 1 in every other layer.
         needs_dx: whether backward must return dx.
         seed: of the model.
         name: the layer's place in the model, as in its parameters' names.
@@ -49,6 +51,7 @@ class Context:
     needs_dx: bool = True
     training: bool = False
     step: int | Array = 0
+    factor: float = 1.0
     saved: Any = None
 
 
@@ -124,18 +127,19 @@ class Linear(Layer):
         return (self.out_features,)
 
     def forward(self, x: Array, ctx: Context) -> Array:
-        """y = f(x W + b)"""
-        z = ctx.backend.matmul(x, ctx.parameters["weight"], out=ctx.buffer("y", (x.shape[0], self.out_features)))
+        """y = f(s x W + b), s = ctx.factor"""
+        room = ctx.buffer("y", (x.shape[0], self.out_features))
+        z = ctx.backend.matmul(x, ctx.parameters["weight"], alpha=ctx.factor, out=room)
         y = ctx.backend.bias_activation(z, ctx.parameters.get("bias"), self.activation, out=z)
         ctx.saved = x, y
         return y
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
-        """dz = dy * f'(z);  dW = x^T dz;  db = the column sums of dz;  dx = dz W^T"""
+        """dz = dy * f'(z);  dW = s x^T dz;  db = the column sums of dz;  dx = dz W^T"""
         x, y = ctx.saved
         backend, gradients = ctx.backend, ctx.gradients
         dz, _ = backend.bias_activation_backward(dy, y, self.activation, out=dy, bias_gradient=gradients.get("bias"))
-        backend.matmul(x, dz, transpose_a=True, out=gradients["weight"])
+        backend.matmul(x, dz, transpose_a=True, alpha=ctx.factor, out=gradients["weight"])
         if not ctx.needs_dx:
             return None
         return backend.matmul(dz, ctx.parameters["weight"], transpose_b=True, out=ctx.buffer("dx", x.shape))

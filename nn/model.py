@@ -13,7 +13,7 @@ from backends.random import generator
 from .activations import ElementwiseActivation, Sigmoid, Softmax
 from .data import Dataset, as_rows
 from .initializers import Initializer
-from .layers import Context, Layer, Linear
+from .layers import Context, Flatten, Layer, Linear
 
 Array = Any
 Shape = tuple[int, ...]
@@ -121,6 +121,8 @@ class Sequential:
         first = next((i for i, (layer, _) in enumerate(self._stages) if layer.parameters()), len(self._stages))
         for i, (_, ctx) in enumerate(self._stages):
             ctx.needs_dx = i > first
+        stage = next((stage for stage in self._stages if type(stage[0]) is not Flatten), None)
+        self._takes_factor = stage[1] if stage is not None and type(stage[0]) is Linear else None
 
     def _stage(self, place: int, layer: Layer) -> tuple[Layer, Context]:
         def buffer(name: str, shape: Shape) -> Array:
@@ -181,13 +183,24 @@ class Sequential:
     # ---- forward and backward, on arrays of the device ---------------------------------------------------------------
 
     def forward(
-        self, x: Array, *, training: bool = False, before_link: bool = False, step: int | Array | None = None
+        self,
+        x: Array,
+        *,
+        training: bool = False,
+        before_link: bool = False,
+        step: int | Array | None = None,
+        factor: float = 1.0,
     ) -> Array:
-        """The outputs for rows ``x`` on the device; with ``before_link`` what the last layer, the link, is given.
+        """The outputs for rows ``x`` times ``factor``, on the device.
 
-        ``step`` is the number of the training step, by default the model's own.
+        Args:
+            before_link: return what the last layer, the link, is given.
+            step: the number of the training step; by default the model's own.
+            factor: other than 1 only where ``takes_factor`` says that the first layer can take it.
         """
         step = self.step if step is None else step
+        if self._takes_factor is not None:
+            self._takes_factor.factor = factor
         for layer, ctx in self._body(before_link):
             ctx.training, ctx.step = training, step
             x = layer.forward(x, ctx)
@@ -201,6 +214,11 @@ class Sequential:
             if dx is None or not ctx.needs_dx:
                 break
             dy = dx
+
+    @property
+    def takes_factor(self) -> bool:
+        """Whether ``forward`` can multiply the rows by a factor: whether the first layer is ``Linear``."""
+        return self._takes_factor is not None
 
     def _body(self, before_link: bool) -> list[tuple[Layer, Context]]:
         ends_in_link = isinstance(self.layers[-1], Softmax | Sigmoid)
@@ -288,7 +306,7 @@ class Sequential:
             rows = backend.asarray(data.x)
             y = backend.take_rows(rows, None, 0, len(data), scale=data.scale, shift=data.shift)
             for layer, ctx in self._stages:
-                ctx.training, ctx.step = False, self.step
+                ctx.training, ctx.step, ctx.factor = False, self.step, 1.0
                 y = layer.forward(y, ctx)
                 outputs[ctx.name] = backend.to_numpy(y).copy()
         return outputs

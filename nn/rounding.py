@@ -66,7 +66,7 @@ class Rounding:
     def forward(self, layer: Layer, ctx: Context, x: Array, y: Array) -> Host | None:
         """For y of a layer.
 
-        Linear: g(n + 1) (|x| |W| + |b|) + e for an activation with values in [-1, 1]; no activation has a derivative
+        Linear: g(n + 2) (|s x| |W| + |b|) + e for an activation with values in [-1, 1]; no activation has a derivative
         above 1. Softmax: (g(n) + e) y (1 + |x - max x|), because an error in an exponent is a relative one in y.
         """
         x, y = self.host(x), self.host(y)
@@ -74,8 +74,8 @@ class Rounding:
             return None
         if type(layer) is Linear:
             parameters = {name: np.abs(self.host(value)) for name, value in ctx.parameters.items()}
-            terms = np.abs(x) @ parameters["weight"] + parameters.get("bias", 0.0)
-            return self.both(self.sums(x.shape[1] + 1) * terms + self._function(layer.activation, y))
+            terms = np.abs(ctx.factor * x) @ parameters["weight"] + parameters.get("bias", 0.0)
+            return self.both(self.sums(x.shape[1] + 2) * terms + self._function(layer.activation, y))
         if type(layer) is Dropout:
             return self.both(self.u * np.abs(y))
         if type(layer) is Softmax:
@@ -120,7 +120,7 @@ class Rounding:
         """For a gradient that a layer computes from dy, which is ``given`` here; a Linear layer leaves dz there.
 
         Linear, m rows, n outputs: dz may err by e |dy|, so that with d(k) = g(k) |dz| + e |dy| db may by the column
-        sums of d(m), dW by |x|^T d(m), dx by d(n) |W|^T. Softmax: (g(n) + e) y (|dy| + sum |dy| y). Other activations:
+        sums of d(m), dW by |s x|^T d(m + 1), dx by d(n) |W|^T. Softmax: (g(n) + e) y (|dy| + sum |dy| y). Other activations:
         e |dy|. Dropout: u |dx|.
         """
         dy = np.abs(given)
@@ -135,7 +135,7 @@ class Rounding:
             if which == "bias":
                 return self.both(d(m).sum(axis=0))
             if which == "weight":
-                return self.both(np.abs(self.host(ctx.saved[0])).T @ d(m))
+                return self.both(np.abs(ctx.factor * self.host(ctx.saved[0])).T @ d(m + 1))
             if which == "input":
                 return self.both(d(n) @ np.abs(self.host(ctx.parameters["weight"])).T)
             return self.both(self.few * dy)

@@ -28,7 +28,16 @@ class TrainingDiverged(ArithmeticError):
 
 @dataclass
 class Rows:
-    """A data set on the device: ``x`` as stored, ``y`` as the loss of ``trainer`` takes it; ``data`` it comes from."""
+    """A data set on the device.
+
+    Attributes:
+        trainer: who uploaded it; its loss decides what ``y`` is.
+        data: where it comes from.
+        x, y: rows as stored, and targets as the loss takes them.
+        scale, shift: a batch is x times scale plus shift; x itself where scale is None.
+        factor: what the network multiplies a batch by.
+        classes: whether y are class labels, so that there is an accuracy.
+    """
 
     trainer: Trainer
     data: Dataset
@@ -36,6 +45,7 @@ class Rows:
     y: Array
     scale: float | None
     shift: float
+    factor: float
     classes: bool
 
     def __len__(self) -> int:
@@ -172,7 +182,7 @@ class Trainer:
         """A batch, forward, the loss and its gradient, backward, optimizer. Never waits for the device."""
         model, link = self.model, self.from_logits
         x, y = self.batch(rows, order, numbers.start, count)
-        outputs = model.forward(x, training=True, before_link=link, step=numbers.step)
+        outputs = model.forward(x, training=True, before_link=link, step=numbers.step, factor=rows.factor)
         room = model.workspace.buffer("doutputs", outputs.shape)
         self._totals, doutputs = self.loss(self.backend, outputs, y, totals=self._totals, out=room)
         model.backward(doutputs, before_link=link)
@@ -185,7 +195,7 @@ class Trainer:
         with self.backend.use():
             rows = self.upload(as_dataset(data))
             x, y = self.batch(rows, None, 0, len(rows))
-            outputs = model.forward(x, training=True, before_link=self.from_logits)
+            outputs = model.forward(x, training=True, before_link=self.from_logits, factor=rows.factor)
             _, doutputs = self.loss(self.backend, outputs, y)
             model.backward(doutputs, before_link=self.from_logits)
             return {name: self.backend.to_numpy(view).copy() for name, view in model.gradients.items()}
@@ -221,21 +231,25 @@ class Trainer:
             )
         targets = encode_targets(data.y, self.loss.targets, self.model.n_outputs, unit_interval=self.loss.unit_interval)
         x, y = self.backend.asarray(data.x), self.backend.asarray(targets)
-        rows = Rows(self, data, x, y, data.scale, data.shift, classes)
+        rows = Rows(self, data, x, y, data.scale, data.shift, 1.0, classes)
         if x.dtype == self.backend.dtype and data.scale == 1.0 and data.shift == 0.0:
             rows.scale = None
         elif keep_scaled:
             rows.x = self.backend.take_rows(x, None, 0, len(data), scale=data.scale, shift=data.shift)
             rows.scale = None
+        elif data.shift == 0.0 and self.model.takes_factor:
+            rows.scale, rows.factor = 1.0, data.scale
         return rows
 
     def batch(self, rows: Rows, order: Array | None, start: int | Array, count: int) -> tuple[Array, Array]:
         """The rows ``order[start : start + count]`` as the network sees them, and their targets."""
         take, buffer = self.backend.take_rows, self.model.workspace.buffer
         x_room = y_room = None
-        if order is not None or rows.scale is not None:
-            x_room = buffer("x", (count, *rows.x.shape[1:]))
-        if order is not None:
+        # Where only the device knows the first row, no view of the rows is the batch, unless it is all of them.
+        gathered = order is not None or not (isinstance(start, int) or count == len(rows))
+        if gathered or rows.scale is not None:
+            x_room = buffer(("x", self.model.step % 2 if isinstance(start, int) else 0), (count, *rows.x.shape[1:]))
+        if gathered:
             y_room = buffer("targets", (count, *rows.y.shape[1:]), rows.y.dtype)
         x = take(rows.x, order, start, count, scale=rows.scale, shift=rows.shift, out=x_room)
         return x, take(rows.y, order, start, count, out=y_room)
@@ -249,7 +263,7 @@ class Trainer:
         totals = self.backend.zeros((2,), self.backend.wide)
         for start in range(0, len(rows), batch_size):
             x, y = self.batch(rows, None, start, min(batch_size, len(rows) - start))
-            outputs = self.model.forward(x, before_link=self.from_logits)
+            outputs = self.model.forward(x, before_link=self.from_logits, factor=rows.factor)
             totals, _ = self.loss(self.backend, outputs, y, totals=totals, gradient=False)
         return self._means(totals, len(rows), rows.classes)
 

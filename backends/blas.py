@@ -1,0 +1,64 @@
+"""Two functions of the BLAS that NumPy itself was linked with, called through ctypes.
+
+An update with momentum is ``v <- mu v + g`` and ``p <- p - rate v``. NumPy has no function for either: five passes over
+memory with its own, two with axpby and axpy. It must be NumPy's own BLAS: another one (SciPy's) brings another pool of
+threads, and the two in turn are many times slower. Where its functions cannot be found, or do not compute what they
+should, there is no ``Blas``, and NumPy's functions do the work.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+#: What builds of NumPy call the function ``cblas_saxpy``: its wheels, other 64-bit builds, MKL and plain OpenBLAS.
+NAMES = ("scipy_cblas_{}64_", "cblas_{}64_", "cblas_{}")
+_LETTERS = {"float32": "s", "float64": "d"}
+_NOTHING = ctypes.c_char * 0
+
+
+class Blas:
+    """axpy and axpby for one dtype, on contiguous vectors of it."""
+
+    def __init__(self, library: ctypes.CDLL, dtype: str) -> None:
+        real: Any = ctypes.c_float if dtype == "float32" else ctypes.c_double
+        # 64 bits are right for libraries with 32-bit sizes too: all are passed in registers, or in slots of 64 bits.
+        size, pointer = ctypes.c_int64, ctypes.c_void_p
+        self._axpy = _function(library, f"{_LETTERS[dtype]}axpy", size, real, pointer, size, pointer, size)
+        self._axpby = _function(library, f"{_LETTERS[dtype]}axpby", size, real, pointer, size, real, pointer, size)
+
+    def axpy(self, alpha: float, x: np.ndarray, y: np.ndarray) -> None:
+        """y <- alpha x + y. Does nothing for alpha = 0."""
+        self._axpy(x.size, alpha, _NOTHING.from_buffer(x), 1, _NOTHING.from_buffer(y), 1)
+
+    def axpby(self, alpha: float, x: np.ndarray, beta: float, y: np.ndarray) -> None:
+        """y <- alpha x + beta y. Does not read x for alpha = 0, nor y for beta = 0."""
+        self._axpby(x.size, alpha, _NOTHING.from_buffer(x), 1, beta, _NOTHING.from_buffer(y), 1)
+
+
+def _function(library: ctypes.CDLL, name: str, *types: Any) -> Any:
+    for form in NAMES:
+        function = getattr(library, form.format(name), None)
+        if function is not None:
+            function.argtypes, function.restype = types, None
+            return function
+    raise AttributeError(name)
+
+
+@cache
+def numpy_blas(dtype: str) -> Blas | None:
+    """NumPy's own BLAS, or None where it cannot be used."""
+    try:
+        # A name is looked up in what this module of NumPy is linked with.
+        blas = Blas(ctypes.CDLL(sys.modules["numpy._core._multiarray_umath"].__file__), dtype)
+    except (AttributeError, KeyError, OSError, TypeError):
+        return None
+    x, y, z = (np.arange(start, start + 37, dtype=dtype) for start in (1, 5, 9))
+    blas.axpy(2.0, x, y)
+    blas.axpby(3.0, x, 4.0, z)
+    n = np.arange(37)
+    return blas if (y == 3 * n + 7).all() and (z == 7 * n + 39).all() else None
