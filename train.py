@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import recipes
-from backends import Backend, get_backend
+from backends import PRECISIONS, Backend, get_backend
 from backends.activations import ACTIVATIONS
 from nn import (
     LOSSES,
@@ -116,7 +116,7 @@ def prepare(settings: argparse.Namespace) -> Run:
     """
     try:
         check(settings)
-        backend = get_backend(settings.device, settings.dtype, fused=not settings.reference)
+        backend = get_backend(settings.device, settings.dtype, not settings.reference, settings.precision)
         data = load(settings)
         training, validation = hold_out(settings, data)
         trainer = build_trainer(settings, data.train, backend)
@@ -144,6 +144,8 @@ def train(run: Run) -> None:
         raise UsersMistake(error) from None
     if history.stopped:
         say(settings, f"stopped by {history.stopped}")
+    if run.trainer.backend.why_eager:
+        say(settings, f"steps were not recorded as a CUDA graph, which is slower: {run.trainer.backend.why_eager}")
 
 
 def compare_devices(settings: argparse.Namespace) -> bool:
@@ -157,6 +159,8 @@ def compare_devices(settings: argparse.Namespace) -> bool:
             raise ValueError(
                 "--compare names the devices itself, as in cpu,cuda/reference; leave out --device, --reference"
             )
+        if settings.precision != "float32":
+            raise ValueError("--compare allows for the rounding of --dtype alone; leave out --precision")
         if settings.epochs == 0:
             raise ValueError(
                 "--compare needs steps to compare, but nothing is trained here; say how long with --epochs"
@@ -305,9 +309,10 @@ def describe(run: Run, compared: dict[str, Backend] | None = None) -> str:
     dropout = f", dropout {settings.dropout:g}" if settings.dropout else ""
     batches = "all rows at once" if settings.batch_size is None else f"batches of {settings.batch_size}"
     reference = ", reference operations" if settings.reference else ""
+    products = f", products in {settings.precision}" if settings.precision != "float32" else ""
     lines = [
         f"xpnet     {__version__}, Python {platform.python_version()}, {platform.system()}",
-        f"device    {device.spec}: {device.version()} on {device.hardware()}, {settings.dtype}{reference}",
+        f"device    {device.spec}: {device.version()} on {device.hardware()}, {settings.dtype}{products}{reference}",
         f"data      {run.name}: {len(run.training):,} training rows{held_out}{tested}, "
         f"{run.training.n_features} numbers a row{classes}",
         f"model     {widths}{hidden}, {settings.loss}: {model.parameter_count:,} parameters, {start}{dropout}",
@@ -455,7 +460,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="auto (a GPU that works, else the CPU), cpu, cuda, cuda:N, torch, array_api_strict, or another installed "
         "array-API library",
     )
-    group.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="precision of everything")
+    group.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="of every number")
+    group.add_argument(
+        "--precision",
+        choices=list(PRECISIONS),
+        default="float32",
+        help="of products of float32 matrices: tf32 and bf16 round the factors to 10 and 7 bits after the point, for "
+        "the tensor cores of NVIDIA GPUs from Ampere on",
+    )
     group.add_argument(
         "--reference", action="store_true", help="use the reference operations instead of those written for the device"
     )

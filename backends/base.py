@@ -67,9 +67,11 @@ class Backend:
         xp: the array-API namespace.
         dtype: the float dtype, as an object of that namespace; ``dtype_name`` is its name.
         wide: the dtype of loss sums and counts: float64 where the device has it.
+        why_eager: why steps that ``record`` was to record run as they are; "" where there is nothing to say.
     """
 
     fused = False
+    why_eager = ""
 
     def __init__(self, device: Device, dtype: str = "float32") -> None:
         if dtype not in DTYPES:

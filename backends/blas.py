@@ -31,11 +31,11 @@ class Blas:
         self._axpy = _function(library, f"{_LETTERS[dtype]}axpy", size, real, pointer, size, pointer, size)
         self._axpby = _function(library, f"{_LETTERS[dtype]}axpby", size, real, pointer, size, real, pointer, size)
 
-    def axpy(self, alpha: float, x: np.ndarray, y: np.ndarray) -> None:
+    def axpy(self, alpha: float, x: Any, y: Any) -> None:
         """y <- alpha x + y. Does nothing for alpha = 0."""
         self._axpy(x.size, alpha, _NOTHING.from_buffer(x), 1, _NOTHING.from_buffer(y), 1)
 
-    def axpby(self, alpha: float, x: np.ndarray, beta: float, y: np.ndarray) -> None:
+    def axpby(self, alpha: float, x: Any, beta: float, y: Any) -> None:
         """y <- alpha x + beta y. Does not read x for alpha = 0, nor y for beta = 0."""
         self._axpby(x.size, alpha, _NOTHING.from_buffer(x), 1, beta, _NOTHING.from_buffer(y), 1)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import math
 import threading
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -18,9 +19,14 @@ import numpy as np
 
 from . import random
 from .activations import get_activation
-from .base import Array, Backend
+from .base import Array, Backend, Step
+from .cublas import WORKSPACE_BYTES, Cublas, CublasError, why_not_plain
 from .cupy_kernels import GATHERED, SCALED, Kernels, kernels, partial_blocks, row_blocks
-from .devices import CupyDevice
+from .devices import CupyDevice, DeviceError
+from .recording import Recording, keep
+
+#: gemm(a, b, out, transpose_a, transpose_b, alpha, beta)
+Gemm = Callable[[Array, Array, Array, bool, bool, float, float], None]
 
 
 class CupyBackend(Backend):
@@ -28,24 +34,81 @@ class CupyBackend(Backend):
 
     Arrays must be CuPy arrays of this device and of the backend's dtype; a TypeError or ValueError says which is not.
     Inputs that are not C-contiguous are copied first, and such an ``out`` gets the result copied into it.
+
+    Args:
+        precision: of the products of float32 matrices, one of ``cublas.PRECISIONS``. Everything else is in ``dtype``.
+
+    Attributes:
+        why_eager: why recorded steps are launched one operation at a time; "" as long as they are not.
+        without_cublas: why products go through CuPy, which cannot be recorded; "" as long as they do not.
+
+    Raises:
+        DeviceError: the device cannot multiply in that precision.
     """
 
     fused = True
+    device: CupyDevice
 
-    def __init__(self, device: CupyDevice, dtype: str = "float32") -> None:
+    def __init__(self, device: CupyDevice, dtype: str = "float32", precision: str = "float32") -> None:
         super().__init__(device, dtype)
         self.cupy = device.cupy
         self.index = device.index
+        self.precision = precision
+        self.without_cublas = ""
         self._real = np.dtype(dtype)
         self._scratch = threading.local()
+        self._check_precision()
+
+    def _check_precision(self) -> None:
+        spec, precision = self.device.spec, self.precision
+        if self.dtype_name != "float32":
+            if precision != "float32":
+                raise ValueError(f"precision {precision!r} is of float32 products; leave it out for {self.dtype_name}")
+            return
+        if reason := why_not_plain(precision):
+            raise DeviceError(f"{spec}: {reason}")
+        if precision == "float32":
+            return
+        capability = self.device.compute_capability()
+        if capability < (8, 0):
+            raise DeviceError(
+                f"{spec} has no {precision} products: its compute capability is {capability[0]}.{capability[1]}, and "
+                "they need 8.0 or newer; leave out the precision"
+            )
+        try:
+            self.device.cublas()
+        except (ImportError, OSError, AttributeError) as error:
+            raise DeviceError(f"{spec}: {precision} products need cuBLAS, which cannot be loaded: {error}") from None
 
     @cached_property
     def _kernels(self) -> Kernels:
         return kernels(self.cupy, self.index, "float" if self.dtype_name == "float32" else "double")
 
-    @cached_property
-    def _gemm(self) -> Any:
-        return importlib.import_module(f"{self.cupy.__name__}.cublas").gemm  # `import cupy` does not import it
+    @property
+    def _gemm(self) -> Gemm:
+        """The products of this thread, eager and recorded alike."""
+        known = self._scratch.__dict__
+        if "gemm" not in known:
+            known["gemm"] = self._make_gemm()
+        gemm: Gemm = known["gemm"]
+        return gemm
+
+    def _make_gemm(self) -> Gemm:
+        workspace = self.empty((WORKSPACE_BYTES,), np.uint8)
+        try:
+            return Cublas(self.cupy, self.device.cublas(), workspace, self.dtype_name, self.precision).gemm
+        except (OSError, AttributeError, CublasError) as error:
+            if self.precision != "float32":
+                raise
+            self.without_cublas = f"cuBLAS cannot be called directly ({error})"
+        by_cupy = importlib.import_module(f"{self.cupy.__name__}.cublas").gemm  # `import cupy` does not import it
+        return lambda a, b, out, transpose_a, transpose_b, alpha, beta: by_cupy(
+            "NT"[transpose_a], "NT"[transpose_b], a, b, out=out, alpha=alpha, beta=beta
+        )
+
+    def record(self, step: Step) -> Step:
+        """``step`` as a CUDA graph for each count: its Python code runs at the first two calls of a count only."""
+        return Recording(self, self._kernels, step)
 
     # ---- arrays in and out ------------------------------------------------------------------------------------------
 
@@ -97,12 +160,14 @@ class CupyBackend(Backend):
         if m == 0 or n == 0:
             return out
         if k == 0:  # cuBLAS takes no leading dimension of 0
-            out[...] = beta * out if beta != 0.0 else 0.0
-            return out
+            return self._result(beta * out if beta != 0.0 else 0.0, out)
         if self.cupy.may_share_memory(out, a) or self.cupy.may_share_memory(out, b):
             raise ValueError("matmul: out must not overlap a or b")
-        self._gemm("T" if transpose_a else "N", "T" if transpose_b else "N", a, b, out=out, alpha=alpha, beta=beta)
-        return out
+        contiguous = self.cupy.ascontiguousarray
+        a, b = (x if x.flags.c_contiguous or x.flags.f_contiguous else contiguous(x) for x in (a, b))
+        target = out if out.flags.c_contiguous else contiguous(out)
+        self._gemm(a, b, target, transpose_a, transpose_b, float(alpha), float(beta))
+        return self._deliver(target, out)
 
     def bias_activation(
         self, z: Array, bias: Array | None, activation: str = "identity", *, out: Array | None = None
@@ -334,7 +399,7 @@ class CupyBackend(Backend):
         shift: float = 0.0,
         out: Array | None = None,
     ) -> Array:
-        """A batch, gathered and scaled in one launch.
+        """A batch, gathered and scaled in one launch; all rows as they are, without ``out``, are ``rows`` itself.
 
         Positions that only the device knows are not checked; those out of range give the nearest row.
         """
@@ -350,6 +415,8 @@ class CupyBackend(Backend):
         start_at, start = self._number(op, "start", start, np.int64)
         if start < 0 or start + count > positions:
             raise ValueError(f"take_rows: there are no rows {start} to {start + count} among {positions}")
+        if count == rows.shape[0] and order is None and scale is None and out is None:
+            return rows
         shape = (count, *rows.shape[1:])
         target = self._target(op, out, shape, dtype=dtype)
         size = math.prod(shape)
@@ -431,6 +498,11 @@ class CupyBackend(Backend):
         self._require(op, name, out, shape, dtype)
         return out if out.flags.c_contiguous else self.empty(shape, dtype)
 
+    def _result(self, result: Array, out: Array | None) -> Array:
+        if out is not None:
+            keep(result, out)
+        return super()._result(result, out)
+
     def _deliver(self, target: Array, out: Array | None) -> Array:
         return target if out is None or out is target else self._result(target, out)
 
@@ -485,6 +557,7 @@ class CupyBackend(Backend):
         self._kernels.one_block("add_totals", m, rows, sums, sums is totals)
         if totals is not None and sums is not totals:
             totals += sums
+            keep(totals, sums)
         return sums if totals is None else totals, None if target is None else self._deliver(target, out)
 
     def _reduce(self, first: str, second: str, x: Array, result: Array) -> Array:

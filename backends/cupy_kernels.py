@@ -19,6 +19,7 @@ import numpy as np
 
 from . import random
 from .activations import ACTIVATIONS
+from .recording import keep
 
 Array = Any
 
@@ -394,6 +395,26 @@ KERNEL dropout_mask(
     FOR_GRID(i, size) out[i] = hash32(hash32((Word)i + key_0) ^ now) >= threshold ? kept : REAL(0);
 }
 
+// The numbers of a recorded step: as given, and those of the next step after one on `count` rows.
+KERNEL set_numbers(
+    long long* start, long long* step, long long* update, REAL* learning_rate,
+    long long new_start, long long new_step, long long new_update, REAL new_learning_rate)
+{
+    if (blockIdx.x != 0 || threadIdx.x != 0) return;
+    *start = new_start;
+    *step = new_step;
+    *update = new_update;
+    *learning_rate = new_learning_rate;
+}
+
+KERNEL advance_numbers(long long* start, long long* step, long long* update, long long count)
+{
+    if (blockIdx.x != 0 || threadIdx.x != 0) return;
+    *start += count;
+    *step += 1;
+    *update += 1;
+}
+
 // Nobody can check positions that are on the device without waiting for it; one that is out of range reads the
 // nearest row instead of memory that is not ours.
 __device__ Index within(Index i, Index size) { return i < 0 ? 0 : i < size ? i : size - 1; }
@@ -524,6 +545,11 @@ class Kernels:
             function = self._functions[name] = self._module.get_function(name)
         checked = [self._check(name, p, a) for p, a in zip(self._parameters[name], arguments, strict=True)]
         function(blocks, (threads,), tuple(checked))
+        keep(*arguments)
+
+    def one_thread(self, name: str, *arguments: Any) -> None:
+        """Launch a kernel that is the work of one thread."""
+        self.launch(name, (1,), 1, *arguments)
 
     def elements(self, name: str, size: int, *arguments: Any) -> None:
         """Launch a kernel over ``size`` elements; size is its last argument."""

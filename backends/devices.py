@@ -13,6 +13,7 @@ A spec names a device:
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.metadata
 import importlib.util
@@ -122,6 +123,21 @@ class CupyDevice(Device):
 
     def synchronize(self) -> None:
         self.handle.synchronize()
+
+    def cublas(self) -> ctypes.CDLL:
+        """The library that multiplies matrices.
+
+        Raises:
+            OSError, ImportError, AttributeError: it is not there, or another than expected.
+        """
+        from .cublas import load
+
+        return load(self.cupy)
+
+    def compute_capability(self) -> tuple[int, int]:
+        """What NVIDIA calls the generation of a GPU: (8, 0) is Ampere."""
+        digits = self.handle.compute_capability
+        return int(digits[:-1]), int(digits[-1])
 
     def asarray(self, x: Any, floats: str = "float64") -> Array:
         on_this_gpu = isinstance(x, self.cupy.ndarray) and x.device.id == self.index

@@ -103,11 +103,11 @@ class Xpnet(Contender):
             layers += [Linear(n_in, n_out), ACTIVATION_LAYERS[config.activation]()]
         model = Sequential(*layers[:-1], Softmax(), backend=device)
         self.trainer = Trainer(model, optimizer=SGD(config.learning_rate, momentum=MOMENTUM, dampening=MOMENTUM))
-        self.data = Dataset(x, y, scale=1 / 255)
+        self.rows = self.trainer.upload(Dataset(x, y, scale=1 / 255), keep_scaled=config.batch_size >= len(x))
         self.batch_size = config.batch_size
 
     def epoch(self) -> None:
-        self.trainer.fit(self.data, 1, self.batch_size)
+        self.trainer.fit(self.rows, 1, self.batch_size)
 
     def accuracy(self, x: np.ndarray, y: np.ndarray) -> float:
         return float((self.trainer.predict(x) == y).mean())

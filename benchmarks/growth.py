@@ -170,11 +170,6 @@ class Floor(Products):
 class Ours(Xpnet):
     """xpnet. The rows go to the device once, as they do for a training of many epochs."""
 
-    def __init__(self, config: Config, x: np.ndarray, y: np.ndarray, device: str) -> None:
-        super().__init__(config, x, y, device)
-        with self.trainer.backend.use():
-            self.rows = self.trainer.upload(self.data, keep_scaled=config.batch_size >= len(x))
-
     def seconds(self, steps: int) -> float:
         whole = steps * self.batch_size >= len(self.rows)
         part = Part(steps)

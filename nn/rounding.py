@@ -120,8 +120,8 @@ class Rounding:
         """For a gradient that a layer computes from dy, which is ``given`` here; a Linear layer leaves dz there.
 
         Linear, m rows, n outputs: dz may err by e |dy|, so that with d(k) = g(k) |dz| + e |dy| db may by the column
-        sums of d(m), dW by |s x|^T d(m + 1), dx by d(n) |W|^T. Softmax: (g(n) + e) y (|dy| + sum |dy| y). Other activations:
-        e |dy|. Dropout: u |dx|.
+        sums of d(m), dW by |s x|^T d(m + 1), dx by d(n) |W|^T. Softmax: (g(n) + e) y (|dy| + sum |dy| y). Other
+        activations: e |dy|. Dropout: u |dx|.
         """
         dy = np.abs(given)
         if type(layer) is Flatten:

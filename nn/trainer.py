@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -36,6 +36,7 @@ class Rows:
         x, y: rows as stored, and targets as the loss takes them.
         scale, shift: a batch is x times scale plus shift; x itself where scale is None.
         factor: what the network multiplies a batch by.
+        recorded: by what a recorded update depends on, memory for the order of the rows (or None) and the update.
         classes: whether y are class labels, so that there is an accuracy.
     """
 
@@ -47,6 +48,7 @@ class Rows:
     shift: float
     factor: float
     classes: bool
+    recorded: dict[Any, tuple[Array | None, Step]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
@@ -138,8 +140,6 @@ class Trainer:
             rows = train if isinstance(train, Rows) else self.upload(train, keep_scaled=size >= len(train))
             validation_rows = None if validation is None else self.upload(as_dataset(validation))
             self.model.remember_data(rows.data, self.loss.link)
-            order = self.backend.empty((len(rows),), self.backend.xp.int64) if shuffle and size < len(rows) else None
-            update = self.backend.record(partial(self.update, rows, order))
             for callback in every_callback:
                 callback.on_fit_begin(self, len(rows), epochs)
             try:
@@ -149,6 +149,7 @@ class Trainer:
                         callback.on_epoch_begin(self, self.epoch)
                     started, seen = perf_counter(), 0
                     self._totals[...] = 0.0
+                    order, update = self._recorded(rows, shuffle and size < len(rows))
                     if order is not None:
                         order[...] = self._order(len(rows))
                     for start in range(0, len(rows), size):
@@ -221,6 +222,10 @@ class Trainer:
 
     def upload(self, data: Dataset, keep_scaled: bool = False) -> Rows:
         """``data`` on the device, checked against the network; with ``keep_scaled`` its rows already scaled."""
+        with self.backend.use():
+            return self._upload(data, keep_scaled)
+
+    def _upload(self, data: Dataset, keep_scaled: bool) -> Rows:
         self.model.check_rows(data.x.shape[1:])
         classes = self.loss.targets == "classes" or data.has_classes
         if self.loss.link == "sigmoid" and data.has_classes and self.model.n_outputs > 1:
@@ -255,6 +260,15 @@ class Trainer:
         return x, take(rows.y, order, start, count, out=y_room)
 
     # ---- inside -----------------------------------------------------------------------------------------------------
+
+    def _recorded(self, rows: Rows, shuffled: bool) -> tuple[Array | None, Step]:
+        """Memory for the order of ``rows`` (or None) and ``update`` on it, recorded anew where a setting changed."""
+        settings = {**self.optimizer.settings(), "learning_rate": None}  # this one is a number of each step
+        key = shuffled, self.model.seed, repr(settings)
+        if key not in rows.recorded:
+            order = self.backend.empty((len(rows),), self.backend.xp.int64) if shuffled else None
+            rows.recorded[key] = order, self.backend.record(partial(self.update, rows, order))
+        return rows.recorded[key]
 
     def _order(self, n: int) -> Array:
         return self.backend.asarray(permutation(n, self.model.seed, self.epoch))

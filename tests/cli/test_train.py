@@ -164,6 +164,9 @@ def test_two_classes_from_a_csv(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     [
         (["--device", "cuda:99"], "cuda:99: "),
         (["--device", "nonsense"], "no library 'nonsense' is installed"),
+        (["--device", "cpu", "--precision", "tf32"], "cpu has no tf32 products"),
+        (["--precision", "bf16", "--compare", "cpu,cpu/reference"], "leave out --precision"),
+        (["--precision", "fp8"], "argument --precision: invalid choice: 'fp8'"),
         (["--data", "mnist", "--data-dir", "/nonexistent"], "/nonexistent"),
         (["--data", "nonsense.csv"], "nonsense.csv"),
         (["--epochs", "-1"], "--epochs must be at least 0, not -1"),
