@@ -67,10 +67,13 @@ class Backend:
         xp: the array-API namespace.
         dtype: the float dtype, as an object of that namespace; ``dtype_name`` is its name.
         wide: the dtype of loss sums and counts: float64 where the device has it.
+        accumulates: whether ``matmul`` adds to what stands in ``out`` at little cost, so that a gradient need not be
+            written before it is added to a velocity.
         why_eager: why steps that ``record`` was to record run as they are; "" where there is nothing to say.
     """
 
     fused = False
+    accumulates = False
     why_eager = ""
 
     def __init__(self, device: Device, dtype: str = "float32") -> None:
@@ -361,7 +364,8 @@ class Backend:
         Hutter, "Decoupled weight decay regularization", ICLR 2019).
 
         Args:
-            params, gradient, velocity: (n,); velocity may be None. The gradient's contents are arbitrary afterwards.
+            params, gradient, velocity: (n,); velocity may be None. Where it is not, the gradient's contents are
+                arbitrary afterwards.
 
         Returns:
             ``(params, velocity)``.

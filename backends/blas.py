@@ -1,9 +1,11 @@
-"""Two functions of the BLAS that NumPy itself was linked with, called through ctypes.
+"""Three functions of the BLAS that NumPy itself was linked with, called through ctypes.
 
 An update with momentum is ``v <- mu v + g`` and ``p <- p - rate v``. NumPy has no function for either: five passes over
-memory with its own, two with axpby and axpy. It must be NumPy's own BLAS: another one (SciPy's) brings another pool of
-threads, and the two in turn are many times slower. Where its functions cannot be found, or do not compute what they
-should, there is no ``Blas``, and NumPy's functions do the work.
+memory with its own, two with axpby and axpy, one where the product that gives g is added to v at once (gemm).
+
+It must be NumPy's own BLAS: another one (SciPy's) brings another pool of threads, and the two in turn are many times
+slower. Where its functions cannot be found, or do not compute what they should, there is no ``Blas``, and NumPy's do
+the work.
 """
 
 from __future__ import annotations
@@ -21,8 +23,11 @@ _LETTERS = {"float32": "s", "float64": "d"}
 _NOTHING = ctypes.c_char * 0
 
 
+_BY_ROWS, _AS_IT_IS, _TRANSPOSED = 101, 111, 112
+
+
 class Blas:
-    """axpy and axpby for one dtype, on contiguous vectors of it."""
+    """axpy, axpby and gemm for one dtype, on C-contiguous arrays of it."""
 
     def __init__(self, library: ctypes.CDLL, dtype: str) -> None:
         real: Any = ctypes.c_float if dtype == "float32" else ctypes.c_double
@@ -30,6 +35,12 @@ class Blas:
         size, pointer = ctypes.c_int64, ctypes.c_void_p
         self._axpy = _function(library, f"{_LETTERS[dtype]}axpy", size, real, pointer, size, pointer, size)
         self._axpby = _function(library, f"{_LETTERS[dtype]}axpby", size, real, pointer, size, real, pointer, size)
+        matrix = pointer, size
+        kinds = (ctypes.c_int,) * 3
+        extents = (size,) * 3
+        self._gemm = _function(
+            library, f"{_LETTERS[dtype]}gemm", *kinds, *extents, real, *matrix, *matrix, real, *matrix
+        )
 
     def axpy(self, alpha: float, x: Any, y: Any) -> None:
         """y <- alpha x + y. Does nothing for alpha = 0."""
@@ -38,6 +49,24 @@ class Blas:
     def axpby(self, alpha: float, x: Any, beta: float, y: Any) -> None:
         """y <- alpha x + beta y. Does not read x for alpha = 0, nor y for beta = 0."""
         self._axpby(x.size, alpha, _NOTHING.from_buffer(x), 1, beta, _NOTHING.from_buffer(y), 1)
+
+    def gemm(self, alpha: float, a: Any, transpose_a: bool, b: Any, transpose_b: bool, beta: float, out: Any) -> None:
+        """out <- alpha op(a) op(b) + beta out, of no empty matrices. Does not read a and b for alpha = 0."""
+        self._gemm(
+            _BY_ROWS,
+            _TRANSPOSED if transpose_a else _AS_IT_IS,
+            _TRANSPOSED if transpose_b else _AS_IT_IS,
+            *out.shape,
+            a.shape[0 if transpose_a else 1],
+            alpha,
+            _NOTHING.from_buffer(a),
+            a.shape[1],
+            _NOTHING.from_buffer(b),
+            b.shape[1],
+            beta,
+            _NOTHING.from_buffer(out),
+            out.shape[1],
+        )
 
 
 def _function(library: ctypes.CDLL, name: str, *types: Any) -> Any:
@@ -60,5 +89,8 @@ def numpy_blas(dtype: str) -> Blas | None:
     x, y, z = (np.arange(start, start + 37, dtype=dtype) for start in (1, 5, 9))
     blas.axpy(2.0, x, y)
     blas.axpby(3.0, x, 4.0, z)
+    a, b, c = x.reshape(1, 37), y[:35].reshape(7, 5), np.ones((5, 1), dtype)
+    blas.gemm(2.0, b, True, a[:, :7].reshape(7, 1).copy(), False, 3.0, c)
     n = np.arange(37)
-    return blas if (y == 3 * n + 7).all() and (z == 7 * n + 39).all() else None
+    good = (y == 3 * n + 7).all() and (z == 7 * n + 39).all()
+    return blas if good and (c == 2.0 * b.T @ np.arange(1.0, 8.0)[:, None] + 3.0).all() else None

@@ -30,7 +30,7 @@ def _bias_correction(beta: float, step: int) -> float:
 
 
 def _are_plain(*arrays: Array | None) -> bool:
-    """Whether the BLAS can take these arrays as vectors and write them."""
+    """Whether the BLAS can take these arrays as they are."""
     return all(a is None or (a.flags.c_contiguous and a.flags.writeable) for a in arrays)
 
 
@@ -72,6 +72,7 @@ class NumpyBackend(Backend):
         super().__init__(device, dtype)
         self._memory = _Scratch()
         self._blas = numpy_blas(dtype)
+        self.accumulates = self._blas is not None
 
     # ---- products and activations -----------------------------------------------------------------------------------
 
@@ -86,25 +87,29 @@ class NumpyBackend(Backend):
         beta: float = 0.0,
         out: Array | None = None,
     ) -> Array:
+        if beta != 0.0:
+            if out is None:
+                raise ValueError("matmul with beta needs the array `out` that beta scales")
+            if self._blas is not None and alpha != 0.0 and 0 not in (*out.shape, *a.shape) and _are_plain(a, b, out):
+                self._blas.gemm(alpha, a, transpose_a, b, transpose_b, beta, out)
+                return out
         if transpose_a:
             a = a.T
         if transpose_b:
             b = b.T
-        if beta == 0.0 and alpha != 1.0 and out is not None and b.size < out.size:
+        if beta != 0.0 and out is not None:
+            product = np.matmul(a, b, out=self._scratch("product", out.shape))
+            if alpha != 1.0:
+                np.multiply(product, alpha, out=product)
+            np.multiply(out, beta, out=out)
+            return np.add(out, product, out=out)
+        if alpha != 1.0 and out is not None and b.size < out.size:
             b = np.multiply(b, alpha, out=self._scratch("scaled", b.shape))
             alpha = 1.0
-        if beta == 0.0:
-            # An inner dimension of 1, the gradient of one row, takes np.matmul seven times as long as np.dot.
-            one = a.shape[1] == 1 and (out is None or out.flags.c_contiguous)
-            out = np.dot(a, b, out=out) if one else np.matmul(a, b, out=out)
-            return out if alpha == 1.0 else np.multiply(out, alpha, out=out)
-        if out is None:
-            raise ValueError("matmul with beta needs the array `out` that beta scales")
-        product = np.matmul(a, b, out=self._scratch("product", out.shape))
-        if alpha != 1.0:
-            np.multiply(product, alpha, out=product)
-        np.multiply(out, beta, out=out)
-        return np.add(out, product, out=out)
+        # An inner dimension of 1, the gradient of one row, takes np.matmul seven times as long as np.dot.
+        one = a.shape[1] == 1 and (out is None or out.flags.c_contiguous)
+        out = np.dot(a, b, out=out) if one else np.matmul(a, b, out=out)
+        return out if alpha == 1.0 else np.multiply(out, alpha, out=out)
 
     def bias_activation(
         self, z: Array, bias: Array | None, activation: str = "identity", *, out: Array | None = None
@@ -294,7 +299,7 @@ class NumpyBackend(Backend):
             if nesterov:
                 pushed = np.multiply(velocity, momentum, out=self._scratch("update", velocity.shape))
                 step = np.add(gradient, pushed, out=gradient)
-        change = np.multiply(step, rate, out=gradient)
+        change = np.multiply(step, rate, out=self._scratch("update", step.shape) if velocity is None else gradient)
         if decay != 0.0:
             self._add_decay(change[:decayed], params[:decayed], decay)
         return np.subtract(params, change, out=params), velocity

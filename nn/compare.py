@@ -513,8 +513,9 @@ def _walk(
     body = model._body(link)
     if model._takes_factor is not None:
         model._takes_factor.factor = rows.factor
+    model.accumulated = False
     for layer, ctx in body:
-        ctx.training, ctx.step = True, model.step
+        ctx.training, ctx.step, ctx.accumulation = True, model.step, None
         y = layer.forward(x, ctx)
         where = ctx.name, _repr(layer)
         if isinstance(layer, Dropout) and ctx.saved is not None:

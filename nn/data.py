@@ -36,7 +36,8 @@ class Dataset:
     """Rows with their targets, kept small: pixels stay uint8 and are scaled when a batch is gathered.
 
     Attributes:
-        x: (n, ...) uint8, float32 or float64, as stored. A row as the network sees it is ``x * scale + shift``.
+        x: (n, ...) uint8, float32 or float64, as stored. A row as the network sees it is ``x * scale + shift``. Rows
+            that do not lie one after the other in memory are copied: gathering from others is many times slower.
         y: (n,) int64 class labels, or (n,) or (n, k) floats; (n, 0) floats for rows without targets.
         class_names: one name for each class; None where the targets are not classes. Filled in with "0", "1", ... for
             integer labels.
@@ -59,6 +60,8 @@ class Dataset:
                 f"x must be (n, features) of uint8, float32 or float64, not {self.x.shape} of {self.x.dtype}; "
                 "as_dataset((x, y)) converts"
             )
+        if not self.x.flags.c_contiguous:
+            object.__setattr__(self, "x", np.ascontiguousarray(self.x))
         check_same_length(self.x, self.y)
         if self.y.dtype in (np.float32, np.float64) and self.y.ndim in (1, 2):
             return
@@ -79,7 +82,7 @@ class Dataset:
         return len(self.x)
 
     def __getitem__(self, rows: slice | np.ndarray | Sequence[int]) -> Dataset:
-        """The rows of a slice (a view), of an array of positions, or of a mask."""
+        """The rows of a slice (a view, where it leaves none out), of an array of positions, or of a mask."""
         if not isinstance(rows, slice):
             rows = np.asarray(rows)
             if rows.ndim != 1:

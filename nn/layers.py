@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from backends import Backend
 from backends.activations import get_activation
@@ -24,6 +24,19 @@ from .initializers import Initializer, get_initializer
 
 Array = Any
 Shape = tuple[int, ...]
+
+
+class Accumulation(NamedTuple):
+    """Where the gradients of weights go instead: ``v <- kept v + fresh gradient``.
+
+    Attributes:
+        views: the v of each parameter, by its name in the model.
+        kept, fresh: the factors.
+    """
+
+    views: dict[str, Array]
+    kept: float
+    fresh: float
 
 
 @dataclass
@@ -37,6 +50,8 @@ class Context:
         step: the number of the training step; an int, or a (1,) array on the device.
         factor: what the rows are to be multiplied by, 1/255 for pixels: the first layer takes it into its products, so
             that nobody passes over the whole batch for it. 1 in every other layer.
+        accumulation: if not None, ``Linear`` adds the gradient of its weight there and does not write it to
+            ``gradients``.
         needs_dx: whether backward must return dx.
         seed: of the model.
         name: the layer's place in the model, as in its parameters' names.
@@ -52,7 +67,16 @@ class Context:
     training: bool = False
     step: int | Array = 0
     factor: float = 1.0
+    accumulation: Accumulation | None = None
     saved: Any = None
+
+    def weight_gradient(self) -> tuple[Array, float, float]:
+        """Where a product leaves the gradient of the weight, and the factors of what stands there and of the product:
+        the place in ``gradients``, 0 and 1, or those of the ``accumulation``."""
+        if self.accumulation is None:
+            return self.gradients["weight"], 0.0, 1.0
+        views, kept, fresh = self.accumulation
+        return views[f"{self.name}.weight"], kept, fresh
 
 
 class Layer:
@@ -139,7 +163,8 @@ class Linear(Layer):
         x, y = ctx.saved
         backend, gradients = ctx.backend, ctx.gradients
         dz, _ = backend.bias_activation_backward(dy, y, self.activation, out=dy, bias_gradient=gradients.get("bias"))
-        backend.matmul(x, dz, transpose_a=True, alpha=ctx.factor, out=gradients["weight"])
+        out, kept, fresh = ctx.weight_gradient()
+        backend.matmul(x, dz, transpose_a=True, alpha=fresh * ctx.factor, beta=kept, out=out)
         if not ctx.needs_dx:
             return None
         return backend.matmul(dz, ctx.parameters["weight"], transpose_b=True, out=ctx.buffer("dx", x.shape))

@@ -13,7 +13,7 @@ from backends.random import generator
 from .activations import ElementwiseActivation, Sigmoid, Softmax
 from .data import Dataset, as_rows
 from .initializers import Initializer
-from .layers import Context, Flatten, Layer, Linear
+from .layers import Accumulation, Context, Flatten, Layer, Linear
 
 Array = Any
 Shape = tuple[int, ...]
@@ -65,6 +65,8 @@ class Sequential:
         task: what ``predict`` gives: ``"classes"`` (one of n), ``"labels"`` (yes or no for each output) or ``"values"``
             (the outputs themselves); from the last layer, then from the loss and the training data.
         input_scale, input_shift: how uint8 rows become numbers, remembered from training.
+        accumulates: whether backward can add all gradients of weights to a velocity by the products themselves;
+            ``accumulated``: whether the last one did.
 
     Raises:
         ValueError: two neighbouring layers do not fit, or there is none.
@@ -81,6 +83,7 @@ class Sequential:
         self.backend = get_backend(backend, dtype)
         self.seed = seed
         self.step = 0
+        self.accumulated = False
         last = self.layers[-1]
         self.link = last.function if isinstance(last, Softmax | Sigmoid) else ""
         self.task = self._task_of_link()
@@ -111,18 +114,26 @@ class Sequential:
                 self.decayed = end
         self.flat_parameters = self.backend.zeros((end,))
         self.flat_gradients = self.backend.zeros((end,))
-        self.parameters: dict[str, Array] = {}
-        self.gradients: dict[str, Array] = {}
-        for name, (shape, _) in specs.items():
-            section = slice(starts[name], starts[name] + prod(shape))
-            self.parameters[name] = self.backend.xp.reshape(self.flat_parameters[section], shape)
-            self.gradients[name] = self.backend.xp.reshape(self.flat_gradients[section], shape)
+        self._shapes = {name: shape for name, (shape, _) in specs.items()}
+        self.parameters = self.views(self.flat_parameters)
+        self.gradients = self.views(self.flat_gradients)
         self._stages = [self._stage(place, layer) for place, layer in _join_activations(self.layers)]
         first = next((i for i, (layer, _) in enumerate(self._stages) if layer.parameters()), len(self._stages))
         for i, (_, ctx) in enumerate(self._stages):
             ctx.needs_dx = i > first
         stage = next((stage for stage in self._stages if type(stage[0]) is not Flatten), None)
+        self.accumulates = self.backend.accumulates and all(
+            type(layer) is Linear for layer, _ in self._stages if layer.parameters()
+        )
         self._takes_factor = stage[1] if stage is not None and type(stage[0]) is Linear else None
+
+    def views(self, flat: Array) -> dict[str, Array]:
+        """What belongs to each parameter in a buffer that is laid out like ``flat_parameters``, by name."""
+        reshape, starts = self.backend.xp.reshape, self.offsets
+        return {
+            name: reshape(flat[starts[name] : starts[name] + prod(shape)], shape)
+            for name, shape in self._shapes.items()
+        }
 
     def _stage(self, place: int, layer: Layer) -> tuple[Layer, Context]:
         def buffer(name: str, shape: Shape) -> Array:
@@ -206,10 +217,15 @@ class Sequential:
             x = layer.forward(x, ctx)
         return x
 
-    def backward(self, dy: Array, *, before_link: bool = False) -> None:
+    def backward(self, dy: Array, *, before_link: bool = False, accumulation: Accumulation | None = None) -> None:
         """Leave in ``flat_gradients`` the gradients of a loss whose gradient with respect to the last ``forward``'s
-        result is ``dy``. Overwrites ``dy``."""
+        result is ``dy``. Overwrites ``dy``.
+
+        With an ``accumulation``, for models that ``accumulates`` only, those of the weights are added there instead.
+        """
+        self.accumulated = accumulation is not None
         for layer, ctx in reversed(self._body(before_link)):
+            ctx.accumulation = accumulation
             dx = layer.backward(dy, ctx)
             if dx is None or not ctx.needs_dx:
                 break

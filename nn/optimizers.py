@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from math import inf
 from typing import Any
 
+from .layers import Accumulation
 from .model import Sequential
 
 Array = Any
@@ -44,6 +45,11 @@ class Optimizer:
         if self._model is None:
             self._model = model
             self.state = {name: model.backend.zeros(model.flat_parameters.shape) for name in self.state_names()}
+
+    @property
+    def accumulation(self) -> Accumulation | None:
+        """Where ``model.backward`` may add the gradients of the weights, so that ``update`` need not."""
+        return None
 
     def step(self, model: Sequential) -> None:
         """Move the parameters of ``model`` by the gradients that ``model.backward`` left."""
@@ -88,28 +94,51 @@ class SGD(Optimizer):
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        self._viewed: Array = None
         self._check({"momentum": 0.0, "dampening": 0.0}, below=1.0)
         self._check({"weight_decay": 0.0})
         if self.nesterov and self.momentum == 0.0:
             raise ValueError("SGD: nesterov needs a momentum above 0")
 
+    @property
+    def accumulation(self) -> Accumulation | None:
+        model, velocity = self._model, self.state.get("velocity")
+        if model is None or velocity is None or self.nesterov or not model.accumulates:
+            return None
+        if self._viewed is not velocity:
+            self._viewed, self._views = velocity, model.views(velocity)
+        return Accumulation(self._views, self.momentum, 1.0 - self.dampening)
+
     def state_names(self) -> list[str]:
         return ["velocity"] if self.momentum != 0.0 else []
 
     def update(self, model: Sequential, learning_rate: float | Array, number: int | Array) -> None:
-        _, velocity = model.backend.sgd_update(
-            model.flat_parameters,
-            model.flat_gradients,
-            self.state.get("velocity"),
+        params, gradient, velocity = model.flat_parameters, model.flat_gradients, self.state.get("velocity")
+        if model.accumulated and velocity is not None:
+            # The velocity of the weights, which come first, has the gradient already, and is all of their step.
+            weights = model.decayed
+            model.backend.sgd_update(
+                params[:weights],
+                velocity[:weights],
+                None,
+                learning_rate=learning_rate,
+                weight_decay=self.weight_decay,
+                decayed=weights,
+            )
+            params, gradient, velocity = params[weights:], gradient[weights:], velocity[weights:]
+        _, updated = model.backend.sgd_update(
+            params,
+            gradient,
+            velocity,
             learning_rate=learning_rate,
             momentum=self.momentum,
             dampening=self.dampening,
             nesterov=self.nesterov,
             weight_decay=self.weight_decay,
-            decayed=model.decayed,
+            decayed=0 if model.accumulated else model.decayed,
         )
-        if velocity is not None:
-            self.state["velocity"] = velocity
+        if updated is not None and not model.accumulated:
+            self.state["velocity"] = updated
 
 
 @dataclass

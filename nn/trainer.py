@@ -186,7 +186,7 @@ class Trainer:
         outputs = model.forward(x, training=True, before_link=link, step=numbers.step, factor=rows.factor)
         room = model.workspace.buffer("doutputs", outputs.shape)
         self._totals, doutputs = self.loss(self.backend, outputs, y, totals=self._totals, out=room)
-        model.backward(doutputs, before_link=link)
+        model.backward(doutputs, before_link=link, accumulation=self.optimizer.accumulation)
         self.optimizer.update(model, numbers.learning_rate, numbers.update)
 
     def gradients(self, data: Any) -> dict[str, Any]:

@@ -476,3 +476,14 @@ def test_only_some_classes_in_the_order_given() -> None:
 def test_classes_that_are_not_there(select: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         select(as_dataset((np.arange(6.0)[:, None], [0, 1, 2, 2, 1, 0])))
+
+
+@pytest.mark.parametrize("x", [np.ones((40, 3), order="F"), np.ones((80, 3))[::2], np.ones((40, 6), "f4")[:, ::2]])
+def test_rows_lie_one_after_the_other(x: np.ndarray) -> None:
+    """Gathering a batch from others copies all of them, at every step."""
+    y = np.arange(40) % 2
+    assert Dataset(x, y).x.flags.c_contiguous
+    assert as_dataset((x, y)).x.flags.c_contiguous
+    assert Dataset(np.ascontiguousarray(x), y)[::2].x.flags.c_contiguous
+    whole = Dataset(np.ascontiguousarray(x), y)
+    assert whole[5:9].x.base is not None

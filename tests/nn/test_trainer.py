@@ -13,6 +13,7 @@ from nn import (
     DataError,
     Dataset,
     Dropout,
+    Flatten,
     History,
     Linear,
     ReLU,
@@ -401,3 +402,68 @@ def test_rows_that_are_on_the_device_train_as_their_data_do() -> None:
         trainers[0].fit(rows, 1, 32, validation=0.2)
     with pytest.raises(ValueError, match="another Trainer"):
         trainers[1].fit(rows)
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, size=(90, 12), dtype=np.uint8)
+FOUR_CLASSES = np.arange(90) % 4
+
+
+def trained(optimizer: SGD, *, accumulates: bool, epochs: int = 4) -> Trainer:
+    model = Sequential(Linear(12, 8), Sigmoid(), Linear(8, 4), Softmax(), backend="cpu", dtype="float64", seed=5)
+    model.accumulates = model.accumulates and accumulates
+    trainer = Trainer(model, optimizer=optimizer)
+    trainer.fit((PIXELS, FOUR_CLASSES), epochs, 20)
+    return trainer
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"momentum": 0.9},
+        {"momentum": 0.9, "dampening": 0.9},
+        {"momentum": 0.5, "dampening": 0.3, "weight_decay": 0.1},
+        {"momentum": 0.9, "nesterov": True},
+        {},
+    ],
+)
+def test_gradients_added_to_the_velocity_by_the_product_train_the_same_network(settings: dict[str, Any]) -> None:
+    at_once, apart = (trained(SGD(0.3, **settings), accumulates=one) for one in (True, False))
+    assert at_once.model.accumulated == (
+        at_once.backend.accumulates and settings.get("nesterov", False) is False and "momentum" in settings
+    )
+    assert not apart.model.accumulated
+    np.testing.assert_allclose(at_once.model.flat_parameters, apart.model.flat_parameters, rtol=1e-11)
+    for name, state in apart.optimizer.state.items():
+        np.testing.assert_allclose(at_once.optimizer.state[name], state, rtol=1e-9, atol=1e-14)
+
+
+def test_asking_for_gradients_between_steps_leaves_the_velocity_alone() -> None:
+    asking, other = (trained(SGD(0.3, momentum=0.9), accumulates=True, epochs=1) for _ in range(2))
+    asking.gradients((PIXELS, FOUR_CLASSES))
+    for trainer in (asking, other):
+        trainer.fit((PIXELS, FOUR_CLASSES), 1, 20)
+    np.testing.assert_array_equal(asking.model.flat_parameters, other.model.flat_parameters)
+
+
+def test_a_velocity_that_is_put_in_place_of_the_first_is_used() -> None:
+    first, other = (trained(SGD(0.3, momentum=0.9), accumulates=True, epochs=1) for _ in range(2))
+    first.optimizer.state["velocity"] = first.optimizer.state["velocity"].copy()
+    for trainer in (first, other):
+        trainer.fit((PIXELS, FOUR_CLASSES), 1, 20)
+    np.testing.assert_array_equal(first.model.flat_parameters, other.model.flat_parameters)
+
+
+@pytest.mark.parametrize("layers", [(), (Flatten(),)], ids=["linear first", "flatten first"])
+@pytest.mark.parametrize("shift", [0.0, -0.5])
+def test_pixels_are_scaled_whoever_does_it(layers: tuple[Any, ...], shift: float) -> None:
+    """The first product takes the factor; rows with a shift, and those of other first layers, are scaled before."""
+    data = Dataset(PIXELS, FOUR_CLASSES, scale=1 / 255, shift=shift)
+    runs = []
+    for rows in (data, (data.features("float64"), FOUR_CLASSES)):
+        model = Sequential(*layers, Linear(12, 4), Softmax(), backend="cpu", dtype="float64", seed=5)
+        trainer = Trainer(model, optimizer=SGD(0.3, momentum=0.9))
+        trainer.fit(rows, 3, 20, validation=rows)
+        runs.append((trainer.history["val_loss"], trainer.gradients(rows)[f"{len(layers)}.weight"]))
+    assert trainer.model.takes_factor
+    np.testing.assert_allclose(runs[0][0], runs[1][0], rtol=1e-12)
+    np.testing.assert_allclose(runs[0][1], runs[1][1], rtol=1e-10, atol=1e-15)
