@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from math import expm1, log, prod
+from math import expm1, isfinite, log, prod
 from typing import Any
 
 import numpy as np
@@ -185,7 +185,7 @@ class NumpyBackend(Backend):
         normalizer = np.add.reduce(z, axis=axis, out=room.normalizer, keepdims=True)
         losses = np.log(normalizer.reshape(m), out=room.losses)
         loss_sum = np.subtract(losses, label_part, out=losses).sum(dtype=self.wide)
-        if not np.isfinite(loss_sum):  # argmax takes NaN for the largest, but a row with NaN is never right
+        if not isfinite(loss_sum):  # argmax takes NaN for the largest, but a row with NaN is never right
             right &= np.equal(top, top).reshape(m)
         totals = np.zeros(2, self.wide) if totals is None else totals
         totals[0] += loss_sum

@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from .archives import reading
+from .checkpoint import write_atomically
 from .data import DataError, Dataset, check_same_length, pack
 
 #: Public copies of the four MNIST files, in the order in which they are tried.
@@ -102,7 +103,8 @@ def _is_good(folder: Path, name: str) -> bool:
 
 
 def _download(name: str, cache: Path, progress: bool) -> None:
-    """Put the MNIST file ``name`` into ``cache`` from the first mirror that has it, checked before it gets its name."""
+    """Put the MNIST file ``name`` into ``cache`` from the first mirror that has it, checked before it gets its name,
+    and kept uncompressed: unzipping takes longer than an epoch of a small network."""
     import pooch
     from tqdm import tqdm
 
@@ -115,7 +117,9 @@ def _download(name: str, cache: Path, progress: bool) -> None:
     failures = []
     for mirror in MNIST_MIRRORS:
         try:
-            (cache / f"{name}.gz").unlink(missing_ok=True)  # else pooch takes a damaged one for the file
+            zipped, plain = cache / f"{name}.gz", cache / name
+            for damaged in (zipped, plain):  # else it is taken for the file
+                damaged.unlink(missing_ok=True)
             with _quiet(pooch.get_logger()):
                 pooch.retrieve(
                     f"{mirror}{name}.gz",
@@ -124,6 +128,8 @@ def _download(name: str, cache: Path, progress: bool) -> None:
                     path=cache,
                     downloader=download_and_check,
                 )
+            write_atomically(plain, gzip.decompress(zipped.read_bytes()))
+            zipped.unlink()
             return
         except (OSError, ValueError) as error:  # every requests exception is an OSError
             failures.append(f"{mirror}: {str(error).strip().partition(chr(10))[0]}")
