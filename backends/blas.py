@@ -1,7 +1,8 @@
-"""Three functions of the BLAS that NumPy itself was linked with, called through ctypes.
+"""Two functions of the BLAS that NumPy itself was linked with, called through ctypes.
 
 An update with momentum is ``v <- mu v + g`` and ``p <- p - rate v``. NumPy has no function for either: five passes over
-memory with its own, two with axpby and axpy, one where the product that gives g is added to v at once (gemm).
+memory with its own, two with axpby, one where the product that gives g is added to v at once (gemm). Not axpy, whose
+threads of OpenBLAS win nothing on a vector that is in the cache, and wait for each other where the cores are busy.
 
 It must be NumPy's own BLAS: another one (SciPy's) brings another pool of threads, and the two in turn are many times
 slower. Where its functions cannot be found, or do not compute what they should, there is no ``Blas``, and NumPy's do
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-#: What builds of NumPy call the function ``cblas_saxpy``: its wheels, other 64-bit builds, MKL and plain OpenBLAS.
+#: What builds of NumPy call the function ``cblas_saxpby``: its wheels, other 64-bit builds, MKL and plain OpenBLAS.
 NAMES = ("scipy_cblas_{}64_", "cblas_{}64_", "cblas_{}")
 _LETTERS = {"float32": "s", "float64": "d"}
 _NOTHING = ctypes.c_char * 0
@@ -27,13 +28,12 @@ _BY_ROWS, _AS_IT_IS, _TRANSPOSED = 101, 111, 112
 
 
 class Blas:
-    """axpy, axpby and gemm for one dtype, on C-contiguous arrays of it."""
+    """axpby and gemm for one dtype, on C-contiguous arrays of it."""
 
     def __init__(self, library: ctypes.CDLL, dtype: str) -> None:
         real: Any = ctypes.c_float if dtype == "float32" else ctypes.c_double
         # 64 bits are right for libraries with 32-bit sizes too: all are passed in registers, or in slots of 64 bits.
         size, pointer = ctypes.c_int64, ctypes.c_void_p
-        self._axpy = _function(library, f"{_LETTERS[dtype]}axpy", size, real, pointer, size, pointer, size)
         self._axpby = _function(library, f"{_LETTERS[dtype]}axpby", size, real, pointer, size, real, pointer, size)
         matrix = pointer, size
         kinds = (ctypes.c_int,) * 3
@@ -41,10 +41,6 @@ class Blas:
         self._gemm = _function(
             library, f"{_LETTERS[dtype]}gemm", *kinds, *extents, real, *matrix, *matrix, real, *matrix
         )
-
-    def axpy(self, alpha: float, x: Any, y: Any) -> None:
-        """y <- alpha x + y. Does nothing for alpha = 0."""
-        self._axpy(x.size, alpha, _NOTHING.from_buffer(x), 1, _NOTHING.from_buffer(y), 1)
 
     def axpby(self, alpha: float, x: Any, beta: float, y: Any) -> None:
         """y <- alpha x + beta y. Does not read x for alpha = 0, nor y for beta = 0."""
@@ -87,7 +83,7 @@ def numpy_blas(dtype: str) -> Blas | None:
     except (AttributeError, KeyError, OSError, TypeError):
         return None
     x, y, z = (np.arange(start, start + 37, dtype=dtype) for start in (1, 5, 9))
-    blas.axpy(2.0, x, y)
+    blas.axpby(2.0, x, 1.0, y)
     blas.axpby(3.0, x, 4.0, z)
     a, b, c = x.reshape(1, 37), y[:35].reshape(7, 5), np.ones((5, 1), dtype)
     blas.gemm(2.0, b, True, a[:, :7].reshape(7, 1).copy(), False, 3.0, c)

@@ -288,8 +288,8 @@ class NumpyBackend(Backend):
                     blas.axpby(momentum, velocity, fresh, gradient)
                     step = gradient
             if decay != 0.0:
-                blas.axpy(-decay, params[:decayed], params[:decayed])
-            blas.axpy(-rate, step, params)
+                blas.axpby(-decay, params[:decayed], 1.0, params[:decayed])
+            blas.axpby(-rate, step, 1.0, params)
             return params, velocity
         if velocity is not None:
             np.multiply(gradient, fresh, out=gradient)

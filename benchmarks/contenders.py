@@ -24,6 +24,7 @@ class Config:
     activation: str
     batch_size: int
     learning_rate: float
+    precision: str = "float32"
 
 
 CONFIGS = {
@@ -62,7 +63,7 @@ class Products(Contender):
     def __init__(self, config: Config, x: np.ndarray, y: np.ndarray, device: str) -> None:
         from backends import get_backend
 
-        self.backend = get_backend(device)
+        self.backend = get_backend(device, precision=config.precision)
         self.sizes = [min(config.batch_size, len(x) - start) for start in range(0, len(x), config.batch_size)]
         rng = np.random.default_rng(0)
 
@@ -95,13 +96,14 @@ class Xpnet(Contender):
     name = "xpnet"
 
     def __init__(self, config: Config, x: np.ndarray, y: np.ndarray, device: str) -> None:
+        from backends import get_backend
         from nn import SGD, Dataset, Linear, Sequential, Softmax, Trainer
         from nn.activations import ACTIVATION_LAYERS
 
         layers: list[Any] = []
         for n_in, n_out in pairwise(config.widths):
             layers += [Linear(n_in, n_out), ACTIVATION_LAYERS[config.activation]()]
-        model = Sequential(*layers[:-1], Softmax(), backend=device)
+        model = Sequential(*layers[:-1], Softmax(), backend=get_backend(device, precision=config.precision))
         self.trainer = Trainer(model, optimizer=SGD(config.learning_rate, momentum=MOMENTUM, dampening=MOMENTUM))
         self.rows = self.trainer.upload(Dataset(x, y, scale=1 / 255), keep_scaled=config.batch_size >= len(x))
         self.batch_size = config.batch_size
@@ -116,6 +118,20 @@ class Xpnet(Contender):
         import nn
 
         return f"xpnet {nn.__version__}"
+
+
+class XpnetNumba(Xpnet):
+    """xpnet on the CPU with loops compiled by Numba."""
+
+    name = "xpnet numba"
+
+    def __init__(self, config: Config, x: np.ndarray, y: np.ndarray, device: str) -> None:
+        if device != "cpu":
+            raise ImportError("Numba compiles for the CPU")
+        super().__init__(config, x, y, "numba")
+
+    def version(self) -> str:
+        return self.trainer.backend.device.version()
 
 
 class Tutorial(Contender):
@@ -227,6 +243,7 @@ class Torch(Contender):
         import torch
 
         torch.manual_seed(0)
+        torch.set_float32_matmul_precision({"float32": "highest", "tf32": "high", "bf16": "medium"}[config.precision])
         self.torch, self.config = torch, config
         self.device = torch.device("cuda" if device.startswith("cuda") else "cpu")
         kinds = {"sigmoid": torch.nn.Sigmoid, "tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
@@ -333,6 +350,9 @@ class Jax(Contender):
         import jax.numpy as jnp
 
         self.jax: Any = jax
+        # Its default on a GPU is tf32.
+        precisions = {"float32": "float32", "tf32": "tensorfloat32", "bf16": "bfloat16"}
+        self.jax.config.update("jax_default_matmul_precision", precisions[config.precision])
         self.config = config
         kinds = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "relu": jax.nn.relu}
         activate, size = kinds[config.activation], config.batch_size
@@ -389,5 +409,5 @@ class Jax(Contender):
 
 CONTENDERS: dict[str, type[Contender]] = {
     contender.name: contender
-    for contender in (Products, Xpnet, Jax, Torch, TorchCompile, TorchGraph, ScikitLearn, Tutorial)
+    for contender in (Products, Xpnet, XpnetNumba, Jax, Torch, TorchCompile, TorchGraph, ScikitLearn, Tutorial)
 }

@@ -18,6 +18,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from backends import PRECISIONS, get_backend
 from benchmarks.contenders import CONFIGS, CONTENDERS
 from nn.data import DataError
 from nn.mnist import load_mnist
@@ -38,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run; 1 if accuracies differ by more than ``SPREAD``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.epoch", description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="cpu", help="cpu, or cuda, cuda:N")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the products; see train.py")
     parser.add_argument("--config", choices=CONFIGS, default="small", help="which network")
     parser.add_argument(
         "--peers",
@@ -53,12 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = parser.parse_args(argv)
     if settings.worker:
         return work(settings)
+    try:
+        get_backend(settings.device, precision=settings.precision)
+    except ValueError as error:
+        parser.error(str(error))
     names = list(dict.fromkeys(["products", "xpnet", *settings.peers]))
     outcomes, absent, origin = measure(names, settings)
     text = table(outcomes, absent, origin, settings)
     print(text)
     if not settings.dry:
-        path = RESULTS / f"epoch-{settings.device.replace(':', '-')}-{settings.config}"
+        suffix = "" if settings.precision == "float32" else f"-{settings.precision}"
+        path = RESULTS / f"epoch-{settings.device.replace(':', '-')}-{settings.config}{suffix}"
         path.with_suffix(".md").write_text(text)
         record = {"machine": machine(), "rows": origin, "absent": absent, "contenders": outcomes}
         path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
@@ -75,7 +83,7 @@ def measure(names: list[str], settings: argparse.Namespace) -> tuple[dict[str, d
     try:
         for name in names:
             command = [sys.executable, "-m", "benchmarks.epoch", "--worker", name, "--config", settings.config]
-            command += ["--device", settings.device, "--rows", str(settings.rows)]
+            command += ["--device", settings.device, "--rows", str(settings.rows), "--precision", settings.precision]
             worker = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -117,7 +125,8 @@ def work(settings: argparse.Namespace) -> int:
     """The process of one contender: an epoch at once, then one for each line that is read."""
     (x, y), (x_test, y_test), origin = load_rows(settings.rows)
     try:
-        contender = CONTENDERS[settings.worker](CONFIGS[settings.config], x, y, settings.device)
+        config = replace(CONFIGS[settings.config], precision=settings.precision)
+        contender = CONTENDERS[settings.worker](config, x, y, settings.device)
         contender.epoch()
     except (ImportError, ValueError) as error:
         print(json.dumps({"absent": str(error).partition("\n")[0]}), flush=True)
@@ -173,7 +182,7 @@ def table(
     steps = -(-settings.rows // config.batch_size)
     lines = [
         f"{settings.config}: {'-'.join(map(str, config.widths))} {config.activation}, batch {config.batch_size}, "
-        f"{settings.rows:,} rows ({origin}), {settings.device}, float32",
+        f"{settings.rows:,} rows ({origin}), {hardware(settings.device)}, {settings.precision}",
         "",
         "| | seconds per epoch | us per step | x products | x xpnet | peak MB | start to first epoch, s | accuracy |",
         "|---|---|---|---|---|---|---|---|",
@@ -199,6 +208,12 @@ def table(
 def ratio(mine: Sequence[float], theirs: Sequence[float]) -> float:
     """The median over the rounds of two that took turns: they were measured close to each other in each."""
     return float(median(a / b for a, b in zip(mine, theirs, strict=True)))
+
+
+def hardware(spec: str) -> str:
+    """The device and its name: ``cuda (NVIDIA H200, driver ...)``."""
+    device = get_backend(spec).device
+    return f"{spec} ({device.hardware()}; {device.version()})"
 
 
 def machine() -> str:
