@@ -457,8 +457,8 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--device",
         default="auto",
-        help="auto (a GPU that works, else the CPU), cpu, cuda, cuda:N, torch, array_api_strict, or another installed "
-        "array-API library",
+        help="auto (a GPU that works, else the CPU), cpu, numba, cuda, cuda:N, torch, array_api_strict, or another "
+        "installed array-API library",
     )
     group.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="of every number")
     group.add_argument(

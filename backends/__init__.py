@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from .base import Backend, Step, StepNumbers
 from .cublas import PRECISIONS
-from .devices import CupyDevice, Device, DeviceError, NumpyDevice, available, find_device
+from .devices import CupyDevice, Device, DeviceError, NumbaDevice, NumpyDevice, available, find_device
 
 __all__ = ["PRECISIONS", "Backend", "Device", "DeviceError", "Step", "StepNumbers", "available", "get_backend"]
 
@@ -24,8 +24,8 @@ def get_backend(
 
     Args:
         spec: ``"auto"`` (a GPU that works, else the CPU; ``backend.device.why`` says which and why), ``"cpu"``,
-            ``"cuda"``, ``"cuda:1"``, ``"torch"``, ``"array_api_strict:device1"``, ...: see ``backends.devices``. A
-            Backend is returned as it is.
+            ``"numba"``, ``"cuda"``, ``"cuda:1"``, ``"torch"``, ``"array_api_strict:device1"``, ...: see
+            ``backends.devices``. A Backend is returned as it is.
         dtype: ``"float32"`` or ``"float64"``.
         fused: False gives the reference operations of the base class on that device: slower, and the specification.
         precision: of products of float32 matrices. ``"tf32"`` and ``"bf16"`` round the factors to 10 and 7 bits after
@@ -49,6 +49,10 @@ def get_backend(
         if not fused:
             raise DeviceError(f"the reference operations have no {precision} products; leave out the precision")
         raise DeviceError(f"{device.spec} has no {precision} products; leave out the precision, or name a GPU: cuda")
+    if fused and isinstance(device, NumbaDevice):
+        from .numba_backend import NumbaBackend
+
+        return NumbaBackend(device, dtype)
     if fused and isinstance(device, NumpyDevice):
         from .numpy_backend import NumpyBackend
 

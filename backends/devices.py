@@ -4,6 +4,7 @@ A spec names a device:
 
     auto                     a GPU that works, else the CPU
     cpu, numpy               NumPy
+    numba                    NumPy, with loops compiled by Numba
     cuda, cuda:N, cupy       CuPy on GPU 0 or N
     LIBRARY, LIBRARY:DEVICE  any other array-API library whose arrays can be written in place:
                              array_api_strict, array_api_strict:device1, torch, torch:cpu, torch:cuda:1
@@ -94,6 +95,16 @@ class NumpyDevice(Device):
 
     def from_numpy(self, x: np.ndarray) -> Array:
         return x
+
+
+class NumbaDevice(NumpyDevice):
+    """The CPU, through NumPy and loops compiled by Numba."""
+
+    library = "numba"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec = "numba"
 
 
 class CupyDevice(Device):
@@ -313,6 +324,8 @@ def find_device(spec: str) -> Device:
         if name:
             raise DeviceError(f"{spec!r}: NumPy has one device; say 'cpu'")
         return NumpyDevice()
+    if library == "numba":
+        return _numba(spec, name)
     if library in ("cuda", "cupy"):
         if name and not name.isdecimal():
             raise DeviceError(f"{spec!r}: the number of a GPU must follow 'cuda:', as in cuda:0")
@@ -328,6 +341,30 @@ def _auto() -> Device:
         device = NumpyDevice()
         device.why = f"auto chose the CPU: {error}"
     return device
+
+
+def _numba(spec: str, name: str) -> NumbaDevice:
+    if name:
+        raise DeviceError(f"{spec!r}: Numba compiles for one CPU; say 'numba'")
+    try:
+        _prove_numba()
+    except ImportError as error:  # where NumPy is newer than this Numba knows, for one
+        if isinstance(error, ModuleNotFoundError) and error.name == "numba":
+            raise DeviceError(f"{spec}: Numba is not installed (pip install numba)") from None
+        raise DeviceError(f"{spec}: Numba is installed but cannot be imported: {_first_line(error)}") from None
+    except Exception as error:  # where there is no folder to keep compiled code in
+        raise DeviceError(f"{spec}: Numba cannot compile: {type(error).__name__}: {_first_line(error)}") from None
+    return NumbaDevice()
+
+
+def _prove_numba() -> None:
+    """Compile a loop, run it and look at the result."""
+    from .numba_kernels import half_and_half
+
+    x = np.array([[1.0, -2.0]], dtype=np.float32)
+    half_and_half(x)
+    if x.tolist() != [[1.0, -0.5]]:
+        raise ArithmeticError(f"1/2 + x / 2 of 1 and -2 came out as {x.tolist()[0]}")
 
 
 def _cupy(spec: str, index: int) -> CupyDevice:
@@ -368,7 +405,7 @@ def _explain_cuda(error: Exception) -> str:
 
 
 def _other(spec: str, library: str, name: str) -> Device:
-    known = "known are auto, cpu, cuda, cuda:N, torch, array_api_strict, or another installed array-API library"
+    known = "known are auto, cpu, numba, cuda, cuda:N, torch, array_api_strict, or another installed array-API library"
     if not library.isidentifier():
         raise DeviceError(f"{spec!r} is not the name of a device; {known}")
     try:
@@ -414,10 +451,10 @@ def _first_line(error: BaseException) -> str:
 def available() -> list[tuple[str, Device | DeviceError]]:
     """Every device worth asking for here: ``(spec, device)``, or ``(spec, the error that says why not)``.
 
-    The CPU, each GPU, and PyTorch and array-api-strict where they are installed.
+    The CPU, each GPU, and Numba, PyTorch and array-api-strict where they are installed.
     """
     specs = ["cpu", *(f"cuda:{index}" for index in range(max(_gpu_count(), 1)))]
-    for spec in ("torch", "array_api_strict", "array_api_strict:device1"):
+    for spec in ("numba", "torch", "array_api_strict", "array_api_strict:device1"):
         if importlib.util.find_spec(spec.partition(":")[0]) is not None:
             specs.append(spec)
     found: list[tuple[str, Device | DeviceError]] = []

@@ -15,7 +15,7 @@ from .devices import CupyDevice, Device, DeviceError, TorchDevice, available, fi
 #: The CuPy wheel for each major version of CUDA; a driver runs programs of its own CUDA version and of older ones.
 WHEELS = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}
 #: Libraries that are tried where they are installed, and offered where they are not.
-OPTIONAL = {"torch": "torch", "array_api_strict": "array-api-strict"}
+OPTIONAL = {"numba": "numba", "torch": "torch", "array_api_strict": "array-api-strict"}
 
 
 @dataclass(frozen=True)

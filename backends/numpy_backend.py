@@ -24,14 +24,21 @@ SCRATCH_LIMIT = 1000
 NARROW = 32
 
 
-def _bias_correction(beta: float, step: int) -> float:
+def bias_correction(beta: float, step: int) -> float:
     """1 - beta^step, without loss where beta^step is close to 1."""
     return -expm1(step * log(beta)) if beta > 0.0 else 1.0
 
 
-def _are_plain(*arrays: Array | None) -> bool:
+def are_plain(*arrays: Array | None) -> bool:
     """Whether the BLAS can take these arrays as they are."""
     return all(a is None or (a.flags.c_contiguous and a.flags.writeable) for a in arrays)
+
+
+def are_alike(*arrays: Array | None) -> bool:
+    """Whether that is so and all have one shape: neither the BLAS nor a compiled loop looks, and NumPy says what is
+    wrong."""
+    given = [a for a in arrays if a is not None]
+    return all(a.shape == given[0].shape for a in given) and are_plain(*given)
 
 
 class _Scratch(threading.local):
@@ -90,7 +97,10 @@ class NumpyBackend(Backend):
         if beta != 0.0:
             if out is None:
                 raise ValueError("matmul with beta needs the array `out` that beta scales")
-            if self._blas is not None and alpha != 0.0 and 0 not in (*out.shape, *a.shape) and _are_plain(a, b, out):
+            k, m = a.shape if transpose_a else a.shape[::-1]
+            n, k_b = b.shape if transpose_b else b.shape[::-1]
+            fits = k == k_b and out.shape == (m, n) and 0 not in (m, n, k) and are_plain(a, b, out)
+            if self._blas is not None and alpha != 0.0 and fits:
                 self._blas.gemm(alpha, a, transpose_a, b, transpose_b, beta, out)
                 return out
         if transpose_a:
@@ -280,7 +290,7 @@ class NumpyBackend(Backend):
         # Where a factor is 0 the BLAS does not read the vector, and a NaN in it would be lost.
         if velocity is not None and (momentum == 0.0 or fresh == 0.0):
             blas = None
-        if blas is not None and rate != 0.0 and _are_plain(params, gradient, velocity):
+        if blas is not None and rate != 0.0 and are_alike(params, gradient, velocity):
             if velocity is not None:
                 blas.axpby(fresh, gradient, momentum, velocity)
                 step = velocity
@@ -327,11 +337,11 @@ class NumpyBackend(Backend):
         np.multiply(room, 1.0 - beta2, out=room)
         np.multiply(square, beta2, out=square)
         np.add(square, room, out=square)
-        np.divide(square, _bias_correction(beta2, t), out=room)
+        np.divide(square, bias_correction(beta2, t), out=room)
         np.sqrt(room, out=room)
         np.add(room, epsilon, out=room)
         change = np.divide(mean, room, out=gradient)
-        np.multiply(change, learning_rate / _bias_correction(beta1, t), out=change)
+        np.multiply(change, learning_rate / bias_correction(beta1, t), out=change)
         if weight_decay != 0.0 and decayed > 0:
             self._add_decay(change[:decayed], params[:decayed], learning_rate * weight_decay)
         return np.subtract(params, change, out=params), mean, square

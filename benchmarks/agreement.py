@@ -75,7 +75,7 @@ def make(which: Which, dtype: str) -> Backend:
 def name(which: Which) -> str:
     """What a backend is called in the tables."""
     spec, fused = which
-    return spec if fused or spec.partition(":")[0] not in ("cpu", "cuda") else f"{spec} reference"
+    return spec if fused or spec.partition(":")[0] not in ("cpu", "numba", "cuda") else f"{spec} reference"
 
 
 def operations_text(

@@ -257,7 +257,7 @@ def named_backends(devices: Sequence[str | Backend], dtype: str = "float32") -> 
     backends: dict[str, Backend] = {}
     for device in devices:
         if isinstance(device, Backend):
-            has_more = device.device.spec.partition(":")[0] in ("cpu", "cuda")  # than the reference operations
+            has_more = device.device.spec.partition(":")[0] in ("cpu", "numba", "cuda")  # than the reference operations
             backend, name = device, f"{device.device.spec}{'/reference' if has_more and not device.fused else ''}"
         else:
             name, slash, operations = device.strip().partition("/")

@@ -14,6 +14,7 @@ from backends import Backend, DeviceError, get_backend
 BACKENDS = [
     ("cpu", True),
     ("cpu", False),
+    ("numba", True),
     ("array_api_strict", False),
     ("array_api_strict:device1", False),
     ("torch", False),

@@ -85,3 +85,16 @@ def test_zero_factors_lose_no_nan() -> None:
         p, g, v = np.ones(4, "f"), np.full(4, np.nan, "f"), np.full(4, np.nan, "f")
         p, _ = backend.sgd_update(p, g, v, **settings)  # type: ignore[arg-type]
         assert np.isnan(p).all()
+
+
+def test_arrays_that_do_not_fit_are_not_read_beyond_their_ends() -> None:
+    backend = get_backend("cpu")
+    z, flat, short = (np.zeros(shape, "f") for shape in ((4, 6), 24, 5))
+    for call in (
+        lambda: backend.sgd_update(flat, short, None, learning_rate=0.1),
+        lambda: backend.sgd_update(flat, flat, short, learning_rate=0.1, momentum=0.9),
+        lambda: backend.matmul(z, z, beta=1.0, out=np.zeros((4, 6), "f")),
+        lambda: backend.matmul(z, z, transpose_a=True, beta=1.0, out=np.zeros((6, 7), "f")),
+    ):
+        with pytest.raises(ValueError, match=r"shape|broadcast|mismatch"):
+            call()

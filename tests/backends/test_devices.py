@@ -35,6 +35,7 @@ def nothing_found_yet() -> Iterator[None]:
         ("array_api_strict", "array_api_strict", "array_api_strict"),
         ("array_api_strict:device1", "array_api_strict:device1", "array_api_strict"),
         ("array_api_strict:Device1", "array_api_strict:device1", "array_api_strict"),
+        ("numba", "numba", "numba"),
         ("torch", "torch:cpu", "torch"),
         ("torch:cpu", "torch:cpu", "torch"),
         ("cuda", "cuda:0", "cupy"),
@@ -80,7 +81,7 @@ def test_available_lists_devices_and_errors() -> None:
     assert isinstance(gpu, Device) or str(gpu).startswith("cuda:0: ")
 
 
-KNOWN = "known are auto, cpu, cuda, cuda:N, torch, array_api_strict, or another installed array-API library"
+KNOWN = "known are auto, cpu, numba, cuda, cuda:N, torch, array_api_strict, or another installed array-API library"
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,7 @@ KNOWN = "known are auto, cpu, cuda, cuda:N, torch, array_api_strict, or another 
         ("auto:1", f"'auto:1': no library 'auto' is installed (pip install auto); {KNOWN}"),
         ("cpu:0", "'cpu:0': NumPy has one device; say 'cpu'"),
         ("numpy:1", "'numpy:1': NumPy has one device; say 'cpu'"),
+        ("numba:0", "'numba:0': Numba compiles for one CPU; say 'numba'"),
         ("cuda:one", "'cuda:one': the number of a GPU must follow 'cuda:', as in cuda:0"),
         ("cupy:-1", "'cupy:-1': the number of a GPU must follow 'cuda:', as in cuda:0"),
         ("json", "json is not an array-API library: it has no __array_namespace_info__()"),

@@ -169,7 +169,7 @@ class Case:
 #: Operations that add up many numbers, for which float32 is allowed more.
 ADDING = {"matmul", "bias_activation_backward", "column_sum", "sum_of_squares"}
 #: Operations with a loss or a sum of dtype ``wide`` as first result, and the losses, whose ``out`` is the second.
-LOSSES = {"softmax_cross_entropy", "binary_cross_entropy", "squared_error"}
+LOSSES = dict.fromkeys(("softmax_cross_entropy", "binary_cross_entropy", "squared_error")).keys()  # in a fixed order
 WIDE = LOSSES | {"sum_of_squares"}
 #: Which inputs ``out`` may be.
 MAY_BE_OUT = {
@@ -744,8 +744,12 @@ def public_methods(cls: type) -> dict[str, Callable[..., Any]]:
     return {name: x for name, x in vars(cls).items() if inspect.isfunction(x) and not name.startswith("_")}
 
 
-@pytest.mark.parametrize("path", ["numpy_backend.NumpyBackend", "cupy_backend.CupyBackend"])
+@pytest.mark.parametrize(
+    "path", ["numpy_backend.NumpyBackend", "numba_backend.NumbaBackend", "cupy_backend.CupyBackend"]
+)
 def test_overrides_have_the_signature_of_the_base(path: str) -> None:
+    if "numba" in path:
+        make_backend(("numba", True))
     module, _, name = path.partition(".")
     overrides = public_methods(getattr(import_module(f"backends.{module}"), name))
     assert overrides.keys() <= public_methods(Backend).keys()

@@ -12,7 +12,7 @@ import pytest
 import nn
 
 NETWORK_CODE = ["layers", "activations", "losses", "optimizers", "initializers", "model", "trainer"]
-ARRAY_LIBRARIES = {"numpy", "cupy", "torch", "scipy", "jax", "array_api_compat", "array_api_strict"}
+ARRAY_LIBRARIES = {"numpy", "numba", "cupy", "torch", "scipy", "jax", "array_api_compat", "array_api_strict"}
 
 
 def imported_packages(path: Path) -> set[str]:
@@ -38,7 +38,7 @@ def test_the_reader_of_imports_sees_them() -> None:
 
 @pytest.mark.parametrize("module", ["backends", "nn", "train"])
 def test_importing_is_light(module: str) -> None:
-    heavy = ["sklearn", "tqdm", "pooch", "h5py", "matplotlib", "safetensors", "cupy", "torch", "pandas"]
+    heavy = ["sklearn", "tqdm", "pooch", "h5py", "matplotlib", "safetensors", "cupy", "torch", "numba", "pandas"]
     program = f"import sys, {module}; print(*[name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -59,12 +59,15 @@ def allocated(epoch: Any) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("device", ["cpu", "numba"])
 @pytest.mark.parametrize("loss", ENDS)
 @pytest.mark.parametrize("optimizer", [{}, EVERYTHING], ids=["plain", "everything"])
-def test_after_the_first_epoch_a_step_on_numpy_allocates_nothing(loss: str, optimizer: dict[str, Any]) -> None:
+def test_after_the_first_epoch_a_step_on_numpy_allocates_nothing(
+    loss: str, optimizer: dict[str, Any], device: str
+) -> None:
     """Beyond Python's small objects, and the buffers of 8,192 elements in which NumPy converts dtypes: what a step
     allocates does not grow with the batch, not even by a byte a row."""
-    short, long = (allocated(make_epoch(("cpu", True), loss, size, **optimizer)) for size in (10_000, 40_000))
+    short, long = (allocated(make_epoch((device, True), loss, size, **optimizer)) for size in (10_000, 40_000))
     assert long - short < 2048
     assert long < 200_000
 
