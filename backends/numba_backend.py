@@ -142,7 +142,8 @@ class NumbaBackend(NumpyBackend):
         weight_decay: float = 0.0,
         decayed: int = 0,
     ) -> tuple[Array, Array | None]:
-        if not are_alike(params, gradient, velocity):
+        simple = velocity is None and weight_decay == 0.0  # one call of the BLAS, which is as fast
+        if simple or not are_alike(params, gradient, velocity):
             return super().sgd_update(
                 params,
                 gradient,
@@ -220,6 +221,12 @@ class NumbaBackend(NumpyBackend):
         return out
 
     # ---- inside -----------------------------------------------------------------------------------------------------
+
+    def _scaled(self, taken: Array, scale: float, shift: float, out: Array) -> Array:
+        if taken.dtype != np.uint8 or not are_alike(taken, out):
+            return super()._scaled(taken, scale, shift, out)
+        kernels.scale_bytes(taken.reshape(-1), scale, shift, out.reshape(-1))
+        return out
 
     def _room(self, like: Array, gradient: bool, out: Array | None) -> Array:
         """Where a loss computes its gradient, be it asked for or not."""

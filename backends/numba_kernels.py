@@ -268,3 +268,12 @@ def dropout_mask(element_hash: Array, of_step: int, threshold: int, kept: float,
         x = np.uint32(x * np.uint32(MULTIPLIER_2))
         x = np.uint32(x ^ (x >> np.uint32(SHIFT_3)))
         out[i] = value if x >= least else zero
+
+
+@compiled
+def scale_bytes(x: Array, scale: float, shift: float, out: Array) -> None:
+    """out <- x * scale + shift"""
+    real = out.dtype.type
+    factor, term = real(scale), real(shift)
+    for i in range(out.shape[0]):
+        out[i] = real(x[i]) * factor + term

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from math import prod
 from time import perf_counter
 from typing import Any
 
@@ -20,6 +21,10 @@ from .model import Sequential
 from .optimizers import Optimizer, get_optimizer
 
 Array = Any
+
+#: In how many places batches are gathered in turn, and how many numbers they may have in all.
+MOST_PLACES = 4
+ROOM_FOR_BATCHES = 1 << 21
 
 
 class TrainingDiverged(ArithmeticError):
@@ -253,7 +258,11 @@ class Trainer:
         # Where only the device knows the first row, no view of the rows is the batch, unless it is all of them.
         gathered = order is not None or not (isinstance(start, int) or count == len(rows))
         if gathered or rows.scale is not None:
-            x_room = buffer(("x", self.model.step % 2 if isinstance(start, int) else 0), (count, *rows.x.shape[1:]))
+            shape = count, *rows.x.shape[1:]
+            # One core writes a batch and all read it. Were it written where the last one was, each line of memory would
+            # have to be taken from the caches of the others first; so small batches go to several places in turn.
+            places = min(MOST_PLACES, max(ROOM_FOR_BATCHES // prod(shape), 1)) if isinstance(start, int) else 1
+            x_room = buffer(("x", self.model.step % places), shape)
         if gathered:
             y_room = buffer("targets", (count, *rows.y.shape[1:]), rows.y.dtype)
         x = take(rows.x, order, start, count, scale=rows.scale, shift=rows.shift, out=x_room)
