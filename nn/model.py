@@ -33,9 +33,10 @@ class Workspace:
 
     def buffer(self, name: Any, shape: Shape, dtype: Any = None) -> Array:
         """Memory of that shape, its contents arbitrary; a shorter batch gets the front of the longer one's."""
-        views = self._views.setdefault(name, {})
-        view = views.get(shape)
+        views = self._views.get(name)
+        view = None if views is None else views.get(shape)
         if view is None:
+            views = self._views.setdefault(name, {})
             size = prod(shape)
             if name not in self._memory or self._memory[name].shape[0] < size:
                 self._memory[name] = self.backend.empty((size,), dtype)
@@ -121,6 +122,8 @@ class Sequential:
         first = next((i for i, (layer, _) in enumerate(self._stages) if layer.parameters()), len(self._stages))
         for i, (_, ctx) in enumerate(self._stages):
             ctx.needs_dx = i > first
+        ends_in_link = isinstance(self.layers[-1], Softmax | Sigmoid)
+        self._stages_before_link = self._stages[:-1] if ends_in_link else self._stages
         stage = next((stage for stage in self._stages if type(stage[0]) is not Flatten), None)
         self.accumulates = self.backend.accumulates and all(
             type(layer) is Linear for layer, _ in self._stages if layer.parameters()
@@ -237,8 +240,7 @@ class Sequential:
         return self._takes_factor is not None
 
     def _body(self, before_link: bool) -> list[tuple[Layer, Context]]:
-        ends_in_link = isinstance(self.layers[-1], Softmax | Sigmoid)
-        return self._stages[:-1] if before_link and ends_in_link else self._stages
+        return self._stages_before_link if before_link else self._stages
 
     # ---- what training tells the model ------------------------------------------------------------------------------
 
