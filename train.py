@@ -64,14 +64,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     agree = True
     try:
         for settings in parse(argv):
-            if settings.compare:
-                agree &= compare_devices(settings)
-                continue
-            run = prepare(settings)
-            say(settings, describe(run))
-            train(run)
-            print(report(run), flush=True)
-            save(run)
+            with blas_threads(settings.threads):
+                if settings.compare:
+                    agree &= compare_devices(settings)
+                    continue
+                run = prepare(settings)
+                say(settings, describe(run))
+                train(run)
+                print(report(run), flush=True)
+                save(run)
     except (TrainingDiverged, MemoryError) as error:
         print(f"train.py: error: {error}", file=sys.stderr)
         return 1
@@ -84,6 +85,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return 0 if agree else 1
+
+
+@contextmanager
+def blas_threads(count: int | None) -> Iterator[None]:
+    """Let the matrix products of the CPU use so many threads meanwhile; None: as many as they like."""
+    if count is None or count < 1:  # `check` says that this is wrong
+        yield
+        return
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(count, user_api="blas"):
+        yield
 
 
 @dataclass
@@ -310,6 +323,7 @@ def describe(run: Run, compared: dict[str, Backend] | None = None) -> str:
     batches = "all rows at once" if settings.batch_size is None else f"batches of {settings.batch_size}"
     reference = ", reference operations" if settings.reference else ""
     products = f", products in {settings.precision}" if settings.precision != "float32" else ""
+    products += f", BLAS threads: {settings.threads}" if settings.threads is not None else ""
     lines = [
         f"xpnet     {__version__}, Python {platform.python_version()}, {platform.system()}",
         f"device    {device.spec}: {device.version()} on {device.hardware()}, {settings.dtype}{products}{reference}",
@@ -461,6 +475,13 @@ def build_parser() -> argparse.ArgumentParser:
         "installed array-API library",
     )
     group.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="of every number")
+    group.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads of the matrix products on the CPU; all cores if not given. For small networks 1 may be quicker; "
+        "another number may change the last bits of the results",
+    )
     group.add_argument(
         "--precision",
         choices=list(PRECISIONS),
@@ -617,6 +638,7 @@ def check(settings: argparse.Namespace) -> None:
         ("--every", settings.every, 1),
         ("--predictions", settings.predictions, 0),
         ("--compare-steps", settings.compare_steps, 1),
+        ("--threads", settings.threads, 1),
         *(("--hidden", units, 1) for units in settings.hidden),
     ):
         if value is not None and value < least:

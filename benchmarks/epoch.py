@@ -218,8 +218,12 @@ def hardware(spec: str) -> str:
 
 def machine() -> str:
     """Where this was measured."""
+    from threadpoolctl import threadpool_info
+
+    threads = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
     return (
-        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {date.today().isoformat()}"
+        f"{os.cpu_count()} cores, BLAS threads: {'/'.join(map(str, sorted(threads)))}, {platform.machine()}, "
+        f"Python {platform.python_version()}, {date.today().isoformat()}"
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 import train
 from nn import History, load_data, load_model
@@ -143,6 +144,26 @@ def test_output_holds_the_model_the_history_and_the_settings(
     assert (model.predict(test) == test.y).mean() == pytest.approx(settings["test"]["accuracy"])
 
 
+def test_products_use_the_threads_asked_for_and_afterwards_as_many_as_before(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    before, meanwhile, original = threads(), [], train.train
+
+    def training(run: train.Run) -> None:
+        meanwhile.append(threads())
+        original(run)
+
+    monkeypatch.setattr(train, "train", training)
+    code, out, _ = run(capsys, "--device", "cpu", "--epochs", "1", "--threads", "1")
+    assert code == 0
+    assert "BLAS threads: 1" in out
+    assert meanwhile == [{1}]
+    assert threads() == before
+
+
 def test_quiet_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, *FAST, "--quiet")
     assert (code, err) == (0, "")
@@ -167,6 +188,7 @@ def test_two_classes_from_a_csv(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["--device", "cpu", "--precision", "tf32"], "cpu has no tf32 products"),
         (["--precision", "bf16", "--compare", "cpu,cpu/reference"], "leave out --precision"),
         (["--precision", "fp8"], "argument --precision: invalid choice: 'fp8'"),
+        (["--threads", "0"], "--threads must be at least 1, not 0"),
         (["--data", "mnist", "--data-dir", "/nonexistent"], "/nonexistent"),
         (["--data", "nonsense.csv"], "nonsense.csv"),
         (["--epochs", "-1"], "--epochs must be at least 0, not -1"),
