@@ -209,3 +209,11 @@ def test_a_wrong_quotation_is_found(marker: str, code: str, complaint: str | Non
 def test_a_block_without_an_end_is_found() -> None:
     with pytest.raises(ValueError, match="line 2"):
         list(blocks("words\n```python\nx = 1\n"))
+
+
+def test_the_growth_shown_is_the_one_that_was_measured() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    shown = page.partition("<!-- growth -->\n")[2].partition("<!-- /growth -->")[0]
+    assert shown.strip() == (ROOT / "benchmarks" / "results" / "growth-cpu.md").read_text(encoding="utf-8").strip()
+    for picture in re.findall(r"!\[[^]]+\]\(([^)]+)\)", page):
+        assert (ROOT / "docs" / picture).is_file()
