@@ -467,3 +467,31 @@ def test_pixels_are_scaled_whoever_does_it(layers: tuple[Any, ...], shift: float
     assert trainer.model.takes_factor
     np.testing.assert_allclose(runs[0][0], runs[1][0], rtol=1e-12)
     np.testing.assert_allclose(runs[0][1], runs[1][1], rtol=1e-10, atol=1e-15)
+
+
+def test_an_update_is_recorded_again_where_a_setting_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a recording holds on to: everything but the learning rate, which is a number of each step."""
+    trainer = trained(SGD(0.3, momentum=0.9), accumulates=True, epochs=1)
+    recorded: list[Any] = []
+
+    def record(step: Any) -> Any:
+        recorded.append(step)
+        return step
+
+    monkeypatch.setattr(trainer.backend, "record", record)
+    rows = trainer.upload(Dataset(PIXELS, FOUR_CLASSES, scale=1 / 255))
+
+    class Change(Callback):
+        def on_epoch_end(self, trainer: Trainer, record: Any) -> None:
+            trainer.optimizer.learning_rate *= 0.5
+            if trainer.epoch == 3:
+                trainer.optimizer.momentum = 0.5  # type: ignore[attr-defined]
+
+    trainer.fit(rows, 2, 20, callbacks=[Change()])
+    assert len(recorded) == 1
+    trainer.fit(rows, 1, 20)
+    assert len(recorded) == 2
+    trainer.fit(rows, 1, 20, shuffle=False)
+    assert len(recorded) == 3
+    trainer.fit(rows, 1, 20)
+    assert len(recorded) == 3
