@@ -510,12 +510,8 @@ def _walk(
     yield Tensor("batch", "batch", "", "", x)
     yield Tensor("batch", "targets", "", "", targets)
 
-    body = model._body(link)
-    if model._takes_factor is not None:
-        model._takes_factor.factor = rows.factor
-    model.accumulated = False
+    body = model.begin(training=True, before_link=link, factor=rows.factor)
     for layer, ctx in body:
-        ctx.training, ctx.step, ctx.accumulation = True, model.step, None
         y = layer.forward(x, ctx)
         where = ctx.name, _repr(layer)
         if isinstance(layer, Dropout) and ctx.saved is not None:

@@ -212,13 +212,28 @@ class Sequential:
             step: the number of the training step; by default the model's own.
             factor: other than 1 only where ``takes_factor`` says that the first layer can take it.
         """
-        step = self.step if step is None else step
-        if self._takes_factor is not None:
-            self._takes_factor.factor = factor
-        for layer, ctx in self._body(before_link):
-            ctx.training, ctx.step = training, step
+        for layer, ctx in self.begin(training=training, before_link=before_link, step=step, factor=factor):
             x = layer.forward(x, ctx)
         return x
+
+    def begin(
+        self,
+        *,
+        training: bool = False,
+        before_link: bool = False,
+        step: int | Array | None = None,
+        factor: float = 1.0,
+    ) -> list[tuple[Layer, Context]]:
+        """The layers that compute, activations joined into ``Linear``, and their contexts, made ready for a forward;
+        the arguments are those of ``forward``."""
+        self.accumulated = False
+        step = self.step if step is None else step
+        stages = self._body(before_link)
+        for _, ctx in stages:
+            ctx.training, ctx.step, ctx.accumulation = training, step, None
+        if self._takes_factor is not None:
+            self._takes_factor.factor = factor
+        return stages
 
     def backward(self, dy: Array, *, before_link: bool = False, accumulation: Accumulation | None = None) -> None:
         """Leave in ``flat_gradients`` the gradients of a loss whose gradient with respect to the last ``forward``'s
@@ -323,8 +338,7 @@ class Sequential:
         with backend.use():
             rows = backend.asarray(data.x)
             y = backend.take_rows(rows, None, 0, len(data), scale=data.scale, shift=data.shift)
-            for layer, ctx in self._stages:
-                ctx.training, ctx.step, ctx.factor = False, self.step, 1.0
+            for layer, ctx in self.begin():
                 y = layer.forward(y, ctx)
                 outputs[ctx.name] = backend.to_numpy(y).copy()
         return outputs
