@@ -14,7 +14,7 @@ from time import perf_counter
 from . import get_backend
 from .base import DTYPES
 from .check import OPERATIONS, Result, check
-from .devices import CupyDevice, Device, DeviceError, NumpyDevice, available, find_device
+from .devices import Device, DeviceError, available, find_device
 from .doctor import examine
 
 
@@ -109,10 +109,9 @@ def chosen_backends(specs: Sequence[str], reference: bool) -> Iterator[tuple[Dev
     if not specs:
         devices = [found for _, found in available() if isinstance(found, Device)]
     for device in devices:
-        has_overrides = isinstance(device, NumpyDevice | CupyDevice)
-        if has_overrides and not reference:
+        if device.has_overrides and not reference:
             yield device, True
-        if not has_overrides or reference or not specs:
+        if not device.has_overrides or reference or not specs:
             yield device, False
 
 

@@ -42,11 +42,13 @@ class Device:
         spec: the name that ``get_backend`` takes for it.
         xp: the array-API namespace (through array-api-compat where that wraps the library).
         handle: the library's own device object, or None for its only device.
+        has_overrides: whether there is a backend for it with operations of its own, beside the reference.
         why: for a device that ``auto`` chose, why.
     """
 
     library = "numpy"
     has_float64 = True
+    has_overrides = False
 
     def __init__(self, spec: str, xp: Any, handle: Any = None) -> None:
         self.spec = spec
@@ -88,6 +90,8 @@ class Device:
 class NumpyDevice(Device):
     """The CPU, through NumPy."""
 
+    has_overrides = True
+
     def __init__(self) -> None:
         import array_api_compat.numpy as xp
 
@@ -115,6 +119,7 @@ class CupyDevice(Device):
     """
 
     library = "cupy"
+    has_overrides = True
 
     def __init__(self, index: int = 0) -> None:
         import array_api_compat.cupy as xp

@@ -27,6 +27,7 @@ from backends import Backend, get_backend
 from backends.__main__ import chosen_backends
 from backends.base import DTYPES
 from backends.check import OPERATIONS, Result, check
+from backends.devices import find_device
 from nn import Callback, Trainer, __version__
 
 OUT = Path(__file__).parent / "results" / "agreement.md"
@@ -75,7 +76,7 @@ def make(which: Which, dtype: str) -> Backend:
 def name(which: Which) -> str:
     """What a backend is called in the tables."""
     spec, fused = which
-    return spec if fused or spec.partition(":")[0] not in ("cpu", "numba", "cuda") else f"{spec} reference"
+    return spec if fused or not find_device(spec).has_overrides else f"{spec} reference"
 
 
 def operations_text(

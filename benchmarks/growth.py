@@ -16,7 +16,6 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -29,7 +28,6 @@ from backends import Backend, DeviceError, get_backend
 from benchmarks.contenders import CONFIGS, MOMENTUM, Config, Products, Xpnet
 from benchmarks.epoch import RESULTS, load_rows, machine, ratio
 from nn import Callback, Trainer, plots
-from nn.checkpoint import write_atomically
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 #: Small enough for batches of one row and for 16 layers: rows are made to be timed here, not to be learned.
@@ -333,9 +331,7 @@ def save(measured: dict[str, Any], path: Path) -> None:
     """The figures, the table and the picture made of them."""
     path.with_suffix(".json").write_text(json.dumps(measured, indent=1) + "\n")
     path.with_suffix(".md").write_text(table(measured))
-    content = BytesIO()
-    picture(measured).savefig(content, format="png", dpi=100, metadata={"Software": None})
-    write_atomically(IMAGES / f"{path.name}.png", content.getvalue())
+    plots.write_picture(picture(measured), IMAGES / f"{path.name}.png")
 
 
 def short(value: float) -> str:
@@ -400,7 +396,7 @@ def picture(measured: dict[str, Any]) -> Any:
     """A panel for each axis: seconds of an epoch by what grows, both logarithmic; over each point x products."""
     from matplotlib.ticker import NullLocator
 
-    figure = plots._figure(10.0, 3.8 * math.ceil(len(measured) / 2))
+    figure = plots.new_figure(10.0, 3.8 * math.ceil(len(measured) / 2))
     grid = figure.subplots(math.ceil(len(measured) / 2), 2, squeeze=False).flat
     for axes in grid[len(measured) :]:
         axes.remove()

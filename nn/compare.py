@@ -19,7 +19,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -257,8 +256,8 @@ def named_backends(devices: Sequence[str | Backend], dtype: str = "float32") -> 
     backends: dict[str, Backend] = {}
     for device in devices:
         if isinstance(device, Backend):
-            has_more = device.device.spec.partition(":")[0] in ("cpu", "numba", "cuda")  # than the reference operations
-            backend, name = device, f"{device.device.spec}{'/reference' if has_more and not device.fused else ''}"
+            is_reference = device.device.has_overrides and not device.fused
+            backend, name = device, f"{device.device.spec}{'/reference' if is_reference else ''}"
         else:
             name, slash, operations = device.strip().partition("/")
             if slash and operations != "reference":
@@ -571,18 +570,18 @@ def write_comparison(comparison: Comparison, folder: Path, *, lines: bool = True
         write_atomically(folder / "compare.jsonl", comparison.to_json_lines().encode())
         written.append("compare.jsonl")
     if picture:
-        content = BytesIO()
-        curve_picture(comparison).savefig(content, format="png", dpi=100, metadata={"Software": None})
-        write_atomically(folder / "compare.png", content.getvalue())
+        from .plots import write_picture
+
+        write_picture(curve_picture(comparison), folder / "compare.png")
         written.append("compare.png")
     return written
 
 
 def curve_picture(comparison: Comparison) -> Figure:
     """How the differences of the free runs grow, step by step, on a logarithmic scale."""
-    from .plots import _figure
+    from .plots import new_figure
 
-    figure = _figure(13.0, 3.8)
+    figure = new_figure(13.0, 3.8)
     panels = {"loss": "loss", "gradient": "gradients", "parameter": "parameters"}
     for (name, title), axes in zip(panels.items(), figure.subplots(1, 3, squeeze=False)[0], strict=True):
         for device in comparison.devices[1:]:

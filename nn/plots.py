@@ -71,11 +71,16 @@ def draw_all(trainer: Trainer, test: Dataset | None, folder: Path, rows_are: str
         if _weights_of_pixels(model, shape) is not None:
             pictures["weights.png"] = lambda: first_layer_weights(model, shape)
     for name, draw in pictures.items():
-        content = BytesIO()
-        # The name and version of the program would make the bytes differ where the picture does not.
-        draw().savefig(content, format="png", dpi=100, metadata={"Software": None})
-        write_atomically(folder / name, content.getvalue())
+        write_picture(draw(), folder / name)
     return list(pictures)
+
+
+def write_picture(figure: Figure, path: Path) -> None:
+    """Write a PNG file, whole or not at all."""
+    content = BytesIO()
+    # The name and version of the program would make the bytes differ where the picture does not.
+    figure.savefig(content, format="png", dpi=100, metadata={"Software": None})
+    write_atomically(path, content.getvalue())
 
 
 def cost_curve(history: History) -> Figure:
@@ -83,7 +88,7 @@ def cost_curve(history: History) -> Figure:
     from matplotlib.ticker import PercentFormatter
 
     panels = [name for name in ("loss", "accuracy") if any(name in record for record in history)]
-    figure = _figure(5.0 * max(len(panels), 1), 3.8)
+    figure = new_figure(5.0 * max(len(panels), 1), 3.8)
     if not panels:
         return _say(figure, "Nothing has been trained yet.")
     for name, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
@@ -139,7 +144,7 @@ def confusion_heat_map(trainer: Trainer, data: Dataset, rows_are: str = "true") 
     if rows_are == "predicted":
         counts, shares, down, across = counts.T, shares.T, across, down
     side = min(max(0.5 * len(names), 3.0), 15.0)
-    figure = _figure(side + 2.2, side + 1.2)
+    figure = new_figure(side + 2.2, side + 1.2)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(1 / 3, vmin=0.0, vmax=1.0))
     if len(names) <= MOST_NUMBERS:
@@ -186,7 +191,7 @@ def worst_mistakes(trainer: Trainer, data: Dataset, count: int = 25) -> Figure:
     wrong = np.flatnonzero(predicted != data.y)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
     if not len(wrong):
-        return _say(_figure(6.0, 2.0), f"No mistakes: all {len(data):,} rows are predicted right.")
+        return _say(new_figure(6.0, 2.0), f"No mistakes: all {len(data):,} rows are predicted right.")
     titles = [(f"{names[predicted[i]]} ({confidence[i]:.3f})", names[data.y[i]]) for i in worst]
     which = f"The {len(worst)} surest of {len(wrong):,} mistakes"
     if len(worst) == len(wrong):
@@ -253,7 +258,7 @@ def _weights_of_pixels(model: Sequential, image_shape: tuple[int, ...]) -> np.nd
 # ---- figures ---------------------------------------------------------------------------------------------------------
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """An empty figure, of a size in inches, that belongs to no window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -282,7 +287,7 @@ def _picture_grid(
     rows = math.ceil(len(images) / columns)
     between = " / " if all(len(" / ".join(title)) <= 18 for title in titles) else "\n/ "
     side = 1.3 if titles else 0.8
-    figure = _figure(max(side * columns, 6.0), max((side + 0.3 * bool(titles)) * rows, 2.0) + 0.5)
+    figure = new_figure(max(side * columns, 6.0), max((side + 0.3 * bool(titles)) * rows, 2.0) + 0.5)
     figure.suptitle(head)
     grid: Any = figure.subplots(rows, columns, squeeze=False)
     for place, axes in enumerate(grid.flat):
