@@ -14,7 +14,7 @@ import numpy as np
 from . import numba_kernels as kernels
 from . import random
 from .base import Array
-from .numpy_backend import NumpyBackend, are_alike, are_plain, bias_correction
+from .numpy_backend import NumpyBackend, are_alike, are_plain, bias_correction, host_number
 
 _DERIVATIVES = {
     "identity": kernels.IDENTITY,
@@ -155,7 +155,7 @@ class NumbaBackend(NumpyBackend):
                 weight_decay=weight_decay,
                 decayed=decayed,
             )
-        rate = float(learning_rate if isinstance(learning_rate, float | int) else learning_rate[0])
+        rate = float(host_number(learning_rate))
         decay, decayed = rate * weight_decay, decayed if weight_decay != 0.0 else 0
         if velocity is None:
             kernels.plain_update(params, gradient, rate, decay, decayed)
@@ -193,8 +193,8 @@ class NumbaBackend(NumpyBackend):
                 weight_decay=weight_decay,
                 decayed=decayed,
             )
-        t = step if isinstance(step, int) else int(step[0])
-        rate = float(learning_rate if isinstance(learning_rate, float | int) else learning_rate[0])
+        t = host_number(step)
+        rate = float(host_number(learning_rate))
         corrected, correction = rate / bias_correction(beta1, t), bias_correction(beta2, t)
         decay, decayed = rate * weight_decay, decayed if weight_decay != 0.0 else 0
         kernels.adam_update(
@@ -214,8 +214,7 @@ class NumbaBackend(NumpyBackend):
         if out is not None and (out.shape != shape or not are_plain(out)):
             return super().dropout_mask(shape, rate=rate, key=key, step=step, out=out)
         out = np.empty(shape, self.dtype) if out is None else out
-        step_number = step if isinstance(step, int) else int(step[0])
-        of_step = random.hash32((step_number + key[1]) & random.UINT32)
+        of_step = random.hash32((host_number(step) + key[1]) & random.UINT32)
         element_hash = self._element_hash(prod(shape), key)
         kernels.dropout_mask(element_hash, of_step, random.mask_threshold(rate), 1.0 / (1.0 - rate), out.reshape(-1))
         return out

@@ -210,12 +210,18 @@ def squared_error(outputs: Array, targets: Array, scale: float, out: Array, tota
 
 
 @compiled
+def shrink(params: Array, decay: float, decayed: int) -> None:
+    """p <- p - decay p, for the first ``decayed``"""
+    for i in range(decayed):
+        params[i] -= decay * params[i]
+
+
+@compiled
 def plain_update(params: Array, step: Array, rate: float, decay: float, decayed: int) -> None:
     """p <- p - (rate step + decay p), the decay for the first ``decayed``"""
     real = params.dtype.type
     rate, decay = real(rate), real(decay)
-    for i in range(decayed):
-        params[i] -= decay * params[i]
+    shrink(params, decay, decayed)
     for i in range(params.shape[0]):
         params[i] -= rate * step[i]
 
@@ -228,8 +234,7 @@ def momentum_update(
     """v <- kept v + fresh g;  p <- p - (rate step + decay p), the decay for the first ``decayed``"""
     real = params.dtype.type
     rate, kept, fresh, decay = real(rate), real(kept), real(fresh), real(decay)
-    for i in range(decayed):
-        params[i] -= decay * params[i]
+    shrink(params, decay, decayed)
     for i in range(params.shape[0]):
         pushed = fresh * gradient[i]
         pace = kept * velocity[i] + pushed
@@ -246,8 +251,7 @@ def adam_update(
     real = params.dtype.type
     fresh1, fresh2, inverse = real(1.0 - beta1), real(1.0 - beta2), real(1.0 / correction)
     rate, beta1, beta2, epsilon, decay = real(rate), real(beta1), real(beta2), real(epsilon), real(decay)
-    for i in range(decayed):
-        params[i] -= decay * params[i]
+    shrink(params, decay, decayed)
     for i in range(params.shape[0]):
         g = gradient[i]
         mean[i] = beta1 * mean[i] + fresh1 * g

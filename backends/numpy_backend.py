@@ -29,6 +29,11 @@ def bias_correction(beta: float, step: int) -> float:
     return -expm1(step * log(beta)) if beta > 0.0 else 1.0
 
 
+def host_number(x: float | Array) -> Any:
+    """A number that may come as an array of shape (1,), as a Python number."""
+    return x if isinstance(x, int | float) else x.item()
+
+
 def are_plain(*arrays: Array | None) -> bool:
     """Whether the BLAS or a compiled loop can take these arrays as they are: C-contiguous, aligned and writeable."""
     for a in arrays:  # noqa: SIM110 (all() takes three times as long, and this is asked a dozen times a step)
@@ -102,22 +107,11 @@ class NumpyBackend(Backend):
         if beta != 0.0:
             if out is None:
                 raise ValueError("matmul with beta needs the array `out` that beta scales")
-            k, m = a.shape if transpose_a else a.shape[::-1]
-            n, k_b = b.shape if transpose_b else b.shape[::-1]
-            fits = k == k_b and out.shape == (m, n) and 0 not in (m, n, k) and are_plain(a, b, out)
-            if self._blas is not None and alpha != 0.0 and fits:
-                self._blas.gemm(alpha, a, transpose_a, b, transpose_b, beta, out)
-                return out
+            return self._add_product(a, b, transpose_a, transpose_b, alpha, beta, out)
         if transpose_a:
             a = a.T
         if transpose_b:
             b = b.T
-        if beta != 0.0 and out is not None:
-            product = np.matmul(a, b, out=self._scratch("product", out.shape))
-            if alpha != 1.0:
-                np.multiply(product, alpha, out=product)
-            np.multiply(out, beta, out=out)
-            return np.add(out, product, out=out)
         if alpha != 1.0 and out is not None and b.size < out.size:
             b = np.multiply(b, alpha, out=self._scratch("scaled", b.shape))
             alpha = 1.0
@@ -125,6 +119,24 @@ class NumpyBackend(Backend):
         one = a.shape[1] == 1 and (out is None or out.flags.c_contiguous)
         out = np.dot(a, b, out=out) if one else np.matmul(a, b, out=out)
         return out if alpha == 1.0 else np.multiply(out, alpha, out=out)
+
+    def _add_product(
+        self, a: Array, b: Array, transpose_a: bool, transpose_b: bool, alpha: float, beta: float, out: Array
+    ) -> Array:
+        """out = alpha op(a) op(b) + beta out"""
+        k, m = a.shape if transpose_a else a.shape[::-1]
+        n, k_b = b.shape if transpose_b else b.shape[::-1]
+        fits = k == k_b and out.shape == (m, n) and 0 not in (m, n, k) and are_plain(a, b, out)
+        if self._blas is not None and alpha != 0.0 and fits:
+            self._blas.gemm(alpha, a, transpose_a, b, transpose_b, beta, out)
+            return out
+        product = np.matmul(
+            a.T if transpose_a else a, b.T if transpose_b else b, out=self._scratch("product", out.shape)
+        )
+        if alpha != 1.0:
+            np.multiply(product, alpha, out=product)
+        np.multiply(out, beta, out=out)
+        return np.add(out, product, out=out)
 
     def bias_activation(
         self, z: Array, bias: Array | None, activation: str = "identity", *, out: Array | None = None
@@ -287,15 +299,12 @@ class NumpyBackend(Backend):
         weight_decay: float = 0.0,
         decayed: int = 0,
     ) -> tuple[Array, Array | None]:
-        rate = float(learning_rate if isinstance(learning_rate, float | int) else learning_rate[0])
-        fresh = 1.0 - dampening
+        rate, fresh = float(host_number(learning_rate)), 1.0 - dampening
         decay = rate * weight_decay if decayed > 0 else 0.0
-        step = gradient
-        blas = self._blas
+        step, blas = gradient, self._blas
         # Where a factor is 0 the BLAS does not read the vector, and a NaN in it would be lost.
-        if velocity is not None and (momentum == 0.0 or fresh == 0.0):
-            blas = None
-        if blas is not None and rate != 0.0 and are_alike(params, gradient, velocity):
+        factors = (rate,) if velocity is None else (rate, momentum, fresh)
+        if blas is not None and 0.0 not in factors and are_alike(params, gradient, velocity):
             if velocity is not None:
                 blas.axpby(fresh, gradient, momentum, velocity)
                 step = velocity
@@ -334,7 +343,7 @@ class NumpyBackend(Backend):
         weight_decay: float = 0.0,
         decayed: int = 0,
     ) -> tuple[Array, Array, Array]:
-        t = step if isinstance(step, int) else int(step[0])
+        t = host_number(step)
         room = np.multiply(gradient, 1.0 - beta1, out=self._scratch("update", params.shape))
         np.multiply(mean, beta1, out=mean)
         np.add(mean, room, out=mean)
@@ -368,7 +377,7 @@ class NumpyBackend(Backend):
         shift: float = 0.0,
         out: Array | None = None,
     ) -> Array:
-        first = int(start) if isinstance(start, int) else int(start[0])
+        first = host_number(start)
         shape = (count, *rows.shape[1:])
         if order is None:
             taken = rows[first : first + count]
@@ -393,8 +402,7 @@ class NumpyBackend(Backend):
         out: Array | None = None,
     ) -> Array:
         size = prod(shape)
-        step_number = step if isinstance(step, int) else int(step[0])
-        mixed = random.hash32((step_number + key[1]) & random.UINT32)
+        mixed = random.hash32((host_number(step) + key[1]) & random.UINT32)
         bits = np.bitwise_xor(self._element_hash(size, key), np.uint32(mixed), out=self._scratch("bits", (size,), "u4"))
         self._hash32_in_place(bits)
         kept = self._scratch("kept", shape, np.bool_)

@@ -178,7 +178,6 @@ def table(
     """The Markdown table, the fastest first."""
     config = CONFIGS[settings.config]
     seconds = {name: median(outcome["seconds"]) for name, outcome in outcomes.items()}
-
     steps = -(-settings.rows // config.batch_size)
     lines = [
         f"{settings.config}: {'-'.join(map(str, config.widths))} {config.activation}, batch {config.batch_size}, "

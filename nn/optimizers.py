@@ -114,18 +114,19 @@ class SGD(Optimizer):
 
     def update(self, model: Sequential, learning_rate: float | Array, number: int | Array) -> None:
         params, gradient, velocity = model.flat_parameters, model.flat_gradients, self.state.get("velocity")
+        decayed = model.decayed
         if model.accumulated and velocity is not None:
             # The velocity of the weights, which come first, has the gradient already, and is all of their step.
-            weights = model.decayed
             model.backend.sgd_update(
-                params[:weights],
-                velocity[:weights],
+                params[:decayed],
+                velocity[:decayed],
                 None,
                 learning_rate=learning_rate,
                 weight_decay=self.weight_decay,
-                decayed=weights,
+                decayed=decayed,
             )
-            params, gradient, velocity = params[weights:], gradient[weights:], velocity[weights:]
+            params, gradient, velocity = params[decayed:], gradient[decayed:], velocity[decayed:]
+            decayed = 0
         _, updated = model.backend.sgd_update(
             params,
             gradient,
@@ -135,7 +136,7 @@ class SGD(Optimizer):
             dampening=self.dampening,
             nesterov=self.nesterov,
             weight_decay=self.weight_decay,
-            decayed=0 if model.accumulated else model.decayed,
+            decayed=decayed,
         )
         if updated is not None and not model.accumulated:
             self.state["velocity"] = updated

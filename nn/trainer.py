@@ -227,10 +227,6 @@ class Trainer:
 
     def upload(self, data: Dataset, keep_scaled: bool = False) -> Rows:
         """``data`` on the device, checked against the network; with ``keep_scaled`` its rows already scaled."""
-        with self.backend.use():
-            return self._upload(data, keep_scaled)
-
-    def _upload(self, data: Dataset, keep_scaled: bool) -> Rows:
         self.model.check_rows(data.x.shape[1:])
         classes = self.loss.targets == "classes" or data.has_classes
         if self.loss.link == "sigmoid" and data.has_classes and self.model.n_outputs > 1:
@@ -240,15 +236,16 @@ class Trainer:
                 "pass targets (m, n) of floats)"
             )
         targets = encode_targets(data.y, self.loss.targets, self.model.n_outputs, unit_interval=self.loss.unit_interval)
-        x, y = self.backend.asarray(data.x), self.backend.asarray(targets)
-        rows = Rows(self, data, x, y, data.scale, data.shift, 1.0, classes)
-        if x.dtype == self.backend.dtype and data.scale == 1.0 and data.shift == 0.0:
-            rows.scale = None
-        elif keep_scaled:
-            rows.x = self.backend.take_rows(x, None, 0, len(data), scale=data.scale, shift=data.shift)
-            rows.scale = None
-        elif data.shift == 0.0 and self.model.takes_factor:
-            rows.scale, rows.factor = 1.0, data.scale
+        with self.backend.use():
+            x, y = self.backend.asarray(data.x), self.backend.asarray(targets)
+            rows = Rows(self, data, x, y, data.scale, data.shift, 1.0, classes)
+            if x.dtype == self.backend.dtype and data.scale == 1.0 and data.shift == 0.0:
+                rows.scale = None
+            elif keep_scaled:
+                rows.x = self.backend.take_rows(x, None, 0, len(data), scale=data.scale, shift=data.shift)
+                rows.scale = None
+            elif data.shift == 0.0 and self.model.takes_factor:
+                rows.scale, rows.factor = 1.0, data.scale
         return rows
 
     def batch(self, rows: Rows, order: Array | None, start: int | Array, count: int) -> tuple[Array, Array]:
