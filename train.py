@@ -42,15 +42,15 @@ from nn import (
     load_data,
     save_model,
 )
-from nn.activations import ACTIVATION_LAYERS
-from nn.checkpoint import write_atomically
-from nn.compare import named_backends, write_comparison
 from nn.data import as_dataset
+from nn.files import write_atomically
 from nn.initializers import get_initializer, initializer_names
+from nn.layers import ACTIVATION_LAYERS
 from nn.losses import ALIASES, get_loss
 from nn.optimizers import OPTIMIZERS, SGD, Optimizer, get_optimizer
 from nn.report import classification_text, figures, inside_text, predictions_text, reproduced_text
-from nn.rounding import rounding_text
+from nn.verify.compare import named_backends, write_comparison
+from nn.verify.rounding import rounding_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -410,7 +410,7 @@ def save(run: Run) -> None:
         write_atomically(output / "settings.json", (json.dumps(record, indent=2) + "\n").encode())
         written += ["weights.safetensors", "history.jsonl", "settings.json"]
     if settings.plots:
-        from nn.plots import draw_all
+        from nn.report.plots import draw_all
 
         written += draw_all(trainer, run.test, output, settings.confusion)
     say(settings, f"\nwrote {', '.join(written)} to {output}")
@@ -648,7 +648,7 @@ def check(settings: argparse.Namespace) -> None:
     get_initializer(settings.init)
     get_initializer(settings.bias_init)
     if settings.plots:
-        from nn.plots import check_installed
+        from nn.report.plots import check_installed
 
         check_installed()
 

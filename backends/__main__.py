@@ -11,11 +11,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from time import perf_counter
 
-from . import get_backend
 from .base import DTYPES
 from .check import OPERATIONS, Result, check
-from .devices import Device, DeviceError, available, find_device
+from .devices import Device, DeviceError
 from .doctor import examine
+from .registry import available, find_device, get_backend
 
 
 def main(argv: Sequence[str] | None = None) -> int:

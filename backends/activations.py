@@ -2,7 +2,7 @@
 
 The derivative is written in terms of the *output* y = f(z), which is all that backward keeps: sigma' = y (1 - y),
 tanh' = 1 - y^2, relu' = [y > 0]. To add an activation, add an entry here (and, for a layer of that name, a class to
-``nn/activations.py``).
+``nn/layers/activations.py``).
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-Array = Any
-Namespace = Any
+from .typing import Array, Namespace
 
 
 @dataclass(frozen=True)

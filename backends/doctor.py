@@ -10,7 +10,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from .devices import CupyDevice, Device, DeviceError, TorchDevice, available, find_device
+from .cuda.device import CupyDevice
+from .devices import Device, DeviceError, TorchDevice
+from .registry import available, find_device
 
 #: The CuPy wheel for each major version of CUDA; a driver runs programs of its own CUDA version and of older ones.
 WHEELS = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}

@@ -15,9 +15,6 @@ from typing import Any
 
 import numpy as np
 
-Array = Any
-Namespace = Any
-
 UINT32 = 0xFFFFFFFF
 #: Multipliers and shifts of ``lowbias32``, Chris Wellons' 32-bit integer hash (https://nullprogram.com/blog/2018/07/31/).
 MULTIPLIER_1, MULTIPLIER_2 = 0x7FEB352D, 0x846CA68B

@@ -27,7 +27,7 @@ from backends import Backend, get_backend
 from backends.__main__ import chosen_backends
 from backends.base import DTYPES
 from backends.check import OPERATIONS, Result, check
-from backends.devices import find_device
+from backends.registry import find_device
 from nn import Callback, Trainer, __version__
 
 OUT = Path(__file__).parent / "results" / "agreement.md"

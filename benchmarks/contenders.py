@@ -98,7 +98,7 @@ class Xpnet(Contender):
     def __init__(self, config: Config, x: np.ndarray, y: np.ndarray, device: str) -> None:
         from backends import get_backend
         from nn import SGD, Dataset, Linear, Sequential, Softmax, Trainer
-        from nn.activations import ACTIVATION_LAYERS
+        from nn.layers.activations import ACTIVATION_LAYERS
 
         layers: list[Any] = []
         for n_in, n_out in pairwise(config.widths):

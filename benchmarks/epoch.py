@@ -30,7 +30,7 @@ import numpy as np
 from backends import PRECISIONS, get_backend
 from benchmarks.contenders import CONFIGS, CONTENDERS
 from nn.data import DataError
-from nn.mnist import load_mnist
+from nn.data.mnist import load_mnist
 
 RESULTS = Path(__file__).parent / "results"
 SPREAD = 0.01

@@ -27,7 +27,8 @@ import numpy as np
 from backends import Backend, DeviceError, get_backend
 from benchmarks.contenders import CONFIGS, MOMENTUM, Config, Products, Xpnet
 from benchmarks.epoch import RESULTS, load_rows, machine, ratio
-from nn import Callback, Trainer, plots
+from nn import Callback, Trainer
+from nn.report import plots
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 #: Small enough for batches of one row and for 16 layers: rows are made to be timed here, not to be learned.

@@ -10,20 +10,20 @@ True
 
 from __future__ import annotations
 
-from .activations import ReLU, Sigmoid, Softmax, Tanh
+import sys
+
 from .callbacks import Callback, PrintEpochs, ProgressBar
-from .checkpoint import load_model, save_model
-from .compare import Comparison, Finding
-from .compare import compare as compare_backends  # `nn.compare` is the module
-from .data import DataError, Dataset
-from .datasets import Data, load_data
-from .gradients import GradientError, GradientReport, check_gradients
+from .data import Data, DataError, Dataset, load_data
 from .history import History
-from .layers import Context, Dropout, Flatten, Layer, Linear
+from .layers import Context, Dropout, Flatten, Layer, Linear, ReLU, Sigmoid, Softmax, Tanh
 from .losses import LOSSES, Loss, get_loss
 from .model import Sequential
 from .optimizers import SGD, Adam, Optimizer
+from .report import plots
+from .storage import load_model, save_model
 from .trainer import Trainer, TrainingDiverged
+from .verify import Comparison, Finding, GradientError, GradientReport, check_gradients
+from .verify import compare as compare_backends
 
 __version__ = "0.1.0"
 
@@ -61,5 +61,22 @@ __all__ = [
     "get_loss",
     "load_data",
     "load_model",
+    "plots",
     "save_model",
 ]
+
+#: Modules by the names that they had in version 0.1, and where they are now.
+_MOVED = {
+    "activations": "layers.activations",
+    "archives": "data.archives",
+    "checkpoint": "storage.model_file",
+    "compare": "verify.compare",
+    "csv_table": "data.csv_table",
+    "datasets": "data.sources",
+    "gradients": "verify.gradients",
+    "mnist": "data.mnist",
+    "plots": "report.plots",
+    "rounding": "verify.rounding",
+}
+for _old, _new in _MOVED.items():
+    sys.modules[f"{__name__}.{_old}"] = sys.modules[f"{__name__}.{_new}"]

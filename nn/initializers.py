@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
-Array = Any
-Shape = tuple[int, ...]
+from backends.typing import Array, Shape
 
 
 class Initializer:

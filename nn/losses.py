@@ -9,11 +9,10 @@ to the loss and means the same.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from backends import Backend
-
-Array = Any
+from backends.typing import Array
 
 
 @dataclass(frozen=True)

@@ -9,42 +9,16 @@ from typing import Any
 
 from backends import Backend, get_backend
 from backends.random import generator
+from backends.typing import Array, Shape
 
-from .activations import ElementwiseActivation, Sigmoid, Softmax
 from .data import Dataset, as_rows
 from .initializers import Initializer
-from .layers import Accumulation, Context, Flatten, Layer, Linear
-
-Array = Any
-Shape = tuple[int, ...]
+from .layers import Context, ElementwiseActivation, Flatten, Layer, Linear, Sigmoid, Softmax
+from .layers.base import Accumulation
+from .memory import Workspace
 
 #: Parameters start at multiples of this many elements in the flat buffers: 64 bytes of float32, a cache line.
 ALIGNMENT = 16
-VIEW_LIMIT = 64
-
-
-class Workspace:
-    """Memory that stays: a buffer for each name, grown to the largest shape asked for, seen in the shape asked for."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self._memory: dict[Any, Array] = {}
-        self._views: dict[Any, dict[Shape, Array]] = {}
-
-    def buffer(self, name: Any, shape: Shape, dtype: Any = None) -> Array:
-        """Memory of that shape, its contents arbitrary; a shorter batch gets the front of the longer one's."""
-        views = self._views.get(name)
-        view = None if views is None else views.get(shape)
-        if view is None:
-            views = self._views.setdefault(name, {})
-            size = prod(shape)
-            if name not in self._memory or self._memory[name].shape[0] < size:
-                self._memory[name] = self.backend.empty((size,), dtype)
-                views.clear()
-            elif len(views) >= VIEW_LIMIT:  # somebody predicts with ever new numbers of rows
-                views.clear()
-            view = views[shape] = self.backend.xp.reshape(self._memory[name][:size], shape)
-        return view
 
 
 class Sequential:

@@ -12,6 +12,7 @@ from typing import Any
 
 from backends import Step, StepNumbers
 from backends.random import permutation
+from backends.typing import Array
 
 from .callbacks import Callback
 from .data import Dataset, as_dataset, encode_targets
@@ -19,8 +20,6 @@ from .history import History, Record
 from .losses import Loss, get_loss
 from .model import Sequential
 from .optimizers import Optimizer, get_optimizer
-
-Array = Any
 
 #: In how many places batches are gathered in turn, and how many numbers they may have in all.
 MOST_PLACES = 4

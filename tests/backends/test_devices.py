@@ -11,8 +11,8 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from backends import Backend, Device, DeviceError, available, devices, get_backend
-from backends.devices import find_device
+from backends import Backend, Device, DeviceError, available, get_backend, registry
+from backends.registry import find_device
 from tests.conftest import make_backend
 
 
@@ -262,7 +262,7 @@ def broken_count(text: str) -> Callable[[pytest.MonkeyPatch], None]:
 def broken_device(error: Exception) -> Callable[[pytest.MonkeyPatch], None]:
     def breaks(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "cupy", cupy_with(lambda: 1))
-        monkeypatch.setattr(devices, "CupyDevice", raising(error))
+        monkeypatch.setattr(registry, "CupyDevice", raising(error))
 
     return breaks
 

@@ -745,12 +745,12 @@ def public_methods(cls: type) -> dict[str, Callable[..., Any]]:
 
 
 @pytest.mark.parametrize(
-    "path", ["numpy_backend.NumpyBackend", "numba_backend.NumbaBackend", "cupy_backend.CupyBackend"]
+    "path", ["cpu.numpy_backend.NumpyBackend", "cpu.numba_backend.NumbaBackend", "cuda.cupy_backend.CupyBackend"]
 )
 def test_overrides_have_the_signature_of_the_base(path: str) -> None:
     if "numba" in path:
         make_backend(("numba", True))
-    module, _, name = path.partition(".")
+    module, _, name = path.rpartition(".")
     overrides = public_methods(getattr(import_module(f"backends.{module}"), name))
     assert overrides.keys() <= public_methods(Backend).keys()
     for operation, function in overrides.items():

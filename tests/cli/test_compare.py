@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.numpy_backend import NumpyBackend
+from backends.cpu.numpy_backend import NumpyBackend
 from tests.cli.test_train import run
 
 FAST = ["--limit", "200", "--epochs", "1"]

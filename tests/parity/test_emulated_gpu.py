@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from backends import Backend
-from backends.cupy_backend import CupyBackend
+from backends.cuda.cupy_backend import CupyBackend
 from nn import (
     SGD,
     Adam,
@@ -29,7 +29,7 @@ from nn import (
     load_data,
 )
 from nn.data import as_dataset
-from tests.backends.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
+from tests.backends.cuda.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
 from tests.conftest import make_backend
 
 pytestmark = pytest.mark.skipif(not HAS_COMPILER, reason="the CUDA text is compiled by g++, which is not here")

@@ -1,0 +1,170 @@
+"""The ways to call an operation: with inputs of several layouts, with ``out``, with ``out`` in place of an input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..base import Backend
+from ..step import StepNumbers
+from ..typing import Array
+from .cases import Case
+
+#: Which inputs ``out`` may be.
+MAY_BE_OUT = {
+    "bias_activation": (0,),
+    "bias_activation_backward": (0,),
+    "multiply": (0, 1),
+    "softmax": (0,),
+    "softmax_backward": (0,),
+    "softmax_cross_entropy": (0,),
+    "binary_cross_entropy": (0,),
+    "squared_error": (0,),
+}
+#: Operations whose ``out`` is for the second result.
+LOSSES = {"softmax_cross_entropy", "binary_cross_entropy", "squared_error"}
+#: The inputs that an update writes its results into.
+WRITTEN = {"sgd_update": (0, 2), "adam_update": (0, 2, 3)}
+TAKES_OUT = {*MAY_BE_OUT, "matmul", "column_sum", "take_rows", "dropout_mask", "copy"}
+
+
+def ways(case: Case) -> Iterator[str]:
+    """How a case is called: with inputs of several layouts, with `out`, with `out` in place of an input."""
+    yield "plain"
+    if case.operation in ("asarray", "zeros", "empty", "record"):
+        return
+    arrays = [x for x in (*case.inputs, *case.options.values()) if isinstance(x, np.ndarray)]
+    if any(x.ndim == 2 and x.size > 1 for x in arrays):
+        yield "transposed"
+    if any(x.ndim and x.size > 1 for x in arrays):
+        yield "strided"
+    if case.operation in TAKES_OUT and case.options.get("gradient", True):
+        yield "into out"
+        yield "into strided out"
+        for place in MAY_BE_OUT.get(case.operation, ()):
+            yield f"into input {place}"
+
+
+def _plain(backend: Backend, x: Array) -> Array:
+    return backend.asarray(x.copy())
+
+
+def _transposed(backend: Backend, x: Array) -> Array:
+    return backend.asarray(x.T.copy()).T if x.ndim == 2 else _plain(backend, x)
+
+
+def _strided(backend: Backend, x: Array) -> Array:
+    return backend.asarray(np.repeat(x, 2, axis=-1))[..., ::2] if x.ndim else _plain(backend, x)
+
+
+LAYOUTS: dict[str, Callable[[Backend, Array], Array]] = {"transposed": _transposed, "strided": _strided}
+
+
+def perform(backend: Backend, case: Case, way: str) -> tuple[Any, ...]:
+    """The results of a case, as NumPy arrays.
+
+    Raises:
+        AssertionError: an array that was to be written does not hold the result, or an input was changed.
+    """
+    operation = case.operation
+    special = SPECIAL.get(operation)
+    layout = LAYOUTS.get(way, _plain)
+
+    def given(name: str, x: Any) -> Any:
+        if not isinstance(x, np.ndarray) or operation == "asarray":
+            return x
+        return backend.asarray(x.copy(), backend.wide) if name == "totals" else layout(backend, x)
+
+    with backend.use():
+        inputs = [given("", x) for x in case.inputs]
+        options = {name: given(name, x) for name, x in case.options.items()}
+        if special is not None:
+            return special(backend, *inputs, **options)
+        if way.startswith("into input"):
+            options["out"] = inputs[int(way[-1])]
+        elif way.startswith("into") and "out" not in options:
+            expected = _room(case, backend.dtype_name)
+            options["out"] = (_strided if "strided" in way else _plain)(backend, expected)
+        results = getattr(backend, operation)(*inputs, **options)
+        results = results if isinstance(results, tuple) else (results,)
+        host = tuple(None if x is None else np.array(backend.to_numpy(x)) for x in results)
+        _look_at_arrays(backend, case, way, inputs, options, host)
+    return host
+
+
+def _room(case: Case, dtype: str) -> Array:
+    """An array for the result of a case, full of what must not be read."""
+    x: Any = next((x for x in case.inputs if isinstance(x, np.ndarray)), None)
+    options, shape, real = case.options, x.shape if x is not None else (), np.dtype(dtype)
+    if case.operation == "matmul":
+        a, b = case.inputs
+        shape = (a.shape[1 if options.get("transpose_a") else 0], b.shape[0 if options.get("transpose_b") else 1])
+    elif case.operation == "column_sum":
+        shape = shape[1:]
+    elif case.operation == "dropout_mask":
+        shape = options["shape"]
+    elif case.operation == "take_rows":
+        shape = (options["count"], *shape[1:])
+        real = real if "scale" in options else x.dtype
+    return np.full(shape, np.nan if real.kind == "f" else 77, real)
+
+
+def _look_at_arrays(
+    backend: Backend, case: Case, way: str, inputs: list[Any], options: dict[str, Any], host: tuple[Any, ...]
+) -> None:
+    """What was to be written holds the result, and what was not is as it was."""
+
+    def is_same(x: Array, value: Array) -> bool:
+        return np.array_equal(backend.to_numpy(x), value, equal_nan=value.dtype.kind == "f")
+
+    written = {"totals": 0, "bias_gradient": 1, "out": 1 if case.operation in LOSSES else 0}
+    for name, place in written.items():
+        if options.get(name) is not None and host[place] is not None and not is_same(options[name], host[place]):
+            raise AssertionError(f"{name} does not hold the result")
+    changed = WRITTEN.get(case.operation, ())
+    for place, value in zip(changed, host, strict=False):
+        if inputs[place] is not None and not is_same(inputs[place], value):
+            raise AssertionError(f"argument {place} does not hold the result")
+    may_change = {*changed, 1} if changed else {int(way[-1])} if way.startswith("into input") else set()
+    for place, (x, value) in enumerate(zip(inputs, case.inputs, strict=True)):
+        if place not in may_change and isinstance(value, np.ndarray) and not is_same(x, value):
+            raise AssertionError(f"argument {place} was changed")
+
+
+def _item(backend: Backend, x: Array) -> tuple[Any, ...]:
+    number = backend.item(x)
+    return (np.array(number) if type(number) is float else number,)
+
+
+def _asarray(backend: Backend, x: Any) -> tuple[Any, ...]:
+    return (np.array(backend.to_numpy(backend.asarray(x))),)
+
+
+def _to_numpy(backend: Backend, x: Array) -> tuple[Any, ...]:
+    return (backend.to_numpy(x),)
+
+
+def _record(backend: Backend, x: Array, starts: tuple[int, ...], count: int) -> tuple[Any, ...]:
+    out = backend.zeros((count, *x.shape[1:]))
+
+    def take(numbers: StepNumbers, count: int) -> None:
+        backend.take_rows(x, None, numbers.start, count, out=out)
+
+    step = backend.record(take)
+    taken = []
+    for start in starts:
+        step(StepNumbers(start, 0, 1, 0.5), count)
+        backend.synchronize()
+        taken.append(np.array(backend.to_numpy(out)))
+    return (np.stack(taken),)
+
+
+#: Operations whose result is not an array of the backend, and how they are called.
+SPECIAL: dict[str, Callable[..., tuple[Any, ...]]] = {
+    "asarray": _asarray,
+    "item": _item,
+    "to_numpy": _to_numpy,
+    "record": _record,
+}

@@ -1,0 +1,469 @@
+"""The inputs that ``backends.check`` tries: random, at the edges, and chosen to do harm.
+
+Every operation has a function here that yields its cases. What a case holds depends on the seed, the operation and the
+dtype alone, so that it can be repeated.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..activations import ACTIVATIONS
+from ..typing import Array
+
+NAN, INF = math.nan, math.inf
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Inputs of an operation. ``options`` are the keyword arguments; arrays among them go to the device too."""
+
+    operation: str
+    name: str
+    inputs: tuple[Any, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def cases(operation: str, dtype: str, seed: int = 0, flushes: bool = False) -> Iterator[Case]:
+    """The cases of an operation.
+
+    Args:
+        dtype: what the floats of the inputs are rounded to.
+        flushes: whether the device may take denormals for 0. Where a comparison with 0 hangs on that, there is no
+            right answer, and such inputs are left out.
+    """
+    rng = np.random.default_rng((seed, zlib.crc32(f"{operation} {dtype}".encode())))
+    for name, inputs, options in MAKERS[operation](Inputs(rng, np.dtype(dtype), flushes)):
+        shapes = " ".join("x".join(map(str, x.shape)) for x in inputs if isinstance(x, np.ndarray))
+        said = " ".join(f"{key}={value}" for key, value in options.items() if not isinstance(value, np.ndarray))
+        yield Case(operation, " ".join(filter(None, (name, shapes, said))), inputs, options)
+
+
+Made = Iterator[tuple[str, tuple[Any, ...], dict[str, Any]]]
+#: Shapes of operations on rows: one row, one column, primes, none, tall, wide.
+SHAPES = ((1, 1), (7, 5), (1, 10), (11, 1), (0, 4), (13, 17), (128, 10), (3, 257), (211, 3), (2, 1031))
+ACTS = tuple(ACTIVATIONS)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Arrays in one dtype."""
+
+    rng: np.random.Generator
+    dtype: np.dtype[Any]
+    flushes: bool
+
+    def array(self, x: Any) -> Array:
+        with np.errstate(over="ignore", under="ignore"):
+            return np.asarray(x).astype(self.dtype)
+
+    def normal(self, *shape: int) -> Array:
+        return self.array(self.rng.normal(size=shape))
+
+    def uniform(self, *shape: int) -> Array:
+        return self.array(self.rng.uniform(size=shape))
+
+    def wide_range(self, *shape: int) -> Array:
+        """Numbers whose magnitudes differ by 12 powers of ten."""
+        return self.array(self.rng.normal(size=shape) * 2.0 ** self.rng.integers(-20, 20, shape))
+
+    def order(self, n: int) -> Array:
+        return self.rng.permutation(n)
+
+    @property
+    def u(self) -> float:
+        return float(np.finfo(self.dtype).eps) / 2
+
+    @property
+    def tiny(self) -> list[float]:
+        """The smallest denormal, a few others and the smallest normal number."""
+        info = np.finfo(self.dtype)
+        return [float(info.smallest_subnormal), float(info.tiny) * 0.3, float(info.tiny)]
+
+    @property
+    def huge(self) -> float:
+        return float(np.finfo(self.dtype).max) * 0.99
+
+    def summands(self, n: int) -> Iterator[tuple[str, Array]]:
+        """Sequences of ``n`` that are hard to add up."""
+        k, big = np.arange(n), 1e8 if self.dtype == np.float32 else 1e17
+        yield "cancelling", self.array(np.take([big, 1.0, -big], k % 3))
+        yield "alternating", self.array((1 + k / (n + 1.0)) * (-1.0) ** k)
+        yield "rounded every time", self.array(np.where(k == 0, 1.0, 0.9 * self.u))
+        yield "rounded up every time", self.array(np.where(k == 0, 1.0, 1.1 * self.u))
+        yield "harmonic", self.array((-1.0) ** k / (k + 1))
+        yield "growing", self.array(2.0 ** ((k % 40) - 20.0))
+
+    def specials(self) -> Iterator[tuple[str, Array]]:
+        """Matrices of four columns: a finite row, and rows with what is special."""
+        low, middle, normal = self.tiny
+        yield "zeros", self.array([[0.0, -0.0, 0.0, -0.0], [-0.0, 0.0, -0.0, 0.0]])
+        if not self.flushes:
+            yield "denormals", self.array([[low, -low, middle, -middle], [normal, -normal, 0.0, low]])
+        yield "infinite", self.array([[1.0, 2.0, 3.0, 4.0], [INF, 0.0, 1.0, 2.0], [0.0, -INF, 1.0, -0.0]])
+        yield "infinite twice", self.array([[1.0, 2.0, 3.0, 4.0], [INF, -INF, 1.0, 2.0], [-INF, 0.5, -INF, 1.0]])
+        yield "NaN", self.array([[1.0, 2.0, 3.0, 4.0], [NAN, 0.0, 1.0, 2.0], [0.0, 1.0, 3.0, NAN], [NAN] * 4])
+        yield "NaN and infinite", self.array([[NAN, INF, -INF, 0.0], [1.0, 0.0, -1.0, 0.5]])
+
+    def logits(self) -> Iterator[tuple[str, Array]]:
+        """Rows of logits, 4 columns or more."""
+        for m, n in SHAPES:
+            yield "random", 3 * self.normal(m, n)
+        for scale in (1e-3, 30.0, 100.0):
+            yield f"random times {scale:g}", self.array(scale * self.rng.normal(size=(9, 11)))
+        yield "equal", self.array([[0.5] * 5, [-3.0] * 5, [1e4] * 5])
+        yield (
+            "ties",
+            self.array([[2.0, 2.0, 1.0], [0.0, 2.0, 2.0], [1.0, 1.0, 1.0], [0.0, -0.0, -1.0], [-0.0, 0.0, -1]]),
+        )
+        yield "large", self.array([[1e4, -1e4, 0.0, 1.0], [-1e4, -1e4, -1e4, 1e4], [0.0, 1e4, 1e4, -1e4]])
+        yield "about to underflow", self.array([[0.0, -87.0, -88.5, -103.5], [0.0, -104.5, -745.0, -746.0]])
+        yield "nearly equal", self.array(1.0 + self.u * self.rng.integers(0, 8, (6, 5)))
+        yield "wide range", self.wide_range(8, 6)
+        yield from self.specials()
+
+    def elements(self) -> Iterator[tuple[str, Array]]:
+        """Matrices for what is done element by element."""
+        for m, n in (*SHAPES, (3, 0)):
+            yield "random", self.normal(m, n)
+        for scale in (1e-6, 0.1, 10.0, 100.0, 1e4):
+            yield f"random times {scale:g}", self.array(scale * self.rng.normal(size=(9, 11)))
+        yield "grid", self.array(np.linspace(-20, 20, 210).reshape(30, 7))
+        yield "huge", self.array([[self.huge, -self.huge], [1.0, -1e4]])
+        yield "wide range", self.wide_range(12, 9)
+        yield from self.specials()
+
+
+# ---- products, sums and activations ----------------------------------------------------------------------------------
+
+
+def _matmul(make: Inputs) -> Made:
+    shapes = ((1, 1, 1), (5, 4, 3), (1, 7, 1), (3, 1, 5), (13, 17, 11), (1, 300, 10), (64, 64, 64), (128, 100, 10))
+    long = ((2, 4096, 3), (5, 1031, 4), (1, 4095, 1))
+    for m, k, n in (*shapes, (0, 4, 3), (5, 0, 3), (5, 4, 0), *long):
+        a, b = make.normal(m, k), make.normal(k, n)
+        yield "random", (a, b), {}
+        if k <= 300:
+            yield "random", (a.T.copy(), b), {"transpose_a": True, "alpha": -0.7}
+            yield "random", (a, b.T.copy()), {"transpose_b": True, "alpha": 0.1, "beta": 0.9, "out": make.normal(m, n)}
+            yield "random", (a, b), {"beta": 1.0, "out": make.normal(m, n)}
+            both = {"transpose_a": True, "transpose_b": True}
+            yield "random", (a.T.copy(), b.T.copy()), {**both, "beta": -1 / 3, "out": make.normal(m, n)}
+    for m, k, n in ((4, 9, 5), (3, 301, 2), (2, 2050, 2)):
+        yield "wide range", (make.wide_range(m, k), make.wide_range(k, n)), {}
+        for name, terms in make.summands(k):
+            rows, ones = np.tile(terms, (m, 1)), np.ones((k, n), make.dtype)
+            yield name, (rows, ones), {}
+            yield name, (ones.T.copy(), rows.T.copy()), {"alpha": 3.0}
+            yield name, (rows, rows[:1].T.copy()), {}
+    for n in (4, 8, 12):  # a Hilbert matrix and the inverse of it, whose product is made of cancellations
+        i = np.arange(1.0, n + 1)
+        hilbert = 1 / (i[:, None] + i - 1)
+        yield "ill-conditioned", (make.array(hilbert), make.array(np.linalg.inv(hilbert))), {}
+        nearly = make.array(1 + make.u * 4 * make.rng.integers(-4, 5, (n, n)))
+        yield "nearly singular", (nearly, make.array(nearly - 1.0)), {}
+    one, two = make.array([[1.0], [2.0]]), make.array([[1.0, -2.0]])
+    for scale in (*make.tiny, make.huge, make.huge / 4):
+        yield f"times {scale:.1e}", (one, make.array(two * scale)), {}
+        yield f"times {scale:.1e}", (make.array(np.full((2, 3), scale)), make.array(np.ones((3, 2)))), {}
+    for name, x in make.specials():
+        yield name, (x, make.array(np.arange(1.0, 13).reshape(4, 3))), {}
+        yield name, (x, make.array([[0.0, 1.0], [0.0, -1.0], [1.0, 0.0], [2.0, 0.5]])), {"alpha": 0.5}
+        yield name, (x, make.normal(4, 4)), {"beta": 0.5, "out": np.resize(x, (len(x), 4))}
+
+
+def _bias_activation(make: Inputs) -> Made:
+    for activation in ACTS:
+        for name, z in make.elements():
+            yield name, (z, None), {"activation": activation}
+            yield name, (z, make.normal(z.shape[1])), {"activation": activation}
+        cancelling = make.normal(9, 1) * make.array(np.ones((1, 6)))
+        yield "cancelling bias", (cancelling, -cancelling[4]), {"activation": activation}
+
+
+def _bias_activation_backward(make: Inputs) -> Made:
+    for activation in ACTS:
+        for m, n in (*SHAPES, (3, 0), (1500, 3)):
+            y = make.normal(m, n) if activation in ("identity", "relu") else make.uniform(m, n)
+            yield "random", (make.normal(m, n), y), {"activation": activation}
+            sums = make.array(np.full(n, NAN))
+            yield "random", (make.wide_range(m, n), y), {"activation": activation, "bias_gradient": sums}
+        ends = make.array([[0.0, 1.0, 1.0 - make.u, make.tiny[-1]], [0.5, -0.0, 1.0 - 8 * make.u, 0.25]])
+        options = {"activation": activation, "bias_gradient": make.array(np.full(4, NAN))}
+        yield "saturated", (make.normal(2, 4), ends), options
+        for name, dy in make.specials():
+            yield name, (dy, make.uniform(*dy.shape)), options
+            yield f"{name} in y", (make.normal(*dy.shape), dy), options
+        for name, terms in make.summands(601):
+            columns = np.tile(terms[:, None], (1, 3))
+            yield name, (columns, make.array(np.full((601, 3), 0.5))), {**options, "bias_gradient": make.normal(3)}
+
+
+def _column_sum(make: Inputs) -> Made:
+    for m, n in (*SHAPES, (3, 0), (4096, 2), (1501, 33)):
+        yield "random", (make.normal(m, n),), {}
+        yield "wide range", (make.wide_range(m, n),), {}
+    for m in (2, 3, 10, 100, 513, 4097):
+        for name, terms in make.summands(m):
+            yield name, (np.tile(terms[:, None], (1, 3)),), {}
+    for name, x in make.specials():
+        yield name, (x,), {}
+    yield "overflowing", (make.array(np.full((3, 2), make.huge)),), {}
+
+
+def _multiply(make: Inputs) -> Made:
+    for name, a in make.elements():
+        yield name, (a, make.normal(*a.shape)), {}
+        yield f"{name}, reversed", (a, a[:, ::-1].copy()), {}
+        yield f"{name} times powers of 2", (a, make.array(2.0 ** make.rng.integers(-9, 9, a.shape))), {}
+
+
+# ---- rows ------------------------------------------------------------------------------------------------------------
+
+
+def _softmax(make: Inputs) -> Made:
+    for name, z in make.logits():
+        yield name, (z,), {}
+    yield "huge", (make.array([[make.huge, -make.huge, 0.0], [make.huge, make.huge, 1.0]]),), {}
+
+
+def _softmax_backward(make: Inputs) -> Made:
+    for name, z in make.logits():
+        dy = make.normal(*z.shape)
+        with np.errstate(all="ignore"):
+            e = np.exp(z - z.max(axis=1, keepdims=True, initial=-INF))
+            y = make.array(e / e.sum(axis=1, keepdims=True))
+        yield name, (dy, y), {}
+        yield f"{name}, equal dy", (make.array(np.full(z.shape, 1 / 3)), y), {}
+        yield f"{name} as dy", (z, make.array(np.full(z.shape, 1 / z.shape[1]))), {}
+
+
+def _argmax(make: Inputs) -> Made:
+    for name, z in make.logits():
+        yield name, (z,), {}
+        yield f"{name}, reversed", (z[:, ::-1].copy(),), {}
+    yield "huge", (make.array([[-make.huge, make.huge], [INF, make.huge], [-INF, -make.huge], [-INF, -INF]]),), {}
+
+
+def _loss_options(make: Inputs) -> Iterator[dict[str, Any]]:
+    yield {}
+    yield {"totals": np.array([10.0, 3.0]), "scale": 1 / 3}
+    yield {"gradient": False}
+
+
+def _softmax_cross_entropy(make: Inputs) -> Made:
+    for name, z in make.logits():
+        m, n = z.shape
+        for options in _loss_options(make):
+            yield name, (z, make.rng.integers(0, n, m)), options
+        yield f"{name}, first label", (z, np.zeros(m, np.int64)), {"scale": 1.0}
+        yield f"{name}, last label", (z, np.full(m, n - 1, np.int64)), {"scale": 0.0}
+        yield f"{name}, int32", (z, make.rng.integers(0, n, m, dtype=np.int32)), {}
+        yield f"{name}, uint8", (z, make.rng.integers(0, min(n, 256), m, dtype=np.uint8)), {}
+    yield "huge", (make.array([[make.huge, 0.0, 1.0], [-make.huge, 0.0, 1.0]]), np.array([0, 2])), {}
+    yield "confident and right", (make.array(np.diag([40.0] * 7)), np.arange(7)), {"scale": 1.0}
+
+
+def _binary_cross_entropy(make: Inputs) -> Made:
+    for name, z in make.logits():
+        for options in _loss_options(make):
+            yield name, (z, make.uniform(*z.shape)), options
+        yield f"{name}, hard targets", (z, make.array(make.rng.integers(0, 2, z.shape))), {"scale": 1.0}
+        yield f"{name}, targets 1/2", (z, make.array(np.full(z.shape, 0.5))), {}
+    for target in (0.0, 1.0):
+        yield "huge", (make.array([[make.huge], [-make.huge], [0.0]]), make.array(np.full((3, 1), target))), {}
+        grid = np.linspace(-110, 110, 221)[:, None]
+        yield "grid", (make.array(grid), make.array(np.full(grid.shape, target))), {"scale": 1.0}
+
+
+def _squared_error(make: Inputs) -> Made:
+    for name, o in make.logits():
+        for options in _loss_options(make):
+            yield name, (o, make.normal(*o.shape)), options
+        yield f"{name}, nearly right", (o, make.array(o * (1 + 4 * make.u))), {"scale": 1.0}
+        yield f"{name}, right", (o, o.copy()), {}
+    yield "halves", (make.array([[0.5], [0.5 + make.u], [0.4]]), make.array([[0.0], [1.0], [0.5]])), {}
+    yield "huge", (make.array([[make.huge], [1.0]]), make.array([[-make.huge], [0.5]])), {}
+
+
+# ---- updates and flat buffers ----------------------------------------------------------------------------------------
+
+
+def _flat(make: Inputs) -> Iterator[tuple[str, Callable[[], Array]]]:
+    for n in (0, 1, 7, 1031):
+        yield "random", partial(make.normal, n)
+    yield "wide range", lambda: make.wide_range(61)
+    yield "small", lambda: make.array(1e-7 * make.rng.normal(size=13))
+    yield "tiny", lambda: make.array(make.rng.permutation([*make.tiny, 0.0, -0.0, 1.0]))
+
+
+def _sgd_update(make: Inputs) -> Made:
+    kinds: tuple[dict[str, Any], ...] = (
+        {"momentum": 0.9},
+        {"momentum": 0.9, "dampening": 0.9, "nesterov": True},
+        {"momentum": 0.5, "nesterov": True, "weight_decay": 0.01},
+        {"momentum": 0.0, "dampening": 0.25, "weight_decay": 1e-4},
+    )
+    for name, draw in _flat(make):
+        for kind in kinds:
+            for rate in (0.1, make.array([0.3])):
+                params = draw()
+                decay = {"decayed": len(params) * 2 // 3} if "weight_decay" in kind else {}
+                for velocity in (None, draw()):
+                    options = {"learning_rate": rate, **kind, **decay}
+                    yield name, (params, draw(), velocity), options
+    for bad in (NAN, INF, -INF):
+        yield f"{bad}", (make.normal(3), make.array([1.0, bad, 2.0]), make.normal(3)), {"learning_rate": 0.5}
+
+
+def _adam_update(make: Inputs) -> Made:
+    kinds: tuple[dict[str, Any], ...] = (
+        {},
+        {"beta1": 0.0, "beta2": 0.9, "epsilon": 1e-4},
+        {"beta1": 0.5, "beta2": 0.0, "weight_decay": 0.1},
+        {"weight_decay": 1e-4},
+    )
+    for name, draw in _flat(make):
+        for kind in kinds:
+            for step in (1, 2, 1000, np.array([10**6])):
+                rate: Any = make.array([0.003]) if step == 2 else 0.001
+                params = draw()
+                decay = {"decayed": (len(params) + 1) // 2} if "weight_decay" in kind else {}
+                options = {"step": step, "learning_rate": rate, **kind, **decay}
+                square = np.abs(draw())
+                yield name, (params, draw(), draw(), square), options
+                if step == 1:
+                    yield f"{name}, fresh", (params, draw(), 0 * params, 0 * params), options
+    for bad in (NAN, INF, -INF):
+        inputs = (make.normal(3), make.array([1.0, bad, 2.0]), make.normal(3), make.uniform(3))
+        yield f"{bad}", inputs, {"step": 3, "learning_rate": 0.1}
+
+
+def _sum_of_squares(make: Inputs) -> Made:
+    for n in (0, 1, 7, 1031, 5000):
+        yield "random", (make.normal(n),), {}
+        yield "wide range", (make.wide_range(n),), {}
+    for n in (2, 50, 3001):
+        for name, terms in make.summands(n):
+            yield name, (terms,), {}
+    for name, x in make.specials():
+        yield name, (x.ravel(),), {}
+    if make.dtype == np.float32:
+        yield "huge", (make.array([make.huge, -make.huge, 1.0]),), {}
+
+
+def _all_finite(make: Inputs) -> Made:
+    for n in (0, 1, 2, 257, 5000):
+        yield "finite", (make.wide_range(n),), {}
+        for bad in (NAN, INF, -INF):
+            for place in {0, n // 2, n - 1} if n else ():
+                x = make.normal(n)
+                x[place] = bad
+                yield f"{bad} at {place}", (x,), {}
+    yield "ends", (make.array([*make.tiny, 0.0, -0.0, make.huge, -make.huge]),), {}
+
+
+# ---- rows and masks, arrays in and out -------------------------------------------------------------------------------
+
+
+def _take_rows(make: Inputs) -> Made:
+    info = np.iinfo(np.int64)
+    pixels = make.rng.integers(0, 256, (23, 5), dtype=np.uint8)
+    special = make.array(np.resize([0.0, -0.0, NAN, INF, -INF, *make.tiny, make.huge], (23, 9)))
+    labels = make.rng.integers(info.min, info.max, 23)
+    order = make.order(23)
+    for name, rows in (
+        ("pixels", pixels), ("images", make.rng.integers(0, 256, (23, 2, 3), dtype=np.uint8)), ("labels", labels),
+        ("int32", labels.astype(np.int32)), ("floats", make.normal(23, 7)), ("special", special),
+        ("targets", make.normal(23)), ("one column", make.normal(23, 1)), ("no column", make.normal(23, 0)),
+    ):  # fmt: skip
+        for places in (None, order):
+            for start, count in ((0, 23), (5, 11), (np.array([5]), 11), (22, 1), (3, 0)):
+                where = {"start": start, "count": count}
+                yield name, (rows, places), where
+                yield name, (rows, places), {**where, "scale": 1 / 255, "shift": -0.5}
+    for scale, shift in ((1.0, 0.0), (1 / 255, 0.0), (3.0, 1e-3)):
+        yield "pixels", (pixels, order), {"start": 1, "count": 20, "scale": scale, "shift": shift}
+
+
+def _dropout_mask(make: Inputs) -> Made:
+    key = tuple(make.rng.integers(0, 2**32, 2).tolist())
+    for shape in ((3, 5), (1,), (0, 4), (2, 3, 4), (128, 10), (1031,)):
+        for rate in (0.0, 0.1, 0.5, 0.9999):
+            for step in (0, 2**31 + 7, np.array([5])):
+                yield "", (), {"shape": shape, "rate": rate, "key": key, "step": step}
+    for key in ((0, 0), (2**32 - 1, 2**32 - 1)):
+        yield "", (), {"shape": (7, 9), "rate": 0.3, "key": key, "step": 2**40}
+
+
+def _arrays(make: Inputs) -> Made:
+    for name, x in make.elements():
+        yield name, (x,), {}
+    yield "one axis", (make.normal(1031),), {}
+    yield "three axes", (make.normal(3, 5, 7),), {}
+    yield "none", (make.normal(0),), {}
+
+
+def _asarray(make: Inputs) -> Made:
+    yield from _arrays(make)
+    yield "rounded float64", (make.rng.normal(size=(9, 4)),), {}
+    yield "float64 special", (np.array([[NAN, INF, -INF, 0.0, -0.0, 1e-3]]),), {}
+    yield "Python list", ([[1.5, -2.25], [0.1, 3.0]],), {}
+    yield "Python number", (0.1,), {}
+    for dtype in ("bool", "uint8", "int8", "int16", "int32", "int64"):
+        info = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        yield dtype, (np.array([info, info[::-1]]).astype(dtype),), {}
+
+
+def _item(make: Inputs) -> Made:
+    for value in (0.0, -0.0, 1 / 3, -1e4, NAN, INF, *make.tiny, make.huge):
+        for shape in ((), (1,), (1, 1)):
+            yield f"{value:g}", (make.array(np.full(shape, value)),), {}
+
+
+def _shapes(make: Inputs) -> Made:
+    for shape in ((), (0,), (1,), (1031,), (3, 5), (0, 4), (4, 0), (2, 3, 4)):
+        yield "", (), {"shape": shape}
+
+
+def _record(make: Inputs) -> Made:
+    for n, count in ((6, 2), (12, 5), (40, 1)):
+        starts = tuple(make.rng.integers(0, n - count + 1, 5).tolist())
+        yield "", (make.normal(n, 3),), {"starts": starts, "count": count}
+
+
+MAKERS: dict[str, Callable[[Inputs], Made]] = {
+    "matmul": _matmul,
+    "bias_activation": _bias_activation,
+    "bias_activation_backward": _bias_activation_backward,
+    "column_sum": _column_sum,
+    "multiply": _multiply,
+    "softmax": _softmax,
+    "softmax_backward": _softmax_backward,
+    "softmax_cross_entropy": _softmax_cross_entropy,
+    "binary_cross_entropy": _binary_cross_entropy,
+    "squared_error": _squared_error,
+    "argmax": _argmax,
+    "sgd_update": _sgd_update,
+    "adam_update": _adam_update,
+    "sum_of_squares": _sum_of_squares,
+    "all_finite": _all_finite,
+    "take_rows": _take_rows,
+    "dropout_mask": _dropout_mask,
+    "asarray": _asarray,
+    "to_numpy": _arrays,
+    "copy": _arrays,
+    "item": _item,
+    "zeros": _shapes,
+    "empty": _shapes,
+    "record": _record,
+}
+#: What has no result that could be right or wrong: it is called, and tested in ``tests/backends``.
+WITHOUT_RESULT = {"use", "synchronize"}

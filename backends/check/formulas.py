@@ -1,0 +1,279 @@
+"""Every operation of ``Backend`` as its formula, in numbers that carry an error bound.
+
+Written anew from the docstrings of ``backends.base`` and not from the code there: NumPy arrays in; out come the results
+as ``Bounded`` where rounding is allowed, and as NumPy arrays where they must be equal bit for bit. Where backends are
+free to compute something in one of two ways, the bound is the larger of the two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import random
+from ..typing import Array
+from .bounds import Arithmetic, Bounded, Wide
+
+Results = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A result of which only shape and dtype are promised."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Formulas:
+    """The formulas in one arithmetic; sums of losses are in ``wide``."""
+
+    real: Arithmetic
+    wide: Arithmetic
+
+    def matmul(
+        self,
+        a: Array,
+        b: Array,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
+        alpha: float = 1.0,
+        beta: float = 0.0,
+        out: Array | None = None,
+    ) -> Results:
+        """gamma_K |a| |b|, and a rounding or two for each of alpha, beta and the last sum."""
+        product = self.real.exact(a.T if transpose_a else a).matmul(self.real.exact(b.T if transpose_b else b))
+        if alpha != 1.0:
+            product = self.real.number(alpha) * product
+        if beta != 0.0:
+            product = product + self.real.number(beta) * self.real.exact(out)
+        return (product,)
+
+    def bias_activation(self, z: Array, bias: Array | None, activation: str = "identity") -> Results:
+        x = self.real.exact(z)
+        return (ACTIVATIONS[activation][0](x if bias is None else x + self.real.exact(bias)),)
+
+    def bias_activation_backward(
+        self, dy: Array, y: Array, activation: str = "identity", bias_gradient: Array | None = None
+    ) -> Results:
+        dz = self.real.exact(dy)
+        if activation != "identity":
+            dz = dz * ACTIVATIONS[activation][1](self.real.exact(y))
+        return dz, None if bias_gradient is None else dz.sum(0)
+
+    def column_sum(self, x: Array) -> Results:
+        return (self.real.exact(x).sum(0),)
+
+    def multiply(self, a: Array, b: Array) -> Results:
+        return (self.real.exact(a) * self.real.exact(b),)
+
+    def softmax(self, logits: Array) -> Results:
+        z = self.real.exact(logits)
+        e = (z - z.max(1)).exp()
+        return (e / e.sum(1, keepdims=True),)
+
+    def softmax_backward(self, dy: Array, y: Array) -> Results:
+        d, p = self.real.exact(dy), self.real.exact(y)
+        return (p * (d - (d * p).sum(1, keepdims=True)),)
+
+    def softmax_cross_entropy(self, logits: Array, labels: Array, **options: Any) -> Results:
+        (m, n), z = logits.shape, self.real.exact(logits)
+        shifted = z - z.max(1)
+        e = shifted.exp()
+        normalizer = e.sum(1, keepdims=True)
+        losses = normalizer[:, 0].log() - shifted[np.arange(m), labels]
+        valid = ~np.isnan(logits).any(axis=1)
+        right = (self.argmax(logits)[0] == labels) & valid
+        scale = self.real.number(_scale(m, **options))
+        onehot = self.real.exact(labels[:, None] == np.arange(n))
+        gradient = (e / normalizer - onehot) * scale
+        return self._loss(losses, right, gradient.or_as(e * (scale / normalizer) - onehot * scale), **options)
+
+    def binary_cross_entropy(self, logits: Array, targets: Array, **options: Any) -> Results:
+        (m, n), z, t = logits.shape, self.real.exact(logits), self.real.exact(targets)
+        losses = z.positive() - z * t + (-abs(z)).exp().log1p()
+        right = (((logits > 0) == (targets > 0.5)) & ~np.isnan(logits)).all(axis=1)
+        gradient = (_sigmoid(z) - t) * self.real.number(_scale(m, **options) / n)
+        return self._loss(losses.mean(1), right, gradient, **options)
+
+    def squared_error(self, outputs: Array, targets: Array, **options: Any) -> Results:
+        m, n = outputs.shape
+        difference = self.real.exact(outputs) - self.real.exact(targets)
+        if n == 1:
+            right = (outputs[:, 0] > 0.5) == (targets[:, 0] > 0.5)
+        else:
+            right = self.argmax(outputs)[0] == self.argmax(targets)[0]
+        right = right & ~np.isnan(outputs).any(axis=1)
+        gradient = difference * self.real.number(2 * _scale(m, **options) / n)
+        return self._loss((difference * difference).mean(1), right, gradient, **options)
+
+    def argmax(self, x: Array) -> Results:
+        return (np.array([_first_largest(row) for row in x.tolist()], np.int64).reshape(len(x)),)
+
+    def sgd_update(
+        self,
+        params: Array,
+        gradient: Array,
+        velocity: Array | None,
+        learning_rate: Any,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        decayed: int = 0,
+    ) -> Results:
+        step, v = self.real.exact(gradient), None
+        if velocity is not None:
+            pushed = self.real.number(1 - Wide(dampening)) * step
+            v = self.real.number(momentum) * self.real.exact(velocity) + pushed
+            step = pushed + self.real.number(momentum) * v if nesterov else v
+        rate = self._rate(learning_rate)
+        return self._updated(params, rate * step, rate, weight_decay, decayed), v
+
+    def adam_update(
+        self,
+        params: Array,
+        gradient: Array,
+        mean: Array,
+        square: Array,
+        step: Any,
+        learning_rate: Any,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        decayed: int = 0,
+    ) -> Results:
+        number, g = self.real.number, self.real.exact(gradient)
+        mean = number(beta1) * self.real.exact(mean) + number(1 - Wide(beta1)) * g
+        square = number(beta2) * self.real.exact(square) + number(1 - Wide(beta2)) * (g * g)
+        t, rate = int(np.ravel(step)[0]), self._rate(learning_rate)
+        root = (square / self._correction(beta2, t)).sqrt() + number(epsilon)
+        change = rate * (mean / self._correction(beta1, t)) / root
+        return self._updated(params, change, rate, weight_decay, decayed), mean, square
+
+    def sum_of_squares(self, x: Array) -> Results:
+        values = self.wide.exact(x)
+        return ((values * values).sum(),)
+
+    def all_finite(self, x: Array) -> Results:
+        return (np.array(all(map(math.isfinite, x.tolist()))),)
+
+    def take_rows(
+        self, rows: Array, order: Array | None, start: Any, count: int, scale: float | None = None, shift: float = 0.0
+    ) -> Results:
+        first = int(np.ravel(start)[0])
+        places = range(len(rows))[first : first + count] if order is None else order[first : first + count].tolist()
+        taken = np.array([rows[place] for place in places], rows.dtype).reshape(count, *rows.shape[1:])
+        if scale is None:
+            return (taken,)
+        same = taken.dtype == self.real.dtype
+        values = self.real.exact(taken) if same else self.real.number(taken)
+        return (values * self.real.number(scale) + self.real.number(shift),)
+
+    def dropout_mask(self, shape: tuple[int, ...], rate: float, key: tuple[int, int], step: Any) -> Results:
+        number, kept = int(np.ravel(step)[0]), np.dtype(self.real.dtype).type(1.0 / (1.0 - rate))
+        bits = [random.mask_bits(element, key, number) for element in range(math.prod(shape))]
+        mask = np.array([0.0 if word < random.mask_threshold(rate) else kept for word in bits], self.real.dtype)
+        return (mask.reshape(shape),)
+
+    # ---- arrays in and out ------------------------------------------------------------------------------------------
+
+    def asarray(self, x: Any) -> Results:
+        array = np.asarray(x)
+        return (array.astype(self.real.dtype) if array.dtype.kind == "f" else array,)
+
+    def to_numpy(self, x: Array) -> Results:
+        return (x,)
+
+    def copy(self, x: Array) -> Results:
+        return (x,)
+
+    def item(self, x: Array) -> Results:
+        return (np.float64(x.reshape(())),)
+
+    def empty(self, shape: tuple[int, ...]) -> Results:
+        return (Shape(shape, self.real.dtype),)
+
+    def zeros(self, shape: tuple[int, ...]) -> Results:
+        return (np.zeros(shape, self.real.dtype),)
+
+    def record(self, x: Array, starts: tuple[int, ...], count: int) -> Results:
+        """What a recorded ``take_rows(x, None, start, count)`` leaves at each start."""
+        return (np.stack([x[start : start + count] for start in starts]),)
+
+    # ---- inside -----------------------------------------------------------------------------------------------------
+
+    def _loss(
+        self,
+        losses: Bounded,
+        right: Array,
+        dz: Bounded,
+        totals: Array | None = None,
+        scale: float | None = None,
+        gradient: bool = True,
+    ) -> Results:
+        """The sums over the rows, in ``wide``, added to ``totals``; the count of right rows has no error."""
+        loss = losses.wide(self.wide).sum()
+        count = self.wide.exact(right.sum())
+        if totals is not None:
+            loss, count = loss + self.wide.exact(totals[0]), self.wide.exact(totals[1] + right.sum())
+        pairs = ((loss.value, count.value), (loss.error, 0), (loss.size, count.size))
+        sums = Bounded(self.wide, *(np.array(pair, Wide) for pair in pairs))
+        return sums, dz if gradient else None
+
+    def _rate(self, learning_rate: Any) -> Bounded:
+        is_array = isinstance(learning_rate, np.ndarray)
+        return self.real.exact(learning_rate) if is_array else self.real.number(learning_rate)
+
+    def _updated(self, params: Array, change: Bounded, rate: Bounded, weight_decay: float, decayed: int) -> Bounded:
+        """p - (change + rate decay p), or (1 - rate decay) p - change, which is the same."""
+        p = self.real.exact(params)
+        plain = p - change
+        if weight_decay == 0.0 or decayed == 0:
+            return plain
+        decay = rate * self.real.number(weight_decay)
+        one_way = p - (change + decay * p)
+        other_way = p * (self.real.exact(1.0) - decay) - change
+        return one_way.or_as(other_way).where(np.arange(len(params)) < decayed, plain)
+
+    def _correction(self, beta: float, step: int) -> Bounded:
+        """1 - beta^step, computed in ``wide`` as -expm1(step log(beta)) and then rounded."""
+        if beta == 0.0:
+            return self.real.exact(1.0)
+        return (-(self.wide.exact(step) * self.wide.exact(beta).log()).expm1()).rounded_to(self.real)
+
+
+def _scale(m: int, scale: float | None = None, **_: Any) -> Any:
+    return Wide(1) / max(m, 1) if scale is None else Wide(scale)
+
+
+def _first_largest(row: list[float]) -> int:
+    return 0 if any(map(math.isnan, row)) else row.index(max(row))
+
+
+def _sigmoid(z: Bounded) -> Bounded:
+    """1 / (1 + exp(-z)), with the error of computing it as 1/2 + tanh(z/2) / 2."""
+    half = z.arithmetic.exact(0.5)
+    computed = half + half * (half * z).tanh()
+    e = np.exp(-np.abs(z.value))
+    value = np.where(z.value < 0, e, 1) / (1 + e)
+    return Bounded(z.arithmetic, value, computed.error, computed.size)
+
+
+def _one_minus(x: Bounded) -> Bounded:
+    return x.arithmetic.exact(1.0) - x
+
+
+#: name: f(z), and f'(z) from y = f(z).
+ACTIVATIONS: dict[str, tuple[Callable[[Bounded], Bounded], Callable[[Bounded], Bounded]]] = {
+    "identity": (lambda z: z, lambda y: y.arithmetic.exact(np.ones_like(y.value))),
+    "sigmoid": (_sigmoid, lambda y: y * _one_minus(y)),
+    "tanh": (lambda z: z.tanh(), lambda y: _one_minus(y * y)),
+    "relu": (lambda z: z.positive(), lambda y: y.arithmetic.exact(y.value > 0)),
+}

@@ -1,0 +1,1 @@
+"""The CPU: NumPy, its BLAS, and loops compiled by Numba."""

@@ -1,0 +1,590 @@
+"""``CupyBackend``: the operations of ``Backend`` as few launches of fused kernels on a CUDA GPU.
+
+What each operation does is said in ``backends.base``; the kernels are in ``source``. Calls belong inside
+``with backend.use()``, which makes the device and its stream the current ones. Nothing here waits for the device or
+copies to the host, and where ``out`` is given and arrays are C-contiguous nothing is allocated after the first call of
+a size.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import threading
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .. import random
+from ..activations import get_activation
+from ..base import Backend
+from ..devices import DeviceError
+from ..step import Step, StepNumbers
+from ..typing import Array
+from .cublas import WORKSPACE_BYTES, Cublas, CublasError, why_not_plain
+from .device import CupyDevice
+from .graphs import Recording
+from .keep import keep
+from .launch import Kernels, kernels, partial_blocks, row_blocks
+from .source import GATHERED, SCALED
+
+#: gemm(a, b, out, transpose_a, transpose_b, alpha, beta)
+Gemm = Callable[[Array, Array, Array, bool, bool, float, float], None]
+
+
+class CupyBackend(Backend):
+    """The backend of a CUDA GPU: products by cuBLAS, everything else by kernels of its own.
+
+    Arrays must be CuPy arrays of this device and of the backend's dtype; a TypeError or ValueError says which is not.
+    Inputs that are not C-contiguous are copied first, and such an ``out`` gets the result copied into it.
+
+    Args:
+        precision: of the products of float32 matrices, one of ``cublas.PRECISIONS``. Everything else is in ``dtype``.
+
+    Attributes:
+        why_eager: why recorded steps are launched one operation at a time; "" as long as they are not.
+        without_cublas: why products go through CuPy, which cannot be recorded; "" as long as they do not.
+
+    Raises:
+        DeviceError: the device cannot multiply in that precision.
+    """
+
+    fused = True
+    device: CupyDevice
+
+    def __init__(self, device: CupyDevice, dtype: str = "float32", precision: str = "float32") -> None:
+        super().__init__(device, dtype)
+        self.cupy = device.cupy
+        self.index = device.index
+        self.precision = precision
+        self.without_cublas = ""
+        self._real = np.dtype(dtype)
+        self._scratch = threading.local()
+        self._check_precision()
+
+    def _check_precision(self) -> None:
+        spec, precision = self.device.spec, self.precision
+        if self.dtype_name != "float32":
+            if precision != "float32":
+                raise ValueError(f"precision {precision!r} is of float32 products; leave it out for {self.dtype_name}")
+            return
+        if reason := why_not_plain(precision):
+            raise DeviceError(f"{spec}: {reason}")
+        if precision == "float32":
+            return
+        capability = self.device.compute_capability()
+        if capability < (8, 0):
+            raise DeviceError(
+                f"{spec} has no {precision} products: its compute capability is {capability[0]}.{capability[1]}, and "
+                "they need 8.0 or newer; leave out the precision"
+            )
+        try:
+            self.device.cublas()
+        except (ImportError, OSError, AttributeError) as error:
+            raise DeviceError(f"{spec}: {precision} products need cuBLAS, which cannot be loaded: {error}") from None
+
+    @cached_property
+    def _kernels(self) -> Kernels:
+        return kernels(self.cupy, self.index, "float" if self.dtype_name == "float32" else "double")
+
+    @property
+    def _gemm(self) -> Gemm:
+        """The products of this thread, eager and recorded alike."""
+        known = self._scratch.__dict__
+        if "gemm" not in known:
+            known["gemm"] = self._make_gemm()
+        gemm: Gemm = known["gemm"]
+        return gemm
+
+    def _make_gemm(self) -> Gemm:
+        workspace = self.empty((WORKSPACE_BYTES,), np.uint8)
+        try:
+            return Cublas(self.cupy, self.device.cublas(), workspace, self.dtype_name, self.precision).gemm
+        except (OSError, AttributeError, CublasError) as error:
+            if self.precision != "float32":
+                raise
+            self.without_cublas = f"cuBLAS cannot be called directly ({error})"
+        by_cupy = importlib.import_module(f"{self.cupy.__name__}.cublas").gemm  # `import cupy` does not import it
+        return lambda a, b, out, transpose_a, transpose_b, alpha, beta: by_cupy(
+            "NT"[transpose_a], "NT"[transpose_b], a, b, out=out, alpha=alpha, beta=beta
+        )
+
+    def record(self, step: Step) -> Step:
+        """``step`` as a CUDA graph for each count: its Python code runs at the first two calls of a count only."""
+        start, number, update = (self.empty((1,), np.int64) for _ in range(3))
+        numbers = StepNumbers(start, number, update, self.empty((1,)))
+        return Recording(self.cupy, self._kernels, numbers, step, self._why_eager)
+
+    def _why_eager(self, said: str) -> str:
+        """The reason why a step is not recorded: that products cannot be, or else what was ``said``."""
+        self.why_eager = self.without_cublas or said
+        return self.why_eager
+
+    # ---- arrays in and out ------------------------------------------------------------------------------------------
+
+    def asarray(self, x: Any, dtype: Any = None) -> Array:
+        """``x`` as an array on this device; a MemoryError says how much is free."""
+        try:
+            return super().asarray(x, dtype)
+        except self.cupy.cuda.memory.OutOfMemoryError as error:
+            raise self._out_of_memory(error) from error
+
+    def empty(self, shape: tuple[int, ...], dtype: Any = None) -> Array:
+        """An array of that shape, its contents arbitrary; a MemoryError says how much is free."""
+        try:
+            return super().empty(shape, dtype)
+        except self.cupy.cuda.memory.OutOfMemoryError as error:
+            raise self._out_of_memory(error) from error
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any = None) -> Array:
+        """An array of that shape, filled with 0; a MemoryError says how much is free."""
+        try:
+            return super().zeros(shape, dtype)
+        except self.cupy.cuda.memory.OutOfMemoryError as error:
+            raise self._out_of_memory(error) from error
+
+    # ---- products and activations -----------------------------------------------------------------------------------
+
+    def matmul(
+        self,
+        a: Array,
+        b: Array,
+        *,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
+        alpha: float = 1.0,
+        beta: float = 0.0,
+        out: Array | None = None,
+    ) -> Array:
+        """alpha op(a) op(b) + beta out, by cuBLAS."""
+        k, m = self._matrix("matmul", "a", a) if transpose_a else self._matrix("matmul", "a", a)[::-1]
+        n, k_b = self._matrix("matmul", "b", b) if transpose_b else self._matrix("matmul", "b", b)[::-1]
+        if k != k_b:
+            raise ValueError(f"matmul: op(a) has {k} columns but op(b) has {k_b} rows")
+        if out is None:
+            if beta != 0.0:
+                raise ValueError("matmul with beta needs the array `out` that beta scales")
+            out = self.empty((m, n))
+        else:
+            self._require("matmul", "out", out, (m, n))
+        if m == 0 or n == 0:
+            return out
+        if k == 0:  # cuBLAS takes no leading dimension of 0
+            return self._result(beta * out if beta != 0.0 else 0.0, out)
+        if self.cupy.may_share_memory(out, a) or self.cupy.may_share_memory(out, b):
+            raise ValueError("matmul: out must not overlap a or b")
+        contiguous = self.cupy.ascontiguousarray
+        a, b = (x if x.flags.c_contiguous or x.flags.f_contiguous else contiguous(x) for x in (a, b))
+        target = out if out.flags.c_contiguous else contiguous(out)
+        self._gemm(a, b, target, transpose_a, transpose_b, float(alpha), float(beta))
+        return self._deliver(target, out)
+
+    def bias_activation(
+        self, z: Array, bias: Array | None, activation: str = "identity", *, out: Array | None = None
+    ) -> Array:
+        """y = f(z + bias) in one launch."""
+        op = "bias_activation"
+        name = get_activation(activation).name
+        m, n = self._matrix(op, "z", z)
+        if bias is None and name == "identity":
+            return z if out is None or out is z else self._result(z, out)
+        z = self._input(op, "z", z, (m, n))
+        if bias is not None:
+            bias = self._input(op, "bias", bias, (n,))
+        target = self._target(op, out, (m, n))
+        self._kernels.elements(f"bias_activation_{name}", m * n, z, bias, target, n)
+        return self._deliver(target, out)
+
+    def bias_activation_backward(
+        self,
+        dy: Array,
+        y: Array,
+        activation: str = "identity",
+        *,
+        out: Array | None = None,
+        bias_gradient: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        """dz = dy f'(z) and its column sums in one launch, or two for many rows."""
+        op = "bias_activation_backward"
+        known = get_activation(activation)
+        same = known.derivative is None and (out is None or out is dy)
+        if same and bias_gradient is None:
+            return dy, None
+        m, n = self._matrix(op, "dy", dy)
+        given = dy
+        dy = self._input(op, "dy", dy, (m, n))
+        y = self._input(op, "y", y, (m, n))
+        target = None if same else self._target(op, out, (m, n))
+        sums = None if bias_gradient is None else self._target(op, bias_gradient, (n,), "bias_gradient")
+        self._columns(f"activation_backward_{known.name}", dy, y, target, sums)
+        dz = given if target is None else self._deliver(target, out)
+        return dz, None if sums is None else self._deliver(sums, bias_gradient)
+
+    def column_sum(self, x: Array, *, out: Array | None = None) -> Array:
+        """The sum of the rows, in a fixed order."""
+        m, n = self._matrix("column_sum", "x", x)
+        x = self._input("column_sum", "x", x, (m, n))
+        target = self._target("column_sum", out, (n,))
+        self._columns("activation_backward_identity", x, x, None, target)
+        return self._deliver(target, out)
+
+    def multiply(self, a: Array, b: Array, *, out: Array | None = None) -> Array:
+        """The elementwise product."""
+        a = self._input("multiply", "a", a)
+        b = self._input("multiply", "b", b, a.shape)
+        target = self._target("multiply", out, a.shape)
+        self._kernels.elements("multiply", a.size, a, b, target)
+        return self._deliver(target, out)
+
+    def softmax(self, logits: Array, *, out: Array | None = None) -> Array:
+        """Softmax of each row in one launch."""
+        m, n = self._filled_matrix("softmax", "logits", logits)
+        logits = self._input("softmax", "logits", logits, (m, n))
+        target = self._target("softmax", out, (m, n))
+        self._kernels.rows("softmax", m, n, logits, target)
+        return self._deliver(target, out)
+
+    def softmax_backward(self, dy: Array, y: Array, *, out: Array | None = None) -> Array:
+        """The chain rule through softmax in one launch."""
+        m, n = self._matrix("softmax_backward", "dy", dy)
+        dy = self._input("softmax_backward", "dy", dy, (m, n))
+        y = self._input("softmax_backward", "y", y, (m, n))
+        target = self._target("softmax_backward", out, (m, n))
+        self._kernels.rows("softmax_backward", m, n, dy, y, target)
+        return self._deliver(target, out)
+
+    # ---- losses -----------------------------------------------------------------------------------------------------
+
+    def softmax_cross_entropy(
+        self,
+        logits: Array,
+        labels: Array,
+        *,
+        totals: Array | None = None,
+        gradient: bool = True,
+        scale: float | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        """Loss sum, right rows and gradient in two launches; labels of another dtype than int64 are converted first."""
+        op = "softmax_cross_entropy"
+        m, _ = self._filled_matrix(op, "logits", logits)
+        if isinstance(labels, self.cupy.ndarray) and labels.dtype != np.int64:
+            if labels.dtype.kind not in "iu":
+                raise TypeError(f"{op}: labels must be integers, not of dtype {labels.dtype}")
+            labels = labels.astype(np.int64)
+        labels = self._input(op, "labels", labels, (m,), np.int64)
+        return self._loss(op, logits, labels, totals, gradient, self._scale(scale, m), out)
+
+    def binary_cross_entropy(
+        self,
+        logits: Array,
+        targets: Array,
+        *,
+        totals: Array | None = None,
+        gradient: bool = True,
+        scale: float | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        """Loss sum, right rows and gradient in two launches."""
+        op = "binary_cross_entropy"
+        m, n = self._filled_matrix(op, "logits", logits)
+        targets = self._input(op, "targets", targets, (m, n))
+        return self._loss(op, logits, targets, totals, gradient, self._scale(scale, m) / n, out)
+
+    def squared_error(
+        self,
+        outputs: Array,
+        targets: Array,
+        *,
+        totals: Array | None = None,
+        gradient: bool = True,
+        scale: float | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        """Loss sum, right rows and gradient in two launches."""
+        op = "squared_error"
+        m, n = self._filled_matrix(op, "outputs", outputs)
+        targets = self._input(op, "targets", targets, (m, n))
+        return self._loss(op, outputs, targets, totals, gradient, 2.0 * self._scale(scale, m) / n, out)
+
+    def argmax(self, x: Array) -> Array:
+        """The column of the largest element of each row."""
+        m, n = self._filled_matrix("argmax", "x", x)
+        x = self._input("argmax", "x", x, (m, n))
+        result = self.empty((m,), np.int64)
+        self._kernels.rows("argmax", m, n, x, result)
+        return result
+
+    # ---- updates and checks on flat buffers -----------------------------------------------------------------------
+
+    def sgd_update(
+        self,
+        params: Array,
+        gradient: Array,
+        velocity: Array | None,
+        *,
+        learning_rate: float | Array,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        decayed: int = 0,
+    ) -> tuple[Array, Array | None]:
+        """The whole update in one launch over the flat buffers."""
+        op = "sgd_update"
+        new_params = self._input(op, "params", params)
+        shape, size = new_params.shape, new_params.size
+        new_velocity = None if velocity is None else self._input(op, "velocity", velocity, shape)
+        self._kernels.elements(
+            op,
+            size,
+            new_params,
+            self._input(op, "gradient", gradient, shape),
+            new_velocity,
+            *self._number(op, "learning_rate", learning_rate, self.dtype),
+            momentum,
+            1.0 - dampening,
+            nesterov,
+            weight_decay,
+            0 if weight_decay == 0.0 else decayed,
+        )
+        return self._deliver(new_params, params), None if velocity is None else self._deliver(new_velocity, velocity)
+
+    def adam_update(
+        self,
+        params: Array,
+        gradient: Array,
+        mean: Array,
+        square: Array,
+        *,
+        step: int | Array,
+        learning_rate: float | Array,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        decayed: int = 0,
+    ) -> tuple[Array, Array, Array]:
+        """The whole update in one launch over the flat buffers."""
+        op = "adam_update"
+        new_params = self._input(op, "params", params)
+        shape, size = new_params.shape, new_params.size
+        new_mean = self._input(op, "mean", mean, shape)
+        new_square = self._input(op, "square", square, shape)
+        self._kernels.elements(
+            op,
+            size,
+            new_params,
+            self._input(op, "gradient", gradient, shape),
+            new_mean,
+            new_square,
+            *self._number(op, "step", step, np.int64),
+            *self._number(op, "learning_rate", learning_rate, self.dtype),
+            *(beta1, 1.0 - beta1, math.log(beta1) if beta1 > 0.0 else -math.inf),
+            *(beta2, 1.0 - beta2, math.log(beta2) if beta2 > 0.0 else -math.inf),
+            epsilon,
+            weight_decay,
+            0 if weight_decay == 0.0 else decayed,
+        )
+        return self._deliver(new_params, params), self._deliver(new_mean, mean), self._deliver(new_square, square)
+
+    def sum_of_squares(self, x: Array) -> Array:
+        """The sum of the squares of all elements, in float64 and in a fixed order."""
+        return self._reduce("partial_squares", "sum_of_partial", x, self.empty((), np.float64))
+
+    def all_finite(self, x: Array) -> Array:
+        """Whether no element is NaN or infinite."""
+        return self._reduce("partial_nonfinite", "none_of_partial", x, self.empty((), np.bool_))
+
+    # ---- rows and masks ---------------------------------------------------------------------------------------------
+
+    def take_rows(
+        self,
+        rows: Array,
+        order: Array | None,
+        start: int | Array,
+        count: int,
+        *,
+        scale: float | None = None,
+        shift: float = 0.0,
+        out: Array | None = None,
+    ) -> Array:
+        """A batch, gathered and scaled in one launch; all rows as they are, without ``out``, are ``rows`` itself.
+
+        Positions that only the device knows are not checked; those out of range give the nearest row.
+        """
+        op = "take_rows"
+        kind = f"uint{8 * rows.dtype.itemsize}" if scale is None else str(rows.dtype)
+        if kind not in (GATHERED if scale is None else SCALED):
+            return super().take_rows(rows, order, start, count, scale=scale, shift=shift, out=out)
+        dtype = rows.dtype if scale is None else self.dtype
+        rows = self._input(op, "rows", rows, dtype=rows.dtype)
+        if order is not None:
+            order = self._input(op, "order", order, dtype=np.int64)
+        positions = rows.shape[0] if order is None else order.size
+        start_at, start = self._number(op, "start", start, np.int64)
+        if start < 0 or start + count > positions:
+            raise ValueError(f"take_rows: there are no rows {start} to {start + count} among {positions}")
+        if count == rows.shape[0] and order is None and scale is None and out is None:
+            return rows
+        shape = (count, *rows.shape[1:])
+        target = self._target(op, out, shape, dtype=dtype)
+        size = math.prod(shape)
+        if size > 0 and rows.shape[0] == 0:
+            raise ValueError("take_rows: there are no rows to take from")
+        if scale is None:
+            name, source, written, scale = f"take_rows_{kind}", rows.view(kind), target.view(kind), 0.0
+        else:
+            name, source, written = f"take_rows_scaled_{kind}", rows, target
+        width = size // max(count, 1)
+        self._kernels.elements(
+            name, size, source, order, start_at, start, scale, shift, written, positions, rows.shape[0], width
+        )
+        return self._deliver(target, out)
+
+    def dropout_mask(
+        self,
+        shape: tuple[int, ...],
+        *,
+        rate: float,
+        key: tuple[int, int],
+        step: int | Array,
+        out: Array | None = None,
+    ) -> Array:
+        """The mask of inverted dropout in one launch, bit for bit that of every other backend."""
+        target = self._target("dropout_mask", out, shape)
+        self._kernels.elements(
+            "dropout_mask",
+            math.prod(shape),
+            target,
+            *key,
+            *self._number("dropout_mask", "step", step, np.int64),
+            random.mask_threshold(rate),
+            1.0 / (1.0 - rate),
+        )
+        return self._deliver(target, out)
+
+    # ---- inside: arrays that kernels can take ------------------------------------------------------------------------
+
+    def _require(self, op: str, name: str, x: Any, shape: tuple[int, ...] | None = None, dtype: Any = None) -> None:
+        """Raise unless ``x`` is an array of this device, of that shape (if given) and dtype (the backend's)."""
+        dtype = self._real if dtype is None else dtype
+        if not isinstance(x, self.cupy.ndarray):
+            raise TypeError(f"{op}: {name} must be an array on cuda:{self.index}, not {type(x).__name__}")
+        if x.dtype != dtype:
+            raise TypeError(f"{op}: {name} must be of dtype {np.dtype(dtype)}, not {x.dtype}")
+        if shape is not None and x.shape != shape:
+            raise ValueError(f"{op}: {name} must have shape {shape}, not {x.shape}")
+        if x.data.device_id != self.index:
+            raise ValueError(
+                f"{op}: {name} is on cuda:{x.data.device_id}, but this backend computes on cuda:{self.index}"
+            )
+
+    def _matrix(self, op: str, name: str, x: Any) -> tuple[int, int]:
+        """The shape of an array of this device with two dimensions."""
+        self._require(op, name, x)
+        if x.ndim != 2:
+            raise ValueError(f"{op}: {name} must have two dimensions, not {x.ndim}")
+        m, n = x.shape
+        return m, n
+
+    def _filled_matrix(self, op: str, name: str, x: Any) -> tuple[int, int]:
+        m, n = self._matrix(op, name, x)
+        if n == 0:
+            raise ValueError(f"{op}: {name} must have at least one column")
+        return m, n
+
+    def _input(self, op: str, name: str, x: Any, shape: tuple[int, ...] | None = None, dtype: Any = None) -> Array:
+        """``x`` after those checks, C-contiguous: itself or a copy."""
+        self._require(op, name, x, shape, dtype)
+        return x if x.flags.c_contiguous else self.cupy.ascontiguousarray(x)
+
+    def _target(
+        self, op: str, out: Array | None, shape: tuple[int, ...], name: str = "out", dtype: Any = None
+    ) -> Array:
+        """Where a kernel writes: ``out`` if it can, else a new array, which ``_deliver`` copies to ``out``."""
+        if out is None:
+            return self.empty(shape, dtype)
+        self._require(op, name, out, shape, dtype)
+        return out if out.flags.c_contiguous else self.empty(shape, dtype)
+
+    def _result(self, result: Array, out: Array | None) -> Array:
+        if out is not None:
+            keep(result, out)
+        return super()._result(result, out)
+
+    def _deliver(self, target: Array, out: Array | None) -> Array:
+        return target if out is None or out is target else self._result(target, out)
+
+    def _number(self, op: str, name: str, x: Any, dtype: Any) -> tuple[Array | None, Any]:
+        """A number that may be on the device, as what kernels take: (array, 0) or (None, the number)."""
+        if isinstance(x, self.cupy.ndarray):
+            return self._input(op, name, x, (1,), dtype), 0
+        return None, x
+
+    def _buffer(self, name: str, size: int, dtype: Any) -> Array:
+        """Memory for what a launch leaves to the next one; kept, for each thread, as long as the backend.
+
+        Sizes are rounded up to powers of two, and a buffer is never given up for a larger one: a recorded step goes on
+        writing where it was recorded.
+        """
+        capacity = 1 << max(size - 1, 0).bit_length()
+        buffers = self._scratch.__dict__
+        key = f"{name}/{capacity}"
+        if key not in buffers:
+            buffers[key] = self.empty((capacity,), dtype)
+        return buffers[key]
+
+    # ---- inside: operations of several launches ----------------------------------------------------------------------
+
+    def _columns(self, kernel: str, dy: Array, y: Array, dz: Array | None, sums: Array | None) -> None:
+        """dz = dy f'(y) and its column sums: those of groups of rows first, where the rows are many."""
+        m, n = dy.shape
+        groups = row_blocks(m)
+        if sums is None or groups == 1:
+            self._kernels.columns(kernel, m, n, groups, dy, y, dz, sums)
+            return
+        partial = self._buffer("columns", groups * n, self.dtype)
+        self._kernels.columns(kernel, m, n, groups, dy, y, dz, partial)
+        self._kernels.columns("activation_backward_identity", groups, n, 1, partial, partial, None, sums)
+
+    def _loss(
+        self,
+        kernel: str,
+        outputs: Array,
+        targets: Array,
+        totals: Array | None,
+        gradient: bool,
+        scale: float,
+        out: Array | None,
+    ) -> tuple[Array, Array | None]:
+        m, n = outputs.shape
+        outputs = self._input(kernel, "outputs" if kernel == "squared_error" else "logits", outputs, (m, n))
+        sums = self._target(kernel, totals, (2,), "totals", np.float64)
+        target = self._target(kernel, out, (m, n)) if gradient else None
+        rows = self._buffer("rows", 2 * m, np.float64)
+        self._kernels.rows(kernel, m, n, outputs, targets, rows, target, scale)
+        self._kernels.one_block("add_totals", m, rows, sums, sums is totals)
+        if totals is not None and sums is not totals:
+            totals += sums
+            keep(totals, sums)
+        return sums if totals is None else totals, None if target is None else self._deliver(target, out)
+
+    def _reduce(self, first: str, second: str, x: Array, result: Array) -> Array:
+        """Sums of parts of ``x``, and what a second launch makes of them."""
+        x = self._input(first, "x", x, x.shape)
+        blocks = partial_blocks(x.size)
+        partial = self._buffer("partial", blocks, np.float64)
+        self._kernels.blocks(first, x.size, blocks, x, partial)
+        self._kernels.one_block(second, blocks, partial, result)
+        return result
+
+    def _out_of_memory(self, error: Exception) -> MemoryError:
+        free, total = self.device.handle.mem_info
+        reason = str(error).rstrip(".")
+        return MemoryError(
+            f"cuda:{self.index}: {reason}; {free / 2**20:,.0f} of {total / 2**20:,.0f} MiB are free: "
+            "use a smaller batch_size or another device"
+        )

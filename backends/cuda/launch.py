@@ -1,0 +1,145 @@
+"""The compiled kernels, and the one place where they are launched."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .keep import keep
+from .source import MAX_ROW_BLOCKS, MAX_THREADS, OPTIONS, ROWS_OF_BLOCK, TILE, source
+
+_ELEMENT_THREADS, _ELEMENT_BLOCKS = 256, 4096
+_ROW_THREADS, _ROW_BLOCKS = 256, 65535
+_PARTIAL_BLOCKS = 256
+
+
+class Parameter(NamedTuple):
+    """A parameter of a kernel: an array of that dtype (a pointer), or a number."""
+
+    name: str
+    dtype: np.dtype[Any]
+    is_array: bool
+
+
+_DTYPES = {
+    "bool": np.bool_,
+    "int": np.int32,
+    "long long": np.int64,
+    "unsigned char": np.uint8,
+    "unsigned short": np.uint16,
+    "unsigned int": np.uint32,
+    "unsigned long long": np.uint64,
+    "float": np.float32,
+    "double": np.float64,
+}
+_KERNEL = re.compile(r"^KERNEL (\w+)\(([^)]*)\)", re.MULTILINE)
+_PARAMETER = re.compile(r"(?:const )?([\w ]+?)(\*?) (\w+)")
+
+
+def parameters(text: str, real: str) -> dict[str, tuple[Parameter, ...]]:
+    """The parameters of every kernel in a CUDA text."""
+    kernels: dict[str, tuple[Parameter, ...]] = {}
+    for name, declared in _KERNEL.findall(text):
+        kernels[name] = tuple(_parameter(declaration, real) for declaration in declared.split(","))
+    return kernels
+
+
+def _parameter(declaration: str, real: str) -> Parameter:
+    match = _PARAMETER.fullmatch(declaration.strip())
+    if match is None:
+        raise ValueError(f"no parameter of a kernel: {declaration!r}")
+    c_type, star, name = match.groups()
+    return Parameter(name, np.dtype(_DTYPES[real if c_type == "REAL" else c_type]), star == "*")
+
+
+class Kernels:
+    """The compiled kernels of one device and one ``REAL``, and the one place where they are launched.
+
+    CuPy hands arguments to a kernel as they are: an array of the wrong dtype or layout is read as something else,
+    without an error. So ``launch`` holds every argument against the declaration in the CUDA text. Shapes and devices
+    are the caller's to check.
+
+    Args:
+        cupy: the module.
+        real: ``"float"`` or ``"double"``.
+    """
+
+    _NULL = np.uint64(0)  # CuPy dereferences None instead of passing a null pointer
+
+    def __init__(self, cupy: Any, real: str) -> None:
+        text = source(real)
+        self._module = cupy.RawModule(code=text, options=OPTIONS)  # compiled at the first launch
+        self._parameters = parameters(text, real)
+        self._functions: dict[str, Any] = {}
+
+    def launch(self, name: str, blocks: tuple[int, ...], threads: int, *arguments: Any) -> None:
+        """Launch kernel ``name`` on the current stream. Arguments are arrays, None for a null pointer, and numbers.
+
+        Raises:
+            TypeError: an array is of another dtype than the kernel's, or not contiguous.
+        """
+        function = self._functions.get(name)
+        if function is None:
+            function = self._functions[name] = self._module.get_function(name)
+        checked = [self._check(name, p, a) for p, a in zip(self._parameters[name], arguments, strict=True)]
+        function(blocks, (threads,), tuple(checked))
+        keep(*arguments)
+
+    def one_thread(self, name: str, *arguments: Any) -> None:
+        """Launch a kernel that is the work of one thread."""
+        self.launch(name, (1,), 1, *arguments)
+
+    def elements(self, name: str, size: int, *arguments: Any) -> None:
+        """Launch a kernel over ``size`` elements; size is its last argument."""
+        if size > 0:
+            blocks = min(-(-size // _ELEMENT_THREADS), _ELEMENT_BLOCKS)
+            self.launch(name, (blocks,), _ELEMENT_THREADS, *arguments, size)
+
+    def rows(self, name: str, m: int, n: int, *arguments: Any) -> None:
+        """Launch a kernel that gives a block to each of ``m`` rows of ``n`` columns; m and n are its last arguments."""
+        if m > 0 and n > 0:
+            threads = min(max(1 << (n - 1).bit_length(), 32), _ROW_THREADS)
+            self.launch(name, (min(m, _ROW_BLOCKS),), threads, *arguments, m, n)
+
+    def blocks(self, name: str, size: int, blocks: int, *arguments: Any) -> None:
+        """Launch a kernel over ``size`` elements (or none) in so many blocks; size is its last argument."""
+        self.launch(name, (blocks,), _ELEMENT_THREADS, *arguments, size)
+
+    def one_block(self, name: str, size: int, *arguments: Any) -> None:
+        """Launch a kernel that sums ``size`` numbers (or none) in one block; size is its last argument."""
+        threads = min(max(1 << (size - 1).bit_length(), 32), MAX_THREADS) if size > 0 else 32
+        self.launch(name, (1,), threads, *arguments, size)
+
+    def columns(self, name: str, m: int, n: int, row_blocks: int, *arguments: Any) -> None:
+        """Launch a kernel over tiles of columns, the rows in ``row_blocks`` groups; m and n are its last arguments."""
+        if n > 0:
+            self.launch(name, (-(-n // TILE), row_blocks), MAX_THREADS, *arguments, m, n)
+
+    def _check(self, kernel: str, parameter: Parameter, argument: Any) -> Any:
+        name, dtype, is_array = parameter
+        if not is_array:
+            return dtype.type(argument)
+        if argument is None:
+            return self._NULL
+        if getattr(argument, "dtype", None) != dtype or not argument.flags.c_contiguous:
+            raise TypeError(f"{kernel}: {name} must be a C-contiguous array of dtype {dtype}")
+        return argument
+
+
+def row_blocks(m: int) -> int:
+    """How many groups the ``m`` rows of a column sum are split into."""
+    return min(max(-(-m // ROWS_OF_BLOCK), 1), MAX_ROW_BLOCKS)
+
+
+def partial_blocks(size: int) -> int:
+    """How many blocks a sum over a flat buffer is split over."""
+    return min(max(-(-size // (4 * _ELEMENT_THREADS)), 1), _PARTIAL_BLOCKS)
+
+
+@cache
+def kernels(cupy: Any, device: int, real: str) -> Kernels:
+    """The kernels of a device, compiled once however many backends use them."""
+    return Kernels(cupy, real)

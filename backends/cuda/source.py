@@ -1,0 +1,462 @@
+"""The CUDA kernels of ``CupyBackend``, as text. Importable without CuPy and without a GPU.
+
+One text, plain ``extern "C"`` functions, is compiled for float and for double through the macro ``REAL``. Every kernel
+is right for any number of blocks and any power of two of threads, one included: it is a sequence of loops in which the
+threads of a block (or of the grid) share out elements, with barriers between them. So a compiler for the CPU can run
+the same text thread by thread, and that is how the tests check it where there is no GPU.
+
+Sums have a fixed order: there are no atomic operations on floats, and a second run on the same device gives the same
+bits. Arrays handed in twice (``out`` that is an input) are allowed, hence no ``__restrict__``.
+"""
+
+from __future__ import annotations
+
+from .. import random
+from ..activations import ACTIVATIONS
+
+#: No contraction of a * b + c into one rounding: these kernels wait for memory, not for arithmetic, and so elementwise
+#: results agree with the CPU's to the last bit wherever CUDA's exp, log and tanh do.
+OPTIONS = ("-std=c++17", "--fmad=false")
+
+#: The most threads of a block, which is the length of the shared arrays of the trees.
+MAX_THREADS = 1024
+#: A column sum: columns that a block sums, rows that it reads at the same time, rows that each thread has in flight.
+TILE, LANES, UNROLL = 32, 32, 4
+#: Rows above which a column sum is split over several blocks, and the most blocks that it is split over.
+ROWS_OF_BLOCK, MAX_ROW_BLOCKS = 512, 256
+
+#: Row dtypes that ``take_rows`` scales, and unsigned integers that stand for any dtype of the same size.
+SCALED = {
+    "uint8": "unsigned char",
+    "int32": "int",
+    "int64": "long long",
+    "float32": "float",
+    "float64": "double",
+}
+GATHERED = {
+    "uint8": "unsigned char",
+    "uint16": "unsigned short",
+    "uint32": "unsigned int",
+    "uint64": "unsigned long long",
+}
+
+_COMMON = r"""
+// The bound keeps the registers of a thread few enough for a block of that many.
+#define KERNEL extern "C" __global__ void __launch_bounds__(MAX_THREADS)
+
+typedef long long Index;
+typedef unsigned int Word;
+
+// The elements of a thread of the whole grid, and those of a thread of a block.
+#define FOR_GRID(i, size) \
+    for (Index i = (Index)blockIdx.x * blockDim.x + threadIdx.x; i < (size); i += (Index)gridDim.x * blockDim.x)
+#define FOR_BLOCK(i, size) for (Index i = threadIdx.x; i < (size); i += blockDim.x)
+#define FOR_ROWS(row, m) for (Index row = blockIdx.x; row < (m); row += gridDim.x)
+
+// A division of 32-bit numbers takes a fraction of the time of a 64-bit one.
+__device__ Index divide(Index i, Index n)
+{
+    return ((i | n) >> 32) == 0 ? (Index)((Word)i / (Word)n) : i / n;
+}
+
+// maximum() that lets NaN through.
+__device__ REAL larger(REAL a, REAL b) { return (a >= b || a != a) ? a : b; }
+
+// A binary tree over one value of each thread. All trees of a kernel use this array; the last barrier is for the next.
+__shared__ double tree_memory[MAX_THREADS];
+#define BLOCK_TREE(NAME, TYPE, COMBINED)                             \
+    __device__ TYPE NAME(TYPE value)                                 \
+    {                                                                \
+        TYPE* shared = (TYPE*)tree_memory;                           \
+        shared[threadIdx.x] = value;                                 \
+        __syncthreads();                                             \
+        for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {  \
+            if (threadIdx.x < half) {                                \
+                TYPE a = shared[threadIdx.x];                        \
+                TYPE b = shared[threadIdx.x + half];                 \
+                shared[threadIdx.x] = COMBINED;                      \
+            }                                                        \
+            __syncthreads();                                         \
+        }                                                            \
+        TYPE result = shared[0];                                     \
+        __syncthreads();                                             \
+        return result;                                               \
+    }
+BLOCK_TREE(block_max, REAL, larger(a, b))
+BLOCK_TREE(block_sum, REAL, a + b)
+BLOCK_TREE(block_sum_double, double, a + b)
+BLOCK_TREE(block_least, Index, a < b ? a : b)
+
+__device__ REAL row_max(const REAL* x, Index n)
+{
+    REAL top = x[0];
+    FOR_BLOCK(j, n) top = larger(top, x[j]);
+    return block_max(top);
+}
+
+// The first column that holds `top`; 0 if none does, which is so for NaN.
+__device__ Index first_column(const REAL* x, REAL top, Index n)
+{
+    Index first = n;
+    FOR_BLOCK(j, n) if (x[j] == top && j < first) first = j;
+    first = block_least(first);
+    return first < n ? first : 0;
+}
+
+__device__ REAL row_normalizer(const REAL* x, REAL top, Index n)
+{
+    REAL sum = 0;
+    FOR_BLOCK(j, n) sum += exp(x[j] - top);
+    return block_sum(sum);
+}
+"""
+
+_ACTIVATION = r"""
+__device__ REAL forward_@NAME@(REAL z) { return @FORWARD@; }
+__device__ REAL derivative_@NAME@(REAL y) { return @DERIVATIVE@; }
+
+KERNEL bias_activation_@NAME@(const REAL* z, const REAL* bias, REAL* out, long long n, long long size)
+{
+    FOR_GRID(i, size) {
+        REAL sum = bias ? z[i] + bias[i - divide(i, n) * n] : z[i];
+        out[i] = forward_@NAME@(sum);
+    }
+}
+
+// dz = dy f'(y), where dz is not null, and the column sums of dz, where sums is not null: blockIdx.x counts tiles of
+// TILE columns, blockIdx.y groups of rows, each of which writes its own row of `sums`. A lane sums every LANES-th row;
+// a tree over the lanes follows, in the same order whatever the number of threads.
+KERNEL activation_backward_@NAME@(
+    const REAL* dy, const REAL* y, REAL* dz, REAL* sums, long long m, long long n)
+{
+    __shared__ REAL shared[TILE * LANES];
+    const Index rows = (m + gridDim.y - 1) / gridDim.y;
+    const Index begin = blockIdx.y * rows;
+    const Index end = begin + rows < m ? begin + rows : m;
+    FOR_BLOCK(t, TILE * LANES) {
+        const Index column = (Index)blockIdx.x * TILE + t % TILE;
+        REAL sum = 0;
+        if (column < n)
+            for (Index row = begin + t / TILE; row < end; row += UNROLL * LANES) {
+                // All reads of a round come before its writes (dz may be dy), so that they are under way together.
+                REAL value[UNROLL];
+                for (int k = 0; k < UNROLL; ++k) {
+                    const Index i = (row + k * LANES) * n + column;
+                    value[k] = row + k * LANES < end ? dy[i] * derivative_@NAME@(y[i]) : REAL(0);
+                }
+                for (int k = 0; k < UNROLL; ++k)
+                    if (row + k * LANES < end) {
+                        if (dz) dz[(row + k * LANES) * n + column] = value[k];
+                        sum += value[k];
+                    }
+            }
+        shared[t] = sum;
+    }
+    if (!sums) return;
+    __syncthreads();
+    for (int half = LANES / 2; half > 0; half /= 2) {
+        FOR_BLOCK(t, TILE * half) shared[t] += shared[t + TILE * half];
+        __syncthreads();
+    }
+    FOR_BLOCK(t, TILE) {
+        const Index column = (Index)blockIdx.x * TILE + t;
+        if (column < n) sums[blockIdx.y * n + column] = shared[t];
+    }
+}
+"""
+
+_ROWS = r"""
+KERNEL multiply(const REAL* a, const REAL* b, REAL* out, long long size)
+{
+    FOR_GRID(i, size) out[i] = a[i] * b[i];
+}
+
+// The kernels below give a block to each row. Where out is an input, the barriers of the trees separate the last read
+// of an element by another thread from its being written.
+KERNEL softmax(const REAL* logits, REAL* out, long long m, long long n)
+{
+    FOR_ROWS(row, m) {
+        const REAL* x = logits + row * n;
+        const REAL top = row_max(x, n);
+        const REAL normalizer = row_normalizer(x, top, n);
+        FOR_BLOCK(j, n) out[row * n + j] = exp(x[j] - top) / normalizer;
+    }
+}
+
+KERNEL softmax_backward(const REAL* dy, const REAL* y, REAL* out, long long m, long long n)
+{
+    FOR_ROWS(row, m) {
+        REAL sum = 0;
+        FOR_BLOCK(j, n) sum += dy[row * n + j] * y[row * n + j];
+        const REAL inner = block_sum(sum);
+        FOR_BLOCK(j, n) out[row * n + j] = y[row * n + j] * (dy[row * n + j] - inner);
+    }
+}
+
+KERNEL argmax(const REAL* x, long long* out, long long m, long long n)
+{
+    FOR_ROWS(row, m) {
+        const REAL top = row_max(x + row * n, n);
+        const Index first = first_column(x + row * n, top, n);
+        if (threadIdx.x == 0) out[row] = first;
+    }
+}
+
+// The losses: rows[0 .. m) get the loss of each row, rows[m .. 2m) 1 where the row is right, else 0.
+KERNEL softmax_cross_entropy(
+    const REAL* logits, const long long* labels, double* rows, REAL* out, REAL scale, long long m, long long n)
+{
+    FOR_ROWS(row, m) {
+        const REAL* x = logits + row * n;
+        const Index label = labels[row];
+        const bool known = label >= 0 && label < n;
+        const REAL top = row_max(x, n);
+        const REAL normalizer = row_normalizer(x, top, n);
+        if (threadIdx.x == 0) rows[row] = log(normalizer) - (known ? x[label] - top : REAL(0));
+        const Index first = first_column(x, top, n);
+        if (threadIdx.x == 0) rows[m + row] = first == label && top == top;
+        if (out) FOR_BLOCK(j, n)
+            out[row * n + j] = (exp(x[j] - top) / normalizer - (j == label ? REAL(1) : REAL(0))) * scale;
+    }
+}
+
+KERNEL binary_cross_entropy(
+    const REAL* logits, const REAL* targets, double* rows, REAL* out, REAL scale, long long m, long long n)
+{
+    FOR_ROWS(row, m) {
+        REAL loss = 0;
+        REAL wrong = 0;
+        FOR_BLOCK(j, n) {
+            const REAL z = logits[row * n + j];
+            const REAL t = targets[row * n + j];
+            loss += (z <= REAL(0) ? REAL(0) : z) - z * t + log1p(exp(-fabs(z)));
+            if (z != z || (z > REAL(0)) != (t > REAL(0.5))) wrong = 1;
+            if (out) out[row * n + j] = (forward_sigmoid(z) - t) * scale;
+        }
+        loss = block_sum(loss);
+        wrong = block_max(wrong);
+        if (threadIdx.x == 0) {
+            rows[row] = loss / (REAL)n;
+            rows[m + row] = wrong == REAL(0);
+        }
+    }
+}
+
+KERNEL squared_error(
+    const REAL* outputs, const REAL* targets, double* rows, REAL* out, REAL scale, long long m, long long n)
+{
+    FOR_ROWS(row, m) {
+        const REAL* o = outputs + row * n;
+        const REAL* t = targets + row * n;
+        const REAL top = row_max(o, n);
+        const REAL target_top = row_max(t, n);
+        const Index first = first_column(o, top, n);
+        const Index target_first = first_column(t, target_top, n);
+        const bool agree = n == 1 ? (top > REAL(0.5)) == (target_top > REAL(0.5)) : first == target_first;
+        REAL loss = 0;
+        FOR_BLOCK(j, n) {
+            const REAL difference = o[j] - t[j];
+            loss += difference * difference;
+            if (out) out[row * n + j] = difference * scale;
+        }
+        loss = block_sum(loss);
+        if (threadIdx.x == 0) {
+            rows[row] = loss / (REAL)n;
+            rows[m + row] = agree && top == top;
+        }
+    }
+}
+
+// One block: the sums over the rows, added to totals or, where accumulate is 0, written there.
+KERNEL add_totals(const double* rows, double* totals, int accumulate, long long m)
+{
+    double loss = 0;
+    double right = 0;
+    FOR_BLOCK(row, m) {
+        loss += rows[row];
+        right += rows[m + row];
+    }
+    loss = block_sum_double(loss);
+    right = block_sum_double(right);
+    if (threadIdx.x == 0) {
+        totals[0] = accumulate ? totals[0] + loss : loss;
+        totals[1] = accumulate ? totals[1] + right : right;
+    }
+}
+"""
+
+_FLAT = r"""
+// Numbers that change from step to step come as `..._at`, a pointer, or where that is null as a value.
+KERNEL sgd_update(
+    REAL* params, const REAL* gradient, REAL* velocity, const REAL* learning_rate_at, REAL learning_rate,
+    REAL momentum, REAL fresh, int nesterov, REAL weight_decay, long long decayed, long long size)
+{
+    const REAL rate = learning_rate_at ? *learning_rate_at : learning_rate;
+    FOR_GRID(i, size) {
+        REAL step = gradient[i];
+        if (velocity) {
+            const REAL pushed = fresh * step;
+            const REAL v = momentum * velocity[i] + pushed;
+            velocity[i] = v;
+            step = nesterov ? pushed + momentum * v : v;
+        }
+        REAL change = rate * step;
+        if (i < decayed) change += rate * weight_decay * params[i];
+        params[i] -= change;
+    }
+}
+
+KERNEL adam_update(
+    REAL* params, const REAL* gradient, REAL* mean, REAL* square, const long long* step_at, long long step,
+    const REAL* learning_rate_at, REAL learning_rate, REAL beta1, REAL fresh1, double log_beta1,
+    REAL beta2, REAL fresh2, double log_beta2, REAL epsilon, REAL weight_decay, long long decayed, long long size)
+{
+    // 1 - beta^step, once for each block: many GPUs are slow in double.
+    __shared__ REAL correction[2];
+    if (threadIdx.x == 0) {
+        const double t = step_at ? *step_at : step;
+        correction[0] = -expm1(t * log_beta1);
+        correction[1] = -expm1(t * log_beta2);
+    }
+    __syncthreads();
+    const REAL rate = learning_rate_at ? *learning_rate_at : learning_rate;
+    FOR_GRID(i, size) {
+        const REAL g = gradient[i];
+        const REAL a = beta1 * mean[i] + fresh1 * g;
+        const REAL b = beta2 * square[i] + fresh2 * (g * g);
+        mean[i] = a;
+        square[i] = b;
+        REAL change = rate * (a / correction[0]) / (sqrt(b / correction[1]) + epsilon);
+        if (i < decayed) change += rate * weight_decay * params[i];
+        params[i] -= change;
+    }
+}
+
+// Each block sums its elements into partial[blockIdx.x]; one block sums those.
+KERNEL partial_squares(const REAL* x, double* partial, long long size)
+{
+    double sum = 0;
+    FOR_GRID(i, size) sum += (double)x[i] * (double)x[i];
+    sum = block_sum_double(sum);
+    if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+KERNEL partial_nonfinite(const REAL* x, double* partial, long long size)
+{
+    double sum = 0;
+    FOR_GRID(i, size) if (!isfinite(x[i])) sum += 1;
+    sum = block_sum_double(sum);
+    if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+KERNEL sum_of_partial(const double* partial, double* out, long long size)
+{
+    double sum = 0;
+    FOR_BLOCK(i, size) sum += partial[i];
+    sum = block_sum_double(sum);
+    if (threadIdx.x == 0) *out = sum;
+}
+
+KERNEL none_of_partial(const double* partial, bool* out, long long size)
+{
+    double sum = 0;
+    FOR_BLOCK(i, size) sum += partial[i];
+    sum = block_sum_double(sum);
+    if (threadIdx.x == 0) *out = sum == 0;
+}
+
+__device__ Word hash32(Word x)
+{
+    x ^= x >> SHIFT_1;
+    x *= MULTIPLIER_1;
+    x ^= x >> SHIFT_2;
+    x *= MULTIPLIER_2;
+    return x ^ (x >> SHIFT_3);
+}
+
+KERNEL dropout_mask(
+    REAL* out, unsigned int key_0, unsigned int key_1, const long long* step_at, long long step,
+    unsigned int threshold, REAL kept, long long size)
+{
+    const Word now = hash32((Word)(step_at ? *step_at : step) + key_1);
+    FOR_GRID(i, size) out[i] = hash32(hash32((Word)i + key_0) ^ now) >= threshold ? kept : REAL(0);
+}
+
+// The numbers of a recorded step: as given, and those of the next step after one on `count` rows.
+KERNEL set_numbers(
+    long long* start, long long* step, long long* update, REAL* learning_rate,
+    long long new_start, long long new_step, long long new_update, REAL new_learning_rate)
+{
+    if (blockIdx.x != 0 || threadIdx.x != 0) return;
+    *start = new_start;
+    *step = new_step;
+    *update = new_update;
+    *learning_rate = new_learning_rate;
+}
+
+KERNEL advance_numbers(long long* start, long long* step, long long* update, long long count)
+{
+    if (blockIdx.x != 0 || threadIdx.x != 0) return;
+    *start += count;
+    *step += 1;
+    *update += 1;
+}
+
+// Nobody can check positions that are on the device without waiting for it; one that is out of range reads the
+// nearest row instead of memory that is not ours.
+__device__ Index within(Index i, Index size) { return i < 0 ? 0 : i < size ? i : size - 1; }
+"""
+
+_TAKE_ROWS = r"""
+KERNEL take_rows_@KIND@(
+    const @SOURCE@* rows, const long long* order, const long long* start_at, long long start, REAL scale, REAL shift,
+    @RESULT@* out, long long positions, long long n, long long width, long long size)
+{
+    const Index first = start_at ? *start_at : start;
+    FOR_GRID(i, size) {
+        const Index row = divide(i, width);
+        const Index position = within(first + row, positions);
+        const Index from = order ? within(order[position], n) : position;
+        const @SOURCE@ value = rows[from * width + (i - row * width)];
+        out[i] = @EXPRESSION@;
+    }
+}
+"""
+
+
+def source(real: str) -> str:
+    """The CUDA text with ``REAL`` as ``"float"`` or ``"double"``."""
+    constants = {
+        "REAL": real,
+        "MAX_THREADS": MAX_THREADS,
+        "TILE": TILE,
+        "LANES": LANES,
+        "UNROLL": UNROLL,
+        "MULTIPLIER_1": f"{random.MULTIPLIER_1:#x}u",
+        "MULTIPLIER_2": f"{random.MULTIPLIER_2:#x}u",
+        "SHIFT_1": random.SHIFT_1,
+        "SHIFT_2": random.SHIFT_2,
+        "SHIFT_3": random.SHIFT_3,
+    }
+    parts = [f"#define {name} {value}" for name, value in constants.items()]
+    parts.append(_COMMON)
+    parts += [
+        _fill(_ACTIVATION, NAME=a.name, FORWARD=a.cuda_forward, DERIVATIVE=a.cuda_derivative)
+        for a in ACTIVATIONS.values()
+    ]
+    parts += [_ROWS, _FLAT]
+    parts += [
+        _fill(_TAKE_ROWS, KIND=f"scaled_{kind}", SOURCE=c_type, RESULT="REAL", EXPRESSION="(REAL)value * scale + shift")
+        for kind, c_type in SCALED.items()
+    ]
+    parts += [
+        _fill(_TAKE_ROWS, KIND=kind, SOURCE=c_type, RESULT=c_type, EXPRESSION="value")
+        for kind, c_type in GATHERED.items()
+    ]
+    return "\n".join(parts)
+
+
+def _fill(template: str, **words: str) -> str:
+    for word, text in words.items():
+        template = template.replace(f"@{word}@", text)
+    return template

@@ -1,0 +1,66 @@
+"""Any array, of whatever library and device, to NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+
+def as_numpy(x: Any) -> np.ndarray:
+    """``x`` (number, list, or array of any library and device) as a NumPy array.
+
+    Raises:
+        TypeError: it is ragged, sparse, text, or otherwise not numbers.
+    """
+    if isinstance(x, np.ndarray | np.generic):
+        array = np.asarray(x)
+    elif type(x).__module__.startswith(("scipy.sparse", "cupyx.scipy.sparse")):
+        raise TypeError("a sparse matrix cannot be used here; pass its .toarray()")
+    elif type(x).__module__.partition(".")[0] == "torch":
+        tensor = dense_tensor(x).cpu()
+        array = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    elif array_api_compat.is_cupy_array(x):
+        array = x.get()
+    elif hasattr(x, "__dlpack__"):
+        array = _from_dlpack(x)
+    else:
+        try:
+            array = np.asarray(x)
+        except ValueError as error:
+            raise TypeError(f"this cannot be an array of numbers: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"an array of numbers is needed, not of dtype {array.dtype}")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def dense_tensor(x: Any) -> Any:
+    """A PyTorch tensor without its history."""
+    if str(x.layout) != "torch.strided":
+        raise TypeError("a sparse tensor cannot be used here; pass its .to_dense()")
+    return x.detach()
+
+
+def _from_dlpack(x: Any) -> np.ndarray:
+    try:
+        return np.asarray(np.from_dlpack(x))
+    except (BufferError, RuntimeError, TypeError, AttributeError) as error:
+        if not hasattr(x, "__array_namespace__"):
+            raise TypeError(f"NumPy cannot read this {type(x).__name__}: {first_line(error)}") from None
+        # Not on a device whose memory the host can read: the first device of a library is, by custom, the host's.
+        namespace = x.__array_namespace__()
+        host = namespace.__array_namespace_info__().devices()[0]
+        return np.array(np.from_dlpack(x.to_device(host)))
+
+
+def is_on_cuda(x: Any) -> bool:
+    if not hasattr(x, "__dlpack_device__"):
+        return False
+    kind, _ = x.__dlpack_device__()
+    return int(kind) == 2  # kDLCUDA
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in a line."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

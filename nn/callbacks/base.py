@@ -1,0 +1,29 @@
+"""What happens around the training loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..history import Record
+
+#: The ``nn.Trainer`` that calls. (Importing it here would be a circle: it imports this module.)
+Trainer = Any
+
+
+class Callback:
+    """Called by ``Trainer.fit``. ``trainer.stop(reason)`` ends training after the current batch."""
+
+    def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
+        """Training on ``rows`` rows for ``epochs`` epochs begins."""
+
+    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
+        """Epoch ``epoch`` (from 1) begins."""
+
+    def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+        """A step on ``rows`` rows has been launched; on a GPU it may still be running."""
+
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
+        """An epoch has ended, and ``record`` is its line of the history."""
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Training has ended, by itself, by ``stop`` or by an error."""

@@ -1,0 +1,76 @@
+"""Callbacks that show how training goes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TextIO
+
+from ..history import Record
+from .base import Callback, Trainer
+
+
+class ProgressBar(Callback):
+    """A tqdm bar over the rows of all epochs; on a terminal only, unless ``disable`` says otherwise."""
+
+    def __init__(self, disable: bool | None = None) -> None:
+        self.disable = disable
+
+    def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
+        from tqdm import tqdm
+
+        self._last = trainer.epoch + epochs
+        # disable=None is tqdm's own way to say: only on a terminal.
+        self._bar: Any = tqdm(total=rows * epochs, unit="row", unit_scale=True, leave=False, disable=self.disable)
+
+    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
+        self._bar.set_description(f"epoch {epoch}/{self._last}", refresh=False)
+
+    def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+        self._bar.update(rows)
+
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
+        self._bar.clear()  # make room for a line that another callback prints
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        self._bar.close()
+
+
+class PrintEpochs(Callback):
+    """A line per epoch: loss, accuracy, the same on the validation rows, rows per second, time.
+
+    Args:
+        every: print each ``every``-th epoch, and the last.
+        file: standard output by default.
+    """
+
+    COLUMNS = (
+        ("epoch", "epoch", "{:d}", 5),
+        ("loss", "loss", "{:.5f}", 10),
+        ("accuracy", "accuracy", "{:.2%}", 9),
+        ("val_loss", "val loss", "{:.5f}", 10),
+        ("val_accuracy", "val acc.", "{:.2%}", 9),
+        ("rows_per_second", "rows/s", "{:,.0f}", 11),
+        ("seconds", "seconds", "{:.2f}", 8),
+    )
+
+    def __init__(self, every: int = 1, file: TextIO | None = None) -> None:
+        self.every = every
+        self.file = file
+
+    def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
+        self._last = trainer.epoch + epochs
+        self._columns: list[tuple[str, str, str, int]] = []
+
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
+        if not self._columns:
+            self._columns = [column for column in self.COLUMNS if column[0] in record]
+            self._print("  ".join(f"{title:>{width}}" for _, title, _, width in self._columns))
+        epoch = record["epoch"]
+        if epoch % self.every == 0 or epoch in (1, self._last) or trainer.stopping:
+            cells = (
+                (form.format(record[key]) if key in record else "", width) for key, _, form, width in self._columns
+            )
+            self._print("  ".join(f"{text:>{width}}" for text, width in cells))
+
+    def _print(self, line: str) -> None:
+        print(line, file=self.file or sys.stdout, flush=True)

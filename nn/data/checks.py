@@ -1,0 +1,175 @@
+"""Input validation: what cannot be used is named by position and remedy, ``y[3] is -1, ...``, counted from 0 as in
+NumPy.
+
+In all of them ``name`` is how messages call the array: "x", or "digits.npz: x_train".
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from backends.devices import as_numpy
+
+#: A label above this is taken for a value that was meant as a regression target.
+LARGEST_LABEL = 100_000
+#: float32 holds every integer up to here exactly.
+EXACT_IN_FLOAT32 = 2**24
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message is one sentence: where, what is wrong, and what to do."""
+
+
+class DataTypeError(DataError, TypeError):
+    """Data of a kind that cannot be used: text, objects, ragged lists."""
+
+
+def check_numbers(values: Any, name: str) -> np.ndarray:
+    """``values`` as a NumPy array of numbers in native byte order.
+
+    Raises:
+        DataTypeError: it is text, or no array of numbers.
+    """
+    try:
+        return as_numpy(values)
+    except TypeError as error:
+        if _has_text(values):
+            raise DataTypeError(
+                f"{name} has text in it; turn it into numbers first (labels: sklearn.preprocessing.LabelEncoder)"
+            ) from None
+        raise DataTypeError(f"{name} cannot be used: {error}") from None
+
+
+def _has_text(values: Any) -> bool:
+    try:
+        return any(isinstance(value, str | bytes) for value in np.asarray(values, dtype=object).flat)
+    except (ValueError, TypeError):
+        return False
+
+
+def check_rows(values: Any, name: str = "x") -> np.ndarray:
+    """Rows (n, ...) as uint8, float32 or float64: numbers, at least one row and one feature, all finite."""
+    x = check_numbers(values, name)
+    if x.ndim < 2 or x.ndim > 4:
+        raise DataError(
+            f"{name} has shape {x.shape}, but rows are (n, features) or pictures (n, height, width[, channels]); "
+            "reshape(1, -1) makes one row, reshape(-1, 1) one feature"
+        )
+    if x.size == 0:
+        raise DataError(f"{name} is empty (shape {x.shape}); at least one row and one feature are needed")
+    if x.dtype == np.uint8:
+        return x
+    if x.dtype.kind == "f":
+        x = _two_floats(x)
+        check_finite(x, name)
+        return x
+    exact = max(-int(x.min()), int(x.max())) <= EXACT_IN_FLOAT32
+    return x.astype(np.float32 if exact else np.float64)
+
+
+def _two_floats(x: np.ndarray) -> np.ndarray:
+    """float32 and float64 as they are, float16 as float32, wider ones as float64."""
+    return x.astype(np.float32 if x.dtype.itemsize <= 4 else np.float64, copy=False)
+
+
+def check_finite(x: np.ndarray, name: str) -> None:
+    """Raises DataError at the first NaN or infinity of the float array ``x``."""
+    # NaN goes through min and max, which, unlike isfinite, need no array as large as the data.
+    if np.isfinite(x.min()) and np.isfinite(x.max()):
+        return
+    where = first_true(~np.isfinite(x))
+    place = ", ".join(str(i) for i in where)
+    raise DataError(f"{name}[{place}] is {x[where]}; remove the row or put a number there")
+
+
+def check_same_length(x: np.ndarray, y: np.ndarray, x_name: str = "x", y_name: str = "y") -> None:
+    """Raises DataError unless there is one target for each row."""
+    if y.ndim == 0 or len(x) != len(y):
+        n_targets = len(y) if y.ndim else "no"
+        raise DataError(
+            f"{x_name} has {len(x)} rows but {y_name} has {n_targets}; rows are examples, and each needs one target"
+        )
+
+
+def check_labels(
+    y: np.ndarray, name: str = "y", n_classes: int | None = None, reason: str = ""
+) -> tuple[np.ndarray, int]:
+    """Class labels (n,) int64 and the number of classes.
+
+    Args:
+        y: whole numbers of any dtype, (n,) or (n, 1), or (n, k) one-hot.
+        n_classes: how many classes there are; None finds out: k of one-hot rows, else the largest label + 1.
+        reason: why there are so many, for the message.
+
+    Raises:
+        DataError: naming the first row whose label is fractional, negative, too large, or not one-hot.
+    """
+    if y.ndim not in (1, 2) or y.size == 0:
+        raise DataError(f"{name} has shape {y.shape}, but class labels are (n,), or (n, k) one-hot, with n at least 1")
+    if y.ndim == 2 and y.shape[1] > 1:
+        return _labels_of_one_hot(y, name, n_classes, reason)
+    y = _two_floats(y.reshape(-1)) if y.dtype.kind == "f" else y.reshape(-1)
+    end = LARGEST_LABEL + 1 if n_classes is None else n_classes
+    bad = ~((y >= 0) & (y < end) & (y == np.floor(y)))
+    if bad.any():
+        (row,) = first_true(bad)
+        raise DataError(f"{name}[{row}] is {y[row]}, {_what_is_wrong(float(y[row]), n_classes, reason)}")
+    labels = y.astype(np.int64)
+    return labels, n_classes or int(labels.max()) + 1
+
+
+TO_FIT_VALUES = "to fit values, give the trainer a float array and a loss for values"
+
+
+def _what_is_wrong(label: float, n_classes: int | None, reason: str = "") -> str:
+    if not math.isfinite(label) or label != math.floor(label):
+        return f"which is no class; labels are whole numbers from 0 ({TO_FIT_VALUES})"
+    if n_classes is not None:
+        because = f" ({reason})" if reason else ""
+        return f"outside the classes 0 to {n_classes - 1}{because}; correct the label or remove the row"
+    if label < 0:
+        return "but labels count from 0; renumber the classes (sklearn.preprocessing.LabelEncoder does)"
+    return f"which looks like a value, not a class; renumber the classes from 0 ({TO_FIT_VALUES})"
+
+
+def label_problem(label: float) -> str | None:
+    """What is wrong with a number as a class label, as the end of a sentence, or None."""
+    fits = math.isfinite(label) and 0 <= label <= LARGEST_LABEL and label == math.floor(label)
+    return None if fits else _what_is_wrong(label, None)
+
+
+def _labels_of_one_hot(y: np.ndarray, name: str, n_classes: int | None, reason: str) -> tuple[np.ndarray, int]:
+    columns = y.shape[1]
+    if n_classes is not None and columns != n_classes:
+        because = f" ({reason})" if reason else ""
+        raise DataError(
+            f"{name} has {columns} columns, but one-hot rows need one for each of {n_classes} classes{because}"
+        )
+    bad = ~is_one_hot(y)
+    if bad.any():
+        (row,) = first_true(bad)
+        raise DataError(f"{name}[{row}] is not one-hot; a row of class labels has one 1 and zeros, or pass labels (n,)")
+    return y.argmax(axis=1).astype(np.int64), columns
+
+
+def is_one_hot(y: np.ndarray) -> np.ndarray:
+    """Which rows of (n, k) have exactly one 1 and zeros: (n,) bool."""
+    ones = y == 1
+    rows: np.ndarray = ((y == 0) | ones).all(axis=1) & (ones.sum(axis=1) == 1)
+    return rows
+
+
+def check_values(y: np.ndarray) -> np.ndarray:
+    if y.ndim not in (1, 2) or y.size == 0:
+        raise DataError(f"y has shape {y.shape}, but targets are (n,) or (n, k), with at least one row and column")
+    y = _two_floats(y)
+    check_finite(y, "y")
+    return y
+
+
+def first_true(bad: np.ndarray) -> tuple[int, ...]:
+    """The index of the first True."""
+    return tuple(int(i) for i in np.unravel_index(bad.argmax(), bad.shape))

@@ -1,0 +1,71 @@
+"""Fully connected layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from backends.activations import get_activation
+from backends.typing import Array, Shape
+
+from ..initializers import Initializer, get_initializer
+from .base import Context, Layer
+
+
+@dataclass(frozen=True, repr=False)
+class Linear(Layer):
+    """y = f(x W + b): a fully connected layer, with an activation that is the identity unless named.
+
+    ``Linear(784, 64), Sigmoid()`` and ``Linear(784, 64, activation="sigmoid")`` are the same network: the model joins
+    the former into the latter, because bias and activation are one operation.
+
+    Args:
+        in_features, out_features: the numbers of columns of x and y.
+        bias: whether there is a b.
+        weight_init, bias_init: start values, see ``nn.initializers``.
+        activation: one of ``backends.activations``.
+    """
+
+    in_features: int
+    out_features: int
+    bias: bool = True
+    weight_init: Any = "glorot_uniform"
+    bias_init: Any = "zeros"
+    activation: str = "identity"
+
+    def __post_init__(self) -> None:
+        for name in ("in_features", "out_features"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"Linear: {name} must be a whole number of at least 1, not {getattr(self, name)!r}")
+        get_activation(self.activation)
+        get_initializer(self.weight_init)
+        get_initializer(self.bias_init)
+
+    def parameters(self) -> dict[str, tuple[Shape, Initializer]]:
+        weight = {"weight": ((self.in_features, self.out_features), get_initializer(self.weight_init))}
+        return weight | ({"bias": ((self.out_features,), get_initializer(self.bias_init))} if self.bias else {})
+
+    def output_shape(self, shape: Shape | None) -> Shape:
+        if shape is not None and shape != (self.in_features,):
+            hint = "; put Flatten() before it" if len(shape) > 1 else ""
+            raise ValueError(f"{self!r} takes rows of {self.in_features} numbers, not of shape {shape}{hint}")
+        return (self.out_features,)
+
+    def forward(self, x: Array, ctx: Context) -> Array:
+        """y = f(s x W + b), s = ctx.factor"""
+        room = ctx.buffer("y", (x.shape[0], self.out_features))
+        z = ctx.backend.matmul(x, ctx.parameters["weight"], alpha=ctx.factor, out=room)
+        y = ctx.backend.bias_activation(z, ctx.parameters.get("bias"), self.activation, out=z)
+        ctx.saved = x, y
+        return y
+
+    def backward(self, dy: Array, ctx: Context) -> Array | None:
+        """dz = dy * f'(z);  dW = s x^T dz;  db = the column sums of dz;  dx = dz W^T"""
+        x, y = ctx.saved
+        backend, gradients = ctx.backend, ctx.gradients
+        dz, _ = backend.bias_activation_backward(dy, y, self.activation, out=dy, bias_gradient=gradients.get("bias"))
+        out, kept, fresh = ctx.weight_gradient()
+        backend.matmul(x, dz, transpose_a=True, alpha=fresh * ctx.factor, beta=kept, out=out)
+        if not ctx.needs_dx:
+            return None
+        return backend.matmul(dz, ctx.parameters["weight"], transpose_b=True, out=ctx.buffer("dx", x.shape))

@@ -1,0 +1,26 @@
+"""Optimizers: how parameters move against their gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .adam import Adam
+from .base import Optimizer
+from .sgd import SGD
+
+__all__ = ["OPTIMIZERS", "SGD", "Adam", "Optimizer", "get_optimizer"]
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam}
+
+
+def get_optimizer(optimizer: str | Optimizer, **settings: Any) -> Optimizer:
+    """The optimizer that ``optimizer`` names, with these settings, or the one given.
+
+    Raises:
+        ValueError: the name is not known; the message lists those that are.
+    """
+    if not isinstance(optimizer, str):
+        return optimizer
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"unknown optimizer {optimizer!r}; known are {', '.join(OPTIMIZERS)}")
+    return OPTIMIZERS[optimizer](**settings)

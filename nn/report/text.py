@@ -1,0 +1,58 @@
+"""What a run is told by at its end: text for the terminal. Metrics are scikit-learn's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..data import Dataset
+from ..trainer import Trainer
+
+
+def classification_text(trainer: Trainer, data: Dataset, rows_are: str = "true") -> str:
+    """Precision, recall, f1 and support of each class, and the confusion matrix.
+
+    Args:
+        data: rows with class labels.
+        rows_are: ``"true"``: a row of the matrix for each true class, as scikit-learn has it; ``"predicted"``: for each
+            predicted class.
+    """
+    from sklearn.metrics import classification_report, confusion_matrix
+
+    predicted, labels, names = trainer.predict(data), list(range(data.n_classes)), list(data.class_names or ())
+    table = classification_report(data.y, predicted, labels=labels, target_names=names, digits=4, zero_division=0)
+    matrix = confusion_matrix(data.y, predicted, labels=labels)
+    if rows_are == "predicted":
+        matrix = matrix.T
+    columns = "predicted" if rows_are == "true" else "true"
+    width = max(len(str(matrix.max())), *(len(name) for name in names)) + 2
+    lines = ["".join(f"{cell:>{width}}" for cell in ["", *names])]
+    lines += ["".join(f"{cell:>{width}}" for cell in [name, *row]) for name, row in zip(names, matrix, strict=True)]
+    head = f"confusion matrix: rows are the {rows_are} classes, columns the {columns}"
+    return "\n".join((table, head, *lines))
+
+
+def predictions_text(trainer: Trainer, data: Dataset, count: int) -> str:
+    """The predicted classes of the first ``count`` rows beside their labels, and how sure the network is."""
+    first = data[:count]
+    names = dict(enumerate(data.class_names or ()))
+    predicted = trainer.predict(first).tolist()  # with more outputs than classes, a guess may be none of them
+    lines = [f"the first {len(first)} test rows", "  predicted  label"]
+    for guess, label in zip(predicted, first.y, strict=True):
+        lines.append(f"{names.get(guess, str(guess)):>11}{names[label]:>7}{'' if guess == label else '  wrong'}")
+    return "\n".join(lines)
+
+
+def inside_text(trainer: Trainer, data: Dataset, show: list[str], predict: list[Any] | None) -> str:
+    """The inside of a tiny network: ``show`` names ``outputs``, ``layers``, ``loss`` or ``gradients``."""
+    lines = []
+    if "layers" in show:
+        lines += [f"layer {name}: {values.tolist()}" for name, values in trainer.model.layer_outputs(data).items()]
+    elif "outputs" in show:
+        lines.append(f"outputs: {trainer.model(data).tolist()}")
+    if "loss" in show:
+        lines.append(f"loss: {trainer.evaluate(data)['loss']}")
+    if "gradients" in show:
+        lines += [f"gradient of {name}: {values.tolist()}" for name, values in trainer.gradients(data).items()]
+    for row, output in zip(predict or [], trainer.model(predict) if predict else [], strict=True):
+        lines.append(f"{row} -> {output.tolist()}")
+    return "\n".join(lines)

@@ -1,0 +1,83 @@
+"""Trained models on disk: one safetensors file with the parameters, and the network's description in its header.
+
+A model trained on any device loads on any other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from backends import Backend
+
+from ..files import write_atomically
+from ..layers import Dropout, Flatten, Layer, Linear, ReLU, Sigmoid, Softmax, Tanh
+from ..model import Sequential
+
+LAYERS: dict[str, type[Layer]] = {
+    layer.__name__: layer for layer in (Linear, Flatten, Dropout, Sigmoid, Tanh, ReLU, Softmax)
+}
+
+
+def save_model(model: Sequential, path: str | Path) -> None:
+    """Write ``model`` to ``path`` (by custom ``.safetensors``), whole or not at all.
+
+    Raises:
+        TypeError: the network has a layer that is not one of xpnet's; save its ``state_dict()`` instead.
+    """
+    from safetensors.numpy import save
+
+    description = {
+        "layers": [_layer_to_dict(layer) for layer in model.layers],
+        "dtype": model.backend.dtype_name,
+        "seed": model.seed,
+        "step": model.step,
+        "link": model.link,
+        "task": model.task,
+        "input_scale": model.input_scale,
+        "input_shift": model.input_shift,
+    }
+    write_atomically(Path(path), save(model.state_dict(), metadata={"xpnet": json.dumps(description)}))
+
+
+def load_model(path: str | Path, backend: str | Backend = "auto", dtype: str | None = None) -> Sequential:
+    """The model that ``save_model`` wrote, on the device named by ``backend``, in its own dtype or another.
+
+    Raises:
+        ValueError: the file is not a model of xpnet.
+        FileNotFoundError: there is no such file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            description = json.loads((file.metadata() or {})["xpnet"])
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not a model that xpnet saved ({type(error).__name__}: {error})") from None
+    layers = [_layer_from_dict(settings, path) for settings in description["layers"]]
+    model = Sequential(layers, backend=backend, dtype=dtype or description["dtype"], seed=description["seed"])
+    model.load_state_dict(state)
+    model.step = description["step"]
+    model.link, model.task = description["link"], description["task"]
+    model.input_scale, model.input_shift = description["input_scale"], description["input_shift"]
+    return model
+
+
+def _layer_to_dict(layer: Layer) -> dict[str, Any]:
+    name = type(layer).__name__
+    if LAYERS.get(name) is not type(layer) or not dataclasses.is_dataclass(layer):
+        raise TypeError(f"{layer!r} is not one of xpnet's layers, so a model with it cannot be saved by description")
+    settings = {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}
+    # Start values are of no use to a trained model, and may be objects that a file cannot hold.
+    return {"type": name} | {key: value for key, value in settings.items() if not key.endswith("_init")}
+
+
+def _layer_from_dict(settings: dict[str, Any], path: str | Path) -> Layer:
+    settings = dict(settings)
+    name = settings.pop("type")
+    if name not in LAYERS:
+        raise ValueError(f"{path} has a layer {name!r} that this version of xpnet does not know")
+    return LAYERS[name](**settings)

@@ -1,0 +1,659 @@
+"""``python -m backends``: the list of devices with its remedies, and the check, which must find what is wrong."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import importlib.metadata
+import importlib.util
+import inspect
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from backends import Backend, DeviceError, doctor, get_backend
+from backends.__main__ import main
+from backends.base import DTYPES
+from backends.check import OPERATIONS, Result, check, compare, formulas
+from backends.check.bounds import Arithmetic, Bounded, Wide
+from backends.check.calls import ways
+from backends.check.cases import MAKERS, WITHOUT_RESULT, Case, cases
+from backends.cpu.numpy_backend import NumpyBackend
+from backends.cuda.cupy_backend import CupyBackend
+from tests.backends.cuda.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
+from tests.backends.test_devices import BROKEN, cupy_with, nothing_found_yet
+from tests.conftest import make_backend
+
+__all__ = ["nothing_found_yet"]
+
+
+def run(capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[int, str, str]:
+    """The exit code, and what was printed and complained about."""
+    try:
+        code: Any = main(flags)
+    except SystemExit as error:
+        code = error.code
+    return code, *capsys.readouterr()
+
+
+# ---- backends that are right -----------------------------------------------------------------------------------------
+
+
+def assert_right(results: list[Result]) -> None:
+    assert [result.operation for result in results] == list(OPERATIONS)
+    assert all(result.cases > 0 for result in results)
+    assert {result.operation: result.first_wrong for result in results if result.wrong} == {}
+    assert all(result.ratio <= 1 for result in results)
+
+
+def test_every_operation_of_every_backend_is_within_its_bounds(backend: Backend) -> None:
+    assert_right(check(backend, every=8))
+
+
+@pytest.mark.skipif(not HAS_COMPILER, reason="no g++ to run the CUDA text on the CPU")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_cuda_kernels_are_within_their_bounds(dtype: str) -> None:
+    assert_right(check(CupyBackend(EmulatedCudaDevice(), dtype), every=20))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_numpy_is_within_its_bounds_for_other_seeds(dtype: str) -> None:
+    for seed in (1, 2):
+        assert_right(check(get_backend("cpu", dtype), seed=seed, every=8))
+
+
+def test_a_device_without_float64() -> None:
+    assert_right(check(make_backend(("array_api_strict:no_float64", False)), every=10))
+
+
+@pytest.mark.parametrize("spec", ["torch", "array_api_strict:device1"])
+def test_two_backends_are_within_both_bounds_of_each_other(spec: str) -> None:
+    for dtype in DTYPES:
+        other = make_backend((spec, False), dtype)
+        assert_right(check(get_backend("cpu", dtype), against=other, every=10))
+
+
+def test_backends_of_two_dtypes_are_not_compared() -> None:
+    with pytest.raises(ValueError, match="differ in dtype"):
+        check(get_backend("cpu", "float64"), against=get_backend("cpu", "float32"))
+
+
+def test_every_operation_has_cases() -> None:
+    public = {name for name, x in vars(Backend).items() if inspect.isfunction(x) and not name.startswith("_")}
+    assert public == MAKERS.keys() | WITHOUT_RESULT
+    assert MAKERS.keys().isdisjoint(WITHOUT_RESULT)
+    fused = get_backend("cpu")
+    assert all(hasattr(formulas(fused), operation) for operation in MAKERS)
+
+
+def all_cases(operation: str, dtype: str) -> list[Case]:
+    with np.errstate(all="ignore"):
+        return list(cases(operation, dtype))
+
+
+def test_every_option_of_an_operation_is_tried() -> None:
+    for operation in MAKERS.keys() - {"record"}:
+        found = all_cases(operation, "float32")
+        tried = {"out" for case in found for way in ways(case) if "out" in way}
+        tried |= {name for case in found for name in case.options}
+        parameters = inspect.signature(getattr(Backend, operation)).parameters.values()
+        optional = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+        assert optional <= tried, operation
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_default_run_has_1250_cases_in_a_dtype(dtype: str) -> None:
+    """For at least 10,000 over five backends in two dtypes."""
+    calls = sum(min(len(list(ways(case))), 2) for operation in MAKERS for case in all_cases(operation, dtype))
+    assert calls >= 1250
+
+
+def test_the_seed_decides() -> None:
+    backend = get_backend("cpu")
+    first, again, other = (check(backend, seed=seed, operations=["matmul", "softmax"]) for seed in (3, 3, 4))
+    assert first == again
+    assert first != other
+
+
+# ---- backends that are wrong -----------------------------------------------------------------------------------------
+
+Operation = Callable[..., Any]
+
+
+def wrong_sign(right: Operation, self: Backend, dy: Any, y: Any, activation: str = "identity", **options: Any) -> Any:
+    dz, sums = right(self, dy, y, activation, **options)
+    if activation == "tanh":
+        dz[...] = -dz
+    return dz, sums
+
+
+def missing_factor(right: Operation, self: Backend, outputs: Any, targets: Any, **options: Any) -> Any:
+    totals, gradient = right(self, outputs, targets, **options)
+    if gradient is not None:
+        gradient *= 0.5
+    return totals, gradient
+
+
+def half_precision(right: Operation, self: Backend, a: Any, b: Any, **options: Any) -> Any:
+    return right(self, a.astype(np.float16).astype(a.dtype), b, **options)
+
+
+def accumulated_in_float32(right: Operation, self: Backend, a: Any, b: Any, **options: Any) -> Any:
+    if options:
+        return right(self, a, b, **options)
+    return (a.astype(np.float32) @ b.astype(np.float32)).astype(a.dtype)
+
+
+def loses_more_the_deeper(right: Operation, self: Backend, a: Any, b: Any, **options: Any) -> Any:
+    """As one accumulator rounded four times as coarsely would: an error of 4 K u at most, right for small K."""
+    result = right(self, a, b, **options)
+    if a.shape[1] > 1000:
+        result *= 1 + 4 * a.shape[1] * np.finfo(a.dtype).eps
+    return result
+
+
+def last_row_forgotten(right: Operation, self: Backend, x: Any, **options: Any) -> Any:
+    return right(self, x[:-1] if len(x) > 100 else x, **options)
+
+
+def one_row_later(
+    right: Operation, self: Backend, rows: Any, order: Any, start: Any, count: int, **options: Any
+) -> Any:
+    moves = isinstance(start, int) and start + count < len(rows) and options.get("scale") is None
+    return right(self, rows, order, start + 1 if moves else start, count, **options)
+
+
+def no_correction(right: Operation, self: Backend, *buffers: Any, step: Any, **options: Any) -> Any:
+    return right(self, *buffers, step=10**9, **options)
+
+
+def plain_momentum(right: Operation, self: Backend, *buffers: Any, nesterov: bool = False, **options: Any) -> Any:
+    return right(self, *buffers, **options)
+
+
+def float32_sum(right: Operation, self: Backend, x: Any) -> Any:
+    return np.float64(np.sum((x * x).astype(np.float32), dtype=np.float32))
+
+
+def last_of_equal(right: Operation, self: Backend, x: Any) -> Any:
+    return x.shape[1] - 1 - right(self, x[:, ::-1])
+
+
+def last_forgotten(right: Operation, self: Backend, x: Any) -> Any:
+    return right(self, x[:-1])
+
+
+def never_without_dropout(right: Operation, self: Backend, *, rate: float, **options: Any) -> Any:
+    return right(self, rate=max(rate, 0.01), **options)
+
+
+def minus_zero_lost(right: Operation, self: Backend, x: Any, **options: Any) -> Any:
+    return right(self, x + 0.0, **options)
+
+
+def flushed(right: Operation, self: Backend, a: Any, b: Any, **options: Any) -> Any:
+    result = right(self, a, b, **options)
+    result[np.abs(result) < np.finfo(result.dtype).tiny] = 0
+    return result
+
+
+def not_written(right: Operation, self: Backend, logits: Any, *, out: Any = None) -> Any:
+    return right(self, logits.copy())
+
+
+def input_changed(right: Operation, self: Backend, dy: Any, y: Any, **options: Any) -> Any:
+    result = right(self, dy, y, **options)
+    y *= 2
+    return result
+
+
+def nan_swallowed(right: Operation, self: Backend, z: Any, bias: Any, activation: str = "identity", **kw: Any) -> Any:
+    result = right(self, z, bias, activation, **kw)
+    return np.nan_to_num(result, copy=False) if activation == "relu" else result
+
+
+def maximum_not_subtracted(right: Operation, self: Backend, logits: Any, *, out: Any = None) -> Any:
+    e = np.exp(logits)
+    return np.divide(e, e.sum(axis=1, keepdims=True), out=out)
+
+
+def wrong_dtype(right: Operation, self: Backend, a: Any, b: Any, **options: Any) -> Any:
+    return right(self, a, b, **options).astype(np.float16)
+
+
+def raising(right: Operation, self: Backend, x: Any, **options: Any) -> Any:
+    if len(x) > 1000:
+        raise RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED\nand more")
+    return right(self, x, **options)
+
+
+#: operation, the fault, and words that must stand beneath the operation's line.
+FAULTS: list[tuple[str, Operation, str]] = [
+    ("bias_activation_backward", wrong_sign, "activation=tanh"),
+    ("squared_error", missing_factor, "random 1x1 1x1"),
+    ("matmul", half_precision, "random"),
+    ("matmul", accumulated_in_float32, "random"),
+    ("matmul", loses_more_the_deeper, "2050x2"),
+    ("column_sum", last_row_forgotten, "128x10"),
+    ("take_rows", one_row_later, "instead of exactly"),
+    ("adam_update", no_correction, "step=1"),
+    ("sgd_update", plain_momentum, "nesterov=True"),
+    ("sum_of_squares", float32_sum, "random"),
+    ("argmax", last_of_equal, "instead of exactly"),
+    ("all_finite", last_forgotten, "got np.True_ instead of exactly np.False_"),
+    ("dropout_mask", never_without_dropout, "rate=0.0"),
+    ("copy", minus_zero_lost, "got np.float64(0.0) instead of exactly np.float64(-0.0)"),
+    ("multiply", flushed, "denormals"),
+    ("softmax", not_written, "out does not hold the result"),
+    ("softmax_backward", input_changed, "argument 1 was changed"),
+    ("bias_activation", nan_swallowed, "instead of inf"),
+    ("softmax", maximum_not_subtracted, "equal 3x5"),
+    ("multiply", wrong_dtype, "got float16 (1, 1) instead of float64 (1, 1)"),
+    ("column_sum", raising, "RuntimeError: CUBLAS_STATUS_EXECUTION_FAILED\n"),
+]
+
+
+@pytest.mark.parametrize(("operation", "fault", "words"), FAULTS, ids=[f"{o}-{f.__name__}" for o, f, _ in FAULTS])
+def test_a_planted_fault_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, operation: str, fault: Operation, words: str
+) -> None:
+    right = getattr(NumpyBackend, operation)
+    monkeypatch.setattr(NumpyBackend, operation, lambda self, *args, **options: fault(right, self, *args, **options))
+    others = ("to_numpy",)
+    code, out, err = run(capsys, "check", "--device", "cpu", "--dtype", "float64", "--operation", operation, *others)
+    assert (code, err) == (1, "")
+    lines = out.splitlines()
+    (place,) = [number for number, line in enumerate(lines) if line.startswith(f"  {operation} ")]
+    assert "WRONG in " in lines[place]
+    assert words.rstrip("\n") in lines[place + 1]
+    assert sum("WRONG" in line for line in lines) == 1
+    assert lines[-1].endswith(f"out of bounds, in {operation}")
+
+
+def test_the_other_side_may_be_the_one_that_is_wrong(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NumpyBackend, "column_sum", lambda self, x, out=None: x[0])
+    flags = ("--device", "array_api_strict", "--against", "cpu", "--operation", "column_sum")
+    code, out, _ = run(capsys, "check", *flags)
+    assert code == 1
+    assert "array_api_strict, reference operations, against cpu: " in out
+    assert "column_sum                float32" in out
+
+
+# ---- the bounds themselves -------------------------------------------------------------------------------------------
+
+
+def test_the_bounds_are_sharp() -> None:
+    """Inputs that a summation one by one rounds the same way each time come close to the bound; nothing passes it."""
+    for dtype in DTYPES:
+        terms = np.full(2000, 0.9 * float(np.finfo(dtype).eps) / 2, dtype)
+        terms[0] = 1
+        total = np.cumsum(terms, dtype=dtype)[-1:]
+        outcome = compare((total,), formulas(get_backend("cpu", dtype)).column_sum(terms[:, None]))
+        assert 0.85 < outcome.ratio <= 1
+        for result in check(get_backend("cpu", dtype), operations=["matmul", "column_sum", "multiply"]):
+            assert 0.5 < result.ratio <= 1, result
+
+
+def test_the_bound_of_a_product_grows_with_its_depth() -> None:
+    for dtype in DTYPES:
+        rule = Arithmetic(dtype)
+        u = float(np.finfo(dtype).eps) / 2
+        for depth in (1, 10, 1000, 4096):
+            ones = np.ones((1, depth), dtype)
+            (bound,) = formulas(get_backend("cpu", dtype)).matmul(ones, ones.T)
+            assert bound.error[0, 0] == pytest.approx(depth * depth * u, rel=1e-3)
+            (with_beta,) = formulas(get_backend("cpu", dtype)).matmul(
+                ones, ones.T, alpha=0.3, beta=0.7, out=np.ones((1, 1), dtype)
+            )
+            assert with_beta.error[0, 0] <= rule.gamma(depth + 3) * (0.3 * depth + 0.7) * (1 + 1e-12)
+
+
+def test_cancelling_terms_count_with_their_size() -> None:
+    (bound,) = formulas(get_backend("cpu")).column_sum(np.array([[1e8], [1.0], [-1e8]], np.float32))
+    assert bound.value == 1
+    assert bound.size == 2e8 + 1
+    assert 2 * 2e8 * 2**-24 < bound.error < 2.01 * 2e8 * 2**-24
+
+
+def test_the_table_of_bounds_in_the_documentation_is_right() -> None:
+    """Its closed forms are the bounds that the formulas carry, up to terms of second order, or a little above."""
+    f, u, (m, n) = formulas(get_backend("cpu")), 2.0**-24, (40, 30)
+    gamma, rng = f.real.gamma, np.random.default_rng(0)
+
+    def draw(*shape: int) -> Any:
+        return (3 * rng.normal(size=shape)).astype(np.float32)
+
+    def assert_near(error: Any, closed: Any, least: float = 0.6) -> None:
+        assert np.all(error <= closed * (1 + 1e-4))
+        assert np.all(error >= closed * least)
+
+    a, b, out = draw(m, 50), draw(50, n), draw(m, n)
+    (product,) = f.matmul(a, b, alpha=0.3, beta=0.7, out=out)
+    assert_near(product.error, gamma(53) * (0.3 * abs(a) @ abs(b) + 0.7 * abs(out)))
+    z, bias, dy = draw(m, n), draw(n), draw(m, n)
+    x = abs(z.astype(np.float64) + bias)
+
+    def sigmoid(y: Any, x: Any) -> Any:
+        return (4.5 * abs(2 * y - 1) + y) * u + 2 * u * y * (1 - y) * x
+
+    forward: dict[str, Callable[[Any], Any]] = {
+        "identity": lambda y: u * x, "relu": lambda y: u * x,
+        "tanh": lambda y: 8 * u * abs(y) + (1 - y**2) * u * x, "sigmoid": lambda y: sigmoid(y, x),
+    }  # fmt: skip
+    backward: dict[str, Callable[[Any], Any]] = {
+        "identity": lambda dz: 0 * dz, "relu": lambda dz: u * dz,
+        "tanh": lambda dz: 2 * u * abs(dy), "sigmoid": lambda dz: 3 * u * dz,
+    }  # fmt: skip
+    w = f.real.underflow
+    for name, closed in forward.items():
+        (y,) = f.bias_activation(z, bias, name)
+        assert_near(np.where(y.value == 0, u * x, y.error) if name == "relu" else y.error, closed(y.value))
+        dz, sums = f.bias_activation_backward(dy, abs(draw(m, n)) / 20, name, bias)
+        assert_near(dz.error, backward[name](abs(dz.value)) + w * (name == "relu"), least=0.5)
+        assert_near(sums.error, gamma(m - 1) * abs(dz.value).sum(0) + dz.error.sum(0))
+
+    (p,) = f.softmax(z)
+    y, s = p.value, z.max(1, keepdims=True) - z.astype(np.float64)
+    weighted = (y * s).sum(1, keepdims=True)
+    softmax = y * (17 * u + gamma(n - 1) + u * s + u * weighted)
+    assert_near(p.error, softmax)
+    y32 = y.astype(np.float32)
+    (back,) = f.softmax_backward(dy, y32)
+    inner = dy * y32
+    spread = abs(dy - inner.sum(1, keepdims=True))
+    assert_near(back.error, y32 * (gamma(n) * abs(inner).sum(1, keepdims=True) + 2 * u * spread))
+    for row in range(5):
+        one = slice(row, row + 1)
+        totals, dz = f.softmax_cross_entropy(z[one], np.array([row]), scale=0.3)
+        normal, loss = np.log(np.exp(-s[row]).sum()), totals.value[0]
+        assert_near(totals.error[0], 8 * u * (1 + normal) + gamma(n - 1) + u * (weighted[row] + s[row, row] + loss))
+        assert_near(dz.error, 0.3 * (softmax[one] + 3 * u * (y[one] + (np.arange(n) == row))))
+        logit, target = float(z[row, 0]), float(y32[row, 0])
+        totals, dz = f.binary_cross_entropy(z[one, :1], y32[one, :1], scale=0.3)
+        linear, loss = max(logit, 0) - logit * target, totals.value[0]
+        terms = abs(logit * target) + abs(linear) + 16 * np.exp(-abs(logit)) + 2 * loss  # one for the mean of n = 1
+        assert_near(totals.error[0], u * terms)
+        probability = 1 / (1 + np.exp(-logit))
+        assert_near(dz.error, 0.3 * (sigmoid(probability, abs(logit)) + 3 * u * abs(probability - target)))
+        totals, dz = f.squared_error(z[one], dy[one], scale=0.3)
+        assert_near(totals.error[0], gamma(n + 4) * totals.value[0])
+        assert_near(dz.error, 3 * u * abs(dz.value))
+
+    params, gradient, mean, square = draw(99), draw(99), draw(99), abs(draw(99))
+    for decay in (0.0, 0.1):
+        more: dict[str, Any] = {"weight_decay": decay, "decayed": 99}
+        with_decay = 3 * u * abs(params) * (decay > 0)
+        new, v = f.sgd_update(params, gradient, mean, learning_rate=0.1, momentum=0.9, dampening=0.3, **more)
+        velocity = 3 * u * (abs(0.9 * mean) + abs(0.7 * gradient))
+        assert_near(v.error, velocity)
+        assert_near(new.error, u * abs(new.value) + 0.1 * (velocity + 3 * u * abs(v.value)) + with_decay)
+        new, first, second = f.adam_update(params, gradient, mean, square, step=3, learning_rate=0.1, **more)
+        of_mean = 3 * u * (abs(0.9 * mean) + abs(0.1 * gradient))
+        of_square = 4 * u * (0.999 * square + 0.001 * gradient**2)
+        assert_near(first.error, of_mean)
+        assert_near(second.error, of_square)
+        change = abs(0.1 * first.value / (1 - 0.9**3) / np.sqrt(second.value / (1 - 0.999**3)))
+        relative = 8 * u + of_mean / abs(first.value) + of_square / second.value / 2
+        assert_near(new.error, u * abs(new.value) + change * relative + with_decay)
+    rows = draw(9, 5).astype(np.float64)
+    (taken,) = f.take_rows(rows, None, 0, 9, scale=0.3, shift=0.7)
+    assert_near(taken.error, u * (3 * abs(0.3 * rows) + 0.7 + abs(taken.value)))
+    (squares,) = f.sum_of_squares(draw(77))
+    assert_near(squares.error, f.wide.gamma(77) * squares.value)
+    (columns,) = f.column_sum(z)
+    assert_near(columns.error, gamma(m - 1) * abs(z).sum(0))
+
+
+floats = hnp.arrays(np.float32, 6, elements=st.floats(-1e6, 1e6, width=32))
+
+
+@settings(deadline=None, max_examples=50, derandomize=True, database=None)
+@given(x=floats, y=floats, z=floats)
+def test_what_float32_computes_is_within_the_bound(x: Any, y: Any, z: Any) -> None:
+    """Formulas of several roundings, in float32 and in numbers with bounds."""
+    rule = Arithmetic("float32")
+    a, b, c, one = (rule.exact(v) for v in (x, y, z, np.ones(6)))
+    pairs: list[tuple[Any, Bounded]] = [
+        (x * y + z, a * b + c),
+        ((x - y) * z - x, (a - b) * c - a),
+        (x / (np.abs(y) + np.float32(1)) - z, a / (abs(b) + one) - c),
+        (np.sqrt(np.abs(x * y)) * z, abs(a * b).sqrt() * c),
+        (np.exp(-np.abs(x - y)), (-abs(a - b)).exp()),
+        (np.log1p(np.abs(x * y)), abs(a * b).log1p()),
+        (np.log(np.abs(x) + np.float32(1)), (abs(a) + one).log()),
+        (np.tanh(x * y - z), (a * b - c).tanh()),
+        (np.sum(x * y, keepdims=True), (a * b).sum(0, keepdims=True)),
+        (np.mean(x - y, keepdims=True), (a - b).mean(0)[None]),
+    ]
+    for place, (found, expected) in enumerate(pairs):
+        assert compare((found,), (expected,)).complaint == "", place
+
+
+def test_what_reaches_infinity_only_by_rounding_may() -> None:
+    rule = Arithmetic("float32")
+    largest = np.float32(rule.largest)
+    near = Bounded(rule, np.array([Wide(largest)]), np.array([Wide(largest) * 1e-7]), np.array([Wide(largest)]))
+    far = dataclasses.replace(near, value=near.value / 2)
+    for found, expected, right in (
+        (largest, near, True), (np.inf, near, True), (-np.inf, near, False), (np.nan, near, False),
+        (np.inf, far, False), (largest, far, False),
+    ):  # fmt: skip
+        outcome = compare((np.array([found], np.float32),), (expected,))
+        assert (outcome.complaint == "") == right
+
+
+def test_a_device_that_flushes_denormals_may_do_so_and_no_other() -> None:
+    tiny = np.array([1e-40, 1.0], np.float32)
+    (flushes,) = dataclasses.replace(formulas(get_backend("cpu")), real=Arithmetic("float32", True)).multiply(
+        tiny, tiny
+    )
+    (keeps,) = formulas(get_backend("cpu")).multiply(tiny, np.ones(2, np.float32))
+    flushed = np.array([0.0, 1.0], np.float32)
+    assert compare((flushed,), (flushes,)).complaint == ""
+    assert "got 0 instead of 9.9999461e-41" in compare((flushed,), (keeps,)).complaint
+
+
+# ---- the command line ------------------------------------------------------------------------------------------------
+
+
+def test_the_list_says_what_is_ready(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("cpu                        ready: numpy ")
+    assert any(line.startswith("array_api_strict:device1   ready: array_api_strict ") for line in lines)
+    assert any(line.startswith("cuda:0 ") for line in lines)
+
+
+def test_the_list_of_named_devices(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--device", "cpu", "gpu")
+    assert code == 0
+    first, second = out.splitlines()
+    assert first.startswith("cpu ")
+    assert second.startswith("gpu                        not usable: no library 'gpu' is installed (pip install gpu); ")
+
+
+def test_check_prints_a_table_and_totals(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "check", "--every", "50", "--device", "cpu", "array_api_strict")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("cpu: numpy ")
+    assert lines[1].split() == ["operation", "dtype", "cases", "rel.", "error", "error/bound", "verdict"]
+    for operation in OPERATIONS:
+        for dtype in DTYPES:
+            assert sum(line.split()[:2] == [operation, dtype] for line in lines) == 2
+    assert "array_api_strict, reference operations: array_api_strict " in out
+    assert " cases on 2 backends, seed 0, in " in lines[-1]
+    assert lines[-1].endswith(" s: all within their bounds")
+
+
+def test_check_of_everything_here(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "check", "--operation", "argmax", "item", "--dtype", "float64", "--seed", "5")
+    assert code == 0
+    for start in ("cpu: ", "cpu, reference operations: ", "array_api_strict:device1, reference operations: "):
+        assert f"\n{start}" in f"\n{out}"
+    assert "float32" not in out
+    assert ", seed 5, " in out
+
+
+def test_check_of_the_reference_operations(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "check", "--operation", "argmax", "--device", "cpu", "--reference", "--against", "cpu")
+    assert code == 0
+    assert out.startswith("cpu, reference operations, against cpu: numpy ")
+    assert " cases on 1 backend, seed 0" in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--device", "gpu"), "python -m backends: error: 'gpu': no library 'gpu' is installed (pip install gpu); "),
+        (("--device", "cpu", "cpu:1"), "python -m backends: error: 'cpu:1': NumPy has one device; say 'cpu'"),
+        (("--against", "gpu"), "python -m backends: error: 'gpu': no library 'gpu' is installed "),
+        (("--seed", "-1"), "python -m backends: error: --seed must be at least 0, not -1"),
+        (("--every", "0"), "python -m backends: error: --every must be at least 1, not 0"),
+        (("--dtype", "float16"), "invalid choice: 'float16'"),
+        (("--operation", "conv2d"), "invalid choice: 'conv2d'"),
+    ],
+)
+def test_a_users_mistake(capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], message: str) -> None:
+    code, out, err = run(capsys, "check", *flags)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_the_console_script_is_this_main() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    assert project["scripts"]["xpnet-doctor"] == "backends.__main__:main"
+
+
+# ---- the doctor, for GPUs that cannot be used ------------------------------------------------------------------------
+
+TOO_OLD = "cupy-cuda13x needs a driver for CUDA 13, and this one supports CUDA 12.4: update the driver, or "
+BOTH = "cupy-cuda12x and cupy-cuda13x are installed both and overwrite each other's files: "
+BOTH += "pip uninstall -y cupy-cuda12x cupy-cuda13x; pip install '{}[ctk]'"
+NO_DRIVER = "there is no NVIDIA driver on this machine; if it has an NVIDIA GPU, install the driver"
+
+#: what is broken (a key of BROKEN), the wheels installed, CUDA of the driver, whether NVRTC is there; what to do.
+PATIENTS: list[tuple[str, list[str], tuple[int, int] | None, bool, str]] = [
+    ("not installed", [], None, False, f"{NO_DRIVER}, then pip install 'cupy-cuda13x[ctk]'"),
+    ("not installed", [], (12, 8), False, "the driver supports CUDA 12.8: pip install 'cupy-cuda12x[ctk]'"),
+    ("not installed", [], (13, 0), False, "the driver supports CUDA 13.0: pip install 'cupy-cuda13x[ctk]'"),
+    ("not installed", [], (14, 1), False, "the driver supports CUDA 14.1: pip install 'cupy-cuda13x[ctk]'"),
+    ("not installed", [], (11, 4), False, "the driver supports CUDA 11.4, and CuPy needs 12 or newer: update it"),
+    ("no driver", ["cupy-cuda13x"], None, True, NO_DRIVER),
+    (
+        "no driver", ["cupy-cuda13x"], (12, 4), True,
+        f"{TOO_OLD}pip uninstall -y cupy-cuda13x; pip install 'cupy-cuda12x[ctk]'",
+    ),
+    ("no driver", ["cupy-cuda12x"], (12, 1), True, "update the driver, which supports CUDA 12.1"),
+    ("no GPU", ["cupy-cuda12x"], (13, 0), True, "nvidia-smi -L must list a GPU"),
+    ("no toolkit", ["cupy-cuda12x"], (12, 8), False, "the CUDA toolkit is missing: pip install 'cupy-cuda12x[ctk]'"),
+    ("no toolkit", ["cupy-cuda12x"], (12, 8), True, "pip install --force-reinstall 'cupy-cuda12x[ctk]'"),
+    ("a part not installed", ["cupy-cuda13x"], (13, 0), True, "pip install --force-reinstall 'cupy-cuda13x[ctk]'"),
+    ("broken import", ["cupy-cuda12x"], (12, 8), False, "the CUDA toolkit is missing: pip install 'cupy-cuda12x[ctk]'"),
+    ("broken import", ["cupy-cuda12x", "cupy-cuda13x"], (13, 0), True, BOTH.format("cupy-cuda13x")),
+    ("no toolkit", ["cupy-cuda12x", "cupy-cuda13x"], (12, 2), True, BOTH.format("cupy-cuda12x")),
+    (
+        "no memory", ["cupy-cuda13x"], (13, 0), True,
+        "end the process that holds the memory (nvidia-smi shows it), or take another GPU",
+    ),
+]  # fmt: skip
+
+
+def machine(
+    monkeypatch: pytest.MonkeyPatch, wheels: list[str], driver: tuple[int, int] | None, nvrtc: bool = True
+) -> None:
+    """A machine with those wheels, driver and compiler."""
+    distributions = [*wheels, *["nvidia-cuda-nvrtc-cu12"] * nvrtc, "numpy"]
+    found = [type("Distribution", (), {"metadata": {"Name": name}}) for name in distributions]
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: found)
+    monkeypatch.setattr(doctor, "cuda_of_driver", lambda: driver)
+    for name in ("CUDA_PATH", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("nothing_found_yet")
+@pytest.mark.parametrize(("broken", "wheels", "driver", "nvrtc", "what_to_do"), PATIENTS)
+def test_what_to_do_about_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    broken: str,
+    wheels: list[str],
+    driver: tuple[int, int] | None,
+    nvrtc: bool,
+    what_to_do: str,
+) -> None:
+    breaks, reason = BROKEN[broken]
+    breaks(monkeypatch)
+    machine(monkeypatch, wheels, driver, nvrtc)
+    code, out, _ = run(capsys, "--device", "cuda")
+    assert code == 0
+    first, second = out.splitlines()
+    assert first == f"{'cuda':<26} not usable: {reason}"
+    assert second == f"{'':<26} what to do: {what_to_do}"
+
+
+@pytest.mark.usefixtures("nothing_found_yet")
+def test_a_gpu_number_too_high(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", cupy_with(lambda: 2))
+    machine(monkeypatch, ["cupy-cuda13x"], (13, 0))
+    _, out, _ = run(capsys, "--device", "cuda:2")
+    first, second = out.splitlines()
+    assert first.endswith("not usable: there is no GPU of that number; this machine has cuda:0 to cuda:1")
+    assert second.endswith(
+        "what to do: take one of those numbers, from 0; CUDA_VISIBLE_DEVICES renumbers the GPUs and hides the others"
+    )
+
+
+def test_a_gpu_hidden_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, ["cupy-cuda13x"], (13, 0))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    advice = doctor.remedy("the driver sees no GPU; look at nvidia-smi and CUDA_VISIBLE_DEVICES")
+    assert advice == "nvidia-smi -L must list a GPU; CUDA_VISIBLE_DEVICES is '-1', which may hide it"
+
+
+def test_a_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    known = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else known(name))
+    monkeypatch.setitem(sys.modules, "torch", None)
+    _, out, _ = run(capsys, "--device", "torch:cpu")
+    assert "not usable: " in out
+    finding = doctor._finding("torch", DeviceError("'torch': no library 'torch' is installed"))
+    assert (finding.reason, finding.remedy) == ("it is not installed", "pip install torch")
+
+
+def test_both_wheels_are_mentioned_even_where_the_gpu_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, ["cupy-cuda12x", "cupy-cuda13x"], (13, 0))
+    monkeypatch.setattr(EmulatedCudaDevice, "version", lambda self: "cupy 14.2.0")
+    monkeypatch.setattr(EmulatedCudaDevice, "hardware", lambda self: "a GPU")
+    device = EmulatedCudaDevice()
+    device.cupy = type("cupy", (), {"cuda": type("cuda", (), {"Device": lambda index: device.handle})})
+    first, second = doctor._finding("cuda:0", device).lines()
+    assert first == f"{'cuda:0':<26} ready: cupy 14.2.0 on a GPU, 0.0 of 1.0 GiB of memory free"
+    assert second == f"{'':<26} but: {BOTH.format('cupy-cuda13x')}"
+
+
+def test_what_the_driver_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Library:
+        def __init__(self, status: int) -> None:
+            self.status = status
+
+        def cuDriverGetVersion(self, number: Any) -> int:
+            number._obj.value = 12080
+            return self.status
+
+    for library, version in ((Library(0), (12, 8)), (Library(3), None)):
+        monkeypatch.setattr(ctypes, "CDLL", lambda name, library=library: library)
+        assert doctor.cuda_of_driver() == version
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError("not found")))
+    assert doctor.cuda_of_driver() is None

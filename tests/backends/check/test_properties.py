@@ -1,0 +1,133 @@
+"""Every operation on drawn inputs (hypothesis): whatever the shape, the values, the layout and the way of the call, the
+result is within the bound of ``backends.check``, and the inputs are as they were (``backends.check.calls`` looks)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from backends import Backend
+from backends.activations import ACTIVATIONS
+from backends.check import compare, expected_of, formulas
+from backends.check.calls import perform, ways
+from backends.check.cases import MAKERS, Case
+from tests.conftest import make_backend
+
+BACKENDS = [("cpu", True), ("cpu", False), ("array_api_strict:device1", False), ("cuda", True)]
+#: Sums of their products do not overflow on the way to a finite result, which no order of summation could promise.
+SPECIAL = [0.0, -0.0, 1.0, -1.0, 1e-40, -1e-42, 1e4, -1e4, 3e18, -3e18, float("inf"), -float("inf"), float("nan")]
+sizes = st.integers(0, 6)
+some = st.integers(1, 6)
+
+
+def matrices(dtype: str, m: int, n: int, low: float = -100.0, high: float = 100.0, special: bool = True) -> Any:
+    width = 32 if dtype == "float32" else 64
+    plain = st.floats(low, high, width=width)  # type: ignore[arg-type]
+    values = plain | st.sampled_from(SPECIAL).map(lambda x: float(np.dtype(dtype).type(x))) if special else plain
+    return arrays(dtype, (m, n), elements=values)
+
+
+def vectors(dtype: str, n: int, **kind: Any) -> Any:
+    return matrices(dtype, 1, n, **kind).map(lambda x: x[0])
+
+
+def draw_case(draw: Any, operation: str, dtype: str) -> Case:
+    """Inputs for the operation, of any small shape."""
+    rows, columns, inner = draw(sizes), draw(some), draw(sizes)
+
+    def m(m: int, n: int, **kind: Any) -> Any:
+        return draw(matrices(dtype, m, n, **kind))
+
+    def v(n: int, **kind: Any) -> Any:
+        return draw(vectors(dtype, n, **kind))
+
+    activation = {"activation": draw(st.sampled_from(list(ACTIVATIONS)))}
+    loss: dict[str, Any] = draw(
+        st.sampled_from([{}, {"scale": 0.5}, {"gradient": False}, {"totals": np.array([2.0, 1.0])}])
+    )
+    decay = {"weight_decay": 0.01, "decayed": draw(st.integers(0, inner))}
+    if operation == "matmul":
+        a, b = m(rows, inner), m(inner, columns)
+        options = draw(st.sampled_from([{}, {"alpha": -0.5}, {"alpha": 2.0, "beta": 0.5, "out": 1}]))
+        options = {**options, "out": m(rows, columns)} if "out" in options else options
+        if draw(st.booleans()):
+            a, options = a.T.copy(), {**options, "transpose_a": True}
+        if draw(st.booleans()):
+            b, options = b.T.copy(), {**options, "transpose_b": True}
+        return Case(operation, "drawn", (a, b), options)
+    inputs: dict[str, Any] = {
+        "bias_activation": lambda: ((m(rows, columns), draw(st.none() | vectors(dtype, columns))), activation),
+        "bias_activation_backward": lambda: (
+            (m(rows, columns), m(rows, columns, low=0.0, high=1.0, special=False)),
+            {**activation, "bias_gradient": v(columns)},
+        ),
+        "column_sum": lambda: ((m(rows, columns),), {}),
+        "multiply": lambda: ((m(rows, columns), m(rows, columns)), {}),
+        "softmax": lambda: ((m(rows, columns),), {}),
+        "softmax_backward": lambda: ((m(rows, columns), m(rows, columns, low=0.0, high=1.0, special=False)), {}),
+        "softmax_cross_entropy": lambda: (
+            (m(rows, columns), draw(arrays("int64", rows, elements=st.sampled_from([0, columns - 1])))),
+            loss,
+        ),
+        "binary_cross_entropy": lambda: (
+            (m(rows, columns), m(rows, columns, low=0.0, high=1.0, special=False)),
+            loss,
+        ),
+        "squared_error": lambda: ((m(rows, columns), m(rows, columns, special=False)), loss),
+        "argmax": lambda: ((m(rows, columns),), {}),
+        "sgd_update": lambda: (
+            (v(inner), v(inner), draw(st.none() | vectors(dtype, inner))),
+            {"learning_rate": 0.25, "momentum": 0.9, "dampening": 0.5, "nesterov": draw(st.booleans()), **decay},
+        ),
+        "adam_update": lambda: (
+            (v(inner), v(inner), v(inner), np.abs(v(inner))),
+            {"step": draw(st.integers(1, 10**6)), "learning_rate": 0.25, **decay},
+        ),
+        "sum_of_squares": lambda: ((v(inner),), {}),
+        "all_finite": lambda: ((v(inner),), {}),
+        "take_rows": lambda: (
+            (m(inner + 2, columns), draw(st.none() | st.permutations(range(inner + 2)).map(np.array))),
+            {"start": 1, "count": inner, **draw(st.sampled_from([{}, {"scale": 0.5, "shift": -1.0}]))},
+        ),
+        "dropout_mask": lambda: (
+            (),
+            {
+                "shape": (rows, columns),
+                "rate": draw(st.floats(0.0, 0.99)),
+                "key": (draw(st.integers(0, 2**32 - 1)), 7),
+                "step": draw(st.integers(0, 2**40)),
+            },
+        ),
+        "asarray": lambda: ((m(rows, columns),), {}),
+        "to_numpy": lambda: ((m(rows, columns),), {}),
+        "copy": lambda: ((m(rows, columns),), {}),
+        "item": lambda: ((m(1, 1),), {}),
+        "zeros": lambda: ((), {"shape": (rows, columns)}),
+        "empty": lambda: ((), {"shape": (rows, columns)}),
+        "record": lambda: ((m(rows + 2, columns),), {"starts": (0, 1), "count": 1}),
+    }
+    arguments, options = inputs[operation]()
+    return Case(operation, "drawn", arguments, options)
+
+
+@pytest.mark.parametrize("which", BACKENDS, ids=lambda which: f"{which[0]}{'' if which[1] else '-reference'}")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("operation", MAKERS)
+def test_results_are_within_their_bounds(operation: str, dtype: str, which: tuple[str, bool]) -> None:
+    backend: Backend = make_backend(which, dtype)
+
+    @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        case = draw_case(data.draw, operation, dtype)
+        way = data.draw(st.sampled_from(list(ways(case))))
+        with np.errstate(all="ignore"), backend.use():
+            outcome = compare(perform(backend, case, way), expected_of(formulas(backend), case))
+        assert not outcome.complaint, (way, case.inputs, case.options)
+
+    check()

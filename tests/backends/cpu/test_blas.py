@@ -1,0 +1,101 @@
+"""The BLAS behind NumPy: what its functions compute, and that NumPy does the same without it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from backends import get_backend
+from backends.cpu import blas
+from backends.cpu.blas import numpy_blas
+
+RNG = np.random.default_rng(0)
+
+needs_blas = pytest.mark.skipif(numpy_blas("float32") is None, reason="NumPy's BLAS cannot be called here")
+
+
+def drawn(dtype: str, *shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(dtype)
+
+
+@needs_blas
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("transpose_b", [False, True])
+def test_gemm_is_the_formula(dtype: str, transpose_a: bool, transpose_b: bool) -> None:
+    a = drawn(dtype, *((4, 3) if transpose_a else (3, 4)))
+    b = drawn(dtype, *((5, 4) if transpose_b else (4, 5)))
+    out = drawn(dtype, 3, 5)
+    expected = 0.25 * (a.T if transpose_a else a) @ (b.T if transpose_b else b) + 3.0 * out
+    library = numpy_blas(dtype)
+    assert library is not None
+    library.gemm(0.25, a, transpose_a, b, transpose_b, 3.0, out)
+    np.testing.assert_allclose(out, expected, rtol=1e-5 if dtype == "float32" else 1e-13)
+
+
+@needs_blas
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [0, 1, 17, 20_000])
+def test_axpby_is_the_formula(dtype: str, size: int) -> None:
+    x, y, z = (drawn(dtype, size) for _ in range(3))
+    expected_y, expected_z = 0.1 * x + y, 0.1 * x + 0.9 * z
+    library = numpy_blas(dtype)
+    assert library is not None
+    library.axpby(0.1, x, 1.0, y)
+    library.axpby(0.1, x, 0.9, z)
+    np.testing.assert_allclose(y, expected_y, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(z, expected_z, rtol=1e-5, atol=1e-6)
+
+
+def test_without_it_numpy_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where NumPy's BLAS has other names (``NAMES``), or none."""
+    usual = get_backend("cpu")
+    monkeypatch.setattr(blas, "NAMES", ("no_such_{}",))
+    numpy_blas.cache_clear()
+    try:
+        alone = get_backend("cpu")
+    finally:
+        numpy_blas.cache_clear()
+    assert not alone.accumulates
+    results = []
+    for backend in (usual, alone):
+        rng = np.random.default_rng(3)
+        p, g, v = (rng.standard_normal(50).astype("f") for _ in range(3))
+        a, b, out = (rng.standard_normal(shape).astype("f") for shape in ((4, 3), (4, 5), (3, 5)))
+        backend.sgd_update(p, g, v, learning_rate=0.1, momentum=0.9, dampening=0.5, weight_decay=0.1, decayed=20)
+        backend.matmul(a, b, transpose_a=True, alpha=0.5, beta=0.9, out=out)
+        results.append((p, v, out))
+    for mine, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_library_that_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    numpy_blas.cache_clear()
+    try:
+        right = blas.Blas.axpby
+        monkeypatch.setattr(blas.Blas, "axpby", lambda self, alpha, x, beta, y: right(self, alpha, x, 1.0, y))
+        assert numpy_blas("float32") is None
+    finally:
+        numpy_blas.cache_clear()
+
+
+def test_zero_factors_lose_no_nan() -> None:
+    """A BLAS does not read a vector whose factor is 0."""
+    backend = get_backend("cpu")
+    for settings in ({"learning_rate": 0.0}, {"learning_rate": 0.1, "momentum": 0.0}):
+        p, g, v = np.ones(4, "f"), np.full(4, np.nan, "f"), np.full(4, np.nan, "f")
+        p, _ = backend.sgd_update(p, g, v, **settings)  # type: ignore[arg-type]
+        assert np.isnan(p).all()
+
+
+def test_arrays_that_do_not_fit_are_not_read_beyond_their_ends() -> None:
+    backend = get_backend("cpu")
+    z, flat, short = (np.zeros(shape, "f") for shape in ((4, 6), 24, 5))
+    for call in (
+        lambda: backend.sgd_update(flat, short, None, learning_rate=0.1),
+        lambda: backend.sgd_update(flat, flat, short, learning_rate=0.1, momentum=0.9),
+        lambda: backend.matmul(z, z, beta=1.0, out=np.zeros((4, 6), "f")),
+        lambda: backend.matmul(z, z, transpose_a=True, beta=1.0, out=np.zeros((6, 7), "f")),
+    ):
+        with pytest.raises(ValueError, match=r"shape|broadcast|mismatch"):
+            call()

@@ -1,0 +1,511 @@
+"""A CUDA device that is not there: ``CupyBackend(EmulatedCudaDevice())`` runs on the CPU, launches and kernels alike.
+
+The CUDA text is compiled by g++ with ``cuda_shim.h`` in place of CUDA, ``cublas_stand_in.cpp`` takes the place of
+cuBLAS, and a stand-in for the module ``cupy``, with NumPy underneath, offers what ``CupyBackend`` uses of it. It is
+stricter than CuPy where CuPy is silent or only a GPU would fail:
+
+* arguments of a launch are held against the C declaration of the kernel, grids against CUDA's limits;
+* memory from ``empty`` is filled with NaN or 0xCD, so that reading what nobody wrote shows;
+* an array refuses everything that would make the host wait: ``float()``, ``bool()``, ``item()``, an iteration;
+* a graph holds addresses only, and a launch of it fails where the memory at one of them has been given back.
+
+Blocks get at most ``max_threads`` threads, since each is a real one; the kernels are right for any number.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache, partial
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import array_api_compat.numpy
+import numpy as np
+
+from backends.cuda import cublas
+from backends.cuda.device import CupyDevice
+from backends.devices import Device
+
+HAS_COMPILER = shutil.which("g++") is not None
+#: For a run under a sanitizer, e.g. "-g -fsanitize=address,undefined", with the sanitizer's library in LD_PRELOAD.
+EXTRA_FLAGS = os.environ.get("XPNET_EMULATOR_FLAGS", "").split()
+FLAGS = ["-std=c++20", "-O1", "-fPIC", "-shared", "-pthread", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall"]
+
+_C_TYPES = {
+    "bool": ctypes.c_bool,
+    "int": ctypes.c_int32,
+    "long long": ctypes.c_int64,
+    "unsigned char": ctypes.c_uint8,
+    "unsigned short": ctypes.c_uint16,
+    "unsigned int": ctypes.c_uint32,
+    "unsigned long long": ctypes.c_uint64,
+    "float": ctypes.c_float,
+    "double": ctypes.c_double,
+}
+
+
+class OutOfMemoryError(MemoryError):
+    pass
+
+
+# ---- streams that capture, and graphs --------------------------------------------------------------------------------
+
+
+class Launched:
+    """What has been launched: the names of kernels, and ``gemm``, ``copy`` and ``graph``, in their order."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def count(self, name: str) -> int:
+        return self.names.count(name)
+
+
+launched = Launched()
+
+
+class Streams(threading.local):
+    """The streams that a thread has entered, and the allocator that it has been given."""
+
+    def __init__(self) -> None:
+        self.entered: list[Stream] = []
+        self.allocator: Callable[[int], Any] | None = None
+
+
+class Stream:
+    made = 0
+
+    def __init__(self, non_blocking: bool = False, null: bool = False) -> None:
+        Stream.made += 1
+        self.ptr = 0 if null else 16 * Stream.made
+        self.non_blocking = non_blocking
+        self.nodes: list[Node] | None = None
+        stream_at[self.ptr] = self
+
+    def __enter__(self) -> Stream:
+        streams.entered.append(self)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        assert streams.entered.pop() is self
+
+    def begin_capture(self) -> None:
+        assert self.nodes is None
+        assert self.non_blocking, "the default stream would be unusable in the whole process"
+        self.nodes = []
+
+    def end_capture(self) -> Graph:
+        assert self.nodes is not None
+        nodes, self.nodes = self.nodes, None
+        return Graph(nodes)
+
+
+stream_at: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
+null_stream = Stream(null=True)
+streams = Streams()
+
+
+def get_current_stream() -> Stream:
+    return streams.entered[-1] if streams.entered else null_stream
+
+
+class Node(SimpleNamespace):
+    """A launch in a graph: ``work()``, and the pieces of memory that it uses."""
+
+    name: str
+    work: Callable[[], None]
+    memory: list[int]
+
+
+class Graph:
+    def __init__(self, nodes: list[Node]) -> None:
+        self.nodes = nodes
+
+    def upload(self) -> None:
+        pass
+
+    def launch(self) -> None:
+        assert get_current_stream().nodes is None
+        launched.names.append("graph")
+        for node in self.nodes:
+            assert all(piece in memory.live for piece in node.memory), f"{node.name} uses memory that was given back"
+            node.work()
+
+
+def enqueue(name: str, addresses: list[int], work: Callable[[], None], stream: Stream | None = None) -> None:
+    """Run ``work`` now or, where the stream is capturing, note it; it must know memory by its address only."""
+    nodes = (get_current_stream() if stream is None else stream).nodes
+    if nodes is None:
+        launched.names.append(name)
+        work()
+    else:
+        nodes.append(Node(name=name, work=work, memory=[memory.piece(address) for address in addresses]))
+
+
+@contextmanager
+def using_allocator(allocator: Callable[[int], Any]) -> Iterator[None]:
+    before, streams.allocator = streams.allocator, allocator
+    try:
+        yield
+    finally:
+        streams.allocator = before
+
+
+def must_not_capture(what: str) -> None:
+    if get_current_stream().nodes is not None:
+        raise RuntimeError(f"the current stream is capturing, so {what} are disallowed")
+
+
+# ---- memory and arrays -----------------------------------------------------------------------------------------------
+
+
+class Memory:
+    """The pieces of memory that are in use."""
+
+    def __init__(self) -> None:
+        self.live: dict[int, tuple[int, int]] = {}
+        self.made = 0
+
+    def allocate(self, shape: Any, dtype: Any) -> Any:
+        if streams.allocator is not None:
+            streams.allocator(int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        array = np.empty(shape, dtype)
+        self.made += 1
+        self.live[self.made] = (array.ctypes.data, array.ctypes.data + max(array.nbytes, 1))
+        weakref.finalize(array, self.live.pop, self.made).atexit = False
+        return array.view(ndarray)
+
+    def piece(self, address: int) -> int:
+        """The number of the piece that the address lies in."""
+        return next(number for number, (begin, end) in self.live.items() if begin <= address < end)
+
+
+memory = Memory()
+
+
+class MemoryPointer(SimpleNamespace):
+    ptr: int
+    device_id: int
+
+
+class ndarray(np.ndarray):
+    """A NumPy array that behaves like memory of a GPU."""
+
+    device_id = 0
+
+    @property
+    def data(self) -> Any:
+        return MemoryPointer(ptr=self.ctypes.data, device_id=self.device_id)
+
+    def _wait(self, *_: Any) -> Any:
+        raise AssertionError("this would make the host wait for the device")
+
+    __bool__ = __float__ = __int__ = __index__ = __iter__ = item = tolist = _wait
+
+    def astype(self, *arguments: Any, **options: Any) -> Any:
+        return self._new(super().astype(*arguments, **options))
+
+    def _new(self, result: Any) -> Any:
+        """``result`` in memory of the device."""
+        array = memory.allocate(result.shape, result.dtype)
+        np.copyto(array.view(np.ndarray), result.view(np.ndarray))
+        return array
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._write(np.copyto, np.ndarray.__getitem__(self.view(np.ndarray), key), [value])
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
+        if out is None or method != "__call__":
+            plain = [x.view(np.ndarray) if isinstance(x, ndarray) else x for x in inputs]
+            if out is not None:
+                options["out"] = tuple(x.view(np.ndarray) for x in out)
+            return self._new(np.asarray(getattr(ufunc, method)(*plain, **options)))
+        self._write(lambda to, *values: ufunc(*values, out=to), out[0].view(np.ndarray), inputs)
+        return out[0]
+
+    @staticmethod
+    def _write(function: Any, to: Any, values: Any) -> None:
+        if not isinstance(to, np.ndarray):
+            raise AssertionError("an element is not written from the host")
+        there = [x for x in (to, *values) if isinstance(x, np.ndarray)]
+        if not to.size:
+            return
+        if get_current_stream().nodes is None:
+            function(to, *(np.asarray(x) for x in values))
+            launched.names.append("copy")
+            return
+        assert all(isinstance(x, ndarray) for x in values if isinstance(x, np.ndarray)), "an upload while capturing"
+        twins = [seen_from_outside(x) if isinstance(x, np.ndarray) else x for x in (to, *values)]
+        enqueue("copy", [x.ctypes.data for x in there], partial(function, *twins))
+
+
+def seen_from_outside(x: Any) -> Any:
+    """The same numbers at the same place, without keeping the memory alive."""
+    low, high = np.lib.array_utils.byte_bounds(x)
+    buffer: Any = (ctypes.c_char * (high - low)).from_address(low)
+    return np.ndarray(x.shape, x.dtype, buffer, x.ctypes.data - low, x.strides)
+
+
+# ---- kernels and products --------------------------------------------------------------------------------------------
+
+
+def declarations(text: str) -> dict[str, list[str]]:
+    """The parameters of each kernel of a CUDA text, as they are written there."""
+    return {
+        name: [" ".join(parameter.split()) for parameter in parameters.split(",")]
+        for name, parameters in re.findall(r"^KERNEL (\w+)\((.*?)\)\n?\s*\{", text, re.DOTALL | re.MULTILINE)
+    }
+
+
+@cache
+def compiled(text: str) -> ctypes.PyDLL:
+    """A CUDA text as a library of functions ``emulate_KERNEL(blocks_x, blocks_y, threads, ...)``.
+
+    A PyDLL holds Python's lock during a call: shared memory is static, so that only one kernel may run at a time.
+    """
+    parts = ['#include "cuda_shim.h"', text]
+    for name, parameters in declarations(text).items():
+        names = ", ".join(parameter.split()[-1].lstrip("*") for parameter in parameters)
+        declared = "".join(f", {parameter}" for parameter in parameters)
+        parts.append(
+            f'extern "C" void emulate_{name}(unsigned blocks_x, unsigned blocks_y, unsigned threads{declared})\n'
+            f"{{ emulate(blocks_x, blocks_y, threads, [=] {{ {name}({names}); }}); }}"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "kernels.so"
+        command = ["g++", *FLAGS, *EXTRA_FLAGS, "-I", str(Path(__file__).parent), "-x", "c++", "-", "-o", str(library)]
+        result = subprocess.run(command, input="\n".join(parts), capture_output=True, text=True, check=False)
+        if result.returncode or "warning" in result.stderr:
+            raise RuntimeError(f"g++ on the CUDA text:\n{result.stderr}")
+        return ctypes.PyDLL(str(library))
+
+
+class RawKernel:
+    def __init__(self, name: str, function: Any, parameters: list[str], real: str, max_threads: int) -> None:
+        self.name = name
+        self.function = function
+        self.max_threads = max_threads
+        self.function.restype = None
+        self.parameters = []
+        for parameter in parameters:
+            words = parameter.removeprefix("const ").split()
+            c_type = " ".join(words[:-1])
+            c_type, is_pointer = c_type.removesuffix("*"), c_type.endswith("*")
+            self.parameters.append((words[-1], np.dtype(_C_TYPES[real if c_type == "REAL" else c_type]), is_pointer))
+
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
+        assert 1 <= grid[0] < 2**31, f"grid of {self.name}: {grid}"
+        assert all(1 <= n < 2**16 for n in grid[1:]), f"grid of {self.name}: {grid}"
+        assert len(grid) <= 2, f"grid of {self.name}: {grid}"
+        (threads,) = block
+        assert 1 <= threads <= 1024, f"block of {self.name}: {block}"
+        assert threads & (threads - 1) == 0, f"block of {self.name}: {block}"
+        assert len(arguments) == len(self.parameters), f"{self.name} takes {len(self.parameters)} arguments"
+        values = [self.value(*both) for both in zip(self.parameters, arguments, strict=True)]
+        blocks_x, blocks_y = (*grid, 1)[:2]
+        counts = [ctypes.c_uint(n) for n in (blocks_x, blocks_y, min(threads, self.max_threads))]
+        arrays = [argument.ctypes.data for argument in arguments if isinstance(argument, ndarray) and argument.size]
+        enqueue(self.name, arrays, partial(self.function, *counts, *values))
+
+    def value(self, parameter: tuple[str, np.dtype[Any], bool], argument: Any) -> Any:
+        name, dtype, is_pointer = parameter
+        what = f"{name} of {self.name}"
+        if not is_pointer:
+            assert type(argument) is dtype.type, f"{what} is a {dtype}, got {argument!r}"
+            return np.ctypeslib.as_ctypes_type(dtype)(argument)
+        if isinstance(argument, np.uint64):
+            assert argument == 0, f"{what} is a pointer, got {argument!r}"
+            return ctypes.c_void_p(None)
+        assert type(argument) is ndarray, f"{what} is a pointer, got {type(argument)}"
+        assert argument.dtype == dtype, f"{what} points to {dtype}, got {argument.dtype}"
+        assert argument.flags.c_contiguous, f"{what} is not contiguous"
+        return ctypes.c_void_p(argument.ctypes.data)
+
+
+class RawModule:
+    max_threads = 1
+
+    def __init__(self, *, code: str, options: tuple[str, ...] = ()) -> None:
+        self.code = code
+        self.declarations = declarations(code)
+        match = re.search(r"^#define REAL (\w+)$", code, re.MULTILINE)
+        assert match is not None
+        self.real = match[1]
+
+    def get_function(self, name: str) -> RawKernel:
+        function = compiled(self.code)[f"emulate_{name}"]
+        return RawKernel(name, function, self.declarations[name], self.real, self.max_threads)
+
+
+def gemm(transa: str, transb: str, a: Any, b: Any, out: Any = None, alpha: float = 1.0, beta: float = 0.0) -> Any:
+    """``cupy.cublas.gemm``, which asserts, on operands that cuBLAS takes."""
+    if get_current_stream().nodes is not None:
+        raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
+    assert type(a) is type(b) is type(out) is ndarray
+    assert type(alpha) is type(beta) is float
+    assert a.dtype == b.dtype == out.dtype
+    assert a.size > 0
+    assert b.size > 0
+    a, b, to = ({"N": x, "T": x.T}[t].view(np.ndarray) for x, t in ((a, transa), (b, transb), (out, "N")))
+    product = alpha * np.matmul(a, b)
+    assert to.shape == product.shape
+    to[...] = product if beta == 0 else product + beta * to
+    return out
+
+
+class Product(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("op_a", "op_b", "m", "n", "k", "lda", "ldb", "ldc", "type", "compute")),
+        *((name, ctypes.c_double) for name in ("alpha", "beta")),
+        *((name, ctypes.c_void_p) for name in ("a", "b", "c", "workspace")),
+    )
+
+
+@cache
+def stand_in_cublas() -> Any:
+    """``cublas_stand_in.cpp``, its functions declared by ``backends.cuda.cublas`` as those of the real library."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "libcublas.so"
+        source = Path(__file__).parent / "cublas_stand_in.cpp"
+        subprocess.run(["g++", *FLAGS, *EXTRA_FLAGS, str(source), "-o", str(path)], check=True)
+        library: Any = cublas.declared(ctypes.CDLL(str(path)))
+
+    def on_launch(stream: int | None, product: Any) -> None:
+        copy = Product.from_buffer_copy(product.contents)
+        addresses = [copy.a, copy.b, copy.c, copy.workspace]
+        enqueue("gemm", addresses, partial(library.stand_in_run, ctypes.byref(copy)), stream_at[stream or 0])
+
+    library.on_launch = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(Product))(on_launch)
+    library.stand_in_enqueue(library.on_launch)
+    return library
+
+
+class Allocator:
+    """Poisoned memory, counted, with a limit."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.limit = 2**40
+
+    def __call__(self, shape: Any, dtype: Any) -> Any:
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        if size > self.limit:
+            raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes (allocated so far: 0 bytes).")
+        array = memory.allocate(shape, dtype)
+        self.count += 1
+        host = array.view(np.ndarray)
+        if host.dtype.kind == "f":
+            host.fill(np.nan)
+        elif 0 < size < cublas.WORKSPACE_BYTES:
+            host.reshape(-1).view(np.uint8).fill(0xCD)
+        return array
+
+
+@cache
+def emulated_cupy(max_threads: int) -> Any:
+    """The stand-in for the module ``cupy``, with blocks of at most so many threads."""
+    allocate = Allocator()
+
+    def asarray(x: Any, dtype: Any = None, *, copy: bool | None = None) -> Any:
+        if isinstance(x, ndarray) and dtype in (None, x.dtype) and not copy:
+            return x
+        host = np.asarray(x, dtype)
+        if not isinstance(x, ndarray):
+            must_not_capture("H2D transfers")
+        array = allocate(host.shape, host.dtype)
+        array[...] = host
+        return array
+
+    def ascontiguousarray(x: Any) -> Any:
+        assert type(x) is ndarray
+        return x if x.flags.c_contiguous else asarray(x, copy=True)
+
+    def asnumpy(x: Any) -> Any:
+        must_not_capture("D2H transfers")
+        return np.array(x, subok=False)
+
+    module: Any = ModuleType(f"emulated_cupy_{max_threads}")
+    module.ndarray = ndarray
+    module.allocate = allocate
+    module.asarray = asarray
+    module.ascontiguousarray = ascontiguousarray
+    module.asnumpy = asnumpy
+    module.may_share_memory = np.may_share_memory
+    module.RawModule = type("RawModule", (RawModule,), {"max_threads": max_threads})
+    module.cuda = SimpleNamespace(
+        memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        Stream=Stream,
+        get_current_stream=get_current_stream,
+        using_allocator=using_allocator,
+    )
+    module.cublas = ModuleType(f"{module.__name__}.cublas")
+    module.cublas.gemm = gemm
+    sys.modules[module.__name__] = module
+    sys.modules[module.cublas.__name__] = module.cublas
+    return module
+
+
+class Namespace:
+    """The array-API namespace of the stand-in: NumPy's, with arrays made on the emulated device."""
+
+    def __init__(self, cupy: Any) -> None:
+        self._cupy = cupy
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(array_api_compat.numpy, name)
+
+    def empty(self, shape: Any, *, dtype: Any, device: Any) -> Any:
+        return self._cupy.allocate(shape, dtype)
+
+    def zeros(self, shape: Any, *, dtype: Any, device: Any) -> Any:
+        array = self._cupy.allocate(shape, dtype)
+        array[...] = 0
+        return array
+
+    def arange(self, *limits: Any, dtype: Any, device: Any) -> Any:
+        return self._cupy.asarray(np.arange(*limits, dtype=dtype))
+
+    def asarray(self, x: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
+        return self._cupy.asarray(x, dtype, copy=copy)
+
+
+class Handle(nullcontext[None]):
+    mem_info = (3 * 2**20, 2**30)
+
+    def __init__(self, compute_capability: str) -> None:
+        super().__init__()
+        self.compute_capability = compute_capability
+
+
+class EmulatedCudaDevice(CupyDevice):
+    """``cuda:0`` on the CPU."""
+
+    def __init__(self, max_threads: int = 1, compute_capability: str = "90") -> None:
+        self.cupy = emulated_cupy(max_threads)
+        self.index = 0
+        self.stream = Stream()
+        Device.__init__(self, "cuda:0", Namespace(self.cupy), Handle(compute_capability))
+
+    def cublas(self) -> ctypes.CDLL:
+        library: ctypes.CDLL = stand_in_cublas()
+        return library
+
+    def synchronize(self) -> None:
+        must_not_capture("synchronous API calls")
+
+    def hardware(self) -> str:
+        return "an emulated GPU"
+
+    def version(self) -> str:
+        return "cupy, emulated"

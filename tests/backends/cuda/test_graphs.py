@@ -1,0 +1,391 @@
+"""Training steps recorded as CUDA graphs, on an emulated device, against the same steps launched one by one.
+
+A graph of the emulated device knows memory by its address only, as a graph of CUDA does, and refuses an address whose
+memory has been given back; while a stream captures, nothing is computed.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backends import Step, StepNumbers
+from backends.base import Backend
+from backends.cuda.cupy_backend import CupyBackend
+from backends.cuda.graphs import Recording
+from nn import SGD, Adam, Callback, Dropout, Linear, Optimizer, ReLU, Sequential, Softmax, Trainer
+from nn.data import Dataset
+from tests.backends.cuda.emulated_cuda import (
+    HAS_COMPILER,
+    EmulatedCudaDevice,
+    Graph,
+    Stream,
+    launched,
+    stand_in_cublas,
+)
+from tests.conftest import make_backend
+
+pytestmark = pytest.mark.skipif(not HAS_COMPILER, reason="the CUDA text is compiled by g++, which is not here")
+
+RNG = np.random.default_rng(5)
+ROWS = Dataset(RNG.integers(0, 256, (70, 12), dtype=np.uint8), RNG.integers(0, 5, 70), scale=1 / 255)
+MORE_ROWS = Dataset(RNG.integers(0, 256, (90, 12), dtype=np.uint8), RNG.integers(0, 5, 90), scale=1 / 255)
+OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
+    "sgd": lambda: SGD(0.2, momentum=0.9, dampening=0.5, weight_decay=1e-3),
+    "adam": lambda: Adam(0.02),
+}
+
+
+class Eager(CupyBackend):
+    """The same device, its steps launched one by one."""
+
+    def record(self, step: Step) -> Step:
+        return Backend.record(self, step)
+
+
+class SlowsDown(Callback):
+    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
+        if epoch > 1:
+            trainer.optimizer.learning_rate *= 0.7
+
+
+class CountingTrainer(Trainer):
+    """Counts how often the Python code of a step runs, by the number of rows."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.ran: Counter[int] = Counter()
+
+    def update(self, rows: Any, order: Any, numbers: StepNumbers, count: int) -> None:
+        self.ran[count] += 1
+        super().update(rows, order, numbers, count)
+
+
+def make_trainer(backend: Backend, optimizer: str = "sgd", width: int = 9) -> CountingTrainer:
+    model = Sequential(Linear(12, width), ReLU(), Dropout(0.3), Linear(width, 5), Softmax(), backend=backend, seed=3)
+    return CountingTrainer(model, optimizer=OPTIMIZERS[optimizer](), callbacks=[SlowsDown()])
+
+
+@dataclass
+class Outcome:
+    """Everything that a run leaves behind."""
+
+    trainer: Trainer
+    arrays: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        trainer, down = self.trainer, self.trainer.backend.to_numpy
+        self.arrays = trainer.model.state_dict() | {name: down(x) for name, x in trainer.optimizer.state.items()}
+        for column in ("loss", "accuracy", "val_loss", "val_accuracy"):
+            if column in trainer.history[0]:
+                self.arrays[column] = np.array(trainer.history[column])
+
+    def is_that_of(self, other: Outcome) -> None:
+        assert self.arrays.keys() == other.arrays.keys()
+        for name, values in self.arrays.items():
+            np.testing.assert_array_equal(values, other.arrays[name], err_msg=name, strict=True)
+
+
+def train(backend: Backend, optimizer: str = "sgd", batch_size: int | None = 16, shuffle: bool = True) -> Outcome:
+    """Two fits; the rows for validation come as one batch, larger than those of training."""
+    trainer = make_trainer(backend, optimizer)
+    trainer.fit(ROWS, 4, batch_size, shuffle=shuffle, validation=MORE_ROWS)
+    trainer.fit(ROWS, 2, batch_size, shuffle=shuffle)
+    return Outcome(trainer)
+
+
+def recorded(dtype: str = "float32") -> CupyBackend:
+    return CupyBackend(EmulatedCudaDevice(), dtype)
+
+
+def eager(dtype: str = "float32") -> CupyBackend:
+    return Eager(EmulatedCudaDevice(), dtype)
+
+
+# ---- the same as without -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("batch_size", "shuffle"), [(16, True), (16, False), (None, True), (1, True)], ids=["16", "in order", "full", "1"]
+)
+def test_a_recorded_run_is_the_eager_one(optimizer: str, dtype: str, batch_size: int | None, shuffle: bool) -> None:
+    backend = recorded(dtype)
+    with_graphs = train(backend, optimizer, batch_size, shuffle)
+    assert backend.why_eager == ""
+    with_graphs.is_that_of(train(eager(dtype), optimizer, batch_size, shuffle))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("batch_size", "shuffle"), [(16, True), (16, False), (None, True)])
+def test_the_same_on_a_gpu_that_is_there(optimizer: str, dtype: str, batch_size: int | None, shuffle: bool) -> None:
+    backend = make_backend(("cuda", True), dtype)
+    assert isinstance(backend, CupyBackend)
+    with_graphs = train(backend, optimizer, batch_size, shuffle)
+    assert backend.why_eager == ""
+    with_graphs.is_that_of(train(Eager(backend.device, dtype), optimizer, batch_size, shuffle))
+
+
+def test_the_python_code_of_a_step_runs_twice_for_each_count() -> None:
+    trainer = make_trainer(recorded())
+    trainer.fit(ROWS, 5, 16)
+    assert trainer.ran == {16: 2, 6: 2}
+    trainer = make_trainer(eager())
+    trainer.fit(ROWS, 5, 16)
+    assert trainer.ran == {16: 20, 6: 5}
+
+
+def test_nothing_but_graphs_is_launched_in_the_steady_state() -> None:
+    trainer = make_trainer(recorded())
+    trainer.callbacks = []
+    begins: list[int] = []
+
+    class Marks(Callback):
+        def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
+            begins.append(len(launched.names))
+
+    launched.names.clear()
+    trainer.fit(ROWS, 4, 16, callbacks=[Marks()])
+    assert launched.count("set_numbers") == 4  # once an epoch, for the batch is the first one again
+    # In an epoch: the totals to 0, the new order on its way to its place, its numbers, and a launch for each batch.
+    assert launched.names[begins[2] : begins[3]] == ["copy", "copy", "copy", "set_numbers", *["graph"] * 5]
+
+
+def test_numbers_are_sent_only_where_they_are_not_those_of_the_next_step() -> None:
+    backend = recorded()
+    seen = backend.zeros((64,), np.int64)
+    rows = backend.asarray(np.arange(64))
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        backend.take_rows(rows, None, numbers.start, count, out=seen[:count])
+
+    recording = backend.record(step)
+    launched.names.clear()
+    for start, count in ((0, 4), (4, 4), (8, 4), (12, 2), (14, 2), (16, 2), (18, 4)):
+        recording(StepNumbers(start, start, start + 1, 0.1), count)
+        np.testing.assert_array_equal(backend.to_numpy(seen)[:count], range(start, start + count))
+        launched.names.append("|")
+    text = " ".join(launched.names)
+    assert launched.count("set_numbers") == 7  # steps count by one, not by rows
+    launched.names.clear()
+    for number, start in enumerate(range(20, 60, 4)):
+        recording(StepNumbers(start, 50 + number, 80 + number, 0.1), 4)
+        np.testing.assert_array_equal(backend.to_numpy(seen)[:4], range(start, start + 4))
+    assert launched.names == ["set_numbers", *["graph"] * 10], text
+    recording(StepNumbers(60, 60, 90, 0.05), 4)
+    assert launched.names[11:] == ["set_numbers", "graph"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_numbers_on_the_device(dtype: str) -> None:
+    backend = recorded(dtype)
+    sent = StepNumbers(5, 2**40, 7, 0.1)
+    held = [*(backend.empty((1,), np.int64) for _ in range(3)), backend.empty((1,))]
+    backend._kernels.one_thread("set_numbers", *held, *sent)
+    backend._kernels.one_thread("advance_numbers", *held[:3], 32)
+    for array, number in zip(held, sent.after(32), strict=True):
+        assert backend.to_numpy(array)[0] == np.asarray(number, array.dtype)
+
+
+def test_recordings_interleaved_on_one_device() -> None:
+    """Two models that share a backend, its scratch memory and its handle of cuBLAS."""
+
+    def outcomes(backend: CupyBackend) -> list[Outcome]:
+        trainers = [make_trainer(backend, "sgd", 9), make_trainer(backend, "adam", 30)]
+        steps = []
+        for trainer in trainers:
+            rows = trainer.upload(ROWS)
+            order = backend.asarray(np.random.default_rng(1).permutation(70))
+            steps.append(backend.record(partial(trainer.update, rows, order)))
+        for start in [*range(0, 70, 16)] * 3:
+            for trainer, step, size in zip(trainers, steps, (16, 10), strict=True):
+                trainer.step(step, start, min(size, 70 - start))
+        for trainer in trainers:
+            trainer.history.append({"loss": backend.to_numpy(trainer._totals)[0]})
+        return [Outcome(trainer) for trainer in trainers]
+
+    with_graphs, without = outcomes(recorded()), outcomes(eager())
+    for one, other in zip(with_graphs, without, strict=True):
+        one.is_that_of(other)
+
+
+def test_an_exception_between_steps_leaves_a_run_that_goes_on() -> None:
+    class Interrupts(Callback):
+        def on_batch_end(self, trainer: Trainer, count: int) -> None:
+            if trainer.optimizer.steps == 8:
+                raise KeyboardInterrupt
+
+    def interrupted(backend: CupyBackend) -> Outcome:
+        trainer = make_trainer(backend)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit(ROWS, 4, 16, callbacks=[Interrupts()])
+        trainer.fit(ROWS, 3, 16)
+        return Outcome(trainer)
+
+    interrupted(recorded()).is_that_of(interrupted(eager()))
+
+
+def test_a_recording_keeps_what_its_graphs_use() -> None:
+    backend = recorded()
+    result = backend.zeros((4, 3))
+    room = [backend.asarray(RNG.standard_normal((4, 5)).astype(np.float32))]
+    weights = [backend.asarray(RNG.standard_normal((5, 3)).astype(np.float32))]
+    expected = backend.to_numpy(backend.matmul(room[0], weights[0]))
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        backend.matmul(room[0], weights[0], out=result)
+        backend.copy(result, out=copied[0])
+        backend.multiply(result, copied[0], out=squares[0])
+
+    copied, squares = [backend.zeros((4, 3))], [backend.zeros((4, 3))]
+    recording = backend.record(step)
+    for number in range(2):
+        recording(StepNumbers(0, number, number + 1, 0.1), 4)
+    for array in (room, weights, copied, squares):
+        array[0] = backend.empty(array[0].shape)
+    backend._scratch.__dict__.clear()  # as if the thread that recorded were gone, with its workspace of cuBLAS
+    gc.collect()
+    result[...] = 0.0
+    recording(StepNumbers(0, 2, 3, 0.1), 4)
+    np.testing.assert_array_equal(backend.to_numpy(result), expected)
+
+
+# ---- steps that cannot be recorded ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Stream]]:
+    """The streams that begin to capture; afterwards none does so any more."""
+    begun: list[Stream] = []
+    begin = Stream.begin_capture
+
+    def begin_capture(self: Stream) -> None:
+        begun.append(self)
+        begin(self)
+
+    monkeypatch.setattr(Stream, "begin_capture", begin_capture)
+    yield begun
+    assert all(stream.nodes is None for stream in begun)
+
+
+def test_a_step_that_allocates_runs_eagerly_and_says_so(streams: list[Stream]) -> None:
+    class Allocates(CountingTrainer):
+        def update(self, rows: Any, order: Any, numbers: StepNumbers, count: int) -> None:
+            super().update(rows, order, numbers, count)
+            self.backend.column_sum(self.model.flat_gradients.reshape(1, -1))
+
+    def run(backend: CupyBackend) -> Outcome:
+        trainer = make_trainer(backend)
+        trainer.__class__ = Allocates
+        trainer.fit(ROWS, 3, 16)
+        return Outcome(trainer)
+
+    backend = recorded()
+    outcome = run(backend)
+    outcome.is_that_of(run(eager()))
+    size = outcome.trainer.model.flat_gradients.nbytes
+    assert backend.why_eager == f"the step allocates memory ({size:,} bytes)"
+    assert len(streams) == 1  # it is tried once
+
+
+@pytest.mark.parametrize(
+    ("owner", "method"), [(Stream, "begin_capture"), (Stream, "end_capture"), (Graph, "upload")], ids=lambda x: str(x)
+)
+def test_a_capture_that_fails_costs_nothing_but_speed(owner: Any, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: Any) -> None:
+        if owner is Stream:
+            self.nodes = None
+        raise RuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted\nand more")
+
+    expected = train(eager())
+    monkeypatch.setattr(owner, method, fails)
+    backend = recorded()
+    train(backend).is_that_of(expected)
+    assert backend.why_eager == "RuntimeError: cudaErrorStreamCaptureUnsupported: operation not permitted"
+
+
+def test_after_a_failure_recorded_counts_go_on_as_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(backend: CupyBackend) -> Outcome:
+        trainer = make_trainer(backend)
+        rows = trainer.upload(ROWS)
+        step = backend.record(partial(trainer.update, rows, None))
+        for start, count in ((0, 16), (16, 16), (32, 16), (48, 8), (56, 8), (0, 16), (16, 16), (32, 8), (40, 16)):
+            if (start, count) == (56, 8):
+                monkeypatch.setattr(Stream, "begin_capture", None)
+            trainer.step(step, start, count)
+        monkeypatch.undo()
+        trainer.history.append({"loss": backend.to_numpy(trainer._totals)[0]})
+        if isinstance(step, Recording):
+            assert step.reason.startswith("TypeError: ")
+            assert trainer.ran == {16: 2, 8: 3}
+        return Outcome(trainer)
+
+    run(recorded()).is_that_of(run(eager()))
+
+
+@pytest.mark.parametrize("how", ["not found", "no handle"])
+def test_without_cublas_products_go_through_cupy_and_steps_are_eager(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if how == "not found":
+
+        def not_found(self: Any) -> None:
+            raise OSError("libcublas.so.13: cannot open shared object file")
+
+        monkeypatch.setattr(EmulatedCudaDevice, "cublas", not_found)
+        reason = "libcublas.so.13: cannot open shared object file"
+    else:
+        stand_in_cublas().stand_in_fail(1)
+        reason = "cublasCreate_v2: CUBLAS_STATUS_NOT_INITIALIZED"
+    try:
+        backend = recorded()
+        outcome = train(backend)
+        outcome.is_that_of(train(eager()))
+    finally:
+        stand_in_cublas().stand_in_fail(0)
+    assert backend.why_eager == f"cuBLAS cannot be called directly ({reason})"
+
+
+def test_an_error_of_the_step_itself_is_raised(streams: list[Stream]) -> None:
+    backend = recorded()
+    x, out = backend.zeros((4, 3)), [backend.zeros((4, 3))]
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        backend.softmax(x, out=out[0])
+
+    recording = backend.record(step)
+    recording(StepNumbers(0, 0, 1, 0.1), 4)
+    out[0] = out[0][:3]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="softmax: out must have shape"):
+            recording(StepNumbers(4, 1, 2, 0.1), 4)
+    assert len(streams) == 1
+    out[0] = backend.zeros((4, 3))
+    recording(StepNumbers(4, 1, 2, 0.1), 4)
+    np.testing.assert_allclose(backend.to_numpy(out[0]), 1 / 3, rtol=1e-6)
+
+
+def test_ctrl_c_while_recording_ends_the_capture(streams: list[Stream]) -> None:
+    backend = recorded()
+    x, impatient = backend.zeros((4, 3)), [False, True, False, False]
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        if impatient.pop(0):
+            raise KeyboardInterrupt
+        backend.softmax(x, out=x)
+
+    recording = backend.record(step)
+    recording(StepNumbers(0, 0, 1, 0.1), 4)
+    with pytest.raises(KeyboardInterrupt):
+        recording(StepNumbers(4, 1, 2, 0.1), 4)
+    recording(StepNumbers(4, 1, 2, 0.1), 4)
+    assert len(streams) == 2
+    assert impatient == [False]
+    assert backend.why_eager == ""

@@ -1,0 +1,392 @@
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from sklearn.metrics import confusion_matrix
+
+from nn import SGD, Dataset, History, Linear, Sequential, Sigmoid, Softmax, Trainer, load_data
+from nn.layers import Layer
+from nn.report import plots
+
+DIGITS = load_data("digits").train[:200]
+EVERYTHING = ["cost.png", "confusion.png", "digits.png", "mistakes.png", "weights.png"]
+
+
+def trained(data: Dataset, *layers: Layer, loss: str = "softmax_cross_entropy", epochs: int = 1) -> Trainer:
+    trainer = Trainer(Sequential(*layers, backend="cpu"), loss, SGD(0.1))
+    trainer.fit(data, epochs)
+    return trainer
+
+
+def always(scores: list[float], link: Layer, loss: str) -> Trainer:
+    """A network whose outputs are its inputs times ``scores``, so that a test can say what it predicts."""
+    trainer = Trainer(Sequential(Linear(4, len(scores)), link, backend="cpu"), loss)
+    weights = np.zeros((4, len(scores)))
+    weights[0] = scores
+    trainer.model.load_state_dict({"0.weight": weights, "0.bias": np.zeros(len(scores))})
+    return trainer
+
+
+def pictures_of(firsts: list[float], labels: list[int], names: tuple[str, ...] | None = None) -> Dataset:
+    """Pictures of 2x2, whose first pixel is given and whose others count the rows."""
+    x = np.array([[first, row, 0, 0] for row, first in enumerate(firsts)], dtype=np.float32)
+    return Dataset(x, np.array(labels), class_names=names, image_shape=(2, 2))
+
+
+@pytest.fixture(scope="module")
+def ten() -> Trainer:
+    """A network that has learned the digits badly: there are mistakes."""
+    return trained(DIGITS, Linear(64, 12), Sigmoid(), Linear(12, 10), Softmax(), epochs=3)
+
+
+def images(figure: Figure) -> list[np.ndarray]:
+    return [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
+
+
+def curves(axes: Axes) -> list[Any]:
+    return [np.asarray(line.get_xydata()).tolist() for line in axes.lines]
+
+
+def titles(figure: Figure) -> list[str]:
+    return [axes.get_title() for axes in figure.axes]
+
+
+def head(figure: Figure) -> str:
+    return figure.get_suptitle()
+
+
+# ---- the cost curve --------------------------------------------------------------------------------------------------
+
+
+def test_cost_curve_shows_the_history() -> None:
+    history = History(
+        [
+            {"epoch": 1, "loss": 0.9, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.4, "seconds": 1.0},
+            {"epoch": 2, "loss": 0.8, "accuracy": 0.6},
+            {"epoch": 3, "loss": 0.7, "accuracy": 0.7, "val_loss": 0.95, "val_accuracy": 0.45},
+        ]
+    )
+    figure = plots.cost_curve(history)
+    loss, accuracy = figure.axes
+    assert titles(figure) == ["Loss by epoch", "Accuracy by epoch"]
+    assert curves(loss) == [
+        [[1, 0.9], [2, 0.8], [3, 0.7]],
+        [[1, 1.0], [3, 0.95]],
+    ]
+    assert curves(accuracy) == [
+        [[1, 0.5], [2, 0.6], [3, 0.7]],
+        [[1, 0.4], [3, 0.45]],
+    ]
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        assert legend is not None
+        assert [text.get_text().partition(",")[0] for text in legend.get_texts()] == ["training", "validation"]
+    assert [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes] == [
+        ("epoch", "loss"),
+        ("epoch", "accuracy"),
+    ]
+
+
+def test_cost_curve_of_values_without_validation() -> None:
+    figure = plots.cost_curve(History([{"epoch": 7, "loss": 0.9}]))
+    (axes,) = figure.axes
+    assert curves(axes) == [[[7, 0.9]]]
+    figure.canvas.draw()
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [7]
+
+
+@pytest.mark.parametrize(
+    ("losses", "scale"),
+    [([1.0, 0.5, 0.2], "linear"), ([1.0, 0.1, 0.05], "log"), ([1.0, 0.1, 0.0], "linear"), ([1.0, -2.0], "linear")],
+)
+def test_cost_curve_is_logarithmic_where_the_loss_spans_decades(losses: list[float], scale: str) -> None:
+    history = History([{"epoch": epoch, "loss": loss} for epoch, loss in enumerate(losses, 1)])
+    (axes,) = plots.cost_curve(history).axes
+    assert axes.get_yscale() == scale
+    assert ("logarithmic" in axes.get_ylabel()) == (scale == "log")
+
+
+def test_a_validation_loss_counts_for_the_scale() -> None:
+    history = History([{"epoch": 1, "loss": 1.0, "val_loss": 20.0}])
+    assert plots.cost_curve(history).axes[0].get_yscale() == "log"
+
+
+def test_many_epochs_are_a_line_without_dots_and_few_have_them() -> None:
+    history = History([{"epoch": 1, "loss": 1.0, "val_loss": 1.0}])
+    for epoch in range(2, 100):
+        history.append({"epoch": epoch, "loss": 1.0})
+    assert [line.get_marker() for line in plots.cost_curve(history).axes[0].lines] == ["", "."]
+
+
+def test_cost_curve_of_no_epochs_says_so() -> None:
+    figure = plots.cost_curve(History())
+    assert (figure.axes, [text.get_text() for text in figure.texts]) == ([], ["Nothing has been trained yet."])
+
+
+# ---- the confusion matrix --------------------------------------------------------------------------------------------
+
+
+def cells(figure: Figure, n: int) -> np.ndarray:
+    matrix = np.full((n, n), -1)
+    for text in figure.axes[0].texts:
+        column, row = text.get_position()
+        matrix[int(row), int(column)] = int(text.get_text())
+    return matrix
+
+
+def test_confusion_heat_map_counts_as_scikit_learn_does(ten: Trainer) -> None:
+    expected = confusion_matrix(DIGITS.y, ten.predict(DIGITS), labels=range(10))
+    assert (expected != expected.T).any()
+    figure = plots.confusion_heat_map(ten, DIGITS)
+    axes = figure.axes[0]
+    assert np.array_equal(cells(figure, 10), expected)
+    np.testing.assert_allclose(images(figure)[0], expected / expected.sum(axis=1, keepdims=True))
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("true class", "predicted class")
+    assert [label.get_text() for label in axes.get_yticklabels()] == list("0123456789")
+    assert axes.get_title() == f"Confusion matrix: {np.trace(expected)} of 200 right"
+
+
+def test_confusion_heat_map_transposed(ten: Trainer) -> None:
+    expected = confusion_matrix(DIGITS.y, ten.predict(DIGITS), labels=range(10))
+    figure = plots.confusion_heat_map(ten, DIGITS, "predicted")
+    assert np.array_equal(cells(figure, 10), expected.T)
+    np.testing.assert_allclose(images(figure)[0], (expected / expected.sum(axis=1, keepdims=True)).T)
+    assert (figure.axes[0].get_ylabel(), figure.axes[0].get_xlabel()) == ("predicted class", "true class")
+
+
+def test_rare_mistakes_have_a_colour_and_numbers_a_contrast() -> None:
+    trainer = always([-1.0, 1.0], Softmax(), "softmax_cross_entropy")
+    trainer.model.task = "classes"
+    data = pictures_of([-1.0] * 99 + [1.0], [0] * 100, (r"$\no$", "a long named class"))
+    figure = plots.confusion_heat_map(trainer, data)
+    figure.canvas.draw()  # a name is no formula
+    axes = figure.axes[0]
+    assert cells(figure, 2).tolist() == [[99, 1], [0, 0]]  # and class 1, without rows, divides nothing by zero
+    often, seldom, never, _ = axes.images[0].to_rgba(images(figure)[0]).reshape(4, 4)[:, :3].mean(axis=1)
+    assert often < seldom - 0.3 < seldom < never - 0.1
+    assert [text.get_color() for text in axes.texts] == ["white", "black", "silver", "silver"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == [r"$\no$", "a long named…"]
+
+
+def test_many_classes_are_colours_alone() -> None:
+    data = Dataset(np.eye(4, dtype=np.float32), np.array([0, 1, 2, 139]))
+    figure = plots.confusion_heat_map(trained(data, Linear(4, 140), Softmax()), data)
+    assert images(figure)[0].shape == (140, 140)
+    assert len(figure.axes[0].texts) == 0
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()][:3] == ["0", "3", "6"]
+
+
+def test_a_network_with_more_outputs_than_there_are_classes() -> None:
+    trainer = always([0.0, 0.0, 1.0], Softmax(), "softmax_cross_entropy")
+    data = pictures_of([1.0, 1.0], [0, 1])
+    assert cells(plots.confusion_heat_map(trainer, data), 3).tolist() == [[0, 0, 1], [0, 0, 1], [0, 0, 0]]
+    assert titles(plots.digit_grid(trainer, data)) == ["2 / 0", "2 / 1"]
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+def test_digit_grid_shows_the_first_rows(ten: Trainer) -> None:
+    figure = plots.digit_grid(ten, DIGITS, 23)
+    predicted = ten.predict(DIGITS)[:23]
+    assert titles(figure) == [f"{guess} / {label}" for guess, label in zip(predicted, DIGITS.y[:23], strict=True)]
+    colors = [axes.title.get_color() for axes in figure.axes]
+    assert colors == ["black" if right else "red" for right in predicted == DIGITS.y[:23]]
+    assert set(colors) == {"black", "red"}
+    np.testing.assert_allclose(images(figure), DIGITS.x[:23].reshape(-1, 8, 8) / 16)
+    assert head(figure) == f"The first 23 rows, {colors.count('black')} right: predicted / label"
+
+
+def test_digit_grid_of_fewer_rows(ten: Trainer) -> None:
+    assert len(images(plots.digit_grid(ten, DIGITS[:3]))) == 3
+
+
+@pytest.mark.parametrize(("channels", "shape"), [(1, (4, 2)), (2, (4, 2)), (3, (4, 2, 3)), (4, (4, 2, 4))])
+def test_pictures_with_channels(channels: int, shape: tuple[int, ...]) -> None:
+    x = np.arange(2 * 8 * channels, dtype=np.float32).reshape(2, -1) - 3
+    data = Dataset(x, np.array([0, 1]), image_shape=(4, 2, channels))
+    trainer = trained(data, Linear(8 * channels, 2), Softmax())
+    first, last = images(plots.digit_grid(trainer, data))
+    assert first.shape == last.shape == shape
+    scaled = (x[1].reshape(4, 2, channels) + 3) / (x.size - 1)
+    np.testing.assert_allclose(last, scaled if channels > 2 else scaled.mean(axis=2), rtol=1e-6)
+
+
+def test_worst_mistakes_come_in_the_order_of_their_probability() -> None:
+    trainer = always([0.0, 1.0, -1.0], Softmax(), "softmax_cross_entropy")
+    data = pictures_of([1.0, 3.0, 2.0, -1.5, 9.0], [0, 0, 1, 0, 1])  # predicted 1, 1, 1, 2, 1: rows 0, 1, 3 are wrong
+    figure = plots.worst_mistakes(trainer, data)
+    p = trainer.predict_proba(data)
+    assert titles(figure) == [f"1 ({p[1, 1]:.3f}) / 0", f"2 ({p[3, 2]:.3f}) / 0", f"1 ({p[0, 1]:.3f}) / 0"]
+    assert p[1, 1] > p[3, 2] > p[0, 1] > 0.5
+    low, high = -1.5, 9.0
+    np.testing.assert_allclose([image[0, 1] * (high - low) + low for image in images(figure)], [1, 3, 0], atol=1e-6)
+    assert head(figure).startswith("All mistakes (3), the surest first")
+    figure = plots.worst_mistakes(trainer, data, 2)
+    assert titles(figure) == [f"1 ({p[1, 1]:.3f}) / 0", f"2 ({p[3, 2]:.3f}) / 0"]
+    assert head(figure).startswith("The 2 surest of 3 mistakes")
+
+
+def test_worst_mistakes_of_one_sigmoid_output() -> None:
+    trainer = always([1.0], Sigmoid(), "binary_cross_entropy")
+    data = pictures_of([-3.0, 1.0, 2.0, -1.0], [1, 0, 1, 1], ("not 7", "7"))
+    figure = plots.worst_mistakes(trainer, data)
+    assert titles(figure) == ["not 7 (0.953) / 7", "7 (0.731) / not 7", "not 7 (0.731) / 7"]
+    assert cells(plots.confusion_heat_map(trainer, data), 2).tolist() == [[0, 1], [2, 1]]
+
+
+def test_long_names_take_a_line_each() -> None:
+    trainer = always([1.0], Sigmoid(), "binary_cross_entropy")
+    data = pictures_of([-3.0, 1.0], [1, 1], ("a chihuahua", "a blueberry muffin"))
+    assert titles(plots.digit_grid(trainer, data)) == [
+        "a chihuahua\n/ a blueberry m…",
+        "a blueberry m…\n/ a blueberry m…",
+    ]
+
+
+def test_no_mistakes_are_a_sentence() -> None:
+    trainer = always([1.0], Sigmoid(), "binary_cross_entropy")
+    figure = plots.worst_mistakes(trainer, pictures_of([-1.0, 1.0], [0, 1]))
+    assert (figure.axes, [text.get_text() for text in figure.texts]) == (
+        [],
+        ["No mistakes: all 2 rows are predicted right."],
+    )
+
+
+@pytest.mark.parametrize("draw", [plots.digit_grid, plots.worst_mistakes, plots.confusion_heat_map])
+def test_pictures_that_need_classes_say_so(draw: Any) -> None:
+    data = Dataset(DIGITS.x, DIGITS.x[:, :1].astype(np.float32), image_shape=(8, 8))
+    with pytest.raises(ValueError, match="needs rows with class labels"):
+        draw(trained(data, Linear(64, 1), loss="mean_squared_error"), data)
+
+
+def test_rows_that_are_no_pictures_say_so(ten: Trainer) -> None:
+    with pytest.raises(ValueError, match="no image_shape"):
+        plots.digit_grid(ten, replace(DIGITS, image_shape=None))
+
+
+# ---- weights ---------------------------------------------------------------------------------------------------------
+
+
+def test_first_layer_weights_are_its_columns(ten: Trainer) -> None:
+    figure = plots.first_layer_weights(ten.model, (8, 8))
+    weights = ten.model.state_dict()["0.weight"]
+    np.testing.assert_array_equal(images(figure), [weights[:, unit].reshape(8, 8) for unit in range(12)])
+    limit = float(np.abs(weights).max())
+    assert {axes.images[0].get_clim() for axes in figure.axes if axes.images} == {(-limit, limit)}
+    negative, zero, positive = figure.axes[0].images[0].to_rgba(np.array([[-limit, 0, limit]]))[0]
+    np.testing.assert_allclose(zero, to_rgba("white"), atol=0.05)
+    assert negative[2] > negative[0] + 0.2  # blue
+    assert positive[0] > positive[2] + 0.2  # red
+    assert head(figure) == "Weights of the first layer: 12 units"
+
+
+def test_first_layer_weights_are_counted_and_channels_averaged(ten: Trainer) -> None:
+    figure = plots.first_layer_weights(ten.model, (4, 4, 4), 5)
+    weights = ten.model.state_dict()["0.weight"]
+    np.testing.assert_allclose(images(figure), [weights[:, i].reshape(4, 4, 4).mean(axis=2) for i in range(5)])
+    assert head(figure) == "Weights of the first layer: 5 of 12 units"
+
+
+def test_first_layer_weights_of_zeros() -> None:
+    model = Sequential(Linear(4, 1, weight_init="zeros"), backend="cpu")
+    figure = plots.first_layer_weights(model, (2, 2))
+    assert figure.axes[0].images[0].get_clim() == (-1.0, 1.0)
+    assert head(figure) == "Weights of the first layer: 1 unit"
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (2, 2)])
+def test_a_network_of_other_rows_has_no_weights_to_show(ten: Trainer, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"pictures of shape {shape}")):
+        plots.first_layer_weights(ten.model, shape)
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_draw_all_writes_everything(ten: Trainer, tmp_path: Path) -> None:
+    assert plots.draw_all(ten, DIGITS, tmp_path, "true") == EVERYTHING
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(EVERYTHING)
+    for name in EVERYTHING:
+        content = (tmp_path / name).read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert content.endswith(b"IEND\xaeB`\x82")
+        assert b"Software" not in content
+        assert len(content) < 200_000
+
+
+def test_draw_all_writes_the_same_bytes_again_but_transposed(ten: Trainer, tmp_path: Path) -> None:
+    contents = []
+    for rows_are in ("true", "true", "predicted"):
+        assert plots.draw_all(ten, replace(DIGITS, image_shape=None), tmp_path, rows_are) == EVERYTHING[:2]
+        contents.append([(tmp_path / name).read_bytes() for name in EVERYTHING[:2]])
+    assert contents[0] == contents[1]
+    assert contents[1][0] == contents[2][0]
+    assert contents[1][1] != contents[2][1]
+
+
+def test_draw_all_without_epochs_or_test_rows(tmp_path: Path) -> None:
+    trainer = always([0.0, 1.0], Softmax(), "softmax_cross_entropy")
+    assert plots.draw_all(trainer, None, tmp_path, "true") == []
+    data = pictures_of([1.0, 2.0], [1, 0])
+    assert plots.draw_all(trainer, data, tmp_path, "true") == EVERYTHING[1:]
+    assert (sorted(path.name for path in tmp_path.iterdir())) == sorted(EVERYTHING[1:])
+
+
+def test_draw_all_of_a_regression(tmp_path: Path) -> None:
+    data = Dataset(DIGITS.x, DIGITS.x[:, :1].astype(np.float32))
+    trainer = trained(data, Linear(64, 1), loss="mean_squared_error")
+    assert plots.draw_all(trainer, data, tmp_path, "true") == ["cost.png"]
+    pictures = replace(data, image_shape=(8, 8))
+    assert plots.draw_all(trainer, pictures, tmp_path, "true") == ["cost.png", "weights.png"]
+
+
+def test_draw_all_of_a_network_without_probabilities(tmp_path: Path) -> None:
+    trainer = trained(DIGITS, Linear(64, 10), loss="mean_squared_error")
+    assert plots.draw_all(trainer, DIGITS, tmp_path, "true") == [n for n in EVERYTHING if n != "mistakes.png"]
+
+
+def test_a_picture_that_fails_leaves_the_old_file(
+    ten: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cost.png").write_bytes(b"old")
+
+    def break_off(self: Figure, file: Any, **kwargs: Any) -> None:
+        file.write(b"\x89PNG and no more")
+        raise OSError("disk")
+
+    monkeypatch.setattr(Figure, "savefig", break_off)
+    with pytest.raises(OSError, match="disk"):
+        plots.draw_all(ten, None, tmp_path, "true")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("cost.png", b"old")]
+
+
+def test_the_old_file_is_replaced_not_overwritten(ten: Trainer, tmp_path: Path) -> None:
+    (tmp_path / "cost.png").write_bytes(b"old")
+    (tmp_path / "link").hardlink_to(tmp_path / "cost.png")
+    assert plots.draw_all(ten, None, tmp_path, "true") == ["cost.png"]
+    assert (tmp_path / "link").read_bytes() == b"old"
+
+
+def test_drawing_leaves_pyplot_alone(ten: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # an import of it would fail
+    for figure in (plots.cost_curve(ten.history), plots.digit_grid(ten, DIGITS, 1)):
+        assert isinstance(figure.canvas, FigureCanvasAgg)
+
+
+def test_missing_matplotlib_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    plots.check_installed()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ValueError, match=r"^pictures need matplotlib, .*pip install matplotlib$"):
+        plots.check_installed()

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nn import (
+    Dropout,
+    Flatten,
+    Layer,
+    Linear,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    Trainer,
+    load_model,
+    save_model,
+)
+from nn.files import write_atomically
+from tests.conftest import make_backend
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, size=(20, 4), dtype=np.uint8)
+
+
+def trained() -> Sequential:
+    model = Sequential(
+        Flatten(), Linear(4, 5, weight_init="he_normal"), ReLU(), Dropout(0.25), Linear(5, 5, bias=False), Tanh(),
+        Linear(5, 4), Sigmoid(), Linear(4, 3), Softmax(), backend="cpu", seed=4,
+    )  # fmt: skip
+    Trainer(model).fit((PIXELS, RNG.integers(0, 3, 20)), 2, 8)
+    return model
+
+
+def test_a_model_saved_on_one_device_loads_on_every_other(tmp_path: Path, which_backend: tuple[str, bool]) -> None:
+    model = trained()
+    save_model(model, tmp_path / "m.safetensors")
+    loaded = load_model(tmp_path / "m.safetensors", make_backend(which_backend))
+    for name, values in model.state_dict().items():
+        np.testing.assert_array_equal(loaded.state_dict()[name], values)
+    np.testing.assert_allclose(loaded(PIXELS), model(PIXELS), rtol=1e-5)
+    np.testing.assert_array_equal(loaded.predict(PIXELS), model.predict(PIXELS))
+    assert (loaded.seed, loaded.step, loaded.link) == (model.seed, model.step, model.link)
+    assert loaded.layers == [
+        Flatten(), Linear(4, 5), ReLU(), Dropout(0.25), Linear(5, 5, bias=False), Tanh(),
+        Linear(5, 4), Sigmoid(), Linear(4, 3), Softmax(),
+    ]  # fmt: skip
+
+
+def test_another_precision_can_be_asked_for(tmp_path: Path) -> None:
+    model = trained()
+    save_model(model, tmp_path / "m.safetensors")
+    loaded = load_model(tmp_path / "m.safetensors", "cpu", dtype="float64")
+    assert loaded(PIXELS).dtype == "float64"
+    np.testing.assert_allclose(loaded(PIXELS), model(PIXELS), rtol=1e-5)
+
+
+def test_files_that_are_no_models(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    (tmp_path / "text").write_text("hello")
+    save_file({"a": np.zeros(3)}, tmp_path / "other.safetensors")
+    for name in ("text", "other.safetensors"):
+        with pytest.raises(ValueError, match=f"{name} is not a model that xpnet saved"):
+            load_model(tmp_path / name, "cpu")
+    with pytest.raises(FileNotFoundError):
+        load_model(tmp_path / "absent", "cpu")
+
+
+class Mine(Layer):
+    def forward(self, x: Any, ctx: Any) -> Any:
+        return x
+
+
+def test_a_layer_of_ones_own_is_refused_and_leaves_no_file(tmp_path: Path) -> None:
+    model = Sequential(Linear(2, 2), Mine(), backend="cpu")
+    with pytest.raises(TypeError, match="is not one of xpnet's layers"):
+        save_model(model, tmp_path / "m.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    with pytest.raises(TypeError):
+        write_atomically(path, "text is not bytes")  # type: ignore[arg-type]
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
