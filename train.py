@@ -265,7 +265,7 @@ def build_layers(settings: argparse.Namespace, train: Dataset) -> list[Layer]:
         if layers and settings.dropout:
             layers.append(Dropout(settings.dropout))
         layers.append(Linear(n_in, n_out, weight_init=weight_init, bias_init=bias_init))
-    output = settings.output_activation or loss.link or "sigmoid"
+    output = settings.output_activation or loss.output_activation or "sigmoid"
     if output != "identity":
         layers.append(Softmax() if output == "softmax" else Sigmoid())
     return layers

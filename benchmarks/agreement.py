@@ -27,6 +27,7 @@ from backends import Backend, get_backend
 from backends.__main__ import chosen_backends
 from backends.base import DTYPES
 from backends.check import OPERATIONS, Result, check
+from backends.random import permutation
 from backends.registry import find_device
 from nn import Callback, Trainer, __version__
 
@@ -195,11 +196,8 @@ def train_recipe(recipe: str, part: int, which: Which, seed: int, data: list[str
     trainer, rows = run.trainer, len(run.training)
     to_numpy = trainer.backend.to_numpy
     start = {key: value.copy() for key, value in trainer.model.state_dict().items()}
-    orders = []
-    for epoch in (1, 2, 3):
-        trainer.epoch = epoch
-        orders.append(np.array(to_numpy(trainer._order(rows))))
-    trainer.epoch = 0
+    on_device = trainer.backend.asarray
+    orders = [np.array(to_numpy(on_device(permutation(rows, seed, epoch)))) for epoch in (1, 2, 3)]
     if run.settings.rows is not None and run.settings.targets is None:  # given weights and rows: there is no loss
         losses = np.ravel(trainer.model(run.training.x))
     else:

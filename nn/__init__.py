@@ -17,6 +17,7 @@ from .data import Data, DataError, Dataset, load_data
 from .history import History
 from .layers import Context, Dropout, Flatten, Layer, Linear, ReLU, Sigmoid, Softmax, Tanh
 from .losses import LOSSES, Loss, get_loss
+from .metrics import METRICS, Metric, register_metric
 from .model import Sequential
 from .optimizers import SGD, Adam, Optimizer
 from .report import plots
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "LOSSES",
+    "METRICS",
     "SGD",
     "Adam",
     "Callback",
@@ -46,6 +48,7 @@ __all__ = [
     "Layer",
     "Linear",
     "Loss",
+    "Metric",
     "Optimizer",
     "PrintEpochs",
     "ProgressBar",
@@ -62,6 +65,7 @@ __all__ = [
     "load_data",
     "load_model",
     "plots",
+    "register_metric",
     "save_model",
 ]
 

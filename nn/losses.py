@@ -1,9 +1,9 @@
 """Losses: what a network is trained to make small. Each is the mean over the rows of a batch.
 
-The formulas, for loss, count of right rows and gradient, are operations of ``backends.base.Backend``. A loss with a
-``link`` is computed from the values *before* the last layer when that layer is the link (softmax, sigmoid): stable, and
-the derivative is simply (probability - target) / m. A network without that last layer hands its outputs, the logits,
-to the loss and means the same.
+The formulas, for loss, count of correct rows and gradient, are operations of ``backends.base.Backend``. A loss with an
+output activation (softmax, sigmoid) is computed from the values *before* it: stable, and the derivative is simply
+(probability - target) / m. A network without that last layer hands its outputs, the logits, to the loss and means the
+same.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ class Loss:
     Attributes:
         name: what ``get_loss`` and the command line call it.
         operation: the operation of ``Backend`` that computes it.
-        link: the function that turns the values the loss is computed from into probabilities; "" for none.
+        output_activation: the function that turns the values the loss is computed from into probabilities; "" for
+            none.
         targets: ``"classes"`` (one label per row) or ``"values"`` (n numbers per row).
         unit_interval: whether targets must lie in [0, 1].
     """
 
     name: str
     operation: str
-    link: str = ""
+    output_activation: str = ""
     targets: Literal["classes", "values"] = "values"
     unit_interval: bool = False
 
@@ -43,7 +44,7 @@ class Loss:
         gradient: bool = True,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """``(totals, doutputs)``: [loss sum, right rows] added to ``totals``, and the gradient of the mean loss."""
+        """``(totals, doutputs)``: [loss sum, correct rows] added to ``totals``, and the gradient of the mean loss."""
         operation = getattr(backend, self.operation)
         result: tuple[Array, Array | None] = operation(outputs, targets, totals=totals, gradient=gradient, out=out)
         return result
@@ -53,9 +54,9 @@ LOSSES = {
     loss.name: loss
     for loss in (
         # -log(softmax(z)_label): one class out of n per row
-        Loss("softmax_cross_entropy", "softmax_cross_entropy", link="softmax", targets="classes"),
+        Loss("softmax_cross_entropy", "softmax_cross_entropy", output_activation="softmax", targets="classes"),
         # -t log(p) - (1 - t) log(1 - p), p = sigmoid(z): a yes or a no per output
-        Loss("binary_cross_entropy", "binary_cross_entropy", link="sigmoid", unit_interval=True),
+        Loss("binary_cross_entropy", "binary_cross_entropy", output_activation="sigmoid", unit_interval=True),
         # the mean over the outputs of (y - t)^2: regression, or classes as numbers
         Loss("mean_squared_error", "squared_error"),
     )

@@ -1,18 +1,22 @@
-"""Buffers: created once, reused in every step."""
+"""Buffers on the device: created with the model and reused in every step."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from backends import Backend
 from backends.typing import Array, Shape
 
+#: Parameters start at multiples of this many elements in the flat buffers: 64 bytes of float32, a cache line.
+ALIGNMENT = 16
 VIEW_LIMIT = 64
 
 
 class Workspace:
-    """Memory that stays: a buffer for each name, grown to the largest shape asked for, seen in the shape asked for."""
+    """Buffers by name, each grown to the largest shape asked for and seen in the shape asked for."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -20,7 +24,7 @@ class Workspace:
         self._views: dict[Any, dict[Shape, Array]] = {}
 
     def buffer(self, name: Any, shape: Shape, dtype: Any = None) -> Array:
-        """Memory of that shape, its contents arbitrary; a shorter batch gets the front of the longer one's."""
+        """A buffer of that shape, its contents arbitrary; a shorter batch gets the front of the longer one's."""
         views = self._views.get(name)
         view = None if views is None else views.get(shape)
         if view is None:
@@ -33,3 +37,71 @@ class Workspace:
                 views.clear()
             view = views[shape] = self.backend.xp.reshape(self._memory[name][:size], shape)
         return view
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where arrays with names lie in a flat buffer: weights first, which decay, then all others.
+
+    Attributes:
+        shapes: of each array, by name.
+        offsets: the index of its first element.
+        n_decayed: how many elements the weights take, those of two dimensions or more.
+        size: of the whole buffer, gaps of the alignment included.
+    """
+
+    shapes: dict[str, Shape]
+    offsets: dict[str, int]
+    n_decayed: int
+    size: int
+
+    @classmethod
+    def of(cls, shapes: Mapping[str, Shape]) -> Layout:
+        """The layout for arrays of these shapes."""
+        offsets: dict[str, int] = {}
+        end = n_decayed = 0
+        for decays in (True, False):
+            for name, shape in shapes.items():
+                if (len(shape) > 1) == decays:
+                    offsets[name] = end
+                    end += -(-prod(shape) // ALIGNMENT) * ALIGNMENT
+            if decays:
+                n_decayed = end
+        return cls(dict(shapes), offsets, n_decayed, end)
+
+    def span(self, name: str) -> slice:
+        """Where the array called ``name`` lies."""
+        start = self.offsets[name]
+        return slice(start, start + prod(self.shapes[name]))
+
+    def views(self, backend: Backend, flat: Array) -> dict[str, Array]:
+        """The arrays by name, as views into ``flat``, a buffer with this layout."""
+        return {name: backend.xp.reshape(flat[self.span(name)], shape) for name, shape in self.shapes.items()}
+
+
+class Store:
+    """What a network keeps on the device: its parameters, their gradients, and the state of its layers.
+
+    Each is one flat buffer with a view for each name, ``"0.weight"``, ``"0.bias"``, ...: the index of the layer and the
+    name of its array. So an update, a check or a copy is one operation over all of them.
+
+    Attributes:
+        layout, state_layout: where parameters (and gradients) lie, and where the state does.
+        flat_parameters, flat_gradients, flat_state: (size,) each.
+        parameters, gradients, state: the views by name.
+        workspace: all other buffers.
+        gradients_are_kept: whether ``gradients`` holds the gradients of the last backward. A training step that nobody
+            watches adds them straight to a velocity, or uses their buffer up.
+    """
+
+    def __init__(self, backend: Backend, parameters: Mapping[str, Shape], state: Mapping[str, Shape]) -> None:
+        self.backend = backend
+        self.layout, self.state_layout = Layout.of(parameters), Layout.of(state)
+        self.flat_parameters = backend.zeros((self.layout.size,))
+        self.flat_gradients = backend.zeros((self.layout.size,))
+        self.flat_state = backend.zeros((self.state_layout.size,))
+        self.parameters = self.layout.views(backend, self.flat_parameters)
+        self.gradients = self.layout.views(backend, self.flat_gradients)
+        self.state = self.state_layout.views(backend, self.flat_state)
+        self.workspace = Workspace(backend)
+        self.gradients_are_kept = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -12,13 +11,10 @@ from backends.random import generator
 from backends.typing import Array, Shape
 
 from .data import Dataset, as_rows
-from .initializers import Initializer
-from .layers import Context, ElementwiseActivation, Flatten, Layer, Linear, Sigmoid, Softmax
-from .layers.base import Accumulation
-from .memory import Workspace
-
-#: Parameters start at multiples of this many elements in the flat buffers: 64 bytes of float32, a cache line.
-ALIGNMENT = 16
+from .data.checks import check_whole_number
+from .layers import Layer, Linear, Softmax
+from .memory import Store
+from .plan import Observer, Plan, Stage, compile_plan, output_activation_of
 
 
 class Sequential:
@@ -28,20 +24,16 @@ class Sequential:
         layers: ``Sequential(Linear(784, 64), Sigmoid(), Linear(64, 10), Softmax())``, or one list of them.
         backend: a device name such as ``"auto"``, ``"cpu"``, ``"cuda"``, or a ``Backend``.
         dtype: ``"float32"`` or ``"float64"``, where ``backend`` is a name.
-        seed: of the start values, the shuffles and the dropout masks; equal seeds give equal ones on every device.
+        seed: of the initial values, the shuffles and the dropout masks; equal seeds give equal ones on every device.
 
     Attributes:
-        flat_parameters, flat_gradients: (n,) on the device. All weights come first, then all biases;
-            ``decayed`` counts the elements of the former, and ``offsets`` says where each begins.
-        parameters, gradients: views into them by name, ``"0.weight"``, ``"0.bias"``, ...: the place of the layer and
-            the name of its parameter.
-        link: ``"softmax"`` or ``"sigmoid"`` where the outputs are probabilities or, with a loss from logits, become
-            probabilities by it; "" otherwise.
+        store: the arrays on the device: parameters, gradients and state as flat buffers, and views by name.
+        step: how many training steps have been made.
+        output_activation: ``"softmax"`` or ``"sigmoid"`` where the outputs are probabilities or, with a loss from
+            logits, become probabilities by it; "" otherwise.
         task: what ``predict`` gives: ``"classes"`` (one of n), ``"labels"`` (yes or no for each output) or ``"values"``
             (the outputs themselves); from the last layer, then from the loss and the training data.
         input_scale, input_shift: how uint8 rows become numbers, remembered from training.
-        accumulates: whether backward can add all gradients of weights to a velocity by the products themselves;
-            ``accumulated``: whether the last one did.
 
     Raises:
         ValueError: two neighbouring layers do not fit, or there is none.
@@ -58,85 +50,66 @@ class Sequential:
         self.backend = get_backend(backend, dtype)
         self.seed = seed
         self.step = 0
-        self.accumulated = False
-        last = self.layers[-1]
-        self.link = last.function if isinstance(last, Softmax | Sigmoid) else ""
-        self.task = self._task_of_link()
+        self.output_activation = output_activation_of(self.layers[-1])
+        self.task = self._task_of_outputs()
         self.input_scale, self.input_shift = 1.0, 0.0
+        self._initial = {
+            f"{index}.{name}": spec
+            for kind in ("parameters", "state")
+            for index, layer in enumerate(self.layers)
+            for name, spec in getattr(layer, kind)().items()
+        }
+        state = {f"{index}.{name}" for index, layer in enumerate(self.layers) for name in layer.state()}
+        shapes = {name: shape for name, (shape, _) in self._initial.items()}
         with self.backend.use():
-            self.workspace = Workspace(self.backend)
-            self._allocate()
+            self.store = Store(
+                self.backend,
+                {name: shape for name, shape in shapes.items() if name not in state},
+                {name: shape for name, shape in shapes.items() if name in state},
+            )
             self.reset(seed)
 
     # ---- parameters -------------------------------------------------------------------------------------------------
 
-    def _allocate(self) -> None:
-        """Lay the parameters out in the flat buffers, and make the stages that compute with views into them."""
-        specs = {
-            f"{place}.{name}": (shape, initializer)
-            for place, layer in enumerate(self.layers)
-            for name, (shape, initializer) in layer.parameters().items()
-        }
-        self._initializers: dict[str, Initializer] = {name: spec[1] for name, spec in specs.items()}
-        self.offsets = starts = dict[str, int]()
-        end = self.decayed = 0
-        for decays in (True, False):
-            for name, (shape, _) in specs.items():
-                if (len(shape) > 1) == decays:
-                    starts[name] = end
-                    end += -(-prod(shape) // ALIGNMENT) * ALIGNMENT
-            if decays:
-                self.decayed = end
-        self.flat_parameters = self.backend.zeros((end,))
-        self.flat_gradients = self.backend.zeros((end,))
-        self._shapes = {name: shape for name, (shape, _) in specs.items()}
-        self.parameters = self.views(self.flat_parameters)
-        self.gradients = self.views(self.flat_gradients)
-        self._stages = [self._stage(place, layer) for place, layer in _join_activations(self.layers)]
-        first = next((i for i, (layer, _) in enumerate(self._stages) if layer.parameters()), len(self._stages))
-        for i, (_, ctx) in enumerate(self._stages):
-            ctx.needs_dx = i > first
-        ends_in_link = isinstance(self.layers[-1], Softmax | Sigmoid)
-        self._stages_before_link = self._stages[:-1] if ends_in_link else self._stages
-        stage = next((stage for stage in self._stages if type(stage[0]) is not Flatten), None)
-        self.accumulates = self.backend.accumulates and all(
-            type(layer) is Linear for layer, _ in self._stages if layer.parameters()
-        )
-        self._takes_factor = stage[1] if stage is not None and type(stage[0]) is Linear else None
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """What training moves, by name, ``"0.weight"``, ``"0.bias"``, ...: views into ``flat_parameters``."""
+        return self.store.parameters
 
-    def views(self, flat: Array) -> dict[str, Array]:
-        """What belongs to each parameter in a buffer that is laid out like ``flat_parameters``, by name."""
-        reshape, starts = self.backend.xp.reshape, self.offsets
-        return {
-            name: reshape(flat[starts[name] : starts[name] + prod(shape)], shape)
-            for name, shape in self._shapes.items()
-        }
+    @property
+    def gradients(self) -> dict[str, Array]:
+        """The gradients of the last ``backward``, by the parameters' names: views into ``flat_gradients``.
 
-    def _stage(self, place: int, layer: Layer) -> tuple[Layer, Context]:
-        def buffer(name: str, shape: Shape) -> Array:
-            return self.workspace.buffer((place, name), shape)
+        Raises:
+            RuntimeError: the last training step did not keep them.
+        """
+        if not self.store.gradients_are_kept:
+            raise RuntimeError(
+                "the last training step did not keep its gradients: the update used them up; read them in a callback's "
+                "on_batch_end, or ask for trainer.gradients(data)"
+            )
+        return self.store.gradients
 
-        names = layer.parameters()
-        ctx = Context(
-            backend=self.backend,
-            parameters={name: self.parameters[f"{place}.{name}"] for name in names},
-            gradients={name: self.gradients[f"{place}.{name}"] for name in names},
-            buffer=buffer,
-            seed=self.seed,
-            name=str(place),
-        )
-        return layer, ctx
+    @property
+    def flat_parameters(self) -> Array:
+        """(n,) on the device: all weights, then all biases, each aligned (``store.layout`` says where)."""
+        return self.store.flat_parameters
+
+    @property
+    def flat_gradients(self) -> Array:
+        """(n,) on the device, laid out like ``flat_parameters``."""
+        return self.store.flat_gradients
 
     def reset(self, seed: int | None = None) -> None:
-        """Draw the start values again, from ``seed`` or the model's own."""
+        """Draw the initial values again, from ``seed`` or the model's own."""
         self.seed = self.seed if seed is None else seed
         self.step = 0
-        for _, ctx in self._stages:
-            ctx.seed = self.seed
+        self._plans: dict[bool, Plan] = {}
+        self._last_plan: Plan | None = None
         self.load_state_dict(
             {
-                name: initializer(view.shape, generator(self.seed, "start values", name))
-                for (name, view), initializer in zip(self.parameters.items(), self._initializers.values(), strict=True)
+                name: initializer(shape, generator(self.seed, "start values", name))
+                for name, (shape, initializer) in self._initial.items()
             },
             broadcast=True,
         )
@@ -144,126 +117,89 @@ class Sequential:
     @property
     def parameter_count(self) -> int:
         """How many numbers the network learns."""
-        return sum(prod(view.shape) for view in self.parameters.values())
+        return sum(prod(shape) for shape in self.store.layout.shapes.values())
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of the parameters as NumPy arrays, by name."""
-        return {name: self.backend.to_numpy(view).copy() for name, view in self.parameters.items()}
+        """Copies of the parameters and of the state of the layers, as NumPy arrays by name."""
+        arrays = {**self.parameters, **self.store.state}
+        return {name: self.backend.to_numpy(view).copy() for name, view in arrays.items()}
 
     def load_state_dict(self, state: Mapping[str, Any], *, broadcast: bool = False) -> None:
-        """Set the parameters from arrays of any library, by name.
+        """Set the parameters and the state of the layers from arrays of any library, by name.
 
         Raises:
             ValueError: a name is missing or unknown, or a shape differs; nothing is changed then.
         """
-        if set(state) != set(self.parameters):
-            missing, unknown = set(self.parameters) - set(state), set(state) - set(self.parameters)
+        arrays = {**self.parameters, **self.store.state}
+        if set(state) != set(arrays):
+            missing, unknown = set(arrays) - set(state), set(state) - set(arrays)
             raise ValueError(f"the parameters do not fit: missing {sorted(missing)}, unknown {sorted(unknown)}")
         with self.backend.use():
             values = {name: self.backend.asarray(value, self.backend.dtype) for name, value in state.items()}
-            for name, view in self.parameters.items():
+            for name, view in arrays.items():
                 shape = values[name].shape
                 if shape != view.shape and not (broadcast and shape == ()):
                     raise ValueError(f"parameter {name} has shape {tuple(view.shape)}, but the values {tuple(shape)}")
-            for name, view in self.parameters.items():
+            for name, view in arrays.items():
                 view[...] = values[name]
 
     # ---- forward and backward, on arrays of the device ---------------------------------------------------------------
 
-    def forward(
-        self,
-        x: Array,
-        *,
-        training: bool = False,
-        before_link: bool = False,
-        step: int | Array | None = None,
-        factor: float = 1.0,
-    ) -> Array:
-        """The outputs for rows ``x`` times ``factor``, on the device.
+    def forward(self, x: Array, *, training: bool = False) -> Array:
+        """The outputs for rows ``x`` on the device, in the backend's dtype; in ``training`` with dropout."""
+        self._last_plan = plan = self._plan(training)
+        return plan.outputs(x, self.step)
 
-        Args:
-            before_link: return what the last layer, the link, is given.
-            step: the number of the training step; by default the model's own.
-            factor: other than 1 only where ``takes_factor`` says that the first layer can take it.
+    def backward(self, dy: Array) -> None:
+        """Leave in ``gradients`` the gradients of a loss whose gradient with respect to the last ``forward``'s result
+        is ``dy``. Overwrites ``dy``.
+
+        Raises:
+            RuntimeError: there was no ``forward``.
         """
-        for layer, ctx in self.begin(training=training, before_link=before_link, step=step, factor=factor):
-            x = layer.forward(x, ctx)
-        return x
+        if self._last_plan is None:
+            raise RuntimeError("backward needs what forward leaves; call forward first")
+        self._last_plan.backward(dy)
 
-    def begin(
-        self,
-        *,
-        training: bool = False,
-        before_link: bool = False,
-        step: int | Array | None = None,
-        factor: float = 1.0,
-    ) -> list[tuple[Layer, Context]]:
-        """The layers that compute, activations joined into ``Linear``, and their contexts, made ready for a forward;
-        the arguments are those of ``forward``."""
-        self.accumulated = False
-        step = self.step if step is None else step
-        stages = self._body(before_link)
-        for _, ctx in stages:
-            ctx.training, ctx.step, ctx.accumulation = training, step, None
-        if self._takes_factor is not None:
-            self._takes_factor.factor = factor
-        return stages
-
-    def backward(self, dy: Array, *, before_link: bool = False, accumulation: Accumulation | None = None) -> None:
-        """Leave in ``flat_gradients`` the gradients of a loss whose gradient with respect to the last ``forward``'s
-        result is ``dy``. Overwrites ``dy``.
-
-        With an ``accumulation``, for models that ``accumulates`` only, those of the weights are added there instead.
-        """
-        self.accumulated = accumulation is not None
-        for layer, ctx in reversed(self._body(before_link)):
-            ctx.accumulation = accumulation
-            dx = layer.backward(dy, ctx)
-            if dx is None or not ctx.needs_dx:
-                break
-            dy = dx
-
-    @property
-    def takes_factor(self) -> bool:
-        """Whether ``forward`` can multiply the rows by a factor: whether the first layer is ``Linear``."""
-        return self._takes_factor is not None
-
-    def _body(self, before_link: bool) -> list[tuple[Layer, Context]]:
-        return self._stages_before_link if before_link else self._stages
+    def _plan(self, training: bool = False) -> Plan:
+        """The plan for outputs alone."""
+        if training not in self._plans:
+            self._plans[training] = compile_plan(self.layers, self.store, seed=self.seed, training=training)
+        return self._plans[training]
 
     # ---- what training tells the model ------------------------------------------------------------------------------
 
-    def set_link(self, link: str) -> bool:
-        """Take note that a loss with this link trains the network; True if the loss is to be computed before it.
+    def set_output_activation(self, activation: str) -> None:
+        """Take note that a loss with this output activation trains the network.
 
         Raises:
             ValueError: the last layer is another function.
         """
-        if not link:
-            return False
+        if not activation:
+            return
         last = self.layers[-1]
         function = last.activation if isinstance(last, Linear) else getattr(last, "function", "identity")
-        if function not in ("identity", link):
+        if function not in ("identity", activation):
             raise ValueError(
-                f"the loss is computed from the values before {link}, but the network ends in {last!r}; "
-                f"let it end in a Linear layer, or in {link.capitalize()}()"
+                f"the loss is computed from the values before {activation}, but the network ends in {last!r}; "
+                f"let it end in a Linear layer, or in {activation.capitalize()}()"
             )
-        self.link = link
-        self.task = self._task_of_link()
-        return True
+        self.output_activation = activation
+        self.task = self._task_of_outputs()
 
-    def _task_of_link(self) -> str:
-        if not self.link:
+    def _task_of_outputs(self) -> str:
+        if not self.output_activation:
             return "values"
-        return "labels" if self.link == "sigmoid" and self.n_outputs > 1 else "classes"
+        return "labels" if self.output_activation == "sigmoid" and self.n_outputs > 1 else "classes"
 
-    def remember_data(self, data: Dataset, link: str) -> None:
-        """Take note of how the training rows are scaled, and what their targets are for a loss with this link."""
+    def remember_data(self, data: Dataset, output_activation: str) -> None:
+        """Take note of how the training rows are scaled, and what their targets are for a loss with this output
+        activation."""
         if data.x.dtype == "uint8":
             self.input_scale, self.input_shift = data.scale, data.shift
         if data.has_classes:
             self.task = "classes"
-        elif not link:
+        elif not output_activation:
             self.task = "values"
 
     def check_rows(self, shape: Shape) -> None:
@@ -285,37 +221,40 @@ class Sequential:
                 are taken as they are.
             batch_size: how many rows are computed at a time.
         """
-        data = as_rows(x, self.input_scale, self.input_shift)
-        self.check_rows(data.x.shape[1:])
-        backend = self.backend
+        batch_size = check_whole_number("batch_size", batch_size)
+        data, backend, plan = self._rows(x), self.backend, self._plan()
         with backend.use():
             rows = backend.asarray(data.x)
             outputs = None
             for start in range(0, len(data), batch_size):
                 count = min(batch_size, len(data) - start)
-                batch = backend.take_rows(rows, None, start, count, scale=data.scale, shift=data.shift)
-                part = self.forward(batch)
+                part = plan.outputs(backend.take_rows(rows, None, start, count, scale=data.scale, shift=data.shift))
                 if outputs is None:
                     outputs = backend.empty((len(data), *part.shape[1:]))
                 outputs[start : start + count, ...] = part
             return backend.to_numpy(outputs)
 
     def layer_outputs(self, x: Any) -> dict[str, Any]:
-        """What each layer gives for rows ``x``: NumPy arrays by the places of the layers, ``"0"``, ``"1"``, ...
+        """What each layer gives for rows ``x``: NumPy arrays by the indices of the layers, ``"0"``, ``"1"``, ...
 
-        An activation that is joined to its ``Linear`` layer is named by the place of that layer.
+        An activation that is joined to its ``Linear`` layer is named by the index of that layer.
         """
+        data, backend, found = self._rows(x), self.backend, dict[str, Any]()
+
+        def keep(phase: str, stage: Stage | None, name: str, array: Array) -> None:
+            if name == "activation" and stage is not None:
+                found[stage.ctx.name] = backend.to_numpy(array).copy()
+
+        observer: Observer = keep
+        with backend.use():
+            rows = backend.take_rows(backend.asarray(data.x), None, 0, len(data), scale=data.scale, shift=data.shift)
+            compile_plan(self.layers, self.store, seed=self.seed, observer=observer).outputs(rows)
+        return found
+
+    def _rows(self, x: Any) -> Dataset:
         data = as_rows(x, self.input_scale, self.input_shift)
         self.check_rows(data.x.shape[1:])
-        backend = self.backend
-        outputs = {}
-        with backend.use():
-            rows = backend.asarray(data.x)
-            y = backend.take_rows(rows, None, 0, len(data), scale=data.scale, shift=data.shift)
-            for layer, ctx in self.begin():
-                y = layer.forward(y, ctx)
-                outputs[ctx.name] = backend.to_numpy(y).copy()
-        return outputs
+        return data
 
     def predict_proba(self, x: Any, batch_size: int = 1024) -> Any:
         """The probabilities of the classes: (m, n) NumPy; for a sigmoid output (m, 1), that of class 1.
@@ -323,28 +262,34 @@ class Sequential:
         Raises:
             ValueError: the network gives no probabilities.
         """
-        if not self.link:
+        if not self.output_activation:
             raise ValueError("this network gives no probabilities; end it with Softmax() or Sigmoid()")
-        outputs = self(x, batch_size)
-        if isinstance(self.layers[-1], Softmax | Sigmoid):
+        return self.probabilities(self(x, batch_size))
+
+    def probabilities(self, outputs: Any) -> Any:
+        """What the outputs of the network mean as probabilities; both are NumPy arrays."""
+        if output_activation_of(self.layers[-1]):
             return outputs
         backend = self.backend
         with backend.use():
             logits = backend.asarray(outputs)
-            probabilities = (
-                backend.softmax(logits) if self.link == "softmax" else backend.bias_activation(logits, None, self.link)
+            is_softmax = self.output_activation == "softmax"
+            return backend.to_numpy(
+                backend.softmax(logits) if is_softmax else backend.bias_activation(logits, None, self.output_activation)
             )
-            return backend.to_numpy(probabilities)
 
     def predict(self, x: Any, batch_size: int = 1024) -> Any:
         """The class of each row, (m,) integers; (m, n) zeros and ones for n > 1 sigmoid outputs; for regression the
         outputs themselves."""
-        outputs = self(x, batch_size)
+        return self.predictions(self(x, batch_size))
+
+    def predictions(self, outputs: Any) -> Any:
+        """What ``predict`` makes of the outputs of the network; both are NumPy arrays."""
         if self.task == "values":
             return outputs
         if self.task == "classes" and self.n_outputs > 1:
             return outputs.argmax(axis=1)
-        are_logits = self.link == "sigmoid" and not isinstance(self.layers[-1], Sigmoid)
+        are_logits = self.output_activation == "sigmoid" and not output_activation_of(self.layers[-1])
         yes = (outputs > (0.0 if are_logits else 0.5)).astype("int64")
         return yes[:, 0] if self.task == "classes" else yes
 
@@ -360,35 +305,16 @@ def _checked_layers(layers: tuple[Any, ...]) -> tuple[list[Layer], int]:
     if not layers:
         raise ValueError("a network needs at least one layer")
     shape: Shape | None = None
-    for place, layer in enumerate(layers):
+    for index, layer in enumerate(layers):
         if not isinstance(layer, Layer):
             hint = f"; write {layer.__name__}()" if isinstance(layer, type) and issubclass(layer, Layer) else ""
-            raise TypeError(f"layer {place} is {layer!r}, not a layer{hint}")
-        if isinstance(layer, Softmax) and place < len(layers) - 1:
-            raise ValueError(f"layer {place} is Softmax(), which belongs at the end of a network")
+            raise TypeError(f"layer {index} is {layer!r}, not a layer{hint}")
+        if isinstance(layer, Softmax) and index < len(layers) - 1:
+            raise ValueError(f"layer {index} is Softmax(), which belongs at the end of a network")
         try:
             shape = layer.output_shape(shape)
         except ValueError as error:
-            raise ValueError(f"layer {place} does not fit the one before it: {error}") from None
+            raise ValueError(f"layer {index} does not fit the one before it: {error}") from None
     if shape is None or len(shape) != 1:
         raise ValueError("a network needs a Linear layer, from which the number of its outputs follows")
     return list(layers), shape[0]
-
-
-def _join_activations(layers: list[Layer]) -> list[tuple[int, Layer]]:
-    """The layers and their places, an activation after a ``Linear`` joined into it: bias and activation are one
-    operation. A ``Sigmoid`` at the end stays by itself, so that its loss can be computed before it."""
-    stages: list[tuple[int, Layer]] = []
-    for place, layer in enumerate(layers):
-        at_end = place == len(layers) - 1 and isinstance(layer, Sigmoid)
-        previous = stages[-1][1] if stages else None
-        if (
-            isinstance(layer, ElementwiseActivation)
-            and not at_end
-            and isinstance(previous, Linear)
-            and previous.activation == "identity"
-        ):
-            stages[-1] = (stages[-1][0], replace(previous, activation=layer.function))
-        else:
-            stages.append((place, layer))
-    return stages

@@ -3,59 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import partial
-from math import prod
+import weakref
+from collections.abc import Callable, Iterable
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from backends import Step, StepNumbers
-from backends.random import permutation
-from backends.typing import Array
+from backends.typing import HostArray
 
 from .callbacks import Callback
 from .data import Dataset, as_dataset, encode_targets
+from .data.checks import check_whole_number
+from .feed import Feed, Rows
 from .history import History, Record
 from .losses import Loss, get_loss
+from .metrics import Metric, get_metrics, means
 from .model import Sequential
 from .optimizers import Optimizer, get_optimizer
-
-#: In how many places batches are gathered in turn, and how many numbers they may have in all.
-MOST_PLACES = 4
-ROOM_FOR_BATCHES = 1 << 21
+from .plan import Observer, Plan, compile_plan, takes_input_scale
 
 
 class TrainingDiverged(ArithmeticError):
     """The loss became infinite or NaN."""
 
 
-@dataclass
-class Rows:
-    """A data set on the device.
+class Epoch(NamedTuple):
+    """What an epoch is made with.
 
     Attributes:
-        trainer: who uploaded it; its loss decides what ``y`` is.
-        data: where it comes from.
-        x, y: rows as stored, and targets as the loss takes them.
-        scale, shift: a batch is x times scale plus shift; x itself where scale is None.
-        factor: what the network multiplies a batch by.
-        recorded: by what a recorded update depends on, memory for the order of the rows (or None) and the update.
-        classes: whether y are class labels, so that there is an accuracy.
+        feed: gives the batches.
+        step: makes a step on one, perhaps recorded.
+        size: rows in a batch.
+        classes: whether there is an accuracy.
     """
 
-    trainer: Trainer
-    data: Dataset
-    x: Array
-    y: Array
-    scale: float | None
-    shift: float
-    factor: float
+    feed: Feed
+    step: Step
+    size: int
     classes: bool
-    recorded: dict[Any, tuple[Array | None, Step]] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return int(self.x.shape[0])
 
 
 class Trainer:
@@ -67,10 +52,13 @@ class Trainer:
             ``Loss``.
         optimizer: ``SGD(learning_rate=0.1, momentum=0.9)``, or a name.
         callbacks: called around every ``fit``.
+        metrics: what ``evaluate`` and the history tell beside loss and accuracy: names, ``Metric``s, or functions of
+            (targets, predictions).
 
     Attributes:
         epoch: how many epochs have been begun, over all calls of ``fit``; two calls of 3 and 2 epochs are one of 5.
         history: one record for each.
+        totals: (2,) on the device: loss sum and correct rows of the current epoch so far.
 
     Raises:
         ValueError: the network's last layer does not belong to the loss.
@@ -83,19 +71,24 @@ class Trainer:
         optimizer: str | Optimizer = "sgd",
         *,
         callbacks: Iterable[Callback] = (),
+        metrics: Iterable[str | Metric | Callable[[HostArray, HostArray], Any]] = (),
     ) -> None:
         self.model = model
         self.backend = model.backend
         self.loss = get_loss(loss)
         self.optimizer = get_optimizer(optimizer)
         self.callbacks = list(callbacks)
+        self.metrics = get_metrics(metrics)
         self.history = History()
         self.epoch = 0
         self.stopping = ""
-        self.from_logits = model.set_link(self.loss.link)
+        model.set_output_activation(self.loss.output_activation)
+        self._recorded: weakref.WeakKeyDictionary[Rows, dict[Any, tuple[Feed, Step]]] = weakref.WeakKeyDictionary()
         with self.backend.use():
-            self.optimizer.bind(model)
-            self._totals = self.backend.zeros((2,), self.backend.wide)
+            self.optimizer.bind(model.store)
+            self.totals = self.backend.zeros((2,), self.backend.wide)
+
+    # ---- fit -> epoch -> step ---------------------------------------------------------------------------------------
 
     def fit(
         self,
@@ -125,90 +118,102 @@ class Trainer:
             ValueError, TypeError: the data do not fit the network or the loss; nothing has been trained then.
             TrainingDiverged: the loss of an epoch is not finite.
         """
-        if isinstance(train, Rows):
-            if train.trainer is not self:
-                raise ValueError("these rows were uploaded by another Trainer; let this one upload them")
-            if isinstance(validation, float | int):
-                raise ValueError("rows that are on the device are not split; split their Dataset before upload")
-        else:
-            train = as_dataset(train)
-            if isinstance(validation, float | int):
-                train, validation = train.split(validation, seed=self.model.seed)
-        size = _checked("batch_size", len(train) if batch_size is None else batch_size)
-        last = self.epoch + _checked("epochs", epochs, least=0)
-        _checked("validation_every", validation_every)
-        every_callback = [*self.callbacks, *callbacks]
-        batch_callbacks = [c for c in every_callback if type(c).on_batch_end is not Callback.on_batch_end]
+        train, validation = self._split(train, validation)
+        size = check_whole_number("batch_size", len(train) if batch_size is None else batch_size)
+        last = self.epoch + check_whole_number("epochs", epochs, least=0)
+        check_whole_number("validation_every", validation_every)
+        called = [*self.callbacks, *callbacks]
         self.stopping = self.history.stopped = ""
         with self.backend.use():
             rows = train if isinstance(train, Rows) else self.upload(train, keep_scaled=size >= len(train))
-            validation_rows = None if validation is None else self.upload(as_dataset(validation))
-            self.model.remember_data(rows.data, self.loss.link)
-            for callback in every_callback:
+            held_out = None if validation is None else self.upload(as_dataset(validation))
+            self.model.remember_data(rows.data, self.loss.output_activation)
+            shuffled, keep = shuffle and size < len(rows), any(map(reads_gradients, called))
+            for callback in called:
                 callback.on_fit_begin(self, len(rows), epochs)
             try:
-                for _ in range(epochs):
+                while self.epoch < last and not self.stopping:
                     self.epoch += 1
-                    for callback in every_callback:
-                        callback.on_epoch_begin(self, self.epoch)
-                    started, seen = perf_counter(), 0
-                    self._totals[...] = 0.0
-                    order, update = self._recorded(rows, shuffle and size < len(rows))
-                    if order is not None:
-                        order[...] = self._order(len(rows))
-                    for start in range(0, len(rows), size):
-                        count = min(size, len(rows) - start)
-                        self.step(update, start, count)
-                        seen += count
-                        for callback in batch_callbacks:
-                            callback.on_batch_end(self, count)
-                        if self.stopping:
-                            break
-                    due = self.epoch % validation_every == 0 or self.epoch in (1, last) or self.stopping
-                    record = self._record(started, seen, rows.classes, validation_rows if due else None)
-                    self.history.append(record)
-                    for callback in every_callback:
-                        callback.on_epoch_end(self, record)
-                    if self.stopping:
-                        self.history.stopped = self.stopping
-                        break
+                    due = self.epoch % validation_every == 0 or self.epoch in (1, last)
+                    self._epoch(self._prepared(rows, size, shuffled, keep), called, held_out if due else None)
+                self.history.stopped = self.stopping
             finally:
-                for callback in every_callback:
+                for callback in called:
                     callback.on_fit_end(self)
         return self.history
 
-    def step(self, update: Step, start: int, count: int) -> None:
-        """Make an update (``self.update``, perhaps recorded) on the ``count`` rows from ``start`` on, and count it."""
-        update(StepNumbers(start, self.model.step, self.optimizer.steps + 1, self.optimizer.learning_rate), count)
-        self.model.step += 1
-        self.optimizer.steps += 1
+    def _epoch(self, epoch: Epoch, called: list[Callback], validation: Rows | None) -> None:
+        """All batches, and the record of them."""
+        for callback in called:
+            callback.on_epoch_begin(self, self.epoch)
+        each_batch = [callback for callback in called if type(callback).on_batch_end is not Callback.on_batch_end]
+        rows, started, seen = epoch.feed.size, perf_counter(), 0
+        self.totals[...] = 0.0
+        epoch.feed.begin_epoch(self.epoch)
+        for start in range(0, rows, epoch.size):
+            count = min(epoch.size, rows - start)
+            self.step(epoch.step, start, count)
+            seen += count
+            for callback in each_batch:
+                callback.on_batch_end(self, count)
+            if self.stopping:
+                break
+        record = self._record(started, seen, epoch.classes, validation)
+        self.history.append(record)
+        for callback in called:
+            callback.on_epoch_end(self, record)
 
-    def update(self, rows: Rows, order: Array | None, numbers: StepNumbers, count: int) -> None:
-        """A batch, forward, the loss and its gradient, backward, optimizer. Never waits for the device."""
-        model, link = self.model, self.from_logits
-        x, y = self.batch(rows, order, numbers.start, count)
-        outputs = model.forward(x, training=True, before_link=link, step=numbers.step, factor=rows.factor)
-        room = model.workspace.buffer("doutputs", outputs.shape)
-        self._totals, doutputs = self.loss(self.backend, outputs, y, totals=self._totals, out=room)
-        model.backward(doutputs, before_link=link, accumulation=self.optimizer.accumulation)
-        self.optimizer.update(model, numbers.learning_rate, numbers.update)
+    def step(self, step: Step, start: int, count: int) -> None:
+        """Make a step on the ``count`` rows from ``start`` on, and count it."""
+        update = self.optimizer.steps + 1
+        step(StepNumbers(start, self.model.step, update, self.optimizer.rate(update)), count)
+        self.model.step += 1
+        self.optimizer.steps = update
+
+    def _prepared(self, rows: Rows, size: int, shuffled: bool, keep_gradients: bool) -> Epoch:
+        """Feed and step for ``rows``; those of earlier epochs as long as no setting has changed."""
+        self.optimizer.bind(self.model.store)
+        settings = {**self.optimizer.settings(), "learning_rate": None}  # this one is a number of each step
+        state = tuple(map(id, self.optimizer.state.values()))
+        key = shuffled, keep_gradients, self.model.seed, repr(settings), state
+        known = self._recorded.setdefault(rows, {})
+        if key not in known:
+            feed, plan = self.feed(rows, shuffled), self.plan(rows, optimizer=self.optimizer, keep=keep_gradients)
+            known[key] = feed, self.backend.record(self.make_step(feed, plan))
+        return Epoch(*known[key], size, rows.classes)
+
+    def make_step(self, feed: Feed, plan: Plan) -> Step:
+        """A training step on a batch of ``feed``, which is what a backend records. Never waits for the device."""
+        totals = self.totals
+
+        def step(numbers: StepNumbers, count: int) -> None:
+            x, y = feed.batch(numbers.start, count, numbers.step)
+            plan.train(x, y, totals, step=numbers.step, update=numbers.update, learning_rate=numbers.learning_rate)
+
+        return step
+
+    def stop(self, reason: str) -> None:
+        """End training after the current batch. For callbacks and signal handlers."""
+        self.stopping = reason
+
+    # ---- without training -------------------------------------------------------------------------------------------
 
     def gradients(self, data: Any) -> dict[str, Any]:
         """The gradients of the mean loss over all rows of ``data``, as NumPy arrays by the parameters' names. Moves
         nothing."""
-        model = self.model
         with self.backend.use():
             rows = self.upload(as_dataset(data))
-            x, y = self.batch(rows, None, 0, len(rows))
-            outputs = model.forward(x, training=True, before_link=self.from_logits, factor=rows.factor)
-            _, doutputs = self.loss(self.backend, outputs, y)
-            model.backward(doutputs, before_link=self.from_logits)
-            return {name: self.backend.to_numpy(view).copy() for name, view in model.gradients.items()}
+            x, y = self.feed(rows).batch(0, len(rows))
+            totals = self.backend.zeros((2,), self.backend.wide)
+            self.plan(rows, training=True).gradients(x, y, totals, self.model.step)
+            return {name: self.backend.to_numpy(view).copy() for name, view in self.model.gradients.items()}
 
     def evaluate(self, data: Any, batch_size: int = 1024) -> dict[str, float]:
-        """The mean loss over ``data`` and, for classes, the accuracy: ``{"loss": ..., "accuracy": ...}``."""
+        """The mean loss over ``data``, the accuracy for classes, and the trainer's other metrics, by name:
+        ``{"loss": ..., "accuracy": ...}``."""
+        batch_size = check_whole_number("batch_size", batch_size)
         with self.backend.use():
-            return self._evaluate(self.upload(as_dataset(data)), _checked("batch_size", batch_size))
+            return self._evaluate(self.upload(as_dataset(data)), batch_size)
 
     def predict(self, x: Any, batch_size: int = 1024) -> Any:
         """``Sequential.predict``."""
@@ -218,17 +223,13 @@ class Trainer:
         """``Sequential.predict_proba``."""
         return self.model.predict_proba(x, batch_size)
 
-    def stop(self, reason: str) -> None:
-        """End training after the current batch. For callbacks and signal handlers."""
-        self.stopping = reason
-
-    # ---- rows on the device -----------------------------------------------------------------------------------------
+    # ---- rows on the device, and plans ------------------------------------------------------------------------------
 
     def upload(self, data: Dataset, keep_scaled: bool = False) -> Rows:
         """``data`` on the device, checked against the network; with ``keep_scaled`` its rows already scaled."""
         self.model.check_rows(data.x.shape[1:])
         classes = self.loss.targets == "classes" or data.has_classes
-        if self.loss.link == "sigmoid" and data.has_classes and self.model.n_outputs > 1:
+        if self.loss.output_activation == "sigmoid" and data.has_classes and self.model.n_outputs > 1:
             raise ValueError(
                 f"{self.loss.name} with class labels tells two classes apart, by one output; this network has "
                 f"{self.model.n_outputs} (for one of n classes use softmax_cross_entropy; for n yes-or-no questions "
@@ -237,78 +238,98 @@ class Trainer:
         targets = encode_targets(data.y, self.loss.targets, self.model.n_outputs, unit_interval=self.loss.unit_interval)
         with self.backend.use():
             x, y = self.backend.asarray(data.x), self.backend.asarray(targets)
-            rows = Rows(self, data, x, y, data.scale, data.shift, 1.0, classes)
-            if x.dtype == self.backend.dtype and data.scale == 1.0 and data.shift == 0.0:
-                rows.scale = None
-            elif keep_scaled:
-                rows.x = self.backend.take_rows(x, None, 0, len(data), scale=data.scale, shift=data.shift)
-                rows.scale = None
-            elif data.shift == 0.0 and self.model.takes_factor:
-                rows.scale, rows.factor = 1.0, data.scale
-        return rows
+            rows = Rows(data, x, y, data.scale, data.shift, classes, weakref.ref(self))
+            return rows.scaled(self.backend) if keep_scaled else rows
 
-    def batch(self, rows: Rows, order: Array | None, start: int | Array, count: int) -> tuple[Array, Array]:
-        """The rows ``order[start : start + count]`` as the network sees them, and their targets."""
-        take, buffer = self.backend.take_rows, self.model.workspace.buffer
-        x_room = y_room = None
-        # Where only the device knows the first row, no view of the rows is the batch, unless it is all of them.
-        gathered = order is not None or not (isinstance(start, int) or count == len(rows))
-        if gathered or rows.scale is not None:
-            shape = count, *rows.x.shape[1:]
-            # One core writes a batch and all read it. Were it written where the last one was, each line of memory would
-            # have to be taken from the caches of the others first; so small batches go to several places in turn.
-            places = min(MOST_PLACES, max(ROOM_FOR_BATCHES // prod(shape), 1)) if isinstance(start, int) else 1
-            x_room = buffer(("x", self.model.step % places), shape)
-        if gathered:
-            y_room = buffer("targets", (count, *rows.y.shape[1:]), rows.y.dtype)
-        x = take(rows.x, order, start, count, scale=rows.scale, shift=rows.shift, out=x_room)
-        return x, take(rows.y, order, start, count, out=y_room)
+    def feed(self, rows: Rows, shuffled: bool = False) -> Feed:
+        """Batches of ``rows`` for the plans of this trainer."""
+        model = self.model
+        scaled = self._input_scale(rows) != 1.0
+        return Feed(model.store.workspace, rows, shuffled=shuffled, seed=model.seed, network_scales=scaled)
+
+    def plan(
+        self,
+        rows: Rows,
+        *,
+        training: bool = False,
+        optimizer: Optimizer | None = None,
+        keep: bool = False,
+        observer: Observer | None = None,
+    ) -> Plan:
+        """The network and the loss, compiled for batches of ``rows``; with an optimizer for training steps.
+
+        Args:
+            training: whether layers behave as in training; always with an optimizer.
+            keep: whether the gradients of a step can be read after its update.
+            observer: who looks at every tensor.
+        """
+        return compile_plan(
+            self.model.layers,
+            self.model.store,
+            seed=self.model.seed,
+            training=training or optimizer is not None,
+            loss=self.loss,
+            optimizer=optimizer,
+            input_scale=self._input_scale(rows),
+            keep_gradients=keep,
+            observer=observer,
+        )
+
+    def _input_scale(self, rows: Rows) -> float:
+        """What the first product multiplies ``rows`` by: their scale, where that is all there is to do."""
+        return rows.scale if rows.shift == 0.0 and takes_input_scale(self.model.layers) else 1.0
 
     # ---- inside -----------------------------------------------------------------------------------------------------
 
-    def _recorded(self, rows: Rows, shuffled: bool) -> tuple[Array | None, Step]:
-        """Memory for the order of ``rows`` (or None) and ``update`` on it, recorded anew where a setting changed."""
-        settings = {**self.optimizer.settings(), "learning_rate": None}  # this one is a number of each step
-        key = shuffled, self.model.seed, repr(settings)
-        if key not in rows.recorded:
-            order = self.backend.empty((len(rows),), self.backend.xp.int64) if shuffled else None
-            rows.recorded[key] = order, self.backend.record(partial(self.update, rows, order))
-        return rows.recorded[key]
-
-    def _order(self, n: int) -> Array:
-        return self.backend.asarray(permutation(n, self.model.seed, self.epoch))
+    def _split(self, train: Any, validation: Any) -> tuple[Any, Any]:
+        """The rows to train on and those to evaluate on, which may be a fraction of the former."""
+        if not isinstance(train, Rows):
+            train = as_dataset(train)
+            return train.split(validation, seed=self.model.seed) if isinstance(validation, float | int) else (
+                train, validation
+            )  # fmt: skip
+        if train.owner() is not self:
+            raise ValueError("these rows were uploaded by another Trainer; let this one upload them")
+        if isinstance(validation, float | int):
+            raise ValueError("rows that are on the device are not split; split their Dataset before upload")
+        return train, validation
 
     def _evaluate(self, rows: Rows, batch_size: int = 1024) -> dict[str, float]:
+        feed, plan = self.feed(rows), self.plan(rows)
         totals = self.backend.zeros((2,), self.backend.wide)
         for start in range(0, len(rows), batch_size):
-            x, y = self.batch(rows, None, start, min(batch_size, len(rows) - start))
-            outputs = self.model.forward(x, before_link=self.from_logits, factor=rows.factor)
-            totals, _ = self.loss(self.backend, outputs, y, totals=totals, gradient=False)
-        return self._means(totals, len(rows), rows.classes)
+            x, y = feed.batch(start, min(batch_size, len(rows) - start))
+            totals = plan.evaluate(x, y, totals)
+        return means(self.backend.to_numpy(totals), len(rows), rows.classes) | self._other_metrics(rows.data)
 
-    def _means(self, totals: Array, rows: int, classes: bool) -> dict[str, float]:
-        loss_sum, right = self.backend.to_numpy(totals).tolist()
-        return {"loss": loss_sum / rows} | ({"accuracy": right / rows} if classes else {})
+    def _other_metrics(self, data: Dataset) -> dict[str, float]:
+        """Those that are computed on the host."""
+        if not self.metrics:
+            return {}
+        model = self.model
+        outputs = model(data)
+        made = {"outputs": lambda x: x, "predictions": model.predictions, "probabilities": model.probabilities}
+        found = {of: made[of](outputs) for of in {metric.of for metric in self.metrics}}
+        return {metric.name: float(metric.function(data.y, found[metric.of])) for metric in self.metrics}
 
     def _record(self, started: float, seen: int, classes: bool, validation: Rows | None) -> Record:
-        means = self._means(self._totals, seen, classes)  # reads the device: everything launched has finished then
+        # Reads the device: everything launched has finished then.
+        found = means(self.backend.to_numpy(self.totals), seen, classes)
         seconds = perf_counter() - started
-        if not math.isfinite(means["loss"]):
+        rate = self.optimizer.rate(self.optimizer.steps)
+        if not math.isfinite(found["loss"]):
             raise TrainingDiverged(
-                f"the loss became {means['loss']} in epoch {self.epoch}: training diverged; use a smaller learning "
-                f"rate than {self.optimizer.learning_rate:g}, or smaller start values"
+                f"the loss became {found['loss']} in epoch {self.epoch}: training diverged; use a smaller learning "
+                f"rate than {rate:g}, or smaller initial values"
             )
-        record: Record = {"epoch": self.epoch, **means}
+        record: Record = {"epoch": self.epoch, **found}
         if validation is not None:
             record |= {f"val_{name}": value for name, value in self._evaluate(validation).items()}
-        return record | {
-            "learning_rate": self.optimizer.learning_rate,
-            "seconds": seconds,
-            "rows_per_second": seen / seconds,
-        }
+        return record | {"learning_rate": rate, "seconds": seconds, "rows_per_second": seen / seconds}
 
 
-def _checked(name: str, value: Any, least: int = 1) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
-    return int(value)
+def reads_gradients(callback: Callback) -> bool:
+    """Whether gradients must still be there when this callback is called after a batch."""
+    if callback.reads_gradients is not None:
+        return callback.reads_gradients
+    return type(callback).on_batch_end is not Callback.on_batch_end

@@ -22,13 +22,14 @@ ROOMS = {
         "random", "typing",
     ],
     "nn": [
-        "__init__", "verify", "report", "storage", "trainer", "optimizers", "model", "losses", "layers", "callbacks",
-        "history", "initializers", "data", "memory", "files",
+        "__init__", "verify", "report", "storage", "trainer", "model", "plan", "feed", "optimizers", "losses", "layers",
+        "metrics", "callbacks", "history", "initializers", "data", "memory", "files",
     ],
 }  # fmt: skip
 #: What is computed with arrays of any library, and so knows none.
 NETWORK_CODE = [
-    "nn.layers", "nn.optimizers", "nn.initializers", "nn.losses", "nn.memory", "nn.model", "nn.trainer",
+    "nn.feed", "nn.layers", "nn.optimizers", "nn.initializers", "nn.losses", "nn.memory", "nn.metrics", "nn.model",
+    "nn.plan", "nn.trainer",
 ]  # fmt: skip
 ARRAY_LIBRARIES = {"numpy", "numba", "cupy", "torch", "scipy", "jax", "array_api_compat", "array_api_strict"}
 #: Import paths of version 0.1 that go on working.

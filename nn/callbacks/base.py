@@ -11,7 +11,14 @@ Trainer = Any
 
 
 class Callback:
-    """Called by ``Trainer.fit``. ``trainer.stop(reason)`` ends training after the current batch."""
+    """Called by ``Trainer.fit``. ``trainer.stop(reason)`` ends training after the current batch.
+
+    Attributes:
+        reads_gradients: whether the callback reads ``trainer.model.gradients``, which costs a pass over memory in each
+            step. None: if it overrides ``on_batch_end``.
+    """
+
+    reads_gradients: bool | None = None
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
         """Training on ``rows`` rows for ``epochs`` epochs begins."""

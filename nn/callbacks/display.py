@@ -12,6 +12,8 @@ from .base import Callback, Trainer
 class ProgressBar(Callback):
     """A tqdm bar over the rows of all epochs; on a terminal only, unless ``disable`` says otherwise."""
 
+    reads_gradients = False
+
     def __init__(self, disable: bool | None = None) -> None:
         self.disable = disable
 

@@ -173,3 +173,14 @@ def check_values(y: np.ndarray) -> np.ndarray:
 def first_true(bad: np.ndarray) -> tuple[int, ...]:
     """The index of the first True."""
     return tuple(int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
+
+
+def check_whole_number(name: str, value: Any, least: int = 1) -> int:
+    """``value`` as an int.
+
+    Raises:
+        ValueError: it is no whole number, or below ``least``.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return int(value)

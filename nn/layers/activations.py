@@ -14,7 +14,7 @@ from backends.typing import Array
 from .base import Context, Layer
 
 
-class ElementwiseActivation(Layer):
+class ElementwiseActivation(Layer, abstract=True):
     """y = f(x), element by element."""
 
     function: ClassVar[str]

@@ -1,82 +1,87 @@
-"""Layers: forward and backward by hand.
+"""What a layer is: forward and backward by hand.
 
 A layer is a description; it holds no arrays. What it computes with comes in a ``Context``: the backend, its parameters
-and their gradients, and memory that stays from step to step. What backward needs, forward leaves in ``ctx.saved``.
+and their gradients, and buffers that stay from step to step. What backward needs, forward leaves in ``ctx.saved``.
 
     y = layer.forward(x, ctx)        x: (m, n_in), y: (m, n_out)
     dx = layer.backward(dy, ctx)     the loss's gradient with respect to x, from that with respect to y
 
-Backward writes the gradients of the parameters into ``ctx.gradients``; it may overwrite ``dy``, and returns None where
-``ctx.needs_dx`` is false (nobody asks for the gradient of the data).
+A layer says *what* is computed, the plan of the network (``nn.plan``) *where it goes*: a matrix product whose result is
+an output or the gradient of a parameter takes its factors and its target from ``ctx.sinks``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from typing import Any, NamedTuple
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from typing import Any, ClassVar
 
 from backends import Backend
 from backends.typing import Array, Shape
 
 from ..initializers import Initializer
 
+#: The layers by name. A layer enters by being defined: those of xpnet under the names of their classes, others with
+#: their module before it. Saving and loading a model go by it.
+LAYERS: dict[str, type[Layer]] = {}
 
-class Accumulation(NamedTuple):
-    """Where the gradients of weights go instead: ``v <- kept v + fresh gradient``.
-
-    Attributes:
-        views: the v of each parameter, by its name in the model.
-        kept, fresh: the factors.
-    """
-
-    views: dict[str, Array]
-    kept: float
-    fresh: float
+#: Keywords of ``Backend.matmul``: alpha, beta, out.
+Sink = dict[str, Any]
 
 
 @dataclass
 class Context:
-    """What a layer computes with: one for each layer of a model, made anew by no step.
+    """What a layer computes with: one for each layer of a plan, made anew by no step.
 
     Attributes:
-        parameters, gradients: views into the model's flat buffers, by name.
-        buffer: ``buffer(name, shape)`` gives memory of that shape, the same at every call.
-        training: whether this forward belongs to a training step (dropout asks).
-        step: the number of the training step; an int, or a (1,) array on the device.
-        factor: what the rows are to be multiplied by, 1/255 for pixels: the first layer takes it into its products, so
-            that nobody passes over the whole batch for it. 1 in every other layer.
-        accumulation: if not None, ``Linear`` adds the gradient of its weight there and does not write it to
-            ``gradients``.
-        needs_dx: whether backward must return dx.
+        parameters, gradients, state: views into the network's flat buffers, by name.
+        buffer: ``buffer(name, shape)`` gives a buffer of that shape, the same at every call.
+        sinks: keywords for the matrix products that the layer names in ``products``.
         seed: of the model.
-        name: the layer's place in the model, as in its parameters' names.
+        name: the layer's index in the model, as in its parameters' names.
+        needs_dx: whether backward must return dx.
+        training: whether this is a training step (dropout asks).
+        step: the number of the training step; an int, or a (1,) array on the device.
+        saved: what forward leaves for backward.
     """
 
     backend: Backend
     parameters: dict[str, Array]
     gradients: dict[str, Array]
+    state: dict[str, Array]
     buffer: Callable[[str, Shape], Array]
     seed: int
     name: str
+    sinks: dict[str, Sink] = field(default_factory=dict)
     needs_dx: bool = True
     training: bool = False
     step: int | Array = 0
-    factor: float = 1.0
-    accumulation: Accumulation | None = None
     saved: Any = None
-
-    def weight_gradient(self) -> tuple[Array, float, float]:
-        """Where a product leaves the gradient of the weight, and the factors of what stands there and of the product:
-        the place in ``gradients``, 0 and 1, or those of the ``accumulation``."""
-        if self.accumulation is None:
-            return self.gradients["weight"], 0.0, 1.0
-        views, kept, fresh = self.accumulation
-        return views[f"{self.name}.weight"], kept, fresh
 
 
 class Layer:
-    """A step of a network. Subclasses are frozen dataclasses of their settings."""
+    """A function of rows, with its derivative. Subclasses are frozen dataclasses of their settings.
+
+    Attributes:
+        products: which results the layer computes by one ``backend.matmul(..., **ctx.sinks[name])`` each: ``"output"``,
+            or names of parameters, for their gradients. Such a product can be scaled, and a gradient can be added to a
+            velocity by the product itself. A subclass that computes otherwise, by a forward or backward of its own,
+            has none unless it says so.
+        registered_name: its name in ``LAYERS``.
+    """
+
+    products: ClassVar[tuple[str, ...]] = ()
+    registered_name: ClassVar[str] = ""
+
+    def __init_subclass__(cls, *, abstract: bool = False, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        own = vars(cls)
+        if "products" not in own and ("forward" in own or "backward" in own):
+            cls.products = ()
+        is_ours = cls.__module__.startswith(__name__.rpartition(".")[0] + ".")
+        cls.registered_name = cls.__name__ if is_ours else f"{cls.__module__}.{cls.__qualname__}"
+        if not abstract:
+            LAYERS[cls.registered_name] = cls
 
     def __repr__(self) -> str:
         """The settings that differ from their defaults, as one would write them."""
@@ -89,7 +94,12 @@ class Layer:
         return f"{type(self).__name__}({', '.join(settings)})"
 
     def parameters(self) -> dict[str, tuple[Shape, Initializer]]:
-        """Name, shape and start values of each parameter."""
+        """Name, shape and initial values of each parameter: what training moves."""
+        return {}
+
+    def state(self) -> dict[str, tuple[Shape, Initializer]]:
+        """Name, shape and initial values of what the layer keeps beside its parameters, such as running statistics:
+        saved with the model, not trained. ``forward`` writes it in place, in ``ctx.state``, when ``ctx.training``."""
         return {}
 
     def output_shape(self, shape: Shape | None) -> Shape | None:
@@ -101,7 +111,21 @@ class Layer:
         return shape
 
     def forward(self, x: Array, ctx: Context) -> Array:
+        """y for the rows ``x``. Must not write into ``x``."""
         raise NotImplementedError
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
+        """dx from ``dy``, which may be overwritten; the gradients of the parameters go to ``ctx.gradients``.
+
+        None where ``ctx.needs_dx`` is false (nobody asks for the gradient of the data).
+        """
         raise NotImplementedError
+
+    def inside(self, phase: str, ctx: Context, given: Array) -> dict[str, Array]:
+        """What a comparison of devices looks at beside the result, by name, in the order of its computation.
+
+        Args:
+            phase: ``"forward"`` or ``"backward"``, which has just run.
+            given: the x or dy that it was given, as it has left it.
+        """
+        return {}

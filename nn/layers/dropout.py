@@ -15,7 +15,7 @@ class Dropout(Layer):
     """y = x * mask in training, y = x otherwise; the mask is 0 with probability ``rate``, else 1 / (1 - rate).
 
     Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 2014, in the inverted
-    form, which needs nothing at prediction. The mask depends on the model's seed, the layer's place and the step alone:
+    form, which needs nothing at prediction. The mask depends on the model's seed, the layer's index and the step alone:
     it is the same on every device.
     """
 
@@ -39,3 +39,7 @@ class Dropout(Layer):
     def backward(self, dy: Array, ctx: Context) -> Array | None:
         """dx = dy * mask"""
         return dy if ctx.saved is None else ctx.backend.multiply(dy, ctx.saved, out=dy)
+
+    def inside(self, phase: str, ctx: Context, given: Array) -> dict[str, Array]:
+        """The mask."""
+        return {"dropout mask": ctx.saved} if phase == "forward" and ctx.saved is not None else {}

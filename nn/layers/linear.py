@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from backends.activations import get_activation
 from backends.typing import Array, Shape
@@ -16,15 +16,17 @@ from .base import Context, Layer
 class Linear(Layer):
     """y = f(x W + b): a fully connected layer, with an activation that is the identity unless named.
 
-    ``Linear(784, 64), Sigmoid()`` and ``Linear(784, 64, activation="sigmoid")`` are the same network: the model joins
+    ``Linear(784, 64), Sigmoid()`` and ``Linear(784, 64, activation="sigmoid")`` are the same network: the plan joins
     the former into the latter, because bias and activation are one operation.
 
     Args:
         in_features, out_features: the numbers of columns of x and y.
         bias: whether there is a b.
-        weight_init, bias_init: start values, see ``nn.initializers``.
+        weight_init, bias_init: initial values, see ``nn.initializers``.
         activation: one of ``backends.activations``.
     """
+
+    products: ClassVar[tuple[str, ...]] = ("output", "weight")
 
     in_features: int
     out_features: int
@@ -52,20 +54,24 @@ class Linear(Layer):
         return (self.out_features,)
 
     def forward(self, x: Array, ctx: Context) -> Array:
-        """y = f(s x W + b), s = ctx.factor"""
-        room = ctx.buffer("y", (x.shape[0], self.out_features))
-        z = ctx.backend.matmul(x, ctx.parameters["weight"], alpha=ctx.factor, out=room)
-        y = ctx.backend.bias_activation(z, ctx.parameters.get("bias"), self.activation, out=z)
+        """z = x W;  y = f(z + b)"""
+        backend, buffer = ctx.backend, ctx.buffer("y", (x.shape[0], self.out_features))
+        z = backend.matmul(x, ctx.parameters["weight"], out=buffer, **ctx.sinks["output"])
+        y = backend.bias_activation(z, ctx.parameters.get("bias"), self.activation, out=z)
         ctx.saved = x, y
         return y
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
-        """dz = dy * f'(z);  dW = s x^T dz;  db = the column sums of dz;  dx = dz W^T"""
+        """dz = dy * f'(z);  db = the column sums of dz;  dW = x^T dz;  dx = dz W^T"""
         x, y = ctx.saved
-        backend, gradients = ctx.backend, ctx.gradients
-        dz, _ = backend.bias_activation_backward(dy, y, self.activation, out=dy, bias_gradient=gradients.get("bias"))
-        out, kept, fresh = ctx.weight_gradient()
-        backend.matmul(x, dz, transpose_a=True, alpha=fresh * ctx.factor, beta=kept, out=out)
+        backend, db = ctx.backend, ctx.gradients.get("bias")
+        dz, _ = backend.bias_activation_backward(dy, y, self.activation, out=dy, bias_gradient=db)
+        backend.matmul(x, dz, transpose_a=True, **ctx.sinks["weight"])
         if not ctx.needs_dx:
             return None
         return backend.matmul(dz, ctx.parameters["weight"], transpose_b=True, out=ctx.buffer("dx", x.shape))
+
+    def inside(self, phase: str, ctx: Context, given: Array) -> dict[str, Array]:
+        """dz, which backward leaves where dy was."""
+        has_dz = phase == "backward" and self.activation != "identity"
+        return {"gradient before the activation": given} if has_dz else {}

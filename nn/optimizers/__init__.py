@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from .adam import Adam
-from .base import Optimizer
+from .base import Fold, Optimizer, Schedule
 from .sgd import SGD
 
-__all__ = ["OPTIMIZERS", "SGD", "Adam", "Optimizer", "get_optimizer"]
+__all__ = ["OPTIMIZERS", "SGD", "Adam", "Fold", "Optimizer", "Schedule", "get_optimizer"]
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam}
 

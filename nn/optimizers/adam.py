@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from backends import Backend
 from backends.typing import Array
 
-from ..model import Sequential
 from .base import Optimizer
 
 
@@ -15,13 +16,13 @@ class Adam(Optimizer):
     """Adam, or AdamW with a weight decay; the formula is ``Backend.adam_update``.
 
     Args:
-        learning_rate: step size; may be changed between epochs.
+        learning_rate: step size, or a function of the update's number; may be changed between epochs.
         beta1, beta2: how much of the running means of the gradient and of its square stays at a step.
         epsilon: added to the root of the mean square. (Keras adds 1e-7, PyTorch 1e-8.)
         weight_decay: each step also shrinks the weights (not the biases) by ``learning_rate * weight_decay``.
     """
 
-    learning_rate: float = 0.001
+    learning_rate: Any = 0.001
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -34,17 +35,28 @@ class Adam(Optimizer):
     def state_names(self) -> list[str]:
         return ["mean", "square"]
 
-    def update(self, model: Sequential, learning_rate: float | Array, number: int | Array) -> None:
-        _, self.state["mean"], self.state["square"] = model.backend.adam_update(
-            model.flat_parameters,
-            model.flat_gradients,
-            self.state["mean"],
-            self.state["square"],
+    def apply(
+        self,
+        backend: Backend,
+        parameters: Array,
+        gradient: Array,
+        state: dict[str, Array],
+        *,
+        number: int | Array,
+        learning_rate: float | Array,
+        n_decayed: int,
+        folded: bool = False,
+    ) -> None:
+        backend.adam_update(
+            parameters,
+            gradient,
+            state["mean"],
+            state["square"],
             step=number,
             learning_rate=learning_rate,
             beta1=self.beta1,
             beta2=self.beta2,
             epsilon=self.epsilon,
             weight_decay=self.weight_decay,
-            decayed=model.decayed,
+            decayed=n_decayed,
         )

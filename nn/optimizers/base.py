@@ -1,30 +1,48 @@
-"""Optimizers: how parameters move against their gradients. Each updates the whole flat buffer in one operation."""
+"""What an optimizer is: how parameters move against their gradients, the whole flat buffer in one operation."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
+from backends import Backend
 from backends.typing import Array
 
-from ..layers.base import Accumulation
-from ..model import Sequential
+from ..memory import Store
+
+#: A learning rate that changes: called with the number of the update, from 1.
+Schedule = Callable[[int], float]
+
+
+class Fold(NamedTuple):
+    """That all an optimizer does with a gradient is ``state <- kept state + fresh gradient``, the state then being the
+    direction of the step: so whoever computes the gradient can add it there at once.
+
+    Attributes:
+        state: the name of the array.
+        kept, fresh: the factors.
+    """
+
+    state: str
+    kept: float
+    fresh: float
 
 
 class Optimizer:
     """Moves the parameters of one model; subclasses are dataclasses of their settings.
 
     Attributes:
-        learning_rate: step size; may be changed between epochs.
+        learning_rate: step size, or a function that gives that of update 1, 2, ...; may be changed between epochs.
         state: arrays as long as the flat parameters, by name; they start at 0.
         steps: how many updates have been made.
     """
 
-    learning_rate: float
+    learning_rate: Any  # float | Schedule, but so that typed code may say learning_rate *= 0.5
     state: dict[str, Array]
     steps: int = 0
-    _model: Sequential | None = None
+    _store: Store | None = None
 
     def state_names(self) -> list[str]:
         """Which arrays the optimizer keeps."""
@@ -34,36 +52,71 @@ class Optimizer:
         """The settings by name."""
         return {setting.name: getattr(self, setting.name) for setting in fields(self)}  # type: ignore[arg-type]
 
-    def bind(self, model: Sequential) -> None:
-        """Make the state for the parameters of ``model``.
+    def rate(self, update: int) -> float:
+        """The learning rate of update ``update``, from 1."""
+        return float(self.learning_rate(update) if callable(self.learning_rate) else self.learning_rate)
+
+    def bind(self, store: Store) -> None:
+        """Make the state for the parameters of a model.
 
         Raises:
             ValueError: the optimizer already belongs to another model.
         """
-        if self._model is not None and self._model is not model:
+        if self._store is not None and self._store is not store:
             raise ValueError("this optimizer belongs to another model, whose state it keeps; make a new one")
-        if self._model is None:
-            self._model = model
-            self.state = {name: model.backend.zeros(model.flat_parameters.shape) for name in self.state_names()}
+        if self._store is None:
+            self._store, self.state = store, {}
+        for name in self.state_names():
+            if name not in self.state:
+                self.state[name] = store.backend.zeros(store.flat_parameters.shape)
 
-    @property
-    def accumulation(self) -> Accumulation | None:
-        """Where ``model.backward`` may add the gradients of the weights, so that ``update`` need not."""
+    def step(self, model: Any) -> None:
+        """Move the parameters of a ``Sequential`` by the gradients that its ``backward`` left, and use these up. For
+        training loops of one's own: ``forward``, ``backward``, ``step``."""
+        store: Store = model.store
+        self.bind(store)
+        self.steps += 1
+        store.gradients_are_kept = False
+        self.apply(
+            store.backend,
+            store.flat_parameters,
+            store.flat_gradients,
+            self.state,
+            number=self.steps,
+            learning_rate=self.rate(self.steps),
+            n_decayed=store.layout.n_decayed,
+        )
+
+    def fold(self) -> Fold | None:
+        """How a gradient can be added to the state by the product that computes it; None where it cannot."""
         return None
 
-    def step(self, model: Sequential) -> None:
-        """Move the parameters of ``model`` by the gradients that ``model.backward`` left."""
-        self.steps += 1
-        self.update(model, self.learning_rate, self.steps)
+    def apply(
+        self,
+        backend: Backend,
+        parameters: Array,
+        gradient: Array,
+        state: dict[str, Array],
+        *,
+        number: int | Array,
+        learning_rate: float | Array,
+        n_decayed: int,
+        folded: bool = False,
+    ) -> None:
+        """Update a section of the flat buffers in place; the gradient's contents are arbitrary afterwards.
 
-    def update(self, model: Sequential, learning_rate: float | Array, number: int | Array) -> None:
-        """``step`` without counting it: update ``number``, from 1, at that learning rate. Both may be (1,) arrays."""
+        Args:
+            number, learning_rate: of the update, from 1; both may be arrays of shape (1,) on the device.
+            n_decayed: how many elements at the beginning of the section decay.
+            folded: whether the state already has the gradient, as ``fold`` says.
+        """
         raise NotImplementedError
 
     def _check(self, least: dict[str, float], below: float = inf) -> None:
         """Raise a ValueError for a setting that is not a number from ``least`` (by name) up to below ``below``."""
-        if not 0.0 < self.learning_rate < inf:
-            raise ValueError(f"{type(self).__name__}: learning_rate must be above 0, not {self.learning_rate}")
+        rate = self.learning_rate
+        if not callable(rate) and not 0.0 < rate < inf:
+            raise ValueError(f"{type(self).__name__}: learning_rate must be above 0, not {rate}")
         for name, lowest in least.items():
             if not lowest <= getattr(self, name) < below:
                 limit = f" and below {below:g}" if below < inf else ""

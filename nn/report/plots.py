@@ -64,7 +64,7 @@ def draw_all(trainer: Trainer, test: Dataset | None, folder: Path, rows_are: str
         pictures["confusion.png"] = lambda: confusion_heat_map(trainer, test, rows_are)
         if test.image_shape is not None:
             pictures["digits.png"] = lambda: digit_grid(trainer, test)
-            if model.link:  # without probabilities no mistake is worse than another
+            if model.output_activation:  # without probabilities no mistake is worse than another
                 pictures["mistakes.png"] = lambda: worst_mistakes(trainer, test)
     if test is not None and test.image_shape is not None:
         shape = test.image_shape

@@ -13,19 +13,17 @@ from typing import Any
 from backends import Backend
 
 from ..files import write_atomically
-from ..layers import Dropout, Flatten, Layer, Linear, ReLU, Sigmoid, Softmax, Tanh
+from ..layers import LAYERS, Layer
 from ..model import Sequential
-
-LAYERS: dict[str, type[Layer]] = {
-    layer.__name__: layer for layer in (Linear, Flatten, Dropout, Sigmoid, Tanh, ReLU, Softmax)
-}
 
 
 def save_model(model: Sequential, path: str | Path) -> None:
     """Write ``model`` to ``path`` (by custom ``.safetensors``), whole or not at all.
 
+    Layers of your own are saved like those of xpnet, by their settings, if they are dataclasses.
+
     Raises:
-        TypeError: the network has a layer that is not one of xpnet's; save its ``state_dict()`` instead.
+        TypeError: a layer is no dataclass, or has a setting that is no number, text, list or None.
     """
     from safetensors.numpy import save
 
@@ -34,7 +32,7 @@ def save_model(model: Sequential, path: str | Path) -> None:
         "dtype": model.backend.dtype_name,
         "seed": model.seed,
         "step": model.step,
-        "link": model.link,
+        "output_activation": model.output_activation,
         "task": model.task,
         "input_scale": model.input_scale,
         "input_shift": model.input_shift,
@@ -46,7 +44,7 @@ def load_model(path: str | Path, backend: str | Backend = "auto", dtype: str | N
     """The model that ``save_model`` wrote, on the device named by ``backend``, in its own dtype or another.
 
     Raises:
-        ValueError: the file is not a model of xpnet.
+        ValueError: the file is not a model of xpnet, or has a layer that nobody has defined: import its module first.
         FileNotFoundError: there is no such file.
     """
     from safetensors import SafetensorError, safe_open
@@ -61,23 +59,33 @@ def load_model(path: str | Path, backend: str | Backend = "auto", dtype: str | N
     model = Sequential(layers, backend=backend, dtype=dtype or description["dtype"], seed=description["seed"])
     model.load_state_dict(state)
     model.step = description["step"]
-    model.link, model.task = description["link"], description["task"]
+    model.output_activation = description.get("output_activation", description.get("link"))  # version 0.1 said link
+    model.task = description["task"]
     model.input_scale, model.input_shift = description["input_scale"], description["input_shift"]
     return model
 
 
 def _layer_to_dict(layer: Layer) -> dict[str, Any]:
-    name = type(layer).__name__
+    name = layer.registered_name
     if LAYERS.get(name) is not type(layer) or not dataclasses.is_dataclass(layer):
-        raise TypeError(f"{layer!r} is not one of xpnet's layers, so a model with it cannot be saved by description")
+        raise TypeError(
+            f"{layer!r} cannot be saved by its settings: make its class a frozen dataclass, or save state_dict()"
+        )
     settings = {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}
-    # Start values are of no use to a trained model, and may be objects that a file cannot hold.
-    return {"type": name} | {key: value for key, value in settings.items() if not key.endswith("_init")}
+    # Initial values are of no use to a trained model, and may be objects that a file cannot hold.
+    kept = {key: value for key, value in settings.items() if not key.endswith("_init")}
+    try:
+        json.dumps(kept)
+    except TypeError as error:
+        raise TypeError(f"{layer!r} cannot be saved: {error}") from None
+    return {"type": name} | kept
 
 
 def _layer_from_dict(settings: dict[str, Any], path: str | Path) -> Layer:
     settings = dict(settings)
     name = settings.pop("type")
     if name not in LAYERS:
-        raise ValueError(f"{path} has a layer {name!r} that this version of xpnet does not know")
+        raise ValueError(
+            f"{path} has a layer {name!r} that is not known here; import the module that defines it, or update xpnet"
+        )
     return LAYERS[name](**settings)

@@ -72,6 +72,7 @@ def check_gradients(
     report = GradientReport()
     loss_at, gradient = _loss_and_gradient(model, loss, x, y)
     start = model.backend.to_numpy(model.flat_parameters).copy()
+    state = model.backend.to_numpy(model.store.flat_state).copy()  # a layer's forward may move it
 
     def compare(direction: np.ndarray, where: str) -> bool:
         numeric = _derivative(loss_at, start, direction, tolerance)
@@ -92,7 +93,7 @@ def check_gradients(
         return True
 
     try:
-        spans = {name: _place(model, name) for name in model.parameters}
+        spans = {name: model.store.layout.span(name) for name in model.parameters}
         for number in range(directions):
             for _ in range(20):
                 direction = np.zeros_like(start)
@@ -104,12 +105,13 @@ def check_gradients(
                 raise ValueError("the loss has a kink along every direction tried; use other rows or start values")
         if coordinates:
             for name, span in spans.items():
-                for place in range(span.start, span.stop):
+                for index in range(span.start, span.stop):
                     direction = np.zeros_like(start)
-                    direction[place] = 1.0
-                    compare(direction, f"{name}[{place - span.start}]")
+                    direction[index] = 1.0
+                    compare(direction, f"{name}[{index - span.start}]")
     finally:
         model.flat_parameters[...] = model.backend.asarray(start)
+        model.store.flat_state[...] = model.backend.asarray(state)
     return report
 
 
@@ -121,15 +123,14 @@ def _loss_and_gradient(
     trainer = Trainer(model, loss)
     with backend.use():
         rows = trainer.upload(as_dataset((x, y)))
-        batch, targets = trainer.batch(rows, None, 0, len(rows))
+        batch, targets = trainer.feed(rows).batch(0, len(rows))
+        plan = trainer.plan(rows, training=True)
 
     def loss_at(parameters: np.ndarray, gradient: bool = False) -> float:
         with backend.use():
             model.flat_parameters[...] = backend.asarray(parameters)
-            outputs = model.forward(batch, training=True, before_link=trainer.from_logits)
-            totals, doutputs = trainer.loss(backend, outputs, targets, gradient=gradient)
-            if gradient:
-                model.backward(doutputs, before_link=trainer.from_logits)
+            totals = backend.zeros((2,), backend.wide)
+            totals = (plan.gradients if gradient else plan.evaluate)(batch, targets, totals, model.step)
             return float(backend.to_numpy(totals)[0]) / len(rows)
 
     loss_at(backend.to_numpy(model.flat_parameters).copy(), gradient=True)
@@ -155,12 +156,3 @@ def _derivative(
         if abs(wide - narrow) <= allowed and abs(2 * half_jump - jump) <= allowed:
             return (4 * narrow - wide) / 3
     return None
-
-
-def _place(model: Sequential, name: str) -> slice:
-    """Where the parameter called ``name`` lies in the flat buffer."""
-    start = model.offsets[name]
-    size = 1
-    for extent in model.parameters[name].shape:
-        size *= extent
-    return slice(start, start + size)

@@ -31,6 +31,11 @@ CONFIDENCE = 8.0
 ROUNDINGS = 16
 
 
+def input_scale(ctx: Context) -> float:
+    """What the first product multiplies the rows by; 1 in every other layer."""
+    return float(ctx.sinks["output"].get("alpha", 1.0))
+
+
 class Rounding:
     """How much two backends may differ in a tensor that they compute from equal numbers.
 
@@ -70,7 +75,7 @@ class Rounding:
             return None
         if type(layer) is Linear:
             parameters = {name: np.abs(self.host(value)) for name, value in ctx.parameters.items()}
-            terms = np.abs(ctx.factor * x) @ parameters["weight"] + parameters.get("bias", 0.0)
+            terms = np.abs(input_scale(ctx) * x) @ parameters["weight"] + parameters.get("bias", 0.0)
             return self.both(self.sums(x.shape[1] + 2) * terms + self._function(layer.activation, y))
         if type(layer) is Dropout:
             return self.both(self.u * np.abs(y))
@@ -133,7 +138,7 @@ class Rounding:
             if which == "bias":
                 return self.both(d(m).sum(axis=0))
             if which == "weight":
-                return self.both(np.abs(ctx.factor * self.host(ctx.saved[0])).T @ d(m + 1))
+                return self.both(np.abs(input_scale(ctx) * self.host(ctx.saved[0])).T @ d(m + 1))
             if which == "input":
                 return self.both(d(n) @ np.abs(self.host(ctx.parameters["weight"])).T)
             return self.both(self.few * dy)
@@ -153,7 +158,7 @@ class Rounding:
         subtraction) + 2 e |step|, where |step| is the update computed from absolute values.
         """
         p, g = np.abs(before["parameter"]), np.abs(before["gradient"])
-        rate, decay = float(optimizer.learning_rate), getattr(optimizer, "weight_decay", 0.0)
+        rate, decay = optimizer.rate(optimizer.steps), getattr(optimizer, "weight_decay", 0.0)
         if type(optimizer) is SGD:
             step, state = g, dict[str, HostArray]()
             if "velocity" in before:

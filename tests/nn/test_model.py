@@ -55,12 +55,12 @@ def test_parameters_are_views_into_one_aligned_buffer(which_backend: tuple[str, 
     model = Sequential(Linear(3, 5), Linear(5, 2), backend=backend)
     assert model.parameter_count == 3 * 5 + 5 + 5 * 2 + 2
     model.flat_parameters[...] = backend.asarray(np.arange(model.flat_parameters.shape[0], dtype="f4"))
-    state = model.state_dict()
+    state, layout = model.state_dict(), model.store.layout
     for name, values in state.items():
-        start = model.offsets[name]
+        start = layout.offsets[name]
         assert start % 16 == 0
         np.testing.assert_array_equal(values.ravel(), np.arange(start, start + values.size))
-    assert model.offsets["1.weight"] < model.decayed <= model.offsets["0.bias"]
+    assert layout.offsets["1.weight"] < layout.n_decayed <= layout.offsets["0.bias"]
 
 
 def test_an_activation_is_joined_to_its_linear_layer_and_means_the_same() -> None:

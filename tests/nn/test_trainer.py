@@ -25,7 +25,9 @@ from nn import (
     TrainingDiverged,
     load_data,
 )
+from nn.data import as_dataset
 from nn.optimizers import OPTIMIZERS
+from nn.plan import Plan, takes_input_scale
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 4))
@@ -361,10 +363,10 @@ def test_every_optimizer_is_its_loop_written_out(name: str) -> None:
     model = Sequential(Linear(4, 3, bias=False), backend="cpu", dtype="float64")
     start = model.state_dict()["0.weight"]
     optimizer = make()
-    optimizer.bind(model)
+    optimizer.bind(model.store)
     gradients = [RNG.normal(size=(4, 3)) for _ in range(7)]
     for gradient in gradients:
-        model.gradients["0.weight"][...] = gradient
+        model.store.gradients["0.weight"][...] = gradient
         optimizer.step(model)
     np.testing.assert_allclose(model.state_dict()["0.weight"], loop(start, gradients), rtol=1e-12)
     assert optimizer.steps == 7
@@ -404,14 +406,23 @@ def test_rows_that_are_on_the_device_train_as_their_data_do() -> None:
         trainers[1].fit(rows)
 
 
+def plan_of(trainer: Trainer, **options: Any) -> Plan:
+    return trainer.plan(trainer.upload(as_dataset((PIXELS, FOUR_CLASSES))), optimizer=trainer.optimizer, **options)
+
+
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(90, 12), dtype=np.uint8)
 FOUR_CLASSES = np.arange(90) % 4
 
 
-def trained(optimizer: SGD, *, accumulates: bool, epochs: int = 4) -> Trainer:
+class Reader(Callback):
+    """Somebody who reads the gradients of each step."""
+
+    reads_gradients = True
+
+
+def trained(optimizer: SGD, *, folds: bool = True, epochs: int = 4) -> Trainer:
     model = Sequential(Linear(12, 8), Sigmoid(), Linear(8, 4), Softmax(), backend="cpu", dtype="float64", seed=5)
-    model.accumulates = model.accumulates and accumulates
-    trainer = Trainer(model, optimizer=optimizer)
+    trainer = Trainer(model, optimizer=optimizer, callbacks=[] if folds else [Reader()])
     trainer.fit((PIXELS, FOUR_CLASSES), epochs, 20)
     return trainer
 
@@ -427,18 +438,17 @@ def trained(optimizer: SGD, *, accumulates: bool, epochs: int = 4) -> Trainer:
     ],
 )
 def test_gradients_added_to_the_velocity_by_the_product_train_the_same_network(settings: dict[str, Any]) -> None:
-    at_once, apart = (trained(SGD(0.3, **settings), accumulates=one) for one in (True, False))
-    assert at_once.model.accumulated == (
-        at_once.backend.accumulates and settings.get("nesterov", False) is False and "momentum" in settings
-    )
-    assert not apart.model.accumulated
+    at_once, apart = (trained(SGD(0.3, **settings), folds=one) for one in (True, False))
+    folds = at_once.backend.accumulates and settings.get("nesterov", False) is False and "momentum" in settings
+    assert any(section.folded for section in plan_of(at_once).updates) == folds
+    assert not any(section.folded for section in plan_of(apart, keep=True).updates)
     np.testing.assert_allclose(at_once.model.flat_parameters, apart.model.flat_parameters, rtol=1e-11)
     for name, state in apart.optimizer.state.items():
         np.testing.assert_allclose(at_once.optimizer.state[name], state, rtol=1e-9, atol=1e-14)
 
 
 def test_asking_for_gradients_between_steps_leaves_the_velocity_alone() -> None:
-    asking, other = (trained(SGD(0.3, momentum=0.9), accumulates=True, epochs=1) for _ in range(2))
+    asking, other = (trained(SGD(0.3, momentum=0.9), epochs=1) for _ in range(2))
     asking.gradients((PIXELS, FOUR_CLASSES))
     for trainer in (asking, other):
         trainer.fit((PIXELS, FOUR_CLASSES), 1, 20)
@@ -446,7 +456,7 @@ def test_asking_for_gradients_between_steps_leaves_the_velocity_alone() -> None:
 
 
 def test_a_velocity_that_is_put_in_place_of_the_first_is_used() -> None:
-    first, other = (trained(SGD(0.3, momentum=0.9), accumulates=True, epochs=1) for _ in range(2))
+    first, other = (trained(SGD(0.3, momentum=0.9), epochs=1) for _ in range(2))
     first.optimizer.state["velocity"] = first.optimizer.state["velocity"].copy()
     for trainer in (first, other):
         trainer.fit((PIXELS, FOUR_CLASSES), 1, 20)
@@ -456,7 +466,7 @@ def test_a_velocity_that_is_put_in_place_of_the_first_is_used() -> None:
 @pytest.mark.parametrize("layers", [(), (Flatten(),)], ids=["linear first", "flatten first"])
 @pytest.mark.parametrize("shift", [0.0, -0.5])
 def test_pixels_are_scaled_whoever_does_it(layers: tuple[Any, ...], shift: float) -> None:
-    """The first product takes the factor; rows with a shift, and those of other first layers, are scaled before."""
+    """The first product takes the scale; rows with a shift, and those of other first layers, are scaled before."""
     data = Dataset(PIXELS, FOUR_CLASSES, scale=1 / 255, shift=shift)
     runs = []
     for rows in (data, (data.features("float64"), FOUR_CLASSES)):
@@ -464,14 +474,14 @@ def test_pixels_are_scaled_whoever_does_it(layers: tuple[Any, ...], shift: float
         trainer = Trainer(model, optimizer=SGD(0.3, momentum=0.9))
         trainer.fit(rows, 3, 20, validation=rows)
         runs.append((trainer.history["val_loss"], trainer.gradients(rows)[f"{len(layers)}.weight"]))
-    assert trainer.model.takes_factor
+    assert takes_input_scale(trainer.model.layers)
     np.testing.assert_allclose(runs[0][0], runs[1][0], rtol=1e-12)
     np.testing.assert_allclose(runs[0][1], runs[1][1], rtol=1e-10, atol=1e-15)
 
 
 def test_an_update_is_recorded_again_where_a_setting_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a recording holds on to: everything but the learning rate, which is a number of each step."""
-    trainer = trained(SGD(0.3, momentum=0.9), accumulates=True, epochs=1)
+    trainer = trained(SGD(0.3, momentum=0.9), epochs=1)
     recorded: list[Any] = []
 
     def record(step: Any) -> Any:

@@ -5,8 +5,6 @@ The emulated device refuses everything that would make the host wait, and fills 
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pytest
 
@@ -79,12 +77,15 @@ def test_after_the_first_epoch_a_step_on_the_emulated_gpu_allocates_nothing(loss
     model = Sequential(Linear(64, 20), Sigmoid(), Dropout(0.2), Linear(20, 10), end, backend=CupyBackend(device))
     trainer = Trainer(model, loss, optimizers()[number])
     rows = trainer.upload(as_dataset((DATA.x, targets)))
-    order = model.backend.asarray(np.random.default_rng(0).permutation(len(DATA)))
+    feed, plan = trainer.feed(rows, shuffled=True), trainer.plan(rows, optimizer=trainer.optimizer)
+    totals = model.backend.zeros((2,), model.backend.wide)
+    feed.begin_epoch(1)
 
     def epoch() -> int:
         before = device.cupy.allocate.count
-        for start in range(0, 100, 32):
-            trainer.step(partial(trainer.update, rows, order), start, min(32, 100 - start))
+        for number, start in enumerate(range(0, 100, 32)):
+            x, y = feed.batch(start, min(32, 100 - start), number)
+            plan.train(x, y, totals, step=number, update=number + 1, learning_rate=0.01)
         return int(device.cupy.allocate.count - before)
 
     assert epoch() > 0

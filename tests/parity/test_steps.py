@@ -6,7 +6,6 @@ import gc
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,12 +33,15 @@ def make_epoch(which: tuple[str, bool], loss: str, batch_size: int = 128, **opti
     )  # fmt: skip
     trainer = Trainer(model, loss, SGD(0.01, **optimizer))
     rows = trainer.upload(as_dataset((pixels, targets)))
-    order = model.backend.asarray(RNG.permutation(n))
+    feed, plan = trainer.feed(rows, shuffled=True), trainer.plan(rows, optimizer=trainer.optimizer)
+    totals = model.backend.zeros((2,), model.backend.wide)
+    feed.begin_epoch(1)
 
     def epoch() -> None:
         with model.backend.use():
-            for start in range(0, n, batch_size):
-                trainer.step(partial(trainer.update, rows, order), start, min(batch_size, n - start))
+            for number, start in enumerate(range(0, n, batch_size)):
+                x, y = feed.batch(start, min(batch_size, n - start), number)
+                plan.train(x, y, totals, step=number, update=number + 1, learning_rate=0.01)
 
     return epoch
 

@@ -10,7 +10,6 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,8 @@ from backends.cuda.cupy_backend import CupyBackend
 from backends.cuda.graphs import Recording
 from nn import SGD, Adam, Callback, Dropout, Linear, Optimizer, ReLU, Sequential, Softmax, Trainer
 from nn.data import Dataset
+from nn.feed import Feed
+from nn.plan import Plan
 from tests.backends.cuda.emulated_cuda import (
     HAS_COMPILER,
     EmulatedCudaDevice,
@@ -63,9 +64,14 @@ class CountingTrainer(Trainer):
         super().__init__(*arguments, **options)
         self.ran: Counter[int] = Counter()
 
-    def update(self, rows: Any, order: Any, numbers: StepNumbers, count: int) -> None:
-        self.ran[count] += 1
-        super().update(rows, order, numbers, count)
+    def make_step(self, feed: Feed, plan: Plan) -> Step:
+        step = super().make_step(feed, plan)
+
+        def counted(numbers: StepNumbers, count: int) -> None:
+            self.ran[count] += 1
+            step(numbers, count)
+
+        return counted
 
 
 def make_trainer(backend: Backend, optimizer: str = "sgd", width: int = 9) -> CountingTrainer:
@@ -204,13 +210,14 @@ def test_recordings_interleaved_on_one_device() -> None:
         steps = []
         for trainer in trainers:
             rows = trainer.upload(ROWS)
-            order = backend.asarray(np.random.default_rng(1).permutation(70))
-            steps.append(backend.record(partial(trainer.update, rows, order)))
+            feed = trainer.feed(rows, shuffled=True)
+            feed.begin_epoch(1)
+            steps.append(backend.record(trainer.make_step(feed, trainer.plan(rows, optimizer=trainer.optimizer))))
         for start in [*range(0, 70, 16)] * 3:
             for trainer, step, size in zip(trainers, steps, (16, 10), strict=True):
                 trainer.step(step, start, min(size, 70 - start))
         for trainer in trainers:
-            trainer.history.append({"loss": backend.to_numpy(trainer._totals)[0]})
+            trainer.history.append({"loss": backend.to_numpy(trainer.totals)[0]})
         return [Outcome(trainer) for trainer in trainers]
 
     with_graphs, without = outcomes(recorded()), outcomes(eager())
@@ -279,9 +286,14 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Stream]]:
 
 def test_a_step_that_allocates_runs_eagerly_and_says_so(streams: list[Stream]) -> None:
     class Allocates(CountingTrainer):
-        def update(self, rows: Any, order: Any, numbers: StepNumbers, count: int) -> None:
-            super().update(rows, order, numbers, count)
-            self.backend.column_sum(self.model.flat_gradients.reshape(1, -1))
+        def make_step(self, feed: Feed, plan: Plan) -> Step:
+            step, backend, flat = super().make_step(feed, plan), self.backend, self.model.flat_gradients
+
+            def allocating(numbers: StepNumbers, count: int) -> None:
+                step(numbers, count)
+                backend.column_sum(flat.reshape(1, -1))
+
+            return allocating
 
     def run(backend: CupyBackend) -> Outcome:
         trainer = make_trainer(backend)
@@ -317,13 +329,14 @@ def test_after_a_failure_recorded_counts_go_on_as_graphs(monkeypatch: pytest.Mon
     def run(backend: CupyBackend) -> Outcome:
         trainer = make_trainer(backend)
         rows = trainer.upload(ROWS)
-        step = backend.record(partial(trainer.update, rows, None))
+        plan = trainer.plan(rows, optimizer=trainer.optimizer)
+        step = backend.record(trainer.make_step(trainer.feed(rows), plan))
         for start, count in ((0, 16), (16, 16), (32, 16), (48, 8), (56, 8), (0, 16), (16, 16), (32, 8), (40, 16)):
             if (start, count) == (56, 8):
                 monkeypatch.setattr(Stream, "begin_capture", None)
             trainer.step(step, start, count)
         monkeypatch.undo()
-        trainer.history.append({"loss": backend.to_numpy(trainer._totals)[0]})
+        trainer.history.append({"loss": backend.to_numpy(trainer.totals)[0]})
         if isinstance(step, Recording):
             assert step.reason.startswith("TypeError: ")
             assert trainer.ran == {16: 2, 8: 3}

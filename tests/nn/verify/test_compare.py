@@ -41,8 +41,8 @@ from nn import (
     compare_backends,
     load_data,
 )
-from nn.data import as_dataset
-from nn.verify.compare import _walk, curve_picture, named_backends, write_comparison
+from nn.verify.compare import curve_picture, named_backends, write_comparison
+from nn.verify.lockstep import Side
 from nn.verify.rounding import Rounding
 from tests.backends.cuda.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
 from tests.conftest import make_backend
@@ -152,8 +152,8 @@ def test_layers_and_losses_of_users_are_no_false_alarm() -> None:
         def settings(self) -> dict[str, Any]:
             return {}
 
-        def update(self, model: Sequential, learning_rate: Any, number: Any) -> None:
-            model.flat_parameters[...] = model.flat_parameters - learning_rate * model.flat_gradients
+        def apply(self, backend: Backend, parameters: Any, gradient: Any, state: Any, **numbers: Any) -> None:
+            parameters[...] = parameters - numbers["learning_rate"] * gradient
 
     make = making(Linear(64, 9, bias_init="normal:100"), Standardize(), Linear(9, 10), optimizer=Halved)
     assert compare_backends(make, ["cpu", "cpu/reference", "array_api_strict"], DATA, 3).agrees
@@ -164,12 +164,9 @@ def test_a_compared_step_is_a_step_of_training(optimizer: Callable[[], Optimizer
     make = making(optimizer=optimizer)
     compared, trained = make(get_backend("cpu")), make(get_backend("cpu"))
     trained.fit(DATA, 1, 32)
-    compared.epoch = 1
-    rows = compared.upload(as_dataset(DATA))
-    order = compared._order(len(DATA))
-    for start in range(0, 150, 32):
-        for _ in _walk(compared, rows, order, start, min(32, 150 - start)):
-            pass
+    side = Side(compared, DATA, 32, shuffle=True)
+    for where in side.schedule(1, 100):
+        side.step(where)
     np.testing.assert_array_equal(compared.model.flat_parameters, trained.model.flat_parameters)
     for name, state in trained.optimizer.state.items():
         np.testing.assert_array_equal(compared.optimizer.state[name], state)
@@ -305,7 +302,7 @@ def test_a_planted_fault_is_named_by_its_step_and_tensor(fault: str, monkeypatch
     plant(monkeypatch, operation, change, when)
     result = compare_backends(making(optimizer=momentum), ["array_api_strict", "cpu"], DATA, steps=20)
     finding = result.findings["cpu"]
-    assert (finding.phase, finding.place, finding.tensor) == expected
+    assert (finding.phase, finding.position, finding.tensor) == expected
     assert (finding.step, finding.epoch, finding.batch, result.steps) == (1, 1, 1, 1)
     assert not result.agrees
     assert finding.times > 2.0
@@ -370,7 +367,7 @@ def test_other_start_values_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     finding = compare_backends(make, ["cpu", "cpu/reference"], DATA).findings["cpu/reference"]
     assert (finding.step, finding.phase, finding.tensor, finding.index) == (0, "start", "parameter 3.bias", (1,))
-    assert "the start values" in str(finding)
+    assert "the initial values" in str(finding)
 
 
 def test_nan_on_one_side_is_a_difference_and_on_both_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,7 +385,7 @@ def test_nan_on_one_side_is_a_difference_and_on_both_is_none(monkeypatch: pytest
 def test_another_shape_or_dtype_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NumpyBackend, "multiply", lambda self, a, b, out=None: a.astype("f8") * b)
     finding = compare_backends(making(), ["cpu/reference", "cpu"], DATA).findings["cpu"]
-    assert (finding.place, finding.tensor) == ("2", "activation")
+    assert (finding.position, finding.tensor) == ("2", "activation")
     assert finding.note == "the dtype: float32 and float64"
     assert finding.note in str(finding)
 

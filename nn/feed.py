@@ -1,0 +1,97 @@
+"""Rows on the device, and the batches that are made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from backends import Backend
+from backends.random import permutation
+from backends.typing import Array
+
+from .data import Dataset
+from .memory import Workspace
+
+#: Batches are gathered into so many buffers in turn, of so many numbers in all.
+MOST_BUFFERS = 4
+MOST_NUMBERS = 1 << 21
+
+
+@dataclass(eq=False)
+class Rows:
+    """A data set on the device, for one trainer.
+
+    Attributes:
+        data: where it comes from.
+        x, y: rows as stored, and targets as the loss takes them.
+        scale, shift: a row as the network sees it is x times scale plus shift.
+        classes: whether y are class labels, so that there is an accuracy.
+        owner: the trainer that uploaded it, whose loss decides what ``y`` is.
+    """
+
+    data: Dataset
+    x: Array
+    y: Array
+    scale: float
+    shift: float
+    classes: bool
+    owner: Any  # a weak reference: what is recorded on rows must not keep them alive
+
+    def __len__(self) -> int:
+        return int(self.x.shape[0])
+
+    def scaled(self, backend: Backend) -> Rows:
+        """The same rows as the network sees them, in the backend's dtype: for rows of which each batch has all."""
+        if (self.scale, self.shift) == (1.0, 0.0) and self.x.dtype == backend.dtype:
+            return self
+        x = backend.take_rows(self.x, None, 0, len(self), scale=self.scale, shift=self.shift)
+        return Rows(self.data, x, self.y, 1.0, 0.0, self.classes, self.owner)
+
+
+class Feed:
+    """Batches of rows, in their order or in that of an epoch.
+
+    Args:
+        workspace: where batches are gathered.
+        rows: to take them from.
+        shuffled: whether each epoch has an order of its own, by (seed, epoch).
+        network_scales: whether the network multiplies the rows by their scale, so that a batch is without it.
+    """
+
+    def __init__(
+        self, workspace: Workspace, rows: Rows, *, shuffled: bool = False, seed: int = 0, network_scales: bool = False
+    ) -> None:
+        backend = self.backend = workspace.backend
+        self.workspace = workspace
+        self.x, self.y, self.shift = rows.x, rows.y, rows.shift
+        self.size, self.seed = len(rows), seed
+        self.order = backend.empty((self.size,), backend.xp.int64) if shuffled else None
+        scale = 1.0 if network_scales else rows.scale
+        # None: rows go to the network as they are.
+        self.scale = None if (scale, rows.shift) == (1.0, 0.0) and rows.x.dtype == backend.dtype else scale
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Make the order of that epoch, from 1."""
+        if self.order is not None:
+            self.order[...] = self.backend.asarray(permutation(self.size, self.seed, epoch))
+
+    def batch(self, start: int | Array, count: int, number: int | Array = 0) -> tuple[Array, Array]:
+        """``count`` rows from position ``start`` of the order on, as the network takes them, and their targets.
+
+        Args:
+            start, number: of the batch, which decides its buffer; they may be arrays of shape (1,) on the device.
+        """
+        take, buffer = self.backend.take_rows, self.workspace.buffer
+        x_buffer = y_buffer = None
+        # Where only the device knows the first row, no view of the rows is the batch, unless it is all of them.
+        gathered = self.order is not None or not (isinstance(start, int) or count == self.size)
+        if gathered or self.scale is not None:
+            shape = count, *self.x.shape[1:]
+            # Rotate buffers: rewriting one that other cores have just read forces cache-line transfers.
+            buffers = min(MOST_BUFFERS, max(MOST_NUMBERS // prod(shape), 1)) if isinstance(number, int) else 1
+            x_buffer = buffer(("x", number % buffers if buffers > 1 else 0), shape)
+        if gathered:
+            y_buffer = buffer(("targets", str(self.y.dtype)), (count, *self.y.shape[1:]), self.y.dtype)
+        x = take(self.x, self.order, start, count, scale=self.scale, shift=self.shift, out=x_buffer)
+        return x, take(self.y, self.order, start, count, out=y_buffer)

@@ -1,0 +1,77 @@
+"""Metrics: one function each, of the targets and of what a network makes of the rows.
+
+``loss`` and ``accuracy`` cost nothing: the loss operation of a step counts both on the device. Any other metric is
+computed on the host from NumPy arrays, so scikit-learn's functions fit as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from backends.typing import HostArray
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that says how good a network is.
+
+    Attributes:
+        name: its column in the history.
+        function: ``function(targets, found)`` of NumPy arrays gives the number.
+        of: what ``found`` is: ``"predictions"`` (of ``Sequential.predict``), ``"probabilities"`` (of
+            ``Sequential.predict_proba``) or ``"outputs"``.
+    """
+
+    name: str
+    function: Callable[[HostArray, HostArray], Any]
+    of: str = "predictions"
+
+    def __post_init__(self) -> None:
+        if self.of not in ("predictions", "probabilities", "outputs"):
+            raise ValueError(f"metric {self.name}: `of` must be predictions, probabilities or outputs, not {self.of!r}")
+
+
+#: The metrics by name.
+METRICS: dict[str, Metric] = {}
+
+
+def register_metric(metric: Metric) -> Metric:
+    """Let ``metric`` be asked for by its name."""
+    METRICS[metric.name] = metric
+    return metric
+
+
+def get_metrics(metrics: Iterable[str | Metric | Callable[[HostArray, HostArray], Any]]) -> list[Metric]:
+    """The metrics that are named, described, or given as functions of (targets, predictions).
+
+    Raises:
+        ValueError: a name is not known, or given twice.
+        TypeError: something is no metric.
+    """
+    found: dict[str, Metric] = {}
+    for metric in metrics:
+        if isinstance(metric, str):
+            if metric not in METRICS:
+                known = ", ".join(METRICS) or "none by name yet"
+                raise ValueError(
+                    f"unknown metric {metric!r}; known are {known}, or give a function of (targets, predictions)"
+                )
+            one = METRICS[metric]
+        elif isinstance(metric, Metric):
+            one = metric
+        elif callable(metric):
+            one = Metric(getattr(metric, "__name__", type(metric).__name__), metric)
+        else:
+            raise TypeError(f"a metric is a name, a Metric or a function, not {metric!r}")
+        if one.name in found or one.name in ("loss", "accuracy"):
+            raise ValueError(f"the metric {one.name!r} is there already")
+        found[one.name] = one
+    return list(found.values())
+
+
+def means(totals: HostArray, rows: int, classes: bool) -> dict[str, float]:
+    """Loss and, for classes, accuracy: from [loss sum, correct rows] over so many rows."""
+    loss_sum, correct = totals.tolist()
+    return {"loss": loss_sum / rows} | ({"accuracy": correct / rows} if classes else {})

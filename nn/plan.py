@@ -1,0 +1,337 @@
+"""A plan: a network compiled for one use, be it training, evaluation or gradients. A step stands here, and only here.
+
+A plan is made once and does not change: it knows which layers compute (activations are joined to the layers before
+them), where the forward pass ends (before the output activation, where the loss contains it), who needs dx, what the
+first product multiplies the rows by, and where each gradient goes. So no layer, loss or optimizer has to know.
+
+A gradient goes to the gradient buffer; or, in a training step whose gradients nobody reads, the matrix product that
+computes it adds it to the velocity of the optimizer at once (beta of the GEMM), which spares the update a pass over
+memory. That is decided for each parameter by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+from backends.typing import Array
+
+from .layers import Context, ElementwiseActivation, Flatten, Layer, Linear, Sigmoid, Softmax
+from .losses import Loss
+from .memory import Store
+from .optimizers import Optimizer
+
+
+class Stage(NamedTuple):
+    """A layer and what it computes with."""
+
+    layer: Layer
+    ctx: Context
+
+
+class Observer(Protocol):
+    """Who looks at a plan at work: called with each tensor as soon as it is computed, and free to write into it.
+
+    The phases are ``"batch"`` (the rows and targets), ``"forward"``, ``"loss"``, ``"backward"``, ``"before update"``
+    (flat buffers that the update is about to change) and ``"update"``.
+    """
+
+    def __call__(self, phase: str, stage: Stage | None, name: str, array: Array) -> None: ...
+
+
+class UpdateOf(NamedTuple):
+    """The update of a section of the flat buffers: what ``Optimizer.apply`` is called with."""
+
+    parameters: Array
+    gradient: Array
+    state: dict[str, Array]
+    n_decayed: int
+    folded: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network compiled for one use; ``compile_plan`` makes it.
+
+    Attributes:
+        store: the arrays of the network.
+        stages: the layers that compute, with their contexts.
+        loss: what ``gradients`` differentiates and ``evaluate`` adds up; None for outputs alone.
+        optimizer: whose updates ``train`` makes.
+        updates: the sections that it updates.
+        observer: who looks at every tensor; None for nobody.
+        keeps_gradients: whether the gradients of a step are still there after its update.
+    """
+
+    store: Store
+    stages: tuple[Stage, ...]
+    loss: Loss | None = None
+    optimizer: Optimizer | None = None
+    updates: tuple[UpdateOf, ...] = ()
+    observer: Observer | None = None
+    keeps_gradients: bool = True
+
+    def train(
+        self,
+        x: Array,
+        targets: Array,
+        totals: Array,
+        *,
+        step: int | Array,
+        update: int | Array,
+        learning_rate: float | Array,
+    ) -> Array:
+        """A training step: forward, loss, backward, update. Adds to ``totals`` as a loss does. Never waits for the
+        device.
+
+        Args:
+            step: the number of the training step, from 0.
+            update: the number of the update, from 1.
+            learning_rate: of this update. All three may be arrays of shape (1,) on the device.
+        """
+        totals = self.gradients(x, targets, totals, step)
+        self.update(update, learning_rate)
+        return totals
+
+    def gradients(self, x: Array, targets: Array, totals: Array, step: int | Array = 0) -> Array:
+        """Forward, loss and backward: leaves the gradients of the mean loss where they belong."""
+        assert self.loss is not None
+        if self.observer is not None:
+            self.observer("batch", None, "batch", x)
+            self.observer("batch", None, "targets", targets)
+        outputs = self.outputs(x, step)
+        buffer = self.store.workspace.buffer("doutputs", outputs.shape)
+        totals, doutputs = self.loss(self.store.backend, outputs, targets, totals=totals, out=buffer)
+        if self.observer is not None:
+            self.observer("loss", None, "loss", totals[:1])
+            self.observer("loss", None, "correct rows", totals[1:])
+            self.observer("loss", None, "gradient of the outputs", doutputs)
+        self.backward(doutputs)
+        return totals
+
+    def evaluate(self, x: Array, targets: Array, totals: Array, step: int | Array = 0) -> Array:
+        """Forward and loss: adds loss sum and correct rows to ``totals``."""
+        assert self.loss is not None
+        totals, _ = self.loss(self.store.backend, self.outputs(x, step), targets, totals=totals, gradient=False)
+        return totals
+
+    def outputs(self, x: Array, step: int | Array = 0) -> Array:
+        """Forward: the outputs of the last stage for the rows ``x``."""
+        for stage in self.stages:
+            layer, ctx = stage
+            ctx.step = step
+            y = layer.forward(x, ctx)
+            if self.observer is not None:
+                for name, array in layer.inside("forward", ctx, x).items():
+                    self.observer("forward", stage, name, array)
+                self.observer("forward", stage, "activation", y)
+                for name, array in ctx.state.items():
+                    self.observer("forward", stage, f"state {ctx.name}.{name}", array)
+            x = y
+        return x
+
+    def backward(self, dy: Array) -> None:
+        """The gradients of a loss whose gradient with respect to the last ``outputs`` is ``dy``. Overwrites ``dy``."""
+        self.store.gradients_are_kept = self.keeps_gradients
+        for stage in reversed(self.stages):
+            layer, ctx = stage
+            dx = layer.backward(dy, ctx)
+            if self.observer is not None:
+                for name, array in layer.inside("backward", ctx, dy).items():
+                    self.observer("backward", stage, name, array)
+                for name, array in reversed(ctx.gradients.items()):  # of Linear the bias first, as it is computed
+                    self.observer("backward", stage, f"gradient of {ctx.name}.{name}", array)
+            if dx is None or not ctx.needs_dx:
+                break
+            if self.observer is not None:
+                self.observer("backward", stage, "gradient of the input", dx)
+            dy = dx
+
+    def update(self, number: int | Array, learning_rate: float | Array) -> None:
+        """Move the parameters against the gradients: update ``number``, from 1."""
+        assert self.optimizer is not None
+        store = self.store
+        if self.observer is not None:
+            buffers = {"parameter": store.flat_parameters, "gradient": store.flat_gradients, **self.optimizer.state}
+            for name, array in buffers.items():
+                self.observer("before update", None, name, array)
+        for section in self.updates:
+            gradient = section.gradient
+            if self.keeps_gradients:  # an update uses its gradient up
+                gradient = store.backend.copy(gradient, store.workspace.buffer("gradient to use up", gradient.shape))
+            self.optimizer.apply(
+                store.backend,
+                section.parameters,
+                gradient,
+                section.state,
+                number=number,
+                learning_rate=learning_rate,
+                n_decayed=section.n_decayed,
+                folded=section.folded,
+            )
+        if self.observer is not None:
+            for buffer, array in (*self.optimizer.state.items(), ("parameter", store.flat_parameters)):
+                for name, view in store.layout.views(store.backend, array).items():
+                    self.observer("update", None, f"{buffer} {name}", view)
+
+
+def compile_plan(
+    layers: Sequence[Layer],
+    store: Store,
+    *,
+    seed: int = 0,
+    training: bool = False,
+    loss: Loss | None = None,
+    optimizer: Optimizer | None = None,
+    input_scale: float = 1.0,
+    keep_gradients: bool = False,
+    observer: Observer | None = None,
+) -> Plan:
+    """The plan of a network for one use.
+
+    Args:
+        layers: of the network; they fit each other.
+        store: its arrays.
+        seed: of the dropout masks.
+        training: whether layers behave as in training (dropout).
+        loss: what is computed of the outputs.
+        optimizer: for training steps, bound to the store.
+        input_scale: what rows are multiplied by, by the first product; 1 unless ``takes_input_scale(layers)``.
+        keep_gradients: whether somebody reads the gradients of a step.
+        observer: who looks at each tensor. Its steps keep their gradients.
+    """
+    keep_gradients = keep_gradients or observer is not None or optimizer is None
+    joined = join_activations(layers)
+    if loss is not None:
+        joined = without_output_activation(joined, loss.output_activation)
+    stages = tuple(Stage(layer, _context(index, layer, store, seed, training)) for index, layer in joined)
+    first = next((i for i, (layer, _) in enumerate(stages) if layer.parameters()), len(stages))
+    for i, (_, ctx) in enumerate(stages):
+        ctx.needs_dx = i > first
+    if input_scale != 1.0:
+        _scale_input(stages, input_scale)
+    updates: tuple[UpdateOf, ...] = ()
+    if optimizer is not None:
+        folded = set() if keep_gradients else _fold(stages, store, optimizer)
+        updates = tuple(_updates(store, optimizer, folded))
+    return Plan(store, stages, loss, optimizer, updates, observer, keep_gradients)
+
+
+def _context(index: int, layer: Layer, store: Store, seed: int, training: bool) -> Context:
+    def of_layer(arrays: Mapping[str, Array], names: Mapping[str, Any]) -> dict[str, Array]:
+        return {name: arrays[f"{index}.{name}"] for name in names}
+
+    gradients = of_layer(store.gradients, layer.parameters())
+    return Context(
+        backend=store.backend,
+        parameters=of_layer(store.parameters, layer.parameters()),
+        gradients=gradients,
+        state=of_layer(store.state, layer.state()),
+        buffer=partial(_buffer_of_layer, store.workspace.buffer, index),
+        sinks={"output": {}} | {name: {"out": gradient} for name, gradient in gradients.items()},
+        seed=seed,
+        name=str(index),
+        training=training,
+    )
+
+
+def _buffer_of_layer(buffer: Any, index: int, name: str, shape: tuple[int, ...]) -> Array:
+    return buffer((index, name), shape)
+
+
+# ---- which layers compute --------------------------------------------------------------------------------------------
+
+
+def join_activations(layers: Sequence[Layer]) -> list[tuple[int, Layer]]:
+    """The layers and their indices, an activation after a ``Linear`` joined into it: bias and activation are one
+    operation. An output activation stays by itself, so that its loss can be computed before it."""
+    joined: list[tuple[int, Layer]] = []
+    for index, layer in enumerate(layers):
+        at_end = index == len(layers) - 1 and isinstance(layer, Sigmoid)
+        previous = joined[-1][1] if joined else None
+        if (
+            isinstance(layer, ElementwiseActivation)
+            and not at_end
+            and isinstance(previous, Linear)
+            and previous.activation == "identity"
+        ):
+            joined[-1] = (joined[-1][0], replace(previous, activation=layer.function))
+        else:
+            joined.append((index, layer))
+    return joined
+
+
+def output_activation_of(layer: Layer) -> str:
+    """What a last layer makes of its values: ``"softmax"``, ``"sigmoid"``, or ``""`` for no probabilities."""
+    name = layer.activation if isinstance(layer, Linear) else getattr(layer, "function", "")
+    return name if name in (Softmax.function, Sigmoid.function) else ""
+
+
+def without_output_activation(joined: list[tuple[int, Layer]], activation: str) -> list[tuple[int, Layer]]:
+    """The stages up to the values that a loss with this output activation is computed from."""
+    index, last = joined[-1]
+    if not activation or output_activation_of(last) != activation:
+        return joined
+    return joined[:-1] + ([(index, replace(last, activation="identity"))] if isinstance(last, Linear) else [])
+
+
+# ---- where products go -----------------------------------------------------------------------------------------------
+
+
+def takes_input_scale(layers: Sequence[Layer]) -> bool:
+    """Whether the first product of the network can multiply the rows by a number, so that no pass over them has to."""
+    first = next((layer for layer in layers if not isinstance(layer, Flatten)), None)
+    return first is not None and {"output", "weight"} <= {*first.products}
+
+
+def _scale_input(stages: Sequence[Stage], scale: float) -> None:
+    """(s x) W = s (x W), and the gradient of W is s x^T dz."""
+    sinks = next(ctx.sinks for layer, ctx in stages if not isinstance(layer, Flatten))
+    for name in ("output", "weight"):
+        sinks[name]["alpha"] = scale * sinks[name].get("alpha", 1.0)
+
+
+def _fold(stages: Sequence[Stage], store: Store, optimizer: Optimizer) -> set[str]:
+    """Let products add gradients to the velocity, v <- kept v + fresh gradient; the names of those parameters."""
+    fold = optimizer.fold() if store.backend.accumulates else None
+    if fold is None:
+        return set()
+    velocities = store.layout.views(store.backend, optimizer.state[fold.state])
+    folded = set()
+    for layer, ctx in stages:
+        for name in {*layer.products} & {*ctx.gradients}:
+            full = f"{ctx.name}.{name}"
+            alpha = ctx.sinks[name].get("alpha", 1.0)
+            ctx.sinks[name] = {"alpha": fold.fresh * alpha, "beta": fold.kept, "out": velocities[full]}
+            folded.add(full)
+    return folded
+
+
+def _updates(store: Store, optimizer: Optimizer, folded: set[str]) -> list[UpdateOf]:
+    """Neighbours in the flat buffers that are updated alike, updated together."""
+    layout, updates = store.layout, []
+    names = sorted(layout.offsets, key=lambda name: layout.offsets[name])
+    ends = [*(layout.offsets[name] for name in names[1:]), layout.size]
+    sections: list[tuple[int, int, bool]] = []
+    for name, end in zip(names, ends, strict=True):
+        start, alike = layout.offsets[name], name in folded
+        if sections and sections[-1][2] == alike:
+            start = sections.pop()[0]
+        sections.append((start, end, alike))
+    for start, end, alike in sections:
+        section = slice(start, end)
+        whole = (start, end) == (0, layout.size)
+        state = {name: array if whole else array[section] for name, array in optimizer.state.items()}
+        parameters, gradients = store.flat_parameters, store.flat_gradients
+        updates.append(
+            UpdateOf(
+                parameters if whole else parameters[section],
+                gradients if whole else gradients[section],
+                state,
+                max(min(layout.n_decayed, end) - start, 0),
+                alike,
+            )
+        )
+    return updates
