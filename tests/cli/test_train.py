@@ -17,19 +17,10 @@ from threadpoolctl import threadpool_info
 
 import train
 from nn import History, load_data, load_model
+from tests.helpers.script import run
 
 ROOT = Path(train.__file__).parent
 FAST = ["--epochs", "2", "--limit", "200", "--device", "cpu"]
-
-
-def run(capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error."""
-    try:
-        code: object = train.main(flags)
-    except SystemExit as done:
-        code = done.code
-    assert isinstance(code, int)
-    return code, *capsys.readouterr()
 
 
 def accuracy(out: str) -> float:

@@ -29,10 +29,10 @@ from nn import (
     load_data,
 )
 from nn.data import as_dataset
-from tests.backends.cuda.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
-from tests.conftest import make_backend
+from tests.helpers.backends import make_backend
+from tests.helpers.emulated_cuda import EmulatedCudaDevice, needs_compiler
 
-pytestmark = pytest.mark.skipif(not HAS_COMPILER, reason="the CUDA text is compiled by g++, which is not here")
+pytestmark = needs_compiler
 
 DATA = load_data("digits", limit=100).train
 LOSSES: dict[str, tuple[Layer, object]] = {

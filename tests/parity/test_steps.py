@@ -14,7 +14,7 @@ import pytest
 
 from nn import SGD, Dropout, Linear, ReLU, Sequential, Sigmoid, Softmax, Tanh, Trainer
 from nn.data import as_dataset
-from tests.conftest import make_backend
+from tests.helpers.backends import make_backend
 
 RNG = np.random.default_rng(0)
 WIDTH = 16
