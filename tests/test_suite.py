@@ -27,6 +27,16 @@ STILL_REACHED = {
     ("tests/nn/verify/test_compare.py", "_walk"),
 }
 
+#: The tests that need MNIST's own files, and for each the one that shows the same on made-up rows.
+TWINS = {
+    "test_ten_lines_of_python_train_on_mnist": "test_ten_lines_of_python_train_where_there_is_no_mnist",
+    "test_mnist_as_in_the_tutorial": "test_files_and_where",
+    "test_momentum_reaches_its_figures_on_mnist": "test_a_recipe_tells_which_figures_are_reproduced",
+    "test_other_libraries_end_with_the_same_accuracy": "test_every_backend_ends_a_recipe_with_the_same_accuracy",
+    "test_one_vs_two_has_the_authors_rows": "test_one_vs_two_has_the_rows_of_these_two_digits",
+    "test_the_real_mnist_files": "test_mnist_from_a_folder",
+}
+
 
 # ---- what tests may reach --------------------------------------------------------------------------------------------
 
@@ -95,6 +105,22 @@ def test_no_test_module_is_imported() -> None:
             for module in imported:
                 last = module.split(".")[-1]
                 assert not module.startswith("tests.") or not last.startswith(("test_", "conftest")), (name, module)
+
+
+def needing_mnist() -> set[str]:
+    """The tests that read MNIST's own files, and so are skipped where these are not."""
+    return {
+        node.name
+        for path in MODULES.values()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and any(argument.arg == "mnist_dir" for argument in node.args.args)
+    }
+
+
+def test_nothing_is_tested_on_the_real_mnist_only() -> None:
+    assert needing_mnist() == set(TWINS)
+    source = "\n".join(path.read_text() for path in MODULES.values())
+    assert [twin for twin in TWINS.values() if f"\ndef {twin}(" not in source] == []
 
 
 # ---- one thread of the BLAS ------------------------------------------------------------------------------------------

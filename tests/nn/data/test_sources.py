@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import logging
-import os
 import pickle
 import struct
 import subprocess
@@ -22,8 +21,6 @@ from nn.data.archives import read_hdf5, read_npz
 from nn.data.csv_table import read_csv
 from nn.data.mnist import read_idx
 from nn.data.sources import load_data, load_digits
-
-REAL_MNIST = os.environ.get("XPNET_DATA")
 
 
 @pytest.fixture(autouse=True)
@@ -331,9 +328,8 @@ def test_when_every_mirror_fails_the_reasons_and_remedies_are_named(
     assert list(cache.iterdir()) == []  # nothing that could be taken for a file the next time
 
 
-@pytest.mark.skipif(not REAL_MNIST, reason="set XPNET_DATA to a folder with the four MNIST files")
-def test_the_real_mnist_files() -> None:
-    data = load_data("mnist", REAL_MNIST)
+def test_the_real_mnist_files(mnist_dir: Path) -> None:
+    data = load_data("mnist", mnist_dir)
     assert data.test is not None
     assert data.train.x.shape == (60_000, 784)
     assert data.test.x.shape == (10_000, 784)
