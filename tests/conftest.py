@@ -1,43 +1,78 @@
-"""Every backend that is here, as a fixture; one that is not skips its tests and says why."""
+"""What holds for the whole suite (workers, the marker ``gpu``, the summary of skipped tests), and shared fixtures."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import settings
 
-from backends import Backend, DeviceError, get_backend
+from backends import Backend
+from tests.helpers.backends import backend_params, is_on_gpu, make_backend
 
-#: (device, fused): the overrides and the reference operations of each library.
-BACKENDS = [
-    ("cpu", True),
-    ("cpu", False),
-    ("numba", True),
-    ("array_api_strict", False),
-    ("array_api_strict:device1", False),
-    ("torch", False),
-    ("cuda", True),
-    ("cuda", False),
-]
+#: Memory bounds this: each worker loads PyTorch and compiles the CUDA text.
+MOST_WORKERS = 8
+LONGEST_SUMMARY = 10
+
+# First calls import and compile, and the machine may be busy: how long an example takes proves nothing.
+settings.register_profile("suite", deadline=None, print_blob=True)
+settings.load_profile("suite")
 
 
-def backend_id(which: tuple[str, bool]) -> str:
-    device, fused = which
-    return device if fused or device not in ("cpu", "cuda") else f"{device}-reference"
+# ---- how the suite runs ----------------------------------------------------------------------------------------------
 
 
-def make_backend(which: tuple[str, bool], dtype: str = "float32") -> Backend:
-    """The backend, or a skipped test with the reason why there is none."""
-    device, fused = which
-    try:
-        return get_backend(device, dtype, fused=fused)
-    except DeviceError as error:
-        pytest.skip(str(error))
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker process for each core where folders are run. Single files, and tests chosen by ``-k``, are sooner done
+    in this process: two workers take seconds to start and to collect the whole suite each."""
+    here = config.invocation_params.dir
+    if config.option.keyword or not all((here / argument).is_dir() for argument in config.args):
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS) if cores > 1 else 0
 
 
-@pytest.fixture(params=BACKENDS, ids=backend_id)
+def reason_of(report: Any) -> str:
+    """Why a test was skipped."""
+    return str(report.longrepr[-1]).removeprefix("Skipped: ")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A test that is skipped for want of a GPU must be marked ``gpu``: else ``-m gpu`` would leave it out."""
+    report = yield
+    if (
+        report.skipped
+        and isinstance(report.longrepr, tuple)
+        and is_on_gpu(reason_of(report).partition(" ")[0])
+        and item.get_closest_marker("gpu") is None
+    ):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} needs a GPU, so it must be marked gpu ({reason_of(report)})"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each reason why tests were skipped, with their number, in place of one line for each test."""
+    counts = Counter(map(reason_of, terminalreporter.stats.get("skipped", [])))
+    if not counts:
+        return
+    terminalreporter.section("skipped, by reason", cyan=True)
+    for reason, count in counts.most_common(LONGEST_SUMMARY - 1):
+        terminalreporter.line(f"{count:6,}  {reason}")
+    if rest := counts.most_common()[LONGEST_SUMMARY - 1 :]:
+        terminalreporter.line(f"{sum(n for _, n in rest):6,}  for {len(rest)} other reasons (pytest -rs lists them)")
+
+
+# ---- fixtures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=backend_params())
 def which_backend(request: pytest.FixtureRequest) -> tuple[str, bool]:
     """Which backend, for a test that makes it with a dtype of its own: ``make_backend(which_backend, "float64")``."""
     which: tuple[str, bool] = request.param

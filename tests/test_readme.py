@@ -10,7 +10,7 @@ import pytest
 
 import nn
 import recipes
-from tests import made_up
+from tests.helpers import made_up
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ from hypothesis.extra import numpy as hnp
 
 from backends import Backend, StepNumbers, get_backend, random
 from backends.activations import ACTIVATIONS, get_activation
-from tests.conftest import make_backend
+from tests.helpers.backends import make_backend
 
 Array = Any
 NAN, INF = float("nan"), float("inf")

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends import Backend, get_backend, random
-from backends.cpu.numpy_backend import NumpyBackend
 
 Array = Any
 KEY = random.mask_key(0, "dropout")
@@ -72,12 +71,6 @@ def test_hash_of_arrays_is_lowbias32(backend: Backend) -> None:
     assert backend.to_numpy(hashed).tolist() == [lowbias32(x) for x in WORDS]
 
 
-def test_hash_in_uint32_is_lowbias32() -> None:
-    numpy = get_backend("cpu")
-    assert isinstance(numpy, NumpyBackend)
-    assert numpy._hash32_in_place(np.array(WORDS, np.uint32)).tolist() == [lowbias32(x) for x in WORDS]
-
-
 def test_mask_bits_are_two_hashes() -> None:
     for element, step in itertools.product((0, 1, 2**31, 2**32 - 1), (0, 5, 2**32 + 5)):
         first, second = lowbias32((element + KEY[0]) % 2**32), lowbias32((step + KEY[1]) % 2**32)
@@ -110,6 +103,16 @@ def test_masks_are_equal_on_every_backend(backend: Backend, shape: tuple[int, ..
             assert result.dtype == backend.dtype_name
             assert result.tobytes() == expected.tobytes()
     assert set(np.unique(expected)) <= {0.0, np.dtype(backend.dtype_name).type(1 / (1 - 0.99))}
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_mask_is_the_bits_held_against_the_threshold(fused: bool) -> None:
+    """Thresholds in many places tell wrong low bits too."""
+    backend = get_backend("cpu", fused=fused)
+    for rate in np.random.default_rng(2).uniform(size=40):
+        for key, step in ((KEY, 3), ((2**32 - 1, 2**31), 2**32 + 5)):
+            kept = random.mask_bits(np.arange(2000), key, step) >= random.mask_threshold(rate)
+            np.testing.assert_array_equal(mask(backend, (40, 50), rate, key, step).ravel() > 0, kept)
 
 
 def test_masks_differ_by_step_seed_and_layer(backend: Backend) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import growth
 from nn import SGD, Dataset, Linear, Sequential, Sigmoid, Softmax, Trainer
-from tests import made_up
+from tests.helpers import made_up
 
 POINTS = {"rows": 4, "width": 5, "depth": 5, "batch": 4}
 QUICK = ["--rows", "300", "--rounds", "2", "--seconds", "0.005"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from backends.cpu.numpy_backend import NumpyBackend
-from tests.cli.test_train import run
+from tests.helpers.script import run
 
 FAST = ["--limit", "200", "--epochs", "1"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from backends import Backend
 from nn import Context, Dataset, Dropout, Flatten, Layer, Linear, ReLU, Sequential, Sigmoid, Softmax, Tanh, Trainer
-from tests.conftest import make_backend
+from tests.helpers.backends import make_backend
 
 RNG = np.random.default_rng(0)
 

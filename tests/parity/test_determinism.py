@@ -19,9 +19,10 @@ DATA = load_data("digits", limit=500)
 
 def weights(folder: Path, threads: str | None) -> bytes:
     """The file of weights that a run of the script writes, in a process of its own."""
-    environment = dict(os.environ)
+    variables = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")  # one thread in this suite
+    environment = {name: value for name, value in os.environ.items() if name not in variables}
     if threads is not None:
-        environment |= {"OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        environment |= dict.fromkeys(variables, threads)
     flags = ["--hidden", "300", "100", "--batch-size", "200", "--epochs", "2", "--dropout", "0.1", "--device", "cpu"]
     command = [sys.executable, "train.py", *flags, "--quiet", "--output", str(folder)]
     subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)

@@ -13,6 +13,7 @@ from backends.cuda.cupy_backend import CupyBackend
 from nn import (
     SGD,
     Adam,
+    Callback,
     Dropout,
     History,
     Layer,
@@ -26,11 +27,10 @@ from nn import (
     Trainer,
     load_data,
 )
-from nn.data import as_dataset
-from tests.backends.cuda.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
-from tests.conftest import make_backend
+from tests.helpers.backends import make_backend
+from tests.helpers.emulated_cuda import EmulatedCudaDevice, needs_compiler
 
-pytestmark = pytest.mark.skipif(not HAS_COMPILER, reason="the CUDA text is compiled by g++, which is not here")
+pytestmark = needs_compiler
 
 DATA = load_data("digits", limit=100).train
 LOSSES: dict[str, tuple[Layer, object]] = {
@@ -75,18 +75,14 @@ def test_after_the_first_epoch_a_step_on_the_emulated_gpu_allocates_nothing(loss
     device = EmulatedCudaDevice(max_threads=1)
     end, targets = LOSSES[loss]
     model = Sequential(Linear(64, 20), Sigmoid(), Dropout(0.2), Linear(20, 10), end, backend=CupyBackend(device))
-    trainer = Trainer(model, loss, optimizers()[number])
-    rows = trainer.upload(as_dataset((DATA.x, targets)))
-    feed, plan = trainer.feed(rows, shuffled=True), trainer.plan(rows, optimizer=trainer.optimizer)
-    totals = model.backend.zeros((2,), model.backend.wide)
-    feed.begin_epoch(1)
+    made: list[tuple[int, int]] = []
 
-    def epoch() -> int:
-        before = device.cupy.allocate.count
-        for number, start in enumerate(range(0, 100, 32)):
-            x, y = feed.batch(start, min(32, 100 - start), number)
-            plan.train(x, y, totals, step=number, update=number + 1, learning_rate=0.01)
-        return int(device.cupy.allocate.count - before)
+    class Watch(Callback):
+        def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+            made.append((trainer.epoch, device.cupy.allocate.count))
 
-    assert epoch() > 0
-    assert epoch() == 0
+    before = device.cupy.allocate.count
+    Trainer(model, loss, optimizers()[number], callbacks=[Watch()]).fit((DATA.x, targets), 3, 32)
+    assert made[0][1] > before
+    for epoch in (2, 3):
+        assert len({count for of, count in made if of == epoch}) == 1

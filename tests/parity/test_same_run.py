@@ -7,7 +7,7 @@ import pytest
 
 from backends import Step, StepNumbers
 from nn import SGD, Dropout, History, Linear, ReLU, Sequential, Sigmoid, Softmax, Trainer, load_data
-from tests.conftest import make_backend
+from tests.helpers.backends import make_backend
 
 DATA = load_data("digits", limit=600)
 

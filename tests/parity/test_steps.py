@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 
-from nn import SGD, Dropout, Linear, ReLU, Sequential, Sigmoid, Softmax, Tanh, Trainer
-from nn.data import as_dataset
-from tests.conftest import make_backend
+from nn import SGD, Callback, Dataset, Dropout, Linear, ReLU, Sequential, Sigmoid, Softmax, Tanh, Trainer
+from tests.helpers.backends import make_backend
 
 RNG = np.random.default_rng(0)
 WIDTH = 16
@@ -21,9 +20,37 @@ ENDS = {"softmax_cross_entropy": Softmax(), "binary_cross_entropy": Sigmoid(), "
 EVERYTHING: dict[str, Any] = {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}
 
 
-def make_epoch(which: tuple[str, bool], loss: str, batch_size: int = 128, **optimizer: Any) -> Any:
-    """A function that makes three steps, the last of them shorter, without what is around them in ``Trainer.fit``."""
-    n = 3 * batch_size - 20
+class Watch(Callback):
+    """Calls ``begin()`` after the first step of each epoch and ``end()`` after the last: between them are steps alone,
+    of full batches and of a shorter one, without what ``fit`` does at the ends of an epoch."""
+
+    reads_gradients = False
+
+    def __init__(self, batches: int, begin: Callable[[int], None], end: Callable[[int], None]) -> None:
+        self.batches, self.begin, self.end = batches, begin, end
+        self.number = 0
+
+    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
+        self.number = 0
+
+    def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+        self.number += 1
+        if self.number == 1:
+            self.begin(trainer.epoch)
+        elif self.number == self.batches:
+            self.end(trainer.epoch)
+
+
+def train(
+    which: tuple[str, bool],
+    loss: str,
+    begin: Callable[[int], None],
+    end: Callable[[int], None],
+    batch_size: int = 128,
+    **optimizer: Any,
+) -> None:
+    """Three epochs of four steps, with ``begin`` and ``end`` called in each as by ``Watch``, with its number."""
+    n = 4 * batch_size - 20
     pixels = RNG.integers(0, 256, size=(n, WIDTH), dtype=np.uint8)
     classes = loss == "softmax_cross_entropy"
     targets = RNG.integers(0, WIDTH, n) if classes else RNG.uniform(size=(n, WIDTH)).astype("f4")
@@ -31,51 +58,48 @@ def make_epoch(which: tuple[str, bool], loss: str, batch_size: int = 128, **opti
         Linear(WIDTH, WIDTH), Sigmoid(), Linear(WIDTH, WIDTH), ReLU(), Dropout(0.3), Linear(WIDTH, WIDTH), Tanh(),
         Linear(WIDTH, WIDTH), ENDS[loss], backend=make_backend(which),
     )  # fmt: skip
-    trainer = Trainer(model, loss, SGD(0.01, **optimizer))
-    rows = trainer.upload(as_dataset((pixels, targets)))
-    feed, plan = trainer.feed(rows, shuffled=True), trainer.plan(rows, optimizer=trainer.optimizer)
-    totals = model.backend.zeros((2,), model.backend.wide)
-    feed.begin_epoch(1)
-
-    def epoch() -> None:
-        with model.backend.use():
-            for number, start in enumerate(range(0, n, batch_size)):
-                x, y = feed.batch(start, min(batch_size, n - start), number)
-                plan.train(x, y, totals, step=number, update=number + 1, learning_rate=0.01)
-
-    return epoch
+    data = Dataset(pixels, targets, scale=1 / 255)
+    Trainer(model, loss, SGD(0.01, **optimizer)).fit(data, 3, batch_size, callbacks=[Watch(4, begin, end)])
 
 
-def allocated(epoch: Any) -> int:
-    """The most memory in bytes that an epoch holds beyond what was there before it."""
-    epoch()
-    gc.collect()
+def allocated(which: tuple[str, bool], loss: str, batch_size: int, **optimizer: Any) -> int:
+    """The most memory in bytes that the steps of the third epoch hold beyond what was there before them."""
+    before = peak = 0
+
+    def begin(epoch: int) -> None:
+        nonlocal before
+        if epoch == 3:
+            gc.collect()
+            before, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+
+    def end(epoch: int) -> None:
+        nonlocal peak
+        _, peak = tracemalloc.get_traced_memory()
+
     tracemalloc.start()
     try:
-        epoch()
-        before, _ = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        epoch()
-        return tracemalloc.get_traced_memory()[1] - before
+        train(which, loss, begin, end, batch_size, **optimizer)
     finally:
         tracemalloc.stop()
+    return peak - before
 
 
 @pytest.mark.parametrize("device", ["cpu", "numba"])
 @pytest.mark.parametrize("loss", ENDS)
-@pytest.mark.parametrize("optimizer", [{}, EVERYTHING], ids=["plain", "everything"])
+@pytest.mark.parametrize("optimizer", [{}, {"momentum": 0.9}, EVERYTHING], ids=["plain", "momentum", "everything"])
 def test_after_the_first_epoch_a_step_on_numpy_allocates_nothing(
     loss: str, optimizer: dict[str, Any], device: str
 ) -> None:
     """Beyond Python's small objects, and the buffers of 8,192 elements in which NumPy converts dtypes: what a step
     allocates does not grow with the batch, not even by a byte a row."""
-    short, long = (allocated(make_epoch((device, True), loss, size, **optimizer)) for size in (10_000, 40_000))
+    short, long = (allocated((device, True), loss, size, **optimizer) for size in (10_000, 40_000))
     assert long - short < 2048
     assert long < 200_000
 
 
 def test_the_measurement_sees_allocations() -> None:
-    short, long = (allocated(make_epoch(("cpu", False), "softmax_cross_entropy", size)) for size in (10_000, 40_000))
+    short, long = (allocated(("cpu", False), "softmax_cross_entropy", size) for size in (10_000, 40_000))
     assert long - short > 1_000_000
 
 
@@ -101,10 +125,18 @@ def counted_syncs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 @pytest.mark.parametrize("loss", ENDS)
 def test_a_step_never_waits_for_the_host(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the second device of array-api-strict, which also refuses every hidden transfer to the host."""
-    epoch = make_epoch(("array_api_strict:device1", False), loss, **EVERYTHING)
+    before: list[int] = []
+    during: list[list[str]] = []
     with counted_syncs(monkeypatch) as asked:
-        epoch()
-        assert asked == []
+        train(
+            ("array_api_strict:device1", False),
+            loss,
+            lambda _: before.append(len(asked)),
+            lambda _: during.append(asked[before[-1] :]),
+            **EVERYTHING,
+        )
+    assert during == [[], [], []]
+    assert asked  # the loss, once an epoch
 
 
 def test_the_counter_of_syncs_sees_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,4 +154,4 @@ def test_the_strictest_flags_of_the_standard_are_kept() -> None:
 
     with array_api_strict.ArrayAPIStrictFlags(boolean_indexing=False, data_dependent_shapes=False):
         for loss in ENDS:
-            make_epoch(("array_api_strict:device1", False), loss, **EVERYTHING)()
+            train(("array_api_strict:device1", False), loss, lambda _: None, lambda _: None, **EVERYTHING)

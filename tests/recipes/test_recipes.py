@@ -13,8 +13,8 @@ import recipes
 import train
 from nn import Data
 from nn.report import figures, is_reproduced
-from tests import made_up
-from tests.conftest import BACKENDS, backend_id, make_backend
+from tests.helpers import made_up
+from tests.helpers.backends import make_backend
 
 ELEVEN = {
     "neuron", "feedforward", "people", "zero-logistic", "zero-hidden", "ten-full-batch", "one-vs-two", "ten-relu",
@@ -45,11 +45,10 @@ def test_the_eleven_systems_are_there() -> None:
     assert set(recipes.names()) == ELEVEN
 
 
-@pytest.mark.parametrize("which", BACKENDS, ids=backend_id)
 @pytest.mark.parametrize("name", QUICK)
-def test_the_quick_ones_reproduce_their_figures_on_every_backend(name: str, which: tuple[str, bool]) -> None:
-    make_backend(which)
-    device, fused = which
+def test_the_quick_ones_reproduce_their_figures_on_every_backend(name: str, which_backend: tuple[str, bool]) -> None:
+    make_backend(which_backend)
+    device, fused = which_backend
     for number, part in enumerate(recipes.load(name).parts):
         run = run_part(["--recipe", name, "--device", device, *([] if fused else ["--reference"])], number)
         found = figures(run.trainer, run.training, run.test, run.settings.predict)
@@ -102,7 +101,12 @@ def test_momentum_reaches_its_figures_on_mnist(mnist_dir: Path, capsys: pytest.C
     assert "the first 10 test rows" in out
 
 
-@pytest.mark.parametrize("device", ["torch", "cuda", "cuda --reference"])
+gpu = pytest.mark.gpu
+
+
+@pytest.mark.parametrize(
+    "device", ["torch", pytest.param("cuda", marks=gpu), pytest.param("cuda --reference", marks=gpu)]
+)
 def test_other_libraries_end_with_the_same_accuracy(device: str, mnist_dir: Path) -> None:
     """A whole recipe, in float32, on the real files: within 0.2 points of NumPy."""
     spec, *reference = device.split()

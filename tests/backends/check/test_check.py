@@ -28,11 +28,9 @@ from backends.check.calls import ways
 from backends.check.cases import MAKERS, WITHOUT_RESULT, Case, cases
 from backends.cpu.numpy_backend import NumpyBackend
 from backends.cuda.cupy_backend import CupyBackend
-from tests.backends.cuda.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
-from tests.backends.test_devices import BROKEN, cupy_with, nothing_found_yet
-from tests.conftest import make_backend
-
-__all__ = ["nothing_found_yet"]
+from tests.helpers.backends import make_backend
+from tests.helpers.broken_cupy import BROKEN, cupy_with
+from tests.helpers.emulated_cuda import EmulatedCudaDevice, needs_compiler
 
 
 def run(capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[int, str, str]:
@@ -58,7 +56,7 @@ def test_every_operation_of_every_backend_is_within_its_bounds(backend: Backend)
     assert_right(check(backend, every=8))
 
 
-@pytest.mark.skipif(not HAS_COMPILER, reason="no g++ to run the CUDA text on the CPU")
+@needs_compiler
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_cuda_kernels_are_within_their_bounds(dtype: str) -> None:
     assert_right(check(CupyBackend(EmulatedCudaDevice(), dtype), every=20))
@@ -628,7 +626,12 @@ def test_a_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setitem(sys.modules, "torch", None)
     _, out, _ = run(capsys, "--device", "torch:cpu")
     assert "not usable: " in out
-    finding = doctor._finding("torch", DeviceError("'torch': no library 'torch' is installed"))
+
+    def not_found(spec: str) -> None:
+        raise DeviceError("'torch': no library 'torch' is installed")
+
+    monkeypatch.setattr(doctor, "find_device", not_found)
+    (finding,) = doctor.examine(["torch"])
     assert (finding.reason, finding.remedy) == ("it is not installed", "pip install torch")
 
 
@@ -638,7 +641,9 @@ def test_both_wheels_are_mentioned_even_where_the_gpu_works(monkeypatch: pytest.
     monkeypatch.setattr(EmulatedCudaDevice, "hardware", lambda self: "a GPU")
     device = EmulatedCudaDevice()
     device.cupy = type("cupy", (), {"cuda": type("cuda", (), {"Device": lambda index: device.handle})})
-    first, second = doctor._finding("cuda:0", device).lines()
+    monkeypatch.setattr(doctor, "find_device", lambda spec: device)
+    (finding,) = doctor.examine(["cuda:0"])
+    first, second = finding.lines()
     assert first == f"{'cuda:0':<26} ready: cupy 14.2.0 on a GPU, 0.0 of 1.0 GiB of memory free"
     assert second == f"{'':<26} but: {BOTH.format('cupy-cuda13x')}"
 

@@ -16,7 +16,7 @@ from backends.activations import ACTIVATIONS
 from backends.check import compare, expected_of, formulas
 from backends.check.calls import perform, ways
 from backends.check.cases import MAKERS, Case
-from tests.conftest import make_backend
+from tests.helpers.backends import backend_params, make_backend
 
 BACKENDS = [("cpu", True), ("cpu", False), ("array_api_strict:device1", False), ("cuda", True)]
 #: Sums of their products do not overflow on the way to a finite result, which no order of summation could promise.
@@ -115,7 +115,7 @@ def draw_case(draw: Any, operation: str, dtype: str) -> Case:
     return Case(operation, "drawn", arguments, options)
 
 
-@pytest.mark.parametrize("which", BACKENDS, ids=lambda which: f"{which[0]}{'' if which[1] else '-reference'}")
+@pytest.mark.parametrize("which", backend_params(BACKENDS))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("operation", MAKERS)
 def test_results_are_within_their_bounds(operation: str, dtype: str, which: tuple[str, bool]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,7 @@ from backends.base import DTYPES
 from backends.check import compare, formulas
 from backends.cpu.numpy_backend import NumpyBackend
 from nn import SGD, Adam, Dropout, Linear, ReLU, Sequential, Sigmoid, Softmax, Tanh, Trainer
-from tests.backends.test_devices import nothing_found_yet
-from tests.conftest import make_backend
-
-__all__ = ["nothing_found_yet"]
+from tests.helpers.backends import make_backend
 
 LOOPS = ["bias_activation", "bias_activation_backward", "softmax_cross_entropy", "binary_cross_entropy"]
 LOOPS += ["squared_error", "sgd_update", "adam_update", "dropout_mask"]
@@ -107,10 +105,11 @@ def test_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_it_cannot_be_used(monkeypatch: pytest.MonkeyPatch, fails: Exception, message: str) -> None:
-    def prove() -> None:
-        raise fails
+    class Kernels(ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            raise fails
 
-    monkeypatch.setattr(registry, "_prove_numba", prove)
+    monkeypatch.setitem(sys.modules, "backends.cpu.numba_kernels", Kernels("backends.cpu.numba_kernels"))
     with pytest.raises(DeviceError, match=f"^numba: Numba {message}"):
         get_backend("numba")
 

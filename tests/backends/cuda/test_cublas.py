@@ -19,10 +19,9 @@ from backends import DeviceError, get_backend
 from backends.cuda import cublas
 from backends.cuda.cublas import Cublas, CublasError, declared
 from backends.cuda.cupy_backend import CupyBackend
+from tests.helpers.emulated_cuda import EmulatedCudaDevice, needs_compiler, stand_in_cublas
 
-from .emulated_cuda import HAS_COMPILER, EmulatedCudaDevice, stand_in_cublas
-
-emulated = pytest.mark.skipif(not HAS_COMPILER, reason="no g++ to compile the stand-in for cuBLAS")
+emulated = needs_compiler
 
 
 # ---- the library -----------------------------------------------------------------------------------------------------
@@ -87,12 +86,13 @@ def test_an_error_has_cublass_name(backend: CupyBackend) -> None:
 @emulated
 def test_a_matrix_that_cublas_cannot_count_is_refused(backend: CupyBackend) -> None:
     """ctypes would cut the number of columns down to 32 bits."""
-    gemm = backend._gemm
-    huge = SimpleNamespace(shape=(1, 2**31))
+    workspace = backend.empty((cublas.WORKSPACE_BYTES,), np.uint8)
+    gemm = Cublas(backend.cupy, backend.device.cublas(), workspace).gemm
+    huge: Any = SimpleNamespace(shape=(1, 2**31))
     with pytest.raises(
         ValueError, match=r"^matmul: cuBLAS takes no matrix of more than 2,147,483,647 rows or columns$"
     ):
-        gemm(huge, huge, SimpleNamespace(shape=(1, 1)), False, True, 1.0, 0.0)
+        gemm(huge, huge, backend.zeros((1, 1)), False, True, 1.0, 0.0)
 
 
 @emulated

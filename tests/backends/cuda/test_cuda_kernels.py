@@ -13,6 +13,7 @@ import inspect
 import shutil
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,12 @@ from backends.activations import ACTIVATIONS
 from backends.base import Backend
 from backends.cuda import launch, source
 from backends.cuda.cupy_backend import CupyBackend
-
-from .emulated_cuda import HAS_COMPILER, EmulatedCudaDevice, declarations
+from tests.helpers.emulated_cuda import EmulatedCudaDevice, declarations, needs_compiler
 
 ARCHITECTURES = ("75", "80", "90")
 OPTIONS = [*source.OPTIONS, "-ftz=true"]  # the last is CuPy's own
 
-emulated = pytest.mark.skipif(not HAS_COMPILER, reason="no g++ to run the CUDA text on the CPU")
+emulated = needs_compiler
 
 INF, NAN = float("inf"), float("nan")
 #: Shapes that fill no tile, block or warp, or several.
@@ -588,7 +588,7 @@ def test_array_of_another_gpu(one_thread: Pair) -> None:
 @emulated
 def test_launch_checks_what_it_hands_over(one_thread: Pair) -> None:
     x = one_thread.cuda.zeros((4, 3))
-    kernels = one_thread.cuda._kernels
+    kernels = launch.kernels(one_thread.cuda.cupy, 0, "float")
     with pytest.raises(TypeError, match=r"^multiply: b must be a C-contiguous array of dtype float32$"):
         kernels.elements("multiply", 12, x, x.T, x)
     with pytest.raises(TypeError, match=r"^multiply: out must be a C-contiguous array of dtype float32$"):
@@ -643,20 +643,34 @@ def test_a_step_allocates_nothing_after_the_first(one_thread: Pair) -> None:
 
 @emulated
 def test_threads_have_their_own_scratch(one_thread: Pair) -> None:
-    cuda = one_thread.cuda
-    buffers = [cuda._buffer("rows", 5, np.float64), cuda._buffer("rows", 7, np.float64)]
-    thread = threading.Thread(target=lambda: buffers.append(cuda._buffer("rows", 8, np.float64)))
-    thread.start()
-    thread.join()
-    assert buffers[0] is buffers[1]
-    assert buffers[0] is not buffers[2]
+    """Sums of groups of rows, which the second launch adds up, are not those of a thread in between."""
+    cuda, reference = one_thread.cuda, one_thread.reference
+    x, y = (one_thread.normal(1500, 70) for _ in range(2))
+    x_up, y_up, sums, others = one_thread.up(x), one_thread.up(y), cuda.empty((70,)), cuda.empty((70,))
+    cuda.column_sum(x_up, out=sums)
+
+    def allocated(work: Callable[[], Any]) -> int:
+        before = cuda.cupy.allocate.count
+        work()
+        return int(cuda.cupy.allocate.count - before)
+
+    def in_another_thread() -> None:
+        thread = threading.Thread(target=cuda.column_sum, args=(y_up,), kwargs={"out": others})
+        thread.start()
+        thread.join()
+
+    assert allocated(lambda: cuda.column_sum(x_up, out=sums)) == 0
+    assert allocated(in_another_thread) == 1
+    one_thread.same(others, reference.column_sum(y), factor=20)
+    one_thread.same(sums, reference.column_sum(x), factor=20)
 
 
 @emulated
 def test_the_emulator_refuses_wrong_launches(one_thread: Pair) -> None:
     cuda = one_thread.cuda
     x = cuda.zeros((4, 3))
-    multiply = cuda._kernels._module.get_function("multiply")
+    module = cuda.cupy.RawModule(code=source.source("float"), options=source.OPTIONS)
+    multiply = module.get_function("multiply")
     for grid, block, arguments in (
         ((0,), (32,), (x, x, x, np.int64(12))),
         ((1,), (33,), (x, x, x, np.int64(12))),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,23 +18,22 @@ import pytest
 
 from backends import Step, StepNumbers
 from backends.base import Backend
+from backends.cuda import launch
 from backends.cuda.cupy_backend import CupyBackend
 from backends.cuda.graphs import Recording
-from nn import SGD, Adam, Callback, Dropout, Linear, Optimizer, ReLU, Sequential, Softmax, Trainer
+from nn import SGD, Adam, Callback, Context, Dropout, Layer, Linear, Optimizer, ReLU, Sequential, Softmax, Trainer
 from nn.data import Dataset
-from nn.feed import Feed
-from nn.plan import Plan
-from tests.backends.cuda.emulated_cuda import (
-    HAS_COMPILER,
+from tests.helpers.backends import make_backend
+from tests.helpers.emulated_cuda import (
     EmulatedCudaDevice,
     Graph,
     Stream,
     launched,
+    needs_compiler,
     stand_in_cublas,
 )
-from tests.conftest import make_backend
 
-pytestmark = pytest.mark.skipif(not HAS_COMPILER, reason="the CUDA text is compiled by g++, which is not here")
+pytestmark = needs_compiler
 
 RNG = np.random.default_rng(5)
 ROWS = Dataset(RNG.integers(0, 256, (70, 12), dtype=np.uint8), RNG.integers(0, 5, 70), scale=1 / 255)
@@ -57,26 +57,37 @@ class SlowsDown(Callback):
             trainer.optimizer.learning_rate *= 0.7
 
 
-class CountingTrainer(Trainer):
-    """Counts how often the Python code of a step runs, by the number of rows."""
+class Counts(Layer):
+    """Counts how often the Python code of a training step runs, by the number of rows; computes nothing."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self) -> None:
         self.ran: Counter[int] = Counter()
 
-    def make_step(self, feed: Feed, plan: Plan) -> Step:
-        step = super().make_step(feed, plan)
+    def forward(self, x: Any, ctx: Context) -> Any:
+        if ctx.training:
+            self.ran[x.shape[0]] += 1
+        return x
 
-        def counted(numbers: StepNumbers, count: int) -> None:
-            self.ran[count] += 1
-            step(numbers, count)
-
-        return counted
+    def backward(self, dy: Any, ctx: Context) -> Any:
+        return dy
 
 
-def make_trainer(backend: Backend, optimizer: str = "sgd", width: int = 9) -> CountingTrainer:
-    model = Sequential(Linear(12, width), ReLU(), Dropout(0.3), Linear(width, 5), Softmax(), backend=backend, seed=3)
-    return CountingTrainer(model, optimizer=OPTIMIZERS[optimizer](), callbacks=[SlowsDown()])
+class Allocates(Counts):
+    """What a recorded step must not do."""
+
+    def forward(self, x: Any, ctx: Context) -> Any:
+        ctx.backend.column_sum(x)
+        return super().forward(x, ctx)
+
+
+def make_trainer(
+    backend: Backend, optimizer: str = "sgd", width: int = 9, counts: type[Counts] = Counts
+) -> tuple[Trainer, Counter[int]]:
+    """A trainer, and how often the Python code of its steps ran."""
+    layer = counts()
+    layers = [Linear(12, width), ReLU(), Dropout(0.3), layer, Linear(width, 5), Softmax()]
+    model = Sequential(layers, backend=backend, seed=3)
+    return Trainer(model, optimizer=OPTIMIZERS[optimizer](), callbacks=[SlowsDown()]), layer.ran
 
 
 @dataclass
@@ -101,7 +112,7 @@ class Outcome:
 
 def train(backend: Backend, optimizer: str = "sgd", batch_size: int | None = 16, shuffle: bool = True) -> Outcome:
     """Two fits; the rows for validation come as one batch, larger than those of training."""
-    trainer = make_trainer(backend, optimizer)
+    trainer, _ = make_trainer(backend, optimizer)
     trainer.fit(ROWS, 4, batch_size, shuffle=shuffle, validation=MORE_ROWS)
     trainer.fit(ROWS, 2, batch_size, shuffle=shuffle)
     return Outcome(trainer)
@@ -130,6 +141,7 @@ def test_a_recorded_run_is_the_eager_one(optimizer: str, dtype: str, batch_size:
     with_graphs.is_that_of(train(eager(dtype), optimizer, batch_size, shuffle))
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("batch_size", "shuffle"), [(16, True), (16, False), (None, True)])
@@ -142,16 +154,16 @@ def test_the_same_on_a_gpu_that_is_there(optimizer: str, dtype: str, batch_size:
 
 
 def test_the_python_code_of_a_step_runs_twice_for_each_count() -> None:
-    trainer = make_trainer(recorded())
+    trainer, ran = make_trainer(recorded())
     trainer.fit(ROWS, 5, 16)
-    assert trainer.ran == {16: 2, 6: 2}
-    trainer = make_trainer(eager())
+    assert ran == {16: 2, 6: 2}
+    trainer, ran = make_trainer(eager())
     trainer.fit(ROWS, 5, 16)
-    assert trainer.ran == {16: 20, 6: 5}
+    assert ran == {16: 20, 6: 5}
 
 
 def test_nothing_but_graphs_is_launched_in_the_steady_state() -> None:
-    trainer = make_trainer(recorded())
+    trainer, _ = make_trainer(recorded())
     trainer.callbacks = []
     begins: list[int] = []
 
@@ -196,8 +208,9 @@ def test_the_numbers_on_the_device(dtype: str) -> None:
     backend = recorded(dtype)
     sent = StepNumbers(5, 2**40, 7, 0.1)
     held = [*(backend.empty((1,), np.int64) for _ in range(3)), backend.empty((1,))]
-    backend._kernels.one_thread("set_numbers", *held, *sent)
-    backend._kernels.one_thread("advance_numbers", *held[:3], 32)
+    kernels = launch.kernels(backend.cupy, 0, "float" if dtype == "float32" else "double")
+    kernels.one_thread("set_numbers", *held, *sent)
+    kernels.one_thread("advance_numbers", *held[:3], 32)
     for array, number in zip(held, sent.after(32), strict=True):
         assert backend.to_numpy(array)[0] == np.asarray(number, array.dtype)
 
@@ -206,19 +219,17 @@ def test_recordings_interleaved_on_one_device() -> None:
     """Two models that share a backend, its scratch memory and its handle of cuBLAS."""
 
     def outcomes(backend: CupyBackend) -> list[Outcome]:
-        trainers = [make_trainer(backend, "sgd", 9), make_trainer(backend, "adam", 30)]
-        steps = []
-        for trainer in trainers:
-            rows = trainer.upload(ROWS)
-            feed = trainer.feed(rows, shuffled=True)
-            feed.begin_epoch(1)
-            steps.append(backend.record(trainer.make_step(feed, trainer.plan(rows, optimizer=trainer.optimizer))))
-        for start in [*range(0, 70, 16)] * 3:
-            for trainer, step, size in zip(trainers, steps, (16, 10), strict=True):
-                trainer.step(step, start, min(size, 70 - start))
-        for trainer in trainers:
-            trainer.history.append({"loss": backend.to_numpy(trainer.totals)[0]})
-        return [Outcome(trainer) for trainer in trainers]
+        outer, ran = make_trainer(backend, "sgd", 9)
+        inner, ran_inside = make_trainer(backend, "adam", 30)
+
+        class InBetween(Callback):
+            def on_batch_end(self, trainer: Trainer, count: int) -> None:
+                inner.fit(MORE_ROWS, 1, 20)
+
+        outer.fit(ROWS, 3, 16, callbacks=[InBetween()])
+        all_run = ran == {16: 12, 6: 3} and ran_inside == {20: 60, 10: 15}
+        assert all_run == isinstance(backend, Eager)
+        return [Outcome(outer), Outcome(inner)]
 
     with_graphs, without = outcomes(recorded()), outcomes(eager())
     for one, other in zip(with_graphs, without, strict=True):
@@ -232,7 +243,7 @@ def test_an_exception_between_steps_leaves_a_run_that_goes_on() -> None:
                 raise KeyboardInterrupt
 
     def interrupted(backend: CupyBackend) -> Outcome:
-        trainer = make_trainer(backend)
+        trainer, _ = make_trainer(backend)
         with pytest.raises(KeyboardInterrupt):
             trainer.fit(ROWS, 4, 16, callbacks=[Interrupts()])
         trainer.fit(ROWS, 3, 16)
@@ -244,22 +255,22 @@ def test_an_exception_between_steps_leaves_a_run_that_goes_on() -> None:
 def test_a_recording_keeps_what_its_graphs_use() -> None:
     backend = recorded()
     result = backend.zeros((4, 3))
-    room = [backend.asarray(RNG.standard_normal((4, 5)).astype(np.float32))]
+    batch = [backend.asarray(RNG.standard_normal((4, 5)).astype(np.float32))]
     weights = [backend.asarray(RNG.standard_normal((5, 3)).astype(np.float32))]
-    expected = backend.to_numpy(backend.matmul(room[0], weights[0]))
+    expected = backend.to_numpy(backend.matmul(batch[0], weights[0]))
 
     def step(numbers: StepNumbers, count: int) -> None:
-        backend.matmul(room[0], weights[0], out=result)
+        backend.matmul(batch[0], weights[0], out=result)
         backend.copy(result, out=copied[0])
         backend.multiply(result, copied[0], out=squares[0])
 
     copied, squares = [backend.zeros((4, 3))], [backend.zeros((4, 3))]
     recording = backend.record(step)
-    for number in range(2):
-        recording(StepNumbers(0, number, number + 1, 0.1), 4)
-    for array in (room, weights, copied, squares):
+    with ThreadPoolExecutor(1) as thread:  # it ends, and its workspace of cuBLAS with it
+        for number in range(2):
+            thread.submit(recording, StepNumbers(0, number, number + 1, 0.1), 4).result()
+    for array in (batch, weights, copied, squares):
         array[0] = backend.empty(array[0].shape)
-    backend._scratch.__dict__.clear()  # as if the thread that recorded were gone, with its workspace of cuBLAS
     gc.collect()
     result[...] = 0.0
     recording(StepNumbers(0, 2, 3, 0.1), 4)
@@ -285,27 +296,14 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Stream]]:
 
 
 def test_a_step_that_allocates_runs_eagerly_and_says_so(streams: list[Stream]) -> None:
-    class Allocates(CountingTrainer):
-        def make_step(self, feed: Feed, plan: Plan) -> Step:
-            step, backend, flat = super().make_step(feed, plan), self.backend, self.model.flat_gradients
-
-            def allocating(numbers: StepNumbers, count: int) -> None:
-                step(numbers, count)
-                backend.column_sum(flat.reshape(1, -1))
-
-            return allocating
-
     def run(backend: CupyBackend) -> Outcome:
-        trainer = make_trainer(backend)
-        trainer.__class__ = Allocates
+        trainer, _ = make_trainer(backend, width=300, counts=Allocates)
         trainer.fit(ROWS, 3, 16)
         return Outcome(trainer)
 
     backend = recorded()
-    outcome = run(backend)
-    outcome.is_that_of(run(eager()))
-    size = outcome.trainer.model.flat_gradients.nbytes
-    assert backend.why_eager == f"the step allocates memory ({size:,} bytes)"
+    run(backend).is_that_of(run(eager()))
+    assert backend.why_eager == "the step allocates memory (1,200 bytes)"
     assert len(streams) == 1  # it is tried once
 
 
@@ -326,23 +324,35 @@ def test_a_capture_that_fails_costs_nothing_but_speed(owner: Any, method: str, m
 
 
 def test_after_a_failure_recorded_counts_go_on_as_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(backend: CupyBackend) -> Outcome:
-        trainer = make_trainer(backend)
-        rows = trainer.upload(ROWS)
-        plan = trainer.plan(rows, optimizer=trainer.optimizer)
-        step = backend.record(trainer.make_step(trainer.feed(rows), plan))
-        for start, count in ((0, 16), (16, 16), (32, 16), (48, 8), (56, 8), (0, 16), (16, 16), (32, 8), (40, 16)):
+    rows = np.random.default_rng(1).standard_normal((64, 12)).astype(np.float32)
+
+    def run(backend: CupyBackend) -> np.ndarray:
+        source = backend.asarray(rows)
+        batch, gradient, params, velocity = (backend.zeros(shape) for shape in ((16, 12), (12,), (12,), (12,)))
+        ran: Counter[int] = Counter()
+
+        def work(numbers: StepNumbers, count: int) -> None:
+            ran[count] += 1
+            x = backend.take_rows(source, None, numbers.start, count, out=batch[:count])
+            backend.column_sum(x, out=gradient)
+            backend.sgd_update(params, gradient, velocity, learning_rate=numbers.learning_rate, momentum=0.9)
+
+        step = backend.record(work)
+        batches = ((0, 16), (16, 16), (32, 16), (48, 8), (56, 8), (0, 16), (16, 16), (32, 8), (40, 16))
+        for number, (start, count) in enumerate(batches):
             if (start, count) == (56, 8):
                 monkeypatch.setattr(Stream, "begin_capture", None)
-            trainer.step(step, start, count)
+            step(StepNumbers(start, number, number + 1, 0.1), count)
         monkeypatch.undo()
-        trainer.history.append({"loss": backend.to_numpy(trainer.totals)[0]})
         if isinstance(step, Recording):
             assert step.reason.startswith("TypeError: ")
-            assert trainer.ran == {16: 2, 8: 3}
-        return Outcome(trainer)
+            assert ran == {16: 2, 8: 3}
+        result: np.ndarray = backend.to_numpy(params)
+        return result
 
-    run(recorded()).is_that_of(run(eager()))
+    found = run(recorded())
+    np.testing.assert_array_equal(found, run(eager()))
+    assert np.abs(found).min() > 0
 
 
 @pytest.mark.parametrize("how", ["not found", "no handle"])

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
+import tqdm
 
 from nn import Callback, Linear, PrintEpochs, ProgressBar, Sequential, Softmax, Trainer
 
@@ -37,13 +39,20 @@ def test_the_bar_counts_rows_on_a_terminal_only(capsys: pytest.CaptureFixture[st
     assert "/12.0" in shown  # rows of both epochs
 
 
-def test_the_bar_names_the_epoch(capsys: pytest.CaptureFixture[str]) -> None:
-    bar = ProgressBar(disable=False)
+def test_the_bar_names_the_epoch(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    bars = []
+
+    class Seen(tqdm.tqdm):  # type: ignore[misc]
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            bars.append(self)
+
+    monkeypatch.setattr(tqdm, "tqdm", Seen)
     seen = []
 
     class Look(Callback):
         def on_batch_end(self, trainer: Trainer, rows: int) -> None:
-            seen.append((bar._bar.desc, bar._bar.n))
+            seen.append((bars[0].desc, bars[0].n))
 
-    trainer(bar, Look()).fit(DATA, 2, 4)
+    trainer(ProgressBar(disable=False), Look()).fit(DATA, 2, 4)
     assert seen == [("epoch 1/2: ", 4), ("epoch 1/2: ", 6), ("epoch 2/2: ", 10), ("epoch 2/2: ", 12)]

@@ -21,7 +21,7 @@ from nn import (
     save_model,
 )
 from nn.files import write_atomically
-from tests.conftest import make_backend
+from tests.helpers.backends import make_backend
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, size=(20, 4), dtype=np.uint8)

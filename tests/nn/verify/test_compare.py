@@ -44,8 +44,8 @@ from nn import (
 from nn.verify.compare import curve_picture, named_backends, write_comparison
 from nn.verify.lockstep import Side
 from nn.verify.rounding import Rounding
-from tests.backends.cuda.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
-from tests.conftest import make_backend
+from tests.helpers.backends import make_backend
+from tests.helpers.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice, needs_compiler
 
 DATA = load_data("digits", limit=150).train
 EVERYTHING: list[Layer] = [
@@ -78,7 +78,7 @@ def adam() -> Optimizer:
 
 def emulated() -> Backend:
     if not HAS_COMPILER:
-        pytest.skip("the CUDA text is compiled by g++, which is not here")
+        pytest.skip("no g++ to compile the CUDA text for the CPU")
     return CupyBackend(EmulatedCudaDevice(max_threads=1))
 
 
@@ -390,7 +390,7 @@ def test_another_shape_or_dtype_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     assert finding.note in str(finding)
 
 
-@pytest.mark.skipif(not HAS_COMPILER, reason="the CUDA text is compiled by g++, which is not here")
+@needs_compiler
 def test_a_fault_in_a_cuda_operation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CupyBackend, "softmax_cross_entropy", wrong_in_one_row(CupyBackend.softmax_cross_entropy))
     result = compare_backends(making(), {"cpu": get_backend("cpu"), "gpu": emulated()}, DATA)

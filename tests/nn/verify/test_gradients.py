@@ -23,7 +23,7 @@ from nn import (
     check_gradients,
 )
 from nn.layers import LAYERS
-from tests.conftest import make_backend
+from tests.helpers.backends import make_backend
 
 RNG = np.random.default_rng(1)
 X = RNG.normal(size=(6, 4))

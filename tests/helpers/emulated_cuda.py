@@ -32,12 +32,14 @@ from typing import Any
 
 import array_api_compat.numpy
 import numpy as np
+import pytest
 
 from backends.cuda import cublas
 from backends.cuda.device import CupyDevice
 from backends.devices import Device
 
 HAS_COMPILER = shutil.which("g++") is not None
+needs_compiler = pytest.mark.skipif(not HAS_COMPILER, reason="no g++ to compile the CUDA text for the CPU")
 #: For a run under a sanitizer, e.g. "-g -fsanitize=address,undefined", with the sanitizer's library in LD_PRELOAD.
 EXTRA_FLAGS = os.environ.get("XPNET_EMULATOR_FLAGS", "").split()
 FLAGS = ["-std=c++20", "-O1", "-fPIC", "-shared", "-pthread", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall"]

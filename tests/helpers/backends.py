@@ -1,0 +1,42 @@
+"""Every backend that a test can ask for; one that is not here skips the test and says why."""
+
+from __future__ import annotations
+
+import pytest
+
+from backends import Backend, DeviceError, get_backend
+
+#: (device, fused): the overrides and the reference operations of each library.
+BACKENDS = [
+    ("cpu", True),
+    ("cpu", False),
+    ("numba", True),
+    ("array_api_strict", False),
+    ("array_api_strict:device1", False),
+    ("torch", False),
+    ("cuda", True),
+    ("cuda", False),
+]
+
+
+def backend_id(which: tuple[str, bool]) -> str:
+    device, fused = which
+    return device if fused or device not in ("cpu", "cuda") else f"{device}-reference"
+
+
+def is_on_gpu(device: str) -> bool:
+    return device.partition(":")[0] in ("cuda", "cupy")
+
+
+def backend_params(which: list[tuple[str, bool]] = BACKENDS) -> list[object]:
+    """Backends for ``parametrize`` and ``fixture(params=...)``, those on a GPU with the marker ``gpu``."""
+    return [pytest.param(w, id=backend_id(w), marks=[pytest.mark.gpu] if is_on_gpu(w[0]) else []) for w in which]
+
+
+def make_backend(which: tuple[str, bool], dtype: str = "float32") -> Backend:
+    """The backend, or a skipped test with the reason why there is none."""
+    device, fused = which
+    try:
+        return get_backend(device, dtype, fused=fused)
+    except DeviceError as error:
+        pytest.skip(str(error))
