@@ -11,7 +11,7 @@ from backends import Backend, get_backend
 from backends.random import generator
 from backends.typing import Array, Shape
 
-from .data import Dataset, as_rows
+from .data import Dataset, Units, as_rows
 from .initializers import Initializer
 from .layers import Context, ElementwiseActivation, Flatten, Layer, Linear, Sigmoid, Softmax
 from .layers.base import Accumulation
@@ -259,8 +259,7 @@ class Sequential:
 
     def remember_data(self, data: Dataset, link: str) -> None:
         """Take note of how the training rows are scaled, and what their targets are for a loss with this link."""
-        if data.x.dtype == "uint8":
-            self.input_scale, self.input_shift = data.scale, data.shift
+        self.input_scale, self.input_shift = data.scale, data.shift
         if data.has_classes:
             self.task = "classes"
         elif not link:
@@ -285,7 +284,7 @@ class Sequential:
                 are taken as they are.
             batch_size: how many rows are computed at a time.
         """
-        data = as_rows(x, self.input_scale, self.input_shift)
+        data = as_rows(x, Units(self.input_scale, self.input_shift))
         self.check_rows(data.x.shape[1:])
         backend = self.backend
         with backend.use():
@@ -305,7 +304,7 @@ class Sequential:
 
         An activation that is joined to its ``Linear`` layer is named by the place of that layer.
         """
-        data = as_rows(x, self.input_scale, self.input_shift)
+        data = as_rows(x, Units(self.input_scale, self.input_shift))
         self.check_rows(data.x.shape[1:])
         backend = self.backend
         outputs = {}

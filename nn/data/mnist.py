@@ -16,7 +16,8 @@ import numpy as np
 from ..files import write_atomically
 from .archives import reading
 from .checks import DataError, check_same_length
-from .dataset import Dataset, pack
+from .dataset import Dataset
+from .units import PIXEL_SCALE
 
 #: Public copies of the four MNIST files, in the order in which they are tried.
 MNIST_MIRRORS = (
@@ -71,7 +72,8 @@ def _mnist_half(folder: Path, half: str) -> Dataset:
     check_same_length(x, y, str(image_path), str(label_path))
     _check_hash(image_hash, image_path, names[0])
     _check_hash(label_hash, label_path, names[1])
-    return pack(x, y.astype(np.int64), n_classes=10)
+    names_of_classes = tuple(str(digit) for digit in range(10))
+    return Dataset(x.reshape(len(x), -1), y, PIXEL_SCALE, class_names=names_of_classes, image_shape=x.shape[1:])
 
 
 def _find_idx(folder: Path, name: str) -> Path:

@@ -147,13 +147,15 @@ def test_a_network_that_ends_in_logits_gives_probabilities_once_its_loss_is_know
     np.testing.assert_array_equal(model.predict(x), (model(x)[:, 0] > 0).astype(int))
 
 
-def test_uint8_rows_are_scaled_as_in_training() -> None:
+def test_numbers_of_any_dtype_are_scaled_as_in_training() -> None:
     pixels = RNG.integers(0, 17, size=(30, 4), dtype=np.uint8)
     data = Dataset(pixels, RNG.integers(0, 2, 30), scale=1 / 16, shift=-0.5)
     model = Sequential(Linear(4, 2), Softmax(), backend="cpu")
     Trainer(model).fit(data)
     np.testing.assert_array_equal(model(data), model(pixels))
-    np.testing.assert_allclose(model(pixels), model(pixels / 16 - 0.5), rtol=1e-5)
+    for dtype in ("int64", "float32", "float64"):
+        np.testing.assert_array_equal(model(data), model(pixels.astype(dtype)))
+    np.testing.assert_allclose(model(pixels), model(Dataset(pixels / 16 - 0.5, data.y)), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
