@@ -25,7 +25,7 @@ EVERYTHING: dict[str, Any] = {"momentum": 0.9, "nesterov": True, "weight_decay":
 def make_epoch(which: tuple[str, bool], loss: str, batch_size: int = 128, **optimizer: Any) -> Any:
     """A function that makes three steps, the last of them shorter, without what is around them in ``Trainer.fit``."""
     n = 3 * batch_size - 20
-    pixels = RNG.integers(0, 256, size=(n, WIDTH), dtype=np.uint8)
+    pixels = RNG.integers(0, 256, size=(n, 4, WIDTH // 4), dtype=np.uint8)
     classes = loss == "softmax_cross_entropy"
     targets = RNG.integers(0, WIDTH, n) if classes else RNG.uniform(size=(n, WIDTH)).astype("f4")
     model = Sequential(
