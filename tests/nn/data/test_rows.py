@@ -9,9 +9,10 @@ from typing import Any
 import array_api_strict
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nn import Flatten, Linear, Sequential
 from nn.data import DataError, Dataset, Units, UnitsWarning, as_dataset, as_rows
 
 RNG = np.random.default_rng(0)
@@ -51,6 +52,7 @@ UNITS = st.none() | st.builds(Units, st.sampled_from([1.0, 1 / 255, 1 / 16, 0.1]
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
+@settings(deadline=None)  # the first call imports PyTorch
 @given(x=WHOLE_NUMBERS, units=UNITS)
 def test_equal_numbers_give_equal_inputs(container: str, x: np.ndarray, units: Units | None) -> None:
     """Bit for bit, for a model that was trained and for one that was not, with targets and without."""
@@ -123,6 +125,16 @@ def test_rows_in_other_units_get_a_warning() -> None:
         as_rows(PICTURES / 255, units)
     with pytest.warns(UnitsWarning, match="multiply by 255"):
         as_dataset((PICTURES / 255, np.arange(6)), units)
+
+
+def test_flatten_takes_pictures_and_flat_rows() -> None:
+    data = as_rows(PICTURES)
+    flattening = Sequential(Flatten(), Linear(64, 3), backend="cpu", seed=1)
+    expected = Sequential(Linear(64, 3), backend="cpu", seed=1).state_dict()
+    flattening.load_state_dict({name.replace("0", "1"): value for name, value in expected.items()})
+    outputs = data.features() @ expected["0.weight"] + expected["0.bias"]
+    for shaped in (data, data.as_pictures(), data.shaped_for((8, 8, 1)), data.shaped_for((64,))):
+        np.testing.assert_allclose(flattening(shaped), outputs, rtol=1e-4, atol=1e-6)
 
 
 # ---- one row ---------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import pytest
 from nn.data import DataError, UnitsWarning, mnist, sources
 from nn.data.archives import read_hdf5, read_npz
 from nn.data.csv_table import read_csv
-from nn.data.mnist import read_idx
+from nn.data.mnist import read_idx, read_idx_hashed
 from nn.data.sources import load_data, load_digits
 
 REAL_MNIST = os.environ.get("XPNET_DATA")
@@ -108,7 +108,7 @@ def test_idx_is_read_back(tmp_path: Path, shape: tuple[int, ...], compressed: bo
     path = tmp_path / "file"
     path.write_bytes(gzip.compress(content) if compressed else content)
     np.testing.assert_array_equal(read_idx(path), array)
-    assert mnist._read_idx(path)[1] == hashlib.sha256(content).hexdigest()
+    assert read_idx_hashed(path)[1] == hashlib.sha256(content).hexdigest()
 
 
 GOOD_IDX = idx_bytes(np.arange(60, dtype=np.uint8).reshape(3, 4, 5))
