@@ -236,6 +236,7 @@ COUNTS = np.array([[0, 1, 0, 0], [3, 0, 9, 1], [0, 0, 0, 0], [1, 1, 0, 40]], flo
         (WINES / WINES.max(axis=0), np.array([[0.3, 0.2, 2.5, 0.1, 0.9]])),
         (WINES, WINES / 100),
         (WINES - 500, WINES),
+        (PICTURES, np.zeros((0, 64))),
     ],
 )
 def test_rows_that_may_be_in_the_same_units_get_none(train: np.ndarray, x: np.ndarray) -> None:
@@ -272,6 +273,7 @@ def test_where_the_warning_begins(peak: float, high: float, warns: bool) -> None
     [
         (1.0, [3.0, 0.5, 0.0], False),  # as many numbers above 1 as not
         (1.0, [3.0, 1.5, 0.5], True),
+        (1.0, [3.0, 1.0, 1.0], False),
         (1.0, [2.0, 2.0, 2.0], False),
         (1.0, [2.5, 0.0, 0.0], True),
         (1.0, [2.5, 2.5, -0.5], False),
@@ -285,6 +287,17 @@ def test_where_the_other_warning_begins(trained_high: float, x: list[float], war
     assert len(caught) == warns
 
 
+@pytest.mark.parametrize(
+    ("high", "remedy"), [(127, "bring them"), (128, "multiply by 255"), (255, "multiply by 255"), (256, "bring them")]
+)
+def test_the_remedy_for_what_may_be_pixels(high: float, remedy: str) -> None:
+    x = np.full((2, 64), float(high))
+    with pytest.warns(UnitsWarning, match=f": {remedy}"):
+        units_of(x).check(x / high)
+    with pytest.warns(UnitsWarning, match=f": {remedy.replace('multiply', 'divide')}"):
+        units_of(x / high).check(x)
+
+
 def test_the_warning_names_the_rows_and_the_line_of_the_user() -> None:
     units = units_of(PICTURES)
     with pytest.warns(UnitsWarning, match=r"but digits\.npz: x_test goes from 0 to 1"):
@@ -296,4 +309,5 @@ def test_the_warning_names_the_rows_and_the_line_of_the_user() -> None:
 
 def test_units_are_values() -> None:
     assert units_of(PICTURES) == units_of(PICTURES.astype("f4"))
+    assert len({Units(), Units(1.0), Units(0.5)}) == 2  # hashable, and so not to be changed
     assert set(asdict(Units())) == {"scale", "shift", "low", "high", "smallest_peak", "row_shape"}
