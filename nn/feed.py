@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -10,7 +11,7 @@ from backends import Backend
 from backends.random import permutation
 from backends.typing import Array
 
-from .data import Dataset
+from .data import Dataset, Units
 from .memory import Workspace
 
 #: Batches are gathered into so many buffers in turn, of so many numbers in all.
@@ -37,6 +38,11 @@ class Rows:
     shift: float
     classes: bool
     owner: Any  # a weak reference: what is recorded on rows must not keep them alive
+
+    @cached_property
+    def units(self) -> Units:
+        """What training on these rows teaches a model about its numbers."""
+        return Units.of(self.data)
 
     def __len__(self) -> int:
         return int(self.x.shape[0])

@@ -10,9 +10,9 @@ from backends import Backend, get_backend
 from backends.random import generator
 from backends.typing import Array, Shape
 
-from .data import Dataset, as_rows
+from .data import Dataset, Units, as_dataset, as_rows
 from .data.checks import check_whole_number
-from .layers import Layer, Linear, Softmax
+from .layers import Dropout, ElementwiseActivation, Flatten, Layer, Linear, Softmax
 from .memory import Store
 from .plan import Observer, Plan, Stage, compile_plan, output_activation_of
 
@@ -33,7 +33,8 @@ class Sequential:
             logits, become probabilities by it; "" otherwise.
         task: what ``predict`` gives: ``"classes"`` (one of n), ``"labels"`` (yes or no for each output) or ``"values"``
             (the outputs themselves); from the last layer, then from the loss and the training data.
-        input_scale, input_shift: how uint8 rows become numbers, remembered from training.
+        units: whose numbers rows are: how they become what the network sees, learnt from the training rows; None
+            before training.
 
     Raises:
         ValueError: two neighbouring layers do not fit, or there is none.
@@ -52,7 +53,7 @@ class Sequential:
         self.step = 0
         self.output_activation = output_activation_of(self.layers[-1])
         self.task = self._task_of_outputs()
-        self.input_scale, self.input_shift = 1.0, 0.0
+        self.units: Units | None = None
         self._initial = {
             f"{index}.{name}": spec
             for kind in ("parameters", "state")
@@ -192,24 +193,64 @@ class Sequential:
             return "values"
         return "labels" if self.output_activation == "sigmoid" and self.n_outputs > 1 else "classes"
 
-    def remember_data(self, data: Dataset, output_activation: str) -> None:
-        """Take note of how the training rows are scaled, and what their targets are for a loss with this output
+    def remember_data(self, units: Units, has_classes: bool, output_activation: str) -> None:
+        """Take note of the units of the training rows, and what their targets are for a loss with this output
         activation."""
-        if data.x.dtype == "uint8":
-            self.input_scale, self.input_shift = data.scale, data.shift
-        if data.has_classes:
+        self.units = units if self.units is None else self.units.then(units)
+        if has_classes:
             self.task = "classes"
         elif not output_activation:
             self.task = "values"
 
-    def check_rows(self, shape: Shape) -> None:
-        """Raise a ValueError if rows of this shape do not fit the network."""
+    # ---- whose numbers rows are, and their shape ---------------------------------------------------------------------
+
+    @property
+    def row_shape(self) -> Shape | None:
+        """The shape of the rows that the network takes, as far as its layers say: (784,) for a first ``Linear``."""
+        for layer in self.layers:
+            if (shape := layer.input_shape()) is not None:
+                return shape
+            if not isinstance(layer, ElementwiseActivation | Dropout | Flatten):
+                break
+        return None
+
+    def dataset(self, data: Any) -> Dataset:
+        """Rows with targets, as ``fit`` takes them, in the units of this model and in the shape of its rows.
+
+        Raises:
+            ValueError, TypeError: they cannot be used, or do not fit the network.
+        """
+        return self.shaped(as_dataset(data, self.units, self.row_shape))
+
+    def rows(self, x: Any) -> Dataset:
+        """Rows without targets, as ``predict`` takes them, likewise."""
+        return self.shaped(as_rows(x, self.units, self.row_shape))
+
+    def shaped(self, data: Dataset) -> Dataset:
+        """``data`` with its rows flat or as pictures, whichever the network takes.
+
+        Raises:
+            ValueError: neither fits.
+        """
+        shapes = [data.x.shape[1:], (data.n_features,), data.image_shape]
+        problems = []
+        for shape in shapes:
+            if shape is not None:
+                problem = self._problem_with(shape)
+                if not problem:
+                    return data if shape == shapes[0] else data.shaped_for(shape)
+                problems.append(f"the rows of the data, of shape {tuple(shape)}, do not fit: {problem}")
+        raise ValueError(problems[0])
+
+    def _problem_with(self, shape: Shape) -> str:
+        """Why rows of this shape do not fit the network; "" where they do."""
         row: Shape | None = tuple(shape)
         for layer in self.layers:
             try:
                 row = layer.output_shape(row)
             except ValueError as error:
-                raise ValueError(f"the rows of the data, of shape {tuple(shape)}, do not fit: {error}") from None
+                return str(error)
+        return ""
 
     # ---- for users: rows of any kind in, NumPy out -------------------------------------------------------------------
 
@@ -217,12 +258,11 @@ class Sequential:
         """The outputs of the network for rows ``x``, as a NumPy array.
 
         Args:
-            x: a ``Dataset``, or (m, n_in) numbers of any array library; uint8 rows are scaled as in training, others
-                are taken as they are.
+            x: a ``Dataset``, or (m, n_in) numbers of any array library, in the units of the training rows; or one row.
             batch_size: how many rows are computed at a time.
         """
         batch_size = check_whole_number("batch_size", batch_size)
-        data, backend, plan = self._rows(x), self.backend, self._plan()
+        data, backend, plan = self.rows(x), self.backend, self._plan()
         with backend.use():
             rows = backend.asarray(data.x)
             outputs = None
@@ -239,7 +279,7 @@ class Sequential:
 
         An activation that is joined to its ``Linear`` layer is named by the index of that layer.
         """
-        data, backend, found = self._rows(x), self.backend, dict[str, Any]()
+        data, backend, found = self.rows(x), self.backend, dict[str, Any]()
 
         def keep(phase: str, stage: Stage | None, name: str, array: Array) -> None:
             if name == "activation" and stage is not None:
@@ -250,11 +290,6 @@ class Sequential:
             rows = backend.take_rows(backend.asarray(data.x), None, 0, len(data), scale=data.scale, shift=data.shift)
             compile_plan(self.layers, self.store, seed=self.seed, observer=observer).outputs(rows)
         return found
-
-    def _rows(self, x: Any) -> Dataset:
-        data = as_rows(x, self.input_scale, self.input_shift)
-        self.check_rows(data.x.shape[1:])
-        return data
 
     def predict_proba(self, x: Any, batch_size: int = 1024) -> Any:
         """The probabilities of the classes: (m, n) NumPy; for a sigmoid output (m, 1), that of class 1.

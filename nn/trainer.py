@@ -12,8 +12,9 @@ from backends import Step, StepNumbers
 from backends.typing import HostArray
 
 from .callbacks import Callback
-from .data import Dataset, as_dataset, encode_targets
+from .data import Dataset
 from .data.checks import check_whole_number
+from .data.targets import targets_of
 from .feed import Feed, Rows
 from .history import History, Record
 from .losses import Loss, get_loss
@@ -126,8 +127,8 @@ class Trainer:
         self.stopping = self.history.stopped = ""
         with self.backend.use():
             rows = train if isinstance(train, Rows) else self.upload(train, keep_scaled=size >= len(train))
-            held_out = None if validation is None else self.upload(as_dataset(validation))
-            self.model.remember_data(rows.data, self.loss.output_activation)
+            held_out = None if validation is None else self.upload(self.model.dataset(validation))
+            self.model.remember_data(rows.units, rows.data.has_classes, self.loss.output_activation)
             shuffled, keep = shuffle and size < len(rows), any(map(reads_gradients, called))
             for callback in called:
                 callback.on_fit_begin(self, len(rows), epochs)
@@ -202,7 +203,7 @@ class Trainer:
         """The gradients of the mean loss over all rows of ``data``, as NumPy arrays by the parameters' names. Moves
         nothing."""
         with self.backend.use():
-            rows = self.upload(as_dataset(data))
+            rows = self.upload(self.model.dataset(data))
             x, y = self.feed(rows).batch(0, len(rows))
             totals = self.backend.zeros((2,), self.backend.wide)
             self.plan(rows, training=True).gradients(x, y, totals, self.model.step)
@@ -213,7 +214,7 @@ class Trainer:
         ``{"loss": ..., "accuracy": ...}``."""
         batch_size = check_whole_number("batch_size", batch_size)
         with self.backend.use():
-            return self._evaluate(self.upload(as_dataset(data)), batch_size)
+            return self._evaluate(self.upload(self.model.dataset(data)), batch_size)
 
     def predict(self, x: Any, batch_size: int = 1024) -> Any:
         """``Sequential.predict``."""
@@ -227,7 +228,7 @@ class Trainer:
 
     def upload(self, data: Dataset, keep_scaled: bool = False) -> Rows:
         """``data`` on the device, checked against the network; with ``keep_scaled`` its rows already scaled."""
-        self.model.check_rows(data.x.shape[1:])
+        data = self.model.shaped(data)
         classes = self.loss.targets == "classes" or data.has_classes
         if self.loss.output_activation == "sigmoid" and data.has_classes and self.model.n_outputs > 1:
             raise ValueError(
@@ -235,7 +236,7 @@ class Trainer:
                 f"{self.model.n_outputs} (for one of n classes use softmax_cross_entropy; for n yes-or-no questions "
                 "pass targets (m, n) of floats)"
             )
-        targets = encode_targets(data.y, self.loss.targets, self.model.n_outputs, unit_interval=self.loss.unit_interval)
+        targets = targets_of(data, self.loss.targets, self.model.n_outputs, self.loss.unit_interval)
         with self.backend.use():
             x, y = self.backend.asarray(data.x), self.backend.asarray(targets)
             rows = Rows(data, x, y, data.scale, data.shift, classes, weakref.ref(self))
@@ -284,7 +285,7 @@ class Trainer:
     def _split(self, train: Any, validation: Any) -> tuple[Any, Any]:
         """The rows to train on and those to evaluate on, which may be a fraction of the former."""
         if not isinstance(train, Rows):
-            train = as_dataset(train)
+            train = self.model.dataset(train)
             return train.split(validation, seed=self.model.seed) if isinstance(validation, float | int) else (
                 train, validation
             )  # fmt: skip

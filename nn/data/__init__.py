@@ -1,17 +1,21 @@
-"""Rows and targets: data sets, where they come from, and the checks at the door."""
+"""Rows and targets: data sets, where they come from, and the validation of what users pass."""
 
 from __future__ import annotations
 
 from .checks import DataError, DataTypeError, check_labels, label_problem
-from .dataset import Dataset, as_dataset, as_rows
+from .dataset import Dataset
+from .rows import as_dataset, as_rows
 from .sources import Data, load_data, load_digits
 from .targets import encode_targets
+from .units import Units, UnitsWarning
 
 __all__ = [
     "Data",
     "DataError",
     "DataTypeError",
     "Dataset",
+    "Units",
+    "UnitsWarning",
     "as_dataset",
     "as_rows",
     "check_labels",

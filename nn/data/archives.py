@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import gzip
-import math
 import os
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .checks import DataError, check_labels, check_numbers, check_rows, check_same_length
-from .dataset import Dataset, pack
+from .dataset import Dataset
+from .rows import pack
+from .units import Units
 
 ARRAY_NAMES = ("x_train", "y_train", "x_test", "y_test")
 
@@ -24,11 +24,15 @@ ARRAY_NAMES = ("x_train", "y_train", "x_test", "y_test")
 def read_npz(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset | None]:
     """A NumPy archive of ``x_train``, ``y_train`` and, if there are test rows, ``x_test`` and ``y_test``.
 
-    x is (n, features) or pictures (n, height, width[, channels]), which are flattened; uint8 means pixels and is scaled
-    to [0, 1]. y is (n,) whole numbers or (n, k) one-hot. Other arrays of the file are not looked at.
+    x is (n, features) or pictures (n, height, width[, channels]), which are flattened; whether they are pixels, to be
+    scaled to [0, 1], is decided by the training rows (``units.are_pixels``). y is (n,) whole numbers or (n, k) one-hot.
+    Other arrays of the file are not looked at.
 
     Raises:
         DataError: the file is damaged, an array is missing, needs unpickling, or cannot be used.
+
+    Warns:
+        UnitsWarning: the test rows cannot be in the units of the training rows.
     """
     path = Path(path)
     with reading(path), path.open("rb") as file:  # opened here: NumPy leaves a damaged zip open
@@ -97,26 +101,21 @@ def _train_and_test(arrays: dict[str, np.ndarray], path: Path) -> tuple[Dataset,
     train = _labelled(arrays["x_train"], arrays["y_train"], path, "train")
     if "x_test" not in arrays:
         return train, None
-    test = _labelled(arrays["x_test"], arrays["y_test"], path, "test", train.n_classes)
-    shapes = [(train.image_shape, train.n_features), (test.image_shape, test.n_features)]
-    if shapes[0] != shapes[1] or train.scale != test.scale:
-        x, z = arrays["x_train"], arrays["x_test"]
-        raise DataError(
-            f"{path}: x_train has rows {x.shape[1:]} of {x.dtype} but x_test {z.shape[1:]} of {z.dtype}; "
-            "store both alike"
-        )
+    test = _labelled(arrays["x_test"], arrays["y_test"], path, "test", train.n_classes, Units.of(train))
+    if (train.image_shape, train.n_features) != (test.image_shape, test.n_features):
+        rows, others = arrays["x_train"].shape[1:], arrays["x_test"].shape[1:]
+        raise DataError(f"{path}: x_train has rows {rows} but x_test {others}; store both alike")
     return train, test
 
 
-def _labelled(x: Any, y: Any, path: Path, half: str, n_classes: int | None = None) -> Dataset:
+def _labelled(
+    x: Any, y: Any, path: Path, half: str, n_classes: int | None = None, units: Units | None = None
+) -> Dataset:
     x_name, y_name = f"{path}: x_{half}", f"{path}: y_{half}"
     x, y = check_rows(x, x_name), check_numbers(y, y_name)
     check_same_length(x, y, x_name, y_name)
     labels, n_classes = check_labels(y, y_name, n_classes, "the labels of y_train")
-    dataset = pack(x, labels, n_classes)
-    if x.dtype == np.uint8 and dataset.image_shape is None:
-        return replace(dataset, image_shape=square(dataset.n_features))
-    return dataset
+    return pack(x, labels, n_classes, units, x_name)
 
 
 # ---- for every reader of files ---------------------------------------------------------------------------------------
@@ -132,9 +131,3 @@ def reading(path: Path, name: str | None = None) -> Iterator[None]:
         raise DataError(f"{what} is damaged ({error}); copy or download it again") from None
     except OSError as error:
         raise DataError(f"{what} cannot be read ({error.strerror or error}); check the file") from None
-
-
-def square(n_features: int) -> tuple[int, int] | None:
-    """(side, side) of pictures that were stored as rows of pixels, if they can be square."""
-    side = math.isqrt(n_features)
-    return (side, side) if side * side == n_features else None

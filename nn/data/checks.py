@@ -81,8 +81,8 @@ def check_finite(x: np.ndarray, name: str) -> None:
     if np.isfinite(x.min()) and np.isfinite(x.max()):
         return
     where = first_true(~np.isfinite(x))
-    place = ", ".join(str(i) for i in where)
-    raise DataError(f"{name}[{place}] is {x[where]}; remove the row or put a number there")
+    index = ", ".join(str(i) for i in where)
+    raise DataError(f"{name}[{index}] is {x[where]}; remove the row or put a number there")
 
 
 def check_same_length(x: np.ndarray, y: np.ndarray, x_name: str = "x", y_name: str = "y") -> None:

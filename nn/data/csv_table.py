@@ -16,9 +16,10 @@ from typing import IO, Any, NoReturn
 
 import numpy as np
 
-from .archives import reading, square
+from .archives import reading
 from .checks import DataError, label_problem
 from .dataset import Dataset
+from .units import PIXEL_SCALE, are_bytes, are_pixels, square
 
 PIXEL_NAME = re.compile(r"pixel[ _-]?\d+", re.IGNORECASE)
 SMALL_INTEGER = re.compile(r"\s*\d{1,3}\s*")
@@ -43,8 +44,8 @@ def read_csv(path: str | os.PathLike[str]) -> Dataset:
 
     The header is optional. The label is the column named ``label`` (in any case), else the last column. Features are
     float64 as written, unless they are pixels: whole numbers from 0 to 255 under a header ``pixel0, pixel1, ...``, or
-    in at least 64 columns with some value above 16. Pixels are stored as uint8, scaled to [0, 1] if any is above 1,
-    and get an ``image_shape`` if they fill a square.
+    rows that are pixels by their number of columns and their numbers (``units.are_pixels``). Pixels are stored as
+    uint8, scaled to [0, 1] if any is above 1, and get an ``image_shape`` if they fill a square.
 
     Raises:
         DataError: naming the file, the line (counted from 1) and the column: text, an empty cell, NaN or infinity, a
@@ -73,11 +74,9 @@ def read_csv(path: str | os.PathLike[str]) -> Dataset:
 def _csv_dataset(x: np.ndarray, y: np.ndarray, head: _Head) -> Dataset:
     features = [name for i, name in enumerate(head.names or []) if i != head.label]
     named_pixels = bool(features) and all(PIXEL_NAME.fullmatch(name) for name in features)
-    low, high = x.min(), x.max()
-    if (named_pixels or (x.shape[1] >= 64 and high > 16)) and low >= 0 and high <= 255:
-        pixels = x.astype(np.uint8)
-        if np.array_equal(pixels, x):
-            return Dataset(pixels, y, scale=1 / 255 if high > 1 else 1.0, image_shape=square(x.shape[1]))
+    if are_bytes(x) if named_pixels else are_pixels(x):
+        scale = PIXEL_SCALE if x.max() > 1 else 1.0
+        return Dataset(x.astype(np.uint8), y, scale=scale, image_shape=square(x.shape[1]))
     image_shape = square(x.shape[1]) if named_pixels else None  # pixels that are scaled already
     return Dataset(x.astype(np.float64, copy=False), y, image_shape=image_shape)
 

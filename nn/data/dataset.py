@@ -1,36 +1,24 @@
-"""Rows and targets on the host: what a data set is, and the checks at the door.
-
-Everything that trains, evaluates or predicts takes its rows through ``as_dataset`` or ``nn.datasets.load_data`` and its
-targets through ``encode_targets``, so that the code behind them never meets a ragged row, a NaN or a label that is no
-class. A mistake is named by place and remedy: ``y[3] is -1, ...``, counted from 0 as NumPy does.
-"""
+"""Rows and targets on the host: what a data set is; ``nn.data.rows`` makes one from arrays."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from backends.random import stream_key
+from backends.typing import Shape
 
-from .checks import (
-    DataError,
-    DataTypeError,
-    check_labels,
-    check_numbers,
-    check_rows,
-    check_same_length,
-    check_values,
-    is_one_hot,
-)
+from .checks import DataError, check_labels, check_same_length
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Rows with their targets, kept small: pixels stay uint8 and are scaled when a batch is gathered.
+
+    A Dataset states its units: whatever network it is given to, its rows are ``x * scale + shift``.
 
     Attributes:
         x: (n, ...) uint8, float32 or float64, as stored. A row as the network sees it is ``x * scale + shift``. Rows
@@ -79,7 +67,7 @@ class Dataset:
         return len(self.x)
 
     def __getitem__(self, rows: slice | np.ndarray | Sequence[int]) -> Dataset:
-        """The rows of a slice (a view, where it leaves none out), of an array of positions, or of a mask."""
+        """The rows of a slice (a view, where it leaves none out), of an array of indices, or of a mask."""
         if not isinstance(rows, slice):
             rows = np.asarray(rows)
             if rows.ndim != 1:
@@ -112,6 +100,41 @@ class Dataset:
         x *= self.scale
         x += self.shift
         return x
+
+    def shaped_for(self, row_shape: Shape | None) -> Dataset:
+        """The same rows in the shape that a network takes, a view: (784,) for a ``Linear`` layer, (28, 28) or
+        (28, 28, 1) for a layer that takes pictures; None, where any shape will do, leaves them as they are.
+
+        Flat rows may be pictures of any shape; rows whose ``image_shape`` is known take no other, except that
+        extents of 1 may be left out or added.
+
+        Raises:
+            DataError: rows of this data set do not fit that shape.
+        """
+        have = self.x.shape[1:]
+        if row_shape is None or have == tuple(row_shape):
+            return self
+        picture = self.image_shape or (have if len(have) > 1 else None)
+        changed = picture is not None and len(row_shape) > 1 and _without_ones(picture) != _without_ones(row_shape)
+        if math.prod(row_shape) != self.n_features or changed:
+            raise DataError(
+                f"the rows of the data, of shape {picture or have}, do not fit: the network takes rows of shape "
+                f"{tuple(row_shape)}; change its first layer, or give other rows"
+            )
+        return replace(self, x=self.x.reshape(len(self), *row_shape))
+
+    def as_pictures(self) -> Dataset:
+        """The same rows as pictures (n, height, width[, channels]), a view: for layers that take any size.
+
+        Raises:
+            DataError: the rows are not known to be pictures.
+        """
+        if self.image_shape is None and self.x.ndim == 2:
+            raise DataError(
+                f"rows of {self.n_features} numbers are not known to be pictures; pass x as (n, height, width[, "
+                "channels]), or a Dataset with an image_shape"
+            )
+        return self.shaped_for(self.image_shape)
 
     def only(self, classes: Sequence[int]) -> Dataset:
         """The rows of these classes, renumbered 0, 1, ... in the order given: ``only([1, 2])`` tells ones from twos.
@@ -158,6 +181,10 @@ class Dataset:
         return self[rest], self[held_out]
 
 
+def _without_ones(shape: Shape) -> Shape:
+    return tuple(extent for extent in shape if extent != 1)
+
+
 def _check_can_split(n: int, labels: np.ndarray | None, fraction: float) -> None:
     whole = isinstance(fraction, int) and fraction >= 1
     if not (whole or 0 < fraction < 1):
@@ -179,58 +206,3 @@ def _check_can_split(n: int, labels: np.ndarray | None, fraction: float) -> None
             f"holding out {fraction} of {n} rows leaves {smaller} on one side, fewer than the {len(classes)} classes; "
             "choose a fraction nearer to 0.5 or add rows"
         )
-
-
-def as_dataset(data: Any) -> Dataset:
-    """Checked rows and targets from arrays of any library (NumPy, CuPy, PyTorch, pandas) or lists.
-
-    Args:
-        data: a Dataset, returned as it is; or ``(x, y)``; or ``(x,)`` or ``(x, None)`` for rows without targets.
-            x: (n, features), or pictures (n, height, width) or (n, height, width, channels), which are flattened and
-            keep their ``image_shape``. uint8 means pixels and gets the scale 1/255. Floats stay float32 or float64,
-            float16 becomes float32; other integers and bool become float32 (float64 beyond 2**24).
-            y: integers and bool are class labels, and integer one-hot rows are turned into labels; floats are
-            regression targets, even if they are whole (``encode_targets`` takes them for labels when told to).
-
-    Raises:
-        DataError: (a ValueError) no rows, different numbers of rows, NaN or infinity, a label that is no class.
-        DataTypeError: (a TypeError too) text, or something that is no array of numbers.
-    """
-    if isinstance(data, Dataset):
-        return data
-    if not isinstance(data, tuple) or len(data) not in (1, 2):
-        raise DataTypeError("data must be a Dataset, a tuple (x, y), or (x,) for rows without targets")
-    x = check_rows(data[0])
-    if len(data) == 1 or data[1] is None:
-        return pack(x, np.zeros((len(x), 0), dtype=np.float32))
-    y = check_numbers(data[1], "y")
-    check_same_length(x, y)
-    if y.dtype.kind == "f" and y.ndim in (1, 2):
-        return pack(x, check_values(y))
-    if y.ndim == 2 and y.shape[1] > 1 and not is_one_hot(y).all():
-        return pack(x, y.astype(np.float32))
-    labels, n_classes = check_labels(y)
-    return pack(x, labels, n_classes)
-
-
-def as_rows(x: Any, scale: float, shift: float) -> Dataset:
-    """Checked rows without targets, for prediction: a Dataset as it is, or an array of any library or a list of rows.
-
-    uint8 rows get the given scale and shift, those of training; others are taken as already scaled.
-    """
-    if isinstance(x, Dataset):
-        return x
-    rows = as_dataset((x,))
-    return replace(rows, scale=scale, shift=shift) if rows.x.dtype == np.uint8 else rows
-
-
-def pack(x: np.ndarray, y: np.ndarray, n_classes: int = 0) -> Dataset:
-    """A Dataset of checked rows and targets: pictures flattened, pixels with their scale, classes with names."""
-    image_shape = x.shape[1:] if x.ndim > 2 else None
-    return Dataset(
-        x=x.reshape(len(x), -1),
-        y=y,
-        scale=1 / 255 if x.dtype == np.uint8 else 1.0,
-        class_names=tuple(str(label) for label in range(n_classes)) or None,
-        image_shape=image_shape,
-    )

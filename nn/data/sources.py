@@ -1,7 +1,8 @@
 """Where rows come from: scikit-learn's digits, MNIST, and files (.npz, .csv, .csv.gz, .h5, .hdf5).
 
 ``load_data`` is for classification: the targets of every source are class labels 0, 1, ..., and a file that holds
-something else is refused with a sentence that names the file, the place and the remedy. Nothing read is ever unpickled.
+something else is refused with a sentence that names the file, the position and the remedy. Nothing read is ever
+unpickled.
 """
 
 from __future__ import annotations

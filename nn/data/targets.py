@@ -7,6 +7,14 @@ from typing import Any
 import numpy as np
 
 from .checks import DataError, check_labels, check_numbers, check_values, first_true
+from .dataset import Dataset
+
+
+def targets_of(data: Dataset, kind: str, n_outputs: int, unit_interval: bool = False) -> np.ndarray:
+    """``encode_targets`` of a data set, whose class labels were checked when it was made and are not read again."""
+    if kind == "classes" and 0 < data.n_classes <= n_outputs:
+        return data.y
+    return encode_targets(data.y, kind, n_outputs, unit_interval)
 
 
 def encode_targets(y: Any, kind: str, n_outputs: int, unit_interval: bool = False) -> np.ndarray:

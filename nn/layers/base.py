@@ -102,6 +102,10 @@ class Layer:
         saved with the model, not trained. ``forward`` writes it in place, in ``ctx.state``, when ``ctx.training``."""
         return {}
 
+    def input_shape(self) -> Shape | None:
+        """The shape of the rows that the layer takes; None where its settings do not say."""
+        return None
+
     def output_shape(self, shape: Shape | None) -> Shape | None:
         """The shape of an output row for an input row of ``shape``; None stands for a shape that is not known.
 

@@ -47,6 +47,9 @@ class Linear(Layer):
         weight = {"weight": ((self.in_features, self.out_features), get_initializer(self.weight_init))}
         return weight | ({"bias": ((self.out_features,), get_initializer(self.bias_init))} if self.bias else {})
 
+    def input_shape(self) -> Shape:
+        return (self.in_features,)
+
     def output_shape(self, shape: Shape | None) -> Shape:
         if shape is not None and shape != (self.in_features,):
             hint = "; put Flatten() before it" if len(shape) > 1 else ""

@@ -12,6 +12,7 @@ from typing import Any
 
 from backends import Backend
 
+from ..data import Units
 from ..files import write_atomically
 from ..layers import LAYERS, Layer
 from ..model import Sequential
@@ -34,8 +35,7 @@ def save_model(model: Sequential, path: str | Path) -> None:
         "step": model.step,
         "output_activation": model.output_activation,
         "task": model.task,
-        "input_scale": model.input_scale,
-        "input_shift": model.input_shift,
+        "units": None if model.units is None else model.units.to_dict(),
     }
     write_atomically(Path(path), save(model.state_dict(), metadata={"xpnet": json.dumps(description)}))
 
@@ -61,8 +61,15 @@ def load_model(path: str | Path, backend: str | Backend = "auto", dtype: str | N
     model.step = description["step"]
     model.output_activation = description.get("output_activation", description.get("link"))  # version 0.1 said link
     model.task = description["task"]
-    model.input_scale, model.input_shift = description["input_scale"], description["input_shift"]
+    model.units = _units(description)
     return model
+
+
+def _units(description: dict[str, Any]) -> Units | None:
+    if "input_scale" in description:  # version 0.1
+        return Units(description["input_scale"], description["input_shift"])
+    units = description["units"]
+    return None if units is None else Units.from_dict(units)
 
 
 def _layer_to_dict(layer: Layer) -> dict[str, Any]:

@@ -80,9 +80,9 @@ def test_an_activation_may_stand_anywhere() -> None:
 
 
 def test_pictures_are_flattened() -> None:
-    pictures = RNG.integers(0, 256, size=(6, 4, 5), dtype=np.uint8)
-    model = Sequential(Flatten(), Linear(20, 3), backend="cpu")
-    np.testing.assert_array_equal(model(pictures), model(pictures.reshape(6, 20)))
+    pictures = RNG.integers(0, 256, size=(6, 8, 8), dtype=np.uint8)
+    model = Sequential(Flatten(), Linear(64, 3), backend="cpu")
+    np.testing.assert_array_equal(model(pictures), model(pictures.reshape(6, 64)))
 
 
 class Picture(Layer):
@@ -147,13 +147,15 @@ def test_a_network_that_ends_in_logits_gives_probabilities_once_its_loss_is_know
     np.testing.assert_array_equal(model.predict(x), (model(x)[:, 0] > 0).astype(int))
 
 
-def test_uint8_rows_are_scaled_as_in_training() -> None:
+def test_numbers_of_any_dtype_are_scaled_as_in_training() -> None:
     pixels = RNG.integers(0, 17, size=(30, 4), dtype=np.uint8)
     data = Dataset(pixels, RNG.integers(0, 2, 30), scale=1 / 16, shift=-0.5)
     model = Sequential(Linear(4, 2), Softmax(), backend="cpu")
     Trainer(model).fit(data)
     np.testing.assert_array_equal(model(data), model(pixels))
-    np.testing.assert_allclose(model(pixels), model(pixels / 16 - 0.5), rtol=1e-5)
+    for dtype in ("int64", "float32", "float64"):
+        np.testing.assert_array_equal(model(data), model(pixels.astype(dtype)))
+    np.testing.assert_allclose(model(pixels), model(Dataset(pixels / 16 - 0.5, data.y)), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

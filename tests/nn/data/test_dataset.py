@@ -1,4 +1,4 @@
-"""Datasets, the checks at the door, and targets as a loss needs them."""
+"""Datasets, input validation, and targets as a loss needs them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nn.data import DataError, Dataset, DataTypeError, as_dataset, as_rows, check_labels, encode_targets, label_problem
+from nn.data import DataError, Dataset, DataTypeError, as_dataset, check_labels, encode_targets, label_problem
 
 
 def make(counts: list[int]) -> Dataset:
@@ -101,6 +101,80 @@ def test_a_slice_is_a_view_and_one_number_is_refused() -> None:
         data[[4]]
 
 
+# ---- the shape of rows -----------------------------------------------------------------------------------------------
+
+
+def pictures(*shape: int, image_shape: tuple[int, ...] | None = None) -> Dataset:
+    """Three rows of the numbers 0, 1, 2, ..."""
+    x = np.arange(3.0 * np.prod(shape)).reshape(3, *shape)
+    return Dataset(x, np.array([0, 1, 2]), 0.5, 1.0, image_shape=image_shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "image_shape", "row_shape"),
+    [
+        ((24,), None, (24,)),
+        ((24,), None, (4, 6)),
+        ((24,), None, (2, 4, 3)),
+        ((24,), (4, 6), (24,)),
+        ((24,), (4, 6), (4, 6)),
+        ((24,), (4, 6), (4, 6, 1)),
+        ((24,), (4, 6, 1), (4, 6)),
+        ((24,), (2, 4, 3), (2, 4, 3)),
+        ((4, 6), None, (24,)),
+        ((4, 6), None, (4, 6, 1)),
+        ((4, 6), (4, 6), (4, 6)),
+    ],
+)
+def test_rows_get_the_shape_that_a_network_takes(
+    shape: tuple[int, ...], image_shape: tuple[int, ...] | None, row_shape: tuple[int, ...]
+) -> None:
+    data = pictures(*shape, image_shape=image_shape)
+    shaped = data.shaped_for(row_shape)
+    assert shaped.x.shape == (3, *row_shape)
+    assert np.shares_memory(shaped.x, data.x)
+    np.testing.assert_array_equal(shaped.x.ravel(), data.x.ravel())
+    assert (shaped.scale, shaped.shift, shaped.image_shape, shaped.n_classes) == (0.5, 1.0, image_shape, 3)
+    assert shaped[:2].x.shape == (2, *row_shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "image_shape", "row_shape"),
+    [
+        ((24,), None, (23,)),
+        ((24,), None, (5, 5)),
+        ((24,), (4, 6), (6, 4)),
+        ((24,), (4, 6), (2, 12)),
+        ((24,), (2, 4, 3), (3, 2, 4)),
+        ((24,), (2, 4, 3), (8, 3)),
+        ((4, 6), None, (6, 4)),
+        ((4, 6), None, (25,)),
+    ],
+)
+def test_rows_that_do_not_fit_a_network_are_refused(
+    shape: tuple[int, ...], image_shape: tuple[int, ...] | None, row_shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(DataError) as caught:
+        pictures(*shape, image_shape=image_shape).shaped_for(row_shape)
+    message = str(caught.value)
+    assert message.startswith(f"the rows of the data, of shape {image_shape or shape}, do not fit: ")
+    assert f"takes rows of shape {row_shape};" in message
+
+
+def test_a_network_that_takes_any_shape_gets_the_rows_as_they_are() -> None:
+    for data in (pictures(24), pictures(24, image_shape=(4, 6)), pictures(4, 6)):
+        assert data.shaped_for(None) is data
+
+
+def test_pictures_are_had_in_their_shape() -> None:
+    flat = pictures(24, image_shape=(2, 4, 3))
+    assert flat.as_pictures().x.shape == (3, 2, 4, 3)
+    assert np.shares_memory(flat.as_pictures().x, flat.x)
+    assert pictures(4, 6).as_pictures().x.shape == (3, 4, 6)
+    with pytest.raises(DataError, match=r"rows of 24 numbers are not known to be pictures; .*image_shape"):
+        pictures(24).as_pictures()
+
+
 # ---- split -----------------------------------------------------------------------------------------------------------
 
 
@@ -166,7 +240,11 @@ def test_a_dataset_passes_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("x", "dtype", "scale"),
     [
-        (np.zeros((2, 3), np.uint8), np.uint8, 1 / 255),
+        (np.zeros((2, 3), np.uint8), np.uint8, 1.0),
+        (np.full((2, 3), 255, np.uint8), np.uint8, 1.0),
+        (np.full((2, 64), 255, np.uint8), np.uint8, 1 / 255),
+        (np.full((2, 64), 255.0), np.uint8, 1 / 255),
+        (np.full((2, 64), 254.5), np.float64, 1.0),
         (np.zeros((2, 3), np.float32), np.float32, 1.0),
         (np.zeros((2, 3), np.float64), np.float64, 1.0),
         (np.zeros((2, 3), ">f8"), np.float64, 1.0),
@@ -308,15 +386,6 @@ def test_things_that_are_no_numbers_are_named(data: object, message: str) -> Non
 def test_the_largest_finite_values_pass() -> None:
     largest = np.full((2, 2), np.finfo(np.float32).max)
     np.testing.assert_array_equal(as_dataset((largest, [0, 1])).x, largest)
-
-
-def test_rows_to_predict_are_scaled_as_in_training() -> None:
-    pixels = as_rows(np.zeros((2, 3), np.uint8), 1 / 16, -0.5)
-    assert (pixels.scale, pixels.shift) == (1 / 16, -0.5)
-    floats = as_rows(X, 1 / 16, -0.5)
-    assert (floats.scale, floats.shift) == (1.0, 0.0)
-    data = make([1, 1])
-    assert as_rows(data, 1 / 16, -0.5) is data
 
 
 # ---- encode_targets --------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import logging
+import os
 import pickle
 import struct
 import subprocess
@@ -16,11 +17,13 @@ import numpy as np
 import pooch
 import pytest
 
-from nn.data import DataError, mnist, sources
+from nn.data import DataError, UnitsWarning, mnist, sources
 from nn.data.archives import read_hdf5, read_npz
 from nn.data.csv_table import read_csv
-from nn.data.mnist import read_idx
+from nn.data.mnist import read_idx, read_idx_hashed
 from nn.data.sources import load_data, load_digits
+
+REAL_MNIST = os.environ.get("XPNET_DATA")
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +108,7 @@ def test_idx_is_read_back(tmp_path: Path, shape: tuple[int, ...], compressed: bo
     path = tmp_path / "file"
     path.write_bytes(gzip.compress(content) if compressed else content)
     np.testing.assert_array_equal(read_idx(path), array)
+    assert read_idx_hashed(path)[1] == hashlib.sha256(content).hexdigest()
 
 
 GOOD_IDX = idx_bytes(np.arange(60, dtype=np.uint8).reshape(3, 4, 5))
@@ -148,7 +152,7 @@ def test_a_missing_idx_file_is_named(tmp_path: Path) -> None:
         read_idx(tmp_path / "nothing")
 
 
-# ---- MNIST, with small files in its place ----------------------------------------------------------------------------
+# ---- MNIST, with small files instead of its own ----------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -190,13 +194,6 @@ def test_mnist_from_a_folder(tmp_path: Path, small_mnist: dict[str, bytes], endi
     limited = load_data("MNIST", folder, limit=25)
     assert limited.test is not None
     assert (len(limited.train), len(limited.test), limited.train.n_classes) == (25, 20, 10)
-
-
-def test_the_hash_of_a_file_that_is_read_in_pieces(
-    tmp_path: Path, small_mnist: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mnist, "CHUNK", 100)  # several pieces to a file, and a rest
-    check_small_mnist(load_data("mnist", write(tmp_path / "data", small_mnist)), small_mnist)
 
 
 def test_mnist_from_the_environment_unless_a_folder_is_given(
@@ -328,8 +325,9 @@ def test_when_every_mirror_fails_the_reasons_and_remedies_are_named(
     assert list(cache.iterdir()) == []  # nothing that could be taken for a file the next time
 
 
-def test_the_real_mnist_files(mnist_dir: Path) -> None:
-    data = load_data("mnist", mnist_dir)
+@pytest.mark.skipif(not REAL_MNIST, reason="set XPNET_DATA to a folder with the four MNIST files")
+def test_the_real_mnist_files() -> None:
+    data = load_data("mnist", REAL_MNIST)
     assert data.test is not None
     assert data.train.x.shape == (60_000, 784)
     assert data.test.x.shape == (10_000, 784)
@@ -399,13 +397,44 @@ def test_floats_are_taken_as_scaled_already(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(train.x, scaled["x_train"].reshape(12, 16))
 
 
-def test_rows_of_pixels_are_seen_as_pictures_if_they_can_be_square(tmp_path: Path) -> None:
-    for n_features, image_shape in ((16, (4, 4)), (15, None)):
-        x = np.zeros((12, n_features), np.uint8)
-        train, test = read_npz(save_npz(tmp_path / "a.npz", {"x_train": x, "y_train": ARRAYS["y_train"]}))
-        assert train.image_shape == image_shape
-        assert test is None
-    assert read_npz(save_npz(tmp_path / "a.npz", {"x_train": x * 1.0, "y_train": ARRAYS["y_train"]}))[0].scale == 1.0
+@pytest.mark.parametrize(
+    ("n_features", "high", "dtype", "scale", "image_shape"),
+    [
+        (64, 255, "uint8", 1 / 255, (8, 8)),
+        (64, 255, "int64", 1 / 255, (8, 8)),
+        (64, 255, "float32", 1 / 255, (8, 8)),
+        (64, 16, "uint8", 1.0, None),
+        (65, 255, "uint8", 1.0, None),
+        (192, 255, "uint8", 1 / 255, None),
+        (16, 255, "uint8", 1.0, None),
+    ],
+)
+def test_flat_rows_are_pixels_by_their_numbers(
+    tmp_path: Path, n_features: int, high: int, dtype: str, scale: float, image_shape: tuple[int, int] | None
+) -> None:
+    x = np.zeros((12, n_features), dtype)
+    x[3, 5] = high
+    train, test = read_npz(save_npz(tmp_path / "a.npz", {"x_train": x, "y_train": ARRAYS["y_train"]}))
+    assert (train.scale, train.image_shape) == (scale, image_shape)
+    np.testing.assert_array_equal(train.x, x)
+    assert test is None
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float64"])
+@pytest.mark.parametrize("high", [16, 255])
+def test_test_rows_are_in_the_units_of_the_training_rows(tmp_path: Path, name: str, high: int, dtype: str) -> None:
+    """Also where they are all dark, or of another dtype."""
+    x_train = np.minimum(ARRAYS["x_train"], high)
+    data = load_data(SAVE[name](tmp_path / name, ARRAYS | {"x_train": x_train, "x_test": np.full((6, 4, 4), 9, dtype)}))
+    assert data.test is not None
+    assert data.train.scale == data.test.scale == (1 / 255 if high == 255 else 1.0)
+    np.testing.assert_array_equal(data.test.features("float64"), 9 * data.train.scale)
+
+
+def test_test_rows_in_other_units_get_a_warning(tmp_path: Path, name: str) -> None:
+    path = SAVE[name](tmp_path / name, ARRAYS | {"x_test": ARRAYS["x_test"] / 255})
+    with pytest.warns(UnitsWarning, match=rf"{name}: x_test goes from 0 to 1: multiply by 255"):
+        load_data(path)
 
 
 @pytest.mark.parametrize("y", [ARRAYS["y_train"].astype(float), np.eye(3)[ARRAYS["y_train"]]])
@@ -436,10 +465,7 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "one-hot": (ARRAYS | {"y_train": np.zeros((12, 3))}, r": y_train\[0\] is not one-hot"),
     "shapes": (ARRAYS | {"x_test": np.zeros((6, 4, 5), np.uint8)}, r": x_train has rows \(4, 4\) .* x_test \(4, 5\)"),
-    "scales": (
-        ARRAYS | {"x_test": np.zeros((6, 4, 4))},
-        r": x_train has rows \(4, 4\) of uint8 but x_test \(4, 4\) of float64; store both alike",
-    ),
+    "flat and not": (ARRAYS | {"x_test": np.zeros((6, 8, 2))}, r": x_train has rows \(4, 4\) but x_test \(8, 2\); "),
     "empty": (ARRAYS | {"x_train": np.zeros((0, 4)), "y_train": np.zeros(0)}, ": x_train is empty"),
     "complex": (ARRAYS | {"x_train": np.zeros((12, 4), complex)}, ": x_train cannot be used: .*complex"),
     "text": (ARRAYS | {"y_train": np.array([b"cat"] * 12)}, ": y_train has text in it"),
@@ -579,8 +605,9 @@ def pixel_table(tmp_path: Path, x: np.ndarray, header: str = "") -> Path:
         (np.array([[0, 1, 1, 0]]), "pixel", 1.0, (2, 2)),
         (np.array([[0, 255, 3]]), "pixel", 1 / 255, None),
         (np.array([[0.0, 255.0, 3.0, 4.0]]), "pixel", 1 / 255, (2, 2)),
-        (np.arange(64).reshape(1, 64), "", 1 / 255, (8, 8)),
-        (np.arange(65).reshape(1, 65), "", 1 / 255, None),
+        (np.arange(64).reshape(1, 64) * 4, "", 1 / 255, (8, 8)),
+        (np.arange(192).reshape(1, 192), "", 1 / 255, None),
+        (np.arange(64).reshape(1, 64), "pixel", 1 / 255, (8, 8)),
     ],
 )
 def test_pixels_in_a_table(
@@ -597,7 +624,10 @@ def test_pixels_in_a_table(
 @pytest.mark.parametrize(
     ("x", "header", "image_shape"),
     [
-        (np.arange(63).reshape(1, 63), "", None),
+        (np.arange(63).reshape(1, 63) * 4, "", None),
+        (np.arange(65).reshape(1, 65) * 3, "", None),
+        (np.arange(49).reshape(1, 49) * 5, "", None),
+        (np.arange(64).reshape(1, 64), "", None),
         (np.arange(64).reshape(1, 64) % 17, "", None),
         (np.arange(64).reshape(1, 64) * 5, "", None),
         (np.arange(64).reshape(1, 64) - 1, "", None),

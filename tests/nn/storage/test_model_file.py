@@ -24,7 +24,7 @@ from nn.files import write_atomically
 from tests.helpers.backends import make_backend
 
 RNG = np.random.default_rng(0)
-PIXELS = RNG.integers(0, 256, size=(20, 4), dtype=np.uint8)
+PIXELS = RNG.integers(0, 256, size=(20, 2, 2), dtype=np.uint8)
 
 
 def trained() -> Sequential:

@@ -1,0 +1,114 @@
+"""The one way in for rows: from arrays of any library to a ``Dataset``, in the units of the model.
+
+Everything that trains, evaluates or predicts takes its rows through ``as_dataset`` or ``as_rows``, or gets a
+``Dataset`` from ``nn.data.load_data``, and its targets through ``encode_targets``. So the code behind them never meets
+a ragged row, a NaN or a label that is no class, and how numbers become what the network sees is decided here alone:
+
+- a ``Dataset`` states its units, by its ``scale`` and ``shift``;
+- arrays and lists are raw numbers in the units of the model's training rows, whatever their dtype;
+- where nothing was trained yet, pixels from 0 to 255 (see ``units.are_pixels``) get the scale 1/255, and all other rows
+  are taken as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from backends.typing import Shape
+
+from .checks import DataTypeError, check_labels, check_numbers, check_rows, check_same_length, check_values, is_one_hot
+from .dataset import Dataset
+from .units import PIXEL_SCALE, Units, are_pixels, square
+
+
+def as_dataset(data: Any, units: Units | None = None, row_shape: Shape | None = None) -> Dataset:
+    """Checked rows and targets from arrays of any library (NumPy, CuPy, PyTorch, pandas) or lists.
+
+    Args:
+        data: a Dataset, returned as it is; or ``(x, y)``; or ``(x,)`` or ``(x, None)`` for rows without targets.
+            x: (n, features), or pictures (n, height, width) or (n, height, width, channels), which are flattened and
+            keep their ``image_shape``. Whole numbers from 0 to 255 that are pixels are kept as uint8, floats as float32
+            or float64, float16 as float32; other integers and bool as float32 (float64 beyond 2**24).
+            y: integers and bool are class labels, and integer one-hot rows are turned into labels; floats are
+            regression targets, even if they are whole (``encode_targets`` takes them for labels when told to).
+        units: of the model, where it was trained or loaded: x is in these, whatever its dtype. Without them the rows
+            decide: pixels get the scale 1/255, others 1.
+        row_shape: of the rows that the network takes, (784,) or (28, 28) for example: x may then also be one such row.
+
+    Raises:
+        DataError: (a ValueError) no rows, different numbers of rows, NaN or infinity, a label that is no class.
+        DataTypeError: (a TypeError too) text, or something that is no array of numbers.
+
+    Warns:
+        UnitsWarning: the numbers of x cannot be in ``units``.
+    """
+    if isinstance(data, Dataset):
+        return data
+    if not isinstance(data, tuple) or len(data) not in (1, 2):
+        raise DataTypeError("data must be a Dataset, a tuple (x, y), or (x,) for rows without targets")
+    x = check_rows(_as_several(check_numbers(data[0], "x"), units, row_shape))
+    if len(data) == 1 or data[1] is None:
+        return pack(x, np.zeros((len(x), 0), dtype=np.float32), units=units)
+    y = check_numbers(data[1], "y")
+    check_same_length(x, y)
+    if y.dtype.kind == "f" and y.ndim in (1, 2):
+        return pack(x, check_values(y), units=units)
+    if y.ndim == 2 and y.shape[1] > 1 and not is_one_hot(y).all():
+        return pack(x, y.astype(np.float32), units=units)
+    labels, n_classes = check_labels(y)
+    return pack(x, labels, n_classes, units)
+
+
+def as_rows(x: Any, units: Units | None = None, row_shape: Shape | None = None) -> Dataset:
+    """Checked rows without targets, for prediction: a Dataset as it is, or an array of any library or a list of rows,
+    with ``units`` and ``row_shape`` as in ``as_dataset``."""
+    return x if isinstance(x, Dataset) else as_dataset((x,), units, row_shape)
+
+
+def pack(x: np.ndarray, y: np.ndarray, n_classes: int = 0, units: Units | None = None, name: str = "x") -> Dataset:
+    """A Dataset of checked rows and targets: pictures flattened, numbers with their units, classes with names.
+
+    Warns:
+        UnitsWarning: the numbers of x, called ``name``, cannot be in ``units``.
+    """
+    image_shape: tuple[int, ...] | None = x.shape[1:] if x.ndim > 2 else None
+    scale, shift = 1.0, 0.0
+    if units is not None:
+        units.check(x, name)
+        scale, shift = units.scale, units.shift
+        if image_shape is None and len(units.row_shape or ()) > 1 and math.prod(units.row_shape or ()) == x.shape[1]:
+            image_shape = units.row_shape
+    elif are_pixels(x):
+        scale, image_shape = PIXEL_SCALE, image_shape or square(x.shape[1])
+        x = x.astype(np.uint8, copy=False)
+    return Dataset(
+        x=x.reshape(len(x), -1),
+        y=y,
+        scale=scale,
+        shift=shift,
+        class_names=tuple(str(label) for label in range(n_classes)) or None,
+        image_shape=image_shape,
+    )
+
+
+def _as_several(x: np.ndarray, units: Units | None, row_shape: Shape | None) -> np.ndarray:
+    """``x`` as rows (1, ...) if it is one row of a network that takes ``row_shape``, else ``x`` as it is.
+
+    One row is flat, or has the shape of the network's rows, of the training rows, or of a square picture. What can be
+    several rows is several: 28 rows of 28 features, not one picture, for a network that takes 28.
+    """
+    wanted = row_shape or (None if units is None else units.row_shape)
+    if wanted is None or not 1 <= x.ndim <= 3 or x.size != math.prod(wanted):
+        return x
+    if x.ndim > 1 and math.prod(x.shape[1:]) == math.prod(wanted):
+        return x
+    known = [_without_one_channel(shape) for shape in (row_shape, units and units.row_shape) if shape]
+    is_square = x.ndim > 1 and x.shape[0] == x.shape[1] and x.shape[2:] in ((), (1,), (3,), (4,))
+    return x[None] if x.ndim == 1 or is_square or _without_one_channel(x.shape) in known else x
+
+
+def _without_one_channel(shape: Shape) -> Shape:
+    return tuple(shape[:2]) if len(shape) == 3 and shape[2] == 1 else tuple(shape)

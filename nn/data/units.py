@@ -1,0 +1,197 @@
+"""Units: how the numbers of a row become what the network sees, and which rows are pixels.
+
+A network learns in the units of its training rows, so they belong to the model: ``Units.of`` reads them off the
+training data, the model file keeps them, and ``nn.data.rows`` applies them to every array that comes later.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from .checks import check_finite
+from .dataset import Dataset
+
+#: Flat rows of fewer numbers than this are never taken for pixels.
+FEWEST_PIXELS = 64
+#: Pixels whose largest is not above this may be something else: counts, ages, or pictures of few shades.
+DARKEST_WHITE = 127
+PIXEL_SCALE = 1 / 255
+#: How many numbers are looked at at a time, so that no array as large as the data is needed.
+CHUNK = 1 << 18
+
+
+class UnitsWarning(UserWarning):
+    """The numbers of some rows cannot be in the units of the training rows."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of training rows: a row as the network sees it is ``x * scale + shift``.
+
+    Attributes:
+        scale, shift: those of the training ``Dataset``.
+        low, high: the smallest and the largest raw number of the training rows; 0 and 0 where they are not known.
+        smallest_peak: each training row has a largest number; the smallest of these, rows without a number above 0
+            aside. 0 where it is not known. Training rows that lie within [0, 1], a short list of counts among longer
+            ones for example, show in it, so that a later row like them is no reason to warn.
+        row_shape: the shape of a raw row: (height, width[, channels]) of a picture, else (features,); None where it is
+            not known.
+
+    Raises:
+        ValueError: a number is not finite, or an extent of ``row_shape`` is not positive.
+    """
+
+    scale: float = 1.0
+    shift: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    smallest_peak: float = 0.0
+    row_shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "shift", "low", "high", "smallest_peak"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"the {name} of units must be a finite number, not {getattr(self, name)!r}")
+        if self.row_shape is not None and not (self.row_shape and all(extent > 0 for extent in self.row_shape)):
+            raise ValueError(f"the row_shape of units must have positive extents, not {self.row_shape}")
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Units:
+        """What training on these rows teaches a model: their scale and shift, and the range of their raw numbers.
+
+        Raises:
+            DataError: a number is NaN or infinite.
+        """
+        row_shape = dataset.image_shape or dataset.x.shape[1:]
+        if not dataset.x.size:
+            return cls(dataset.scale, dataset.shift)
+        peaks = dataset.x.reshape(len(dataset), -1).max(axis=1)
+        low, high = float(dataset.x.min()), float(peaks.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            check_finite(dataset.x, "x")
+        above_0 = peaks[peaks > 0]
+        return cls(
+            scale=float(dataset.scale),
+            shift=float(dataset.shift),
+            low=low,
+            high=high,
+            smallest_peak=float(above_0.min()) if above_0.size else 0.0,
+            row_shape=tuple(int(extent) for extent in row_shape),
+        )
+
+    def then(self, later: Units) -> Units:
+        """The units after training on further rows: these rows' own, and the range of both where they are alike."""
+        if (self.scale, self.shift) != (later.scale, later.shift):
+            return later
+        peaks = [peak for peak in (self.smallest_peak, later.smallest_peak) if peak > 0]
+        return replace(
+            later,
+            low=min(self.low, later.low),
+            high=max(self.high, later.high),
+            smallest_peak=min(peaks, default=0.0),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers and lists only, for JSON; ``Units.from_dict`` reads it back."""
+        return asdict(self) | {"row_shape": None if self.row_shape is None else list(self.row_shape)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Units:
+        """The units that ``to_dict`` wrote; what is missing, as in files of earlier versions, is not known.
+
+        Raises:
+            ValueError: a name is unknown, or a value is not a finite number.
+        """
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ValueError(f"units have no {', '.join(unknown)}; the file may be of a newer version")
+        try:
+            numbers = {name: float(value) for name, value in values.items() if name != "row_shape"}
+            shape = values.get("row_shape")
+            return cls(**numbers, row_shape=None if shape is None else tuple(int(extent) for extent in shape))
+        except TypeError as error:
+            raise ValueError(f"units must be numbers: {error}") from None
+
+    def check(self, x: np.ndarray, name: str = "x") -> None:
+        """Warn if raw rows ``x``, called ``name`` in the message, cannot be in these units.
+
+        There are two such cases. All numbers lie within [0, 1], but every training row went beyond 2. Or the training
+        rows lay within [0, 1], but these go beyond 2, and not by a few outliers: most numbers that are not 0 are
+        above 1. Rows with negative numbers, and rows of zeros only, are in any units.
+
+        Warns:
+            UnitsWarning: with both ranges and the remedy.
+        """
+        saw_more = self.low >= 0 and self.smallest_peak > 2
+        saw_unit_interval = self.low >= 0 and 0 < self.high <= 1
+        if not (saw_more or saw_unit_interval) or not x.size:
+            return
+        high = float(x.max())
+        if not ((saw_more and 0 < high <= 1) or (saw_unit_interval and high > 2)):
+            return
+        low = float(x.min())
+        if low < 0 or (high > 2 and 2 * np.count_nonzero(x > 1) <= np.count_nonzero(x)):
+            return
+        largest, what = (self.high, "multiply by 255") if saw_more else (high, "divide by 255")
+        remedy = what if DARKEST_WHITE < largest <= 255 else "bring them to the units of the training rows"
+        warnings.warn(
+            f"the training rows went from {self.low:g} to {self.high:g}, but {name} goes from {low:g} to {high:g}: "
+            f"{remedy}, or pass a Dataset that states its scale",
+            UnitsWarning,
+            stacklevel=_callers_level(),
+        )
+
+
+def _callers_level() -> int:
+    """The ``stacklevel`` at which the caller of this function's caller warns about code outside this package."""
+    package = __name__.partition(".")[0]
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+# ---- pixels ----------------------------------------------------------------------------------------------------------
+
+
+def are_pixels(x: np.ndarray) -> bool:
+    """Whether finite rows (n, ...) of any dtype are pixels from 0 to 255, by their shape and their numbers.
+
+    They are pictures by shape, (n, height, width[, channels]), or rows of a square number of at least 64 columns or of
+    three times as many; all numbers are whole and from 0 to 255, and the largest is above 127.
+    """
+    return _may_be_pictures(x.shape) and float(x.max()) > DARKEST_WHITE and are_bytes(x)
+
+
+def are_bytes(x: np.ndarray) -> bool:
+    """Whether all numbers are whole and from 0 to 255; stops at the first rows that are not."""
+    if x.dtype == np.uint8:
+        return True
+    if x.min() < 0 or x.max() > 255:
+        return False
+    rows = max(CHUNK // math.prod(x.shape[1:]), 1)
+    parts = (x[start : start + rows] for start in range(0, len(x), rows))
+    return all(np.array_equal(part, np.floor(part)) for part in parts)
+
+
+def _may_be_pictures(shape: tuple[int, ...]) -> bool:
+    if len(shape) > 2:
+        return True
+    return any(shape[1] % channels == 0 and _is_large_square(shape[1] // channels) for channels in (1, 3))
+
+
+def _is_large_square(n: int) -> bool:
+    return n >= FEWEST_PIXELS and square(n) is not None
+
+
+def square(n_features: int) -> tuple[int, int] | None:
+    """(side, side) of pictures that were stored as rows of pixels, if they can be square."""
+    side = math.isqrt(n_features)
+    return (side, side) if side * side == n_features else None
