@@ -99,15 +99,13 @@ class Plan:
         """Forward, loss and backward: leaves the gradients of the mean loss where they belong."""
         assert self.loss is not None
         if self.observer is not None:
-            self.observer("batch", None, "batch", x)
-            self.observer("batch", None, "targets", targets)
+            self._show("batch", None, {"batch": x, "targets": targets})
         outputs = self.outputs(x, step)
         buffer = self.store.workspace.buffer("doutputs", outputs.shape)
         totals, doutputs = self.loss(self.store.backend, outputs, targets, totals=totals, out=buffer)
         if self.observer is not None:
-            self.observer("loss", None, "loss", totals[:1])
-            self.observer("loss", None, "correct rows", totals[1:])
-            self.observer("loss", None, "gradient of the outputs", doutputs)
+            found = {"loss": totals[:1], "correct rows": totals[1:], "gradient of the outputs": doutputs}
+            self._show("loss", None, found)
         self.backward(doutputs)
         return totals
 
@@ -122,14 +120,10 @@ class Plan:
         for stage in self.stages:
             layer, ctx = stage
             ctx.step = step
-            y = layer.forward(x, ctx)
+            given, x = x, layer.forward(x, ctx)
             if self.observer is not None:
-                for name, array in layer.inside("forward", ctx, x).items():
-                    self.observer("forward", stage, name, array)
-                self.observer("forward", stage, "activation", y)
-                for name, array in ctx.state.items():
-                    self.observer("forward", stage, f"state {ctx.name}.{name}", array)
-            x = y
+                state = {f"state {ctx.name}.{name}": array for name, array in ctx.state.items()}
+                self._show("forward", stage, {**layer.inside("forward", ctx, given), "activation": x, **state})
         return x
 
     def backward(self, dy: Array) -> None:
@@ -137,26 +131,22 @@ class Plan:
         self.store.gradients_are_kept = self.keeps_gradients
         for stage in reversed(self.stages):
             layer, ctx = stage
-            dx = layer.backward(dy, ctx)
+            given, dy = dy, layer.backward(dy, ctx)
             if self.observer is not None:
-                for name, array in layer.inside("backward", ctx, dy).items():
-                    self.observer("backward", stage, name, array)
-                for name, array in reversed(ctx.gradients.items()):  # of Linear the bias first, as it is computed
-                    self.observer("backward", stage, f"gradient of {ctx.name}.{name}", array)
-            if dx is None or not ctx.needs_dx:
+                # Of Linear the bias first, as it is computed.
+                gradients = {f"gradient of {ctx.name}.{name}": g for name, g in reversed(ctx.gradients.items())}
+                of_input = {"gradient of the input": dy} if ctx.needs_dx and dy is not None else {}
+                self._show("backward", stage, {**layer.inside("backward", ctx, given), **gradients, **of_input})
+            if dy is None or not ctx.needs_dx:
                 break
-            if self.observer is not None:
-                self.observer("backward", stage, "gradient of the input", dx)
-            dy = dx
 
     def update(self, number: int | Array, learning_rate: float | Array) -> None:
         """Move the parameters against the gradients: update ``number``, from 1."""
         assert self.optimizer is not None
         store = self.store
         if self.observer is not None:
-            buffers = {"parameter": store.flat_parameters, "gradient": store.flat_gradients, **self.optimizer.state}
-            for name, array in buffers.items():
-                self.observer("before update", None, name, array)
+            buffers = {**self.optimizer.state, "parameter": store.flat_parameters}
+            self._show("before update", None, {**buffers, "gradient": store.flat_gradients})
         for section in self.updates:
             gradient = section.gradient
             if self.keeps_gradients:  # an update uses its gradient up
@@ -172,9 +162,14 @@ class Plan:
                 folded=section.folded,
             )
         if self.observer is not None:
-            for buffer, array in (*self.optimizer.state.items(), ("parameter", store.flat_parameters)):
-                for name, view in store.layout.views(store.backend, array).items():
-                    self.observer("update", None, f"{buffer} {name}", view)
+            for buffer, array in buffers.items():
+                views = store.layout.views(store.backend, array)
+                self._show("update", None, {f"{buffer} {name}": view for name, view in views.items()})
+
+    def _show(self, phase: str, stage: Stage | None, arrays: dict[str, Array]) -> None:
+        assert self.observer is not None
+        for name, array in arrays.items():
+            self.observer(phase, stage, name, array)
 
 
 def compile_plan(

@@ -182,22 +182,22 @@ def a_page(marker: str, code: str) -> Block:
     return block
 
 
-GOOD = "dx = layer.backward(dy, ctx)\nif dx is None or not ctx.needs_dx:\n    break"
+GOOD = "for layer in self.layers:\n    if (shape := layer.input_shape()) is not None:\n        return shape"
 
 
 @pytest.mark.parametrize(
     ("marker", "code", "complaint"),
     [
         ("`nn/model.py`:", GOOD, None),
-        ("`nn/model.py`, `Sequential.backward`:", GOOD, None),
+        ("`nn/model.py`, `Sequential.row_shape`:", GOOD, None),
         ("`nn/model.py`, `Sequential.forward`:", GOOD, "does not stand in"),
         ("`nn/model.py`, `Sequential.sideward`:", GOOD, "there is no Sequential.sideward"),
         ("`nn/models.py`:", GOOD, "there is no file"),
         ("In `nn/model.py`:", GOOD, "no file is named"),
-        ("`nn/model.py`:", GOOD.replace("needs_dx", "wants_dx"), "does not stand in"),
-        ("`nn/model.py`:", GOOD.replace("    break", "break"), "does not stand in"),
+        ("`nn/model.py`:", GOOD.replace("input_shape", "outer_shape"), "does not stand in"),
+        ("`nn/model.py`:", GOOD.replace("        return", "    return"), "does not stand in"),
         ("`nn/model.py`:", "\n".join(GOOD.splitlines()[::2]), "does not stand in"),
-        ("`nn/model.py`:", "needs_dx", "does not stand in"),
+        ("`nn/model.py`:", "input_shape", "does not stand in"),
         ("`nn/model.py`:", "", "does not stand in"),
     ],
 )
