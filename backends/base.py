@@ -151,29 +151,42 @@ class Backend:
         return self._result(product, out)
 
     def bias_activation(
-        self, z: Array, bias: Array | None, activation: str = "identity", *, out: Array | None = None
+        self,
+        z: Array,
+        bias: Array | None,
+        activation: str = "identity",
+        *,
+        out: Array | None = None,
+        z_out: Array | None = None,
     ) -> Array:
-        """y = f(z + bias), f one of ``backends.activations``. ``z (m, n)``, ``bias (n,)`` or None; ``out`` may be z."""
+        """y = f(z + bias), f one of ``backends.activations``. ``z (m, n)``, ``bias (n,)`` or None; ``out`` may be z.
+
+        ``z_out``, where it is given, is where z + bias is left as well, for an activation whose derivative needs it. It
+        may be ``z``, and must not be ``out``.
+        """
+        self._check_z_out(z_out, out)
         if bias is not None:
             z = z + bias
+        if z_out is not None:
+            z = self._result(z, z_out)
         return self._result(get_activation(activation).forward(self.xp, z), out)
 
     def bias_activation_backward(
         self,
         dy: Array,
-        y: Array,
+        saved: Array,
         activation: str = "identity",
         *,
         out: Array | None = None,
         bias_gradient: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """The chain rule through y = f(z + bias): ``dz = dy * f'(z)``, and the bias gradient, the column sums of dz.
+        """The chain rule through y = f(z + bias): ``dz = dy * f'(z + bias)``, and the bias gradient, its column sums.
 
-        f' is computed from ``y``. ``out`` may be ``dy``. Where ``bias_gradient (n,)`` is given it is written and
-        returned; else the second result is None.
+        ``saved`` is what f' is computed from: y, or z + bias for an activation with ``needs_z``. ``out`` may be ``dy``.
+        Where ``bias_gradient (n,)`` is given it is written and returned; else the second result is None.
         """
         derivative = get_activation(activation).derivative
-        dz = self._result(dy if derivative is None else dy * derivative(self.xp, y), out)
+        dz = self._result(dy if derivative is None else dy * derivative(self.xp, saved), out)
         return dz, None if bias_gradient is None else self.column_sum(dz, out=bias_gradient)
 
     def column_sum(self, x: Array, *, out: Array | None = None) -> Array:
@@ -472,6 +485,10 @@ class Backend:
             return result
         out[...] = result
         return out
+
+    def _check_z_out(self, z_out: Array | None, out: Array | None) -> None:
+        if z_out is not None and z_out is out:
+            raise ValueError("bias_activation: z_out must not be out, which gets the activation's result")
 
     def _scale(self, scale: float | None, rows: int) -> float:
         return 1.0 / max(rows, 1) if scale is None else scale

@@ -49,7 +49,6 @@ def cases(operation: str, dtype: str, seed: int = 0, flushes: bool = False) -> I
 Made = Iterator[tuple[str, tuple[Any, ...], dict[str, Any]]]
 #: Shapes of operations on rows: one row, one column, primes, none, tall, wide.
 SHAPES = ((1, 1), (7, 5), (1, 10), (11, 1), (0, 4), (13, 17), (128, 10), (3, 257), (211, 3), (2, 1031))
-ACTS = tuple(ACTIVATIONS)
 
 
 @dataclass(frozen=True)
@@ -180,27 +179,29 @@ def _matmul(make: Inputs) -> Made:
 
 
 def _bias_activation(make: Inputs) -> Made:
-    for activation in ACTS:
+    for activation in ACTIVATIONS:
         for name, z in make.elements():
             yield name, (z, None), {"activation": activation}
-            yield name, (z, make.normal(z.shape[1])), {"activation": activation}
+            kept = {"z_out": make.array(np.full(z.shape, NAN))} if name != "grid" else {}
+            yield name, (z, make.normal(z.shape[1])), {"activation": activation, **kept}
         cancelling = make.normal(9, 1) * make.array(np.ones((1, 6)))
         yield "cancelling bias", (cancelling, -cancelling[4]), {"activation": activation}
 
 
 def _bias_activation_backward(make: Inputs) -> Made:
-    for activation in ACTS:
+    for activation, known in ACTIVATIONS.items():
         for m, n in (*SHAPES, (3, 0), (1500, 3)):
-            y = make.normal(m, n) if activation in ("identity", "relu") else make.uniform(m, n)
-            yield "random", (make.normal(m, n), y), {"activation": activation}
+            of_any_size = known.needs_z or activation in ("identity", "relu")
+            saved = 3 * make.normal(m, n) if of_any_size else make.uniform(m, n)
+            yield "random", (make.normal(m, n), saved), {"activation": activation}
             sums = make.array(np.full(n, NAN))
-            yield "random", (make.wide_range(m, n), y), {"activation": activation, "bias_gradient": sums}
+            yield "random", (make.wide_range(m, n), saved), {"activation": activation, "bias_gradient": sums}
         ends = make.array([[0.0, 1.0, 1.0 - make.u, make.tiny[-1]], [0.5, -0.0, 1.0 - 8 * make.u, 0.25]])
         options = {"activation": activation, "bias_gradient": make.array(np.full(4, NAN))}
         yield "saturated", (make.normal(2, 4), ends), options
         for name, dy in make.specials():
             yield name, (dy, make.uniform(*dy.shape)), options
-            yield f"{name} in y", (make.normal(*dy.shape), dy), options
+            yield f"{name} in what is saved", (make.normal(*dy.shape), dy), options
         for name, terms in make.summands(601):
             columns = np.tile(terms[:, None], (1, 3))
             yield name, (columns, make.array(np.full((601, 3), 0.5))), {**options, "bias_gradient": make.normal(3)}

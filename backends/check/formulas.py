@@ -10,12 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .. import random
+from ..activations import get_activation
 from ..typing import Array
+from . import namespace
 from .bounds import Arithmetic, Bounded, Wide
 
 Results = tuple[Any, ...]
@@ -54,16 +57,21 @@ class Formulas:
             product = product + self.real.number(beta) * self.real.exact(out)
         return (product,)
 
-    def bias_activation(self, z: Array, bias: Array | None, activation: str = "identity") -> Results:
+    def bias_activation(
+        self, z: Array, bias: Array | None, activation: str = "identity", z_out: Array | None = None
+    ) -> Results:
         x = self.real.exact(z)
-        return (ACTIVATIONS[activation][0](x if bias is None else x + self.real.exact(bias)),)
+        if bias is not None:
+            x = x + self.real.exact(bias)
+        y = _activation(activation)[0](x)
+        return (y,) if z_out is None else (y, x)
 
     def bias_activation_backward(
-        self, dy: Array, y: Array, activation: str = "identity", bias_gradient: Array | None = None
+        self, dy: Array, saved: Array, activation: str = "identity", bias_gradient: Array | None = None
     ) -> Results:
         dz = self.real.exact(dy)
         if activation != "identity":
-            dz = dz * ACTIVATIONS[activation][1](self.real.exact(y))
+            dz = dz * _activation(activation)[1](self.real.exact(saved))
         return dz, None if bias_gradient is None else dz.sum(0)
 
     def column_sum(self, x: Array) -> Results:
@@ -268,6 +276,15 @@ def _sigmoid(z: Bounded) -> Bounded:
 
 def _one_minus(x: Bounded) -> Bounded:
     return x.arithmetic.exact(1.0) - x
+
+
+def _activation(name: str) -> tuple[Callable[[Bounded], Bounded], Callable[[Bounded], Bounded]]:
+    """f(z), and f' from what its derivative is written in; of one that was registered, its own array-API formulas."""
+    if name in ACTIVATIONS:
+        return ACTIVATIONS[name]
+    known = get_activation(name)
+    derivative = namespace.ones_like if known.derivative is None else partial(known.derivative, namespace)
+    return partial(known.forward, namespace), derivative
 
 
 #: name: f(z), and f'(z) from y = f(z).

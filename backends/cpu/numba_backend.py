@@ -30,11 +30,17 @@ class NumbaBackend(NumpyBackend):
     # ---- activations ------------------------------------------------------------------------------------------------
 
     def bias_activation(
-        self, z: Array, bias: Array | None, activation: str = "identity", *, out: Array | None = None
+        self,
+        z: Array,
+        bias: Array | None,
+        activation: str = "identity",
+        *,
+        out: Array | None = None,
+        z_out: Array | None = None,
     ) -> Array:
-        plain = out is z and are_plain(z, bias) and activation in _DERIVATIVES
+        plain = out is z and z_out is None and are_plain(z, bias) and activation in _DERIVATIVES
         if bias is None or bias.shape != z.shape[1:] or not plain:
-            return super().bias_activation(z, bias, activation, out=out)
+            return super().bias_activation(z, bias, activation, out=out, z_out=z_out)
         if activation == "relu":
             kernels.add_bias_relu(z, bias)
             return z
@@ -48,17 +54,17 @@ class NumbaBackend(NumpyBackend):
     def bias_activation_backward(
         self,
         dy: Array,
-        y: Array,
+        saved: Array,
         activation: str = "identity",
         *,
         out: Array | None = None,
         bias_gradient: Array | None = None,
     ) -> tuple[Array, Array | None]:
         derivative = _DERIVATIVES.get(activation)
-        plain = out is dy and are_alike(dy, y) and are_plain(bias_gradient)
+        plain = out is dy and are_alike(dy, saved) and are_plain(bias_gradient)
         if bias_gradient is None or bias_gradient.shape != dy.shape[1:] or derivative is None or not plain:
-            return super().bias_activation_backward(dy, y, activation, out=out, bias_gradient=bias_gradient)
-        kernels.backward(dy, y, derivative, bias_gradient, self._scratch("partial", bias_gradient.shape))
+            return super().bias_activation_backward(dy, saved, activation, out=out, bias_gradient=bias_gradient)
+        kernels.backward(dy, saved, derivative, bias_gradient, self._scratch("partial", bias_gradient.shape))
         return dy, bias_gradient
 
     # ---- losses -----------------------------------------------------------------------------------------------------

@@ -140,29 +140,49 @@ class NumpyBackend(Backend):
         return np.add(out, product, out=out)
 
     def bias_activation(
-        self, z: Array, bias: Array | None, activation: str = "identity", *, out: Array | None = None
+        self,
+        z: Array,
+        bias: Array | None,
+        activation: str = "identity",
+        *,
+        out: Array | None = None,
+        z_out: Array | None = None,
     ) -> Array:
+        known = get_activation(activation)
+        if z_out is not None:
+            self._check_z_out(z_out, out)
+            if bias is not None:
+                z = np.add(z, bias, out=z_out)
+            elif z_out is not z:
+                np.copyto(z_out, z)
+                z = z_out
+            bias = None
         if out is None:
             out = np.empty_like(z)
         if bias is not None:
             z = np.add(z, bias, out=out)
-        get_activation(activation).numpy_forward(np, z, out)
+        if known.numpy_forward is None:
+            out[...] = known.forward(self.xp, z)
+        else:
+            known.numpy_forward(np, z, out)
         return out
 
     def bias_activation_backward(
         self,
         dy: Array,
-        y: Array,
+        saved: Array,
         activation: str = "identity",
         *,
         out: Array | None = None,
         bias_gradient: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        numpy_derivative = get_activation(activation).numpy_derivative
-        if numpy_derivative is not None:
-            derivative = self._scratch("derivative", y.shape)
-            numpy_derivative(np, y, derivative)
+        known = get_activation(activation)
+        if known.numpy_derivative is not None:
+            derivative = self._scratch("derivative", saved.shape)
+            known.numpy_derivative(np, saved, derivative)
             dy = np.multiply(dy, derivative, out=out)
+        elif known.derivative is not None:
+            dy = np.multiply(dy, known.derivative(self.xp, saved), out=out)
         elif out is not None and out is not dy:
             np.copyto(out, dy)
             dy = out

@@ -182,43 +182,58 @@ class CupyBackend(Backend):
         return self._deliver(target, out)
 
     def bias_activation(
-        self, z: Array, bias: Array | None, activation: str = "identity", *, out: Array | None = None
+        self,
+        z: Array,
+        bias: Array | None,
+        activation: str = "identity",
+        *,
+        out: Array | None = None,
+        z_out: Array | None = None,
     ) -> Array:
-        """y = f(z + bias) in one launch."""
+        """y = f(z + bias) in one launch, for an activation that has CUDA expressions."""
         op = "bias_activation"
-        name = get_activation(activation).name
+        known = get_activation(activation)
         m, n = self._matrix(op, "z", z)
-        if bias is None and name == "identity":
+        if bias is None and z_out is None and known.name == "identity":
             return z if out is None or out is z else self._result(z, out)
+        self._check_z_out(z_out, out)
+        if not known.has_cuda:
+            return super().bias_activation(z, bias, activation, out=out, z_out=z_out)
         z = self._input(op, "z", z, (m, n))
         if bias is not None:
             bias = self._input(op, "bias", bias, (n,))
         target = self._target(op, out, (m, n))
-        self._kernels.elements(f"bias_activation_{name}", m * n, z, bias, target, n)
+        z_target = None if z_out is None else self._target(op, z_out, (m, n), "z_out")
+        kernels = self._kernels
+        kernels.elements(f"bias_activation_{kernels.activation(known)}", m * n, z, bias, target, z_target, n)
+        if z_target is not None:
+            self._deliver(z_target, z_out)
         return self._deliver(target, out)
 
     def bias_activation_backward(
         self,
         dy: Array,
-        y: Array,
+        saved: Array,
         activation: str = "identity",
         *,
         out: Array | None = None,
         bias_gradient: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """dz = dy f'(z) and its column sums in one launch, or two for many rows."""
+        """dz = dy f'(z + bias) and its column sums in one launch, or two for many rows."""
         op = "bias_activation_backward"
         known = get_activation(activation)
         same = known.derivative is None and (out is None or out is dy)
         if same and bias_gradient is None:
             return dy, None
         m, n = self._matrix(op, "dy", dy)
+        if not known.has_cuda:
+            return super().bias_activation_backward(dy, saved, activation, out=out, bias_gradient=bias_gradient)
         given = dy
         dy = self._input(op, "dy", dy, (m, n))
-        y = self._input(op, "y", y, (m, n))
+        saved = self._input(op, "saved", saved, (m, n))
         target = None if same else self._target(op, out, (m, n))
         sums = None if bias_gradient is None else self._target(op, bias_gradient, (n,), "bias_gradient")
-        self._columns(f"activation_backward_{known.name}", dy, y, target, sums)
+        self._columns(f"activation_backward_{self._kernels.activation(known)}", dy, saved, target, sums)
         dz = given if target is None else self._deliver(target, out)
         return dz, None if sums is None else self._deliver(sums, bias_gradient)
 
@@ -539,15 +554,15 @@ class CupyBackend(Backend):
 
     # ---- inside: operations of several launches ----------------------------------------------------------------------
 
-    def _columns(self, kernel: str, dy: Array, y: Array, dz: Array | None, sums: Array | None) -> None:
-        """dz = dy f'(y) and its column sums: those of groups of rows first, where the rows are many."""
+    def _columns(self, kernel: str, dy: Array, saved: Array, dz: Array | None, sums: Array | None) -> None:
+        """dz = dy f'(saved) and its column sums: those of groups of rows first, where the rows are many."""
         m, n = dy.shape
         groups = row_blocks(m)
         if sums is None or groups == 1:
-            self._kernels.columns(kernel, m, n, groups, dy, y, dz, sums)
+            self._kernels.columns(kernel, m, n, groups, dy, saved, dz, sums)
             return
         partial = self._buffer("columns", groups * n, self.dtype)
-        self._kernels.columns(kernel, m, n, groups, dy, y, dz, partial)
+        self._kernels.columns(kernel, m, n, groups, dy, saved, dz, partial)
         self._kernels.columns("activation_backward_identity", groups, n, 1, partial, partial, None, sums)
 
     def _loss(

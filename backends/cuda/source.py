@@ -12,7 +12,7 @@ bits. Arrays handed in twice (``out`` that is an input) are allowed, hence no ``
 from __future__ import annotations
 
 from .. import random
-from ..activations import ACTIVATIONS
+from ..activations import ACTIVATIONS, Activation
 
 #: No contraction of a * b + c into one rounding: these kernels wait for memory, not for arithmetic, and so elementwise
 #: results agree with the CPU's to the last bit wherever CUDA's exp, log and tanh do.
@@ -58,7 +58,9 @@ __device__ Index divide(Index i, Index n)
 {
     return ((i | n) >> 32) == 0 ? (Index)((Word)i / (Word)n) : i / n;
 }
+"""
 
+_TREES = r"""
 // maximum() that lets NaN through.
 __device__ REAL larger(REAL a, REAL b) { return (a >= b || a != a) ? a : b; }
 
@@ -113,21 +115,23 @@ __device__ REAL row_normalizer(const REAL* x, REAL top, Index n)
 
 _ACTIVATION = r"""
 __device__ REAL forward_@NAME@(REAL z) { return @FORWARD@; }
-__device__ REAL derivative_@NAME@(REAL y) { return @DERIVATIVE@; }
+__device__ REAL derivative_@NAME@(REAL @SAVED@) { return @DERIVATIVE@; }
 
-KERNEL bias_activation_@NAME@(const REAL* z, const REAL* bias, REAL* out, long long n, long long size)
+KERNEL bias_activation_@NAME@(
+    const REAL* z, const REAL* bias, REAL* out, REAL* z_out, long long n, long long size)
 {
     FOR_GRID(i, size) {
         REAL sum = bias ? z[i] + bias[i - divide(i, n) * n] : z[i];
+        if (z_out) z_out[i] = sum;
         out[i] = forward_@NAME@(sum);
     }
 }
 
-// dz = dy f'(y), where dz is not null, and the column sums of dz, where sums is not null: blockIdx.x counts tiles of
-// TILE columns, blockIdx.y groups of rows, each of which writes its own row of `sums`. A lane sums every LANES-th row;
-// a tree over the lanes follows, in the same order whatever the number of threads.
+// dz = dy f'(saved), where dz is not null, and the column sums of dz, where sums is not null: blockIdx.x counts tiles
+// of TILE columns, blockIdx.y groups of rows, each of which writes its own row of `sums`. A lane sums every LANES-th
+// row; a tree over the lanes follows, in the same order whatever the number of threads.
 KERNEL activation_backward_@NAME@(
-    const REAL* dy, const REAL* y, REAL* dz, REAL* sums, long long m, long long n)
+    const REAL* dy, const REAL* saved, REAL* dz, REAL* sums, long long m, long long n)
 {
     __shared__ REAL shared[TILE * LANES];
     const Index rows = (m + gridDim.y - 1) / gridDim.y;
@@ -142,7 +146,7 @@ KERNEL activation_backward_@NAME@(
                 REAL value[UNROLL];
                 for (int k = 0; k < UNROLL; ++k) {
                     const Index i = (row + k * LANES) * n + column;
-                    value[k] = row + k * LANES < end ? dy[i] * derivative_@NAME@(y[i]) : REAL(0);
+                    value[k] = row + k * LANES < end ? dy[i] * derivative_@NAME@(saved[i]) : REAL(0);
                 }
                 for (int k = 0; k < UNROLL; ++k)
                     if (row + k * LANES < end) {
@@ -425,7 +429,31 @@ KERNEL take_rows_@KIND@(
 
 
 def source(real: str) -> str:
-    """The CUDA text with ``REAL`` as ``"float"`` or ``"double"``."""
+    """The CUDA text with ``REAL`` as ``"float"`` or ``"double"``, and with the activations known by now."""
+    activations = [_activation(a, a.name) for a in ACTIVATIONS.values() if a.has_cuda]
+    parts = [_head(real), _TREES, *activations, _ROWS, _FLAT]
+    parts += [
+        _fill(_TAKE_ROWS, KIND=f"scaled_{kind}", SOURCE=c_type, RESULT="REAL", EXPRESSION="(REAL)value * scale + shift")
+        for kind, c_type in SCALED.items()
+    ]
+    parts += [
+        _fill(_TAKE_ROWS, KIND=kind, SOURCE=c_type, RESULT=c_type, EXPRESSION="value")
+        for kind, c_type in GATHERED.items()
+    ]
+    return "\n".join(parts)
+
+
+def source_of(activation: Activation, name: str, real: str) -> str:
+    """A CUDA text with the kernels of one activation only, under ``name``."""
+    return f"{_head(real)}\n{_activation(activation, name)}"
+
+
+def _activation(activation: Activation, name: str) -> str:
+    words = {"FORWARD": activation.cuda_forward, "DERIVATIVE": activation.cuda_derivative}
+    return _fill(_ACTIVATION, NAME=name, SAVED="z" if activation.needs_z else "y", **words)
+
+
+def _head(real: str) -> str:
     constants = {
         "REAL": real,
         "MAX_THREADS": MAX_THREADS,
@@ -438,22 +466,7 @@ def source(real: str) -> str:
         "SHIFT_2": random.SHIFT_2,
         "SHIFT_3": random.SHIFT_3,
     }
-    parts = [f"#define {name} {value}" for name, value in constants.items()]
-    parts.append(_COMMON)
-    parts += [
-        _fill(_ACTIVATION, NAME=a.name, FORWARD=a.cuda_forward, DERIVATIVE=a.cuda_derivative)
-        for a in ACTIVATIONS.values()
-    ]
-    parts += [_ROWS, _FLAT]
-    parts += [
-        _fill(_TAKE_ROWS, KIND=f"scaled_{kind}", SOURCE=c_type, RESULT="REAL", EXPRESSION="(REAL)value * scale + shift")
-        for kind, c_type in SCALED.items()
-    ]
-    parts += [
-        _fill(_TAKE_ROWS, KIND=kind, SOURCE=c_type, RESULT=c_type, EXPRESSION="value")
-        for kind, c_type in GATHERED.items()
-    ]
-    return "\n".join(parts)
+    return "\n".join([*(f"#define {name} {value}" for name, value in constants.items()), _COMMON])
 
 
 def _fill(template: str, **words: str) -> str:

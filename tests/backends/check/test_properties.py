@@ -61,7 +61,10 @@ def draw_case(draw: Any, operation: str, dtype: str) -> Case:
             b, options = b.T.copy(), {**options, "transpose_b": True}
         return Case(operation, "drawn", (a, b), options)
     inputs: dict[str, Any] = {
-        "bias_activation": lambda: ((m(rows, columns), draw(st.none() | vectors(dtype, columns))), activation),
+        "bias_activation": lambda: (
+            (m(rows, columns), draw(st.none() | vectors(dtype, columns))),
+            {**activation, **draw(st.sampled_from([{}, {"z_out": np.full((rows, columns), np.nan, dtype)}]))},
+        ),
         "bias_activation_backward": lambda: (
             (m(rows, columns), m(rows, columns, low=0.0, high=1.0, special=False)),
             {**activation, "bias_gradient": v(columns)},

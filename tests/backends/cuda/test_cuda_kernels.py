@@ -656,7 +656,7 @@ def test_threads_have_their_own_scratch(one_thread: Pair) -> None:
 def test_the_emulator_refuses_wrong_launches(one_thread: Pair) -> None:
     cuda = one_thread.cuda
     x = cuda.zeros((4, 3))
-    multiply = cuda._kernels._module.get_function("multiply")
+    multiply = cuda.cupy.RawModule(code=source.source("float"), options=source.OPTIONS).get_function("multiply")
     for grid, block, arguments in (
         ((0,), (32,), (x, x, x, np.int64(12))),
         ((1,), (33,), (x, x, x, np.int64(12))),
