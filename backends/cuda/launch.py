@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..activations import ACTIVATIONS, Activation
+from ..updates import Rule
 from .keep import keep
-from .source import MAX_ROW_BLOCKS, MAX_THREADS, OPTIONS, ROWS_OF_BLOCK, TILE, source, source_of
+from .source import MAX_ROW_BLOCKS, MAX_THREADS, OPTIONS, ROWS_OF_BLOCK, TILE, source, source_of, source_of_rule
 
 _ELEMENT_THREADS, _ELEMENT_BLOCKS = 256, 4096
 _ROW_THREADS, _ROW_BLOCKS = 256, 65535
@@ -76,6 +77,7 @@ class Kernels:
         self._parameters: dict[str, tuple[Parameter, ...]] = {}
         self._functions: dict[str, Any] = {}
         self._activations = {a.name: (a, a.name) for a in ACTIVATIONS.values() if a.has_cuda}
+        self._rules: dict[str, tuple[Rule, str]] = {}
         self._replaced = 0
         self._add(source(real))
 
@@ -93,14 +95,26 @@ class Kernels:
         are given up: a captured graph may use them.
         """
         known, name = self._activations.get(activation.name, (None, activation.name))
-        if known is activation:
-            return name
-        if known is not None:
-            self._replaced += 1
-            name = f"{activation.name}_{self._replaced}_"
-        self._add(source_of(activation, name, self._real))
-        self._activations[activation.name] = activation, name
+        if known is not activation:
+            if known is not None:
+                name = self._name_of_its_own(activation.name)
+            self._add(source_of(activation, name, self._real))
+            self._activations[activation.name] = activation, name
         return name
+
+    def rule(self, rule: Rule) -> str:
+        """The kernel of a rule of updating that has a CUDA text, likewise."""
+        known, name = self._rules.get(rule.name, (None, f"update_{rule.name}"))
+        if known is not rule:
+            if known is not None:
+                name = self._name_of_its_own(f"update_{rule.name}")
+            self._add(source_of_rule(rule, name, self._real))
+            self._rules[rule.name] = rule, name
+        return name
+
+    def _name_of_its_own(self, name: str) -> str:
+        self._replaced += 1
+        return f"{name}_{self._replaced}_"
 
     def launch(self, name: str, blocks: tuple[int, ...], threads: int, *arguments: Any) -> None:
         """Launch kernel ``name`` on the current stream. Arguments are arrays, None for a null pointer, and numbers.

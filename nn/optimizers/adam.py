@@ -12,7 +12,7 @@ from .base import Optimizer
 
 @dataclass
 class Adam(Optimizer):
-    """Adam, or AdamW with a weight decay; the formula is ``Backend.adam_update``.
+    """Adam, or AdamW with a weight decay; the formula is in ``backends.updates``.
 
     Args:
         learning_rate: step size; may be changed between epochs.
@@ -35,16 +35,16 @@ class Adam(Optimizer):
         return ["mean", "square"]
 
     def update(self, model: Sequential, learning_rate: float | Array, number: int | Array) -> None:
-        _, self.state["mean"], self.state["square"] = model.backend.adam_update(
+        model.backend.update(
+            "adam",
             model.flat_parameters,
             model.flat_gradients,
-            self.state["mean"],
-            self.state["square"],
-            step=number,
+            self.state,
             learning_rate=learning_rate,
+            number=number,
+            weight_decay=self.weight_decay,
+            n_decayed=model.decayed,
             beta1=self.beta1,
             beta2=self.beta2,
             epsilon=self.epsilon,
-            weight_decay=self.weight_decay,
-            decayed=model.decayed,
         )

@@ -13,7 +13,7 @@ from .base import Optimizer
 
 @dataclass
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum; the formula is ``Backend.sgd_update``.
+    """Stochastic gradient descent with momentum; the formula is in ``backends.updates``.
 
     Args:
         learning_rate: step size; may be changed between epochs.
@@ -56,26 +56,26 @@ class SGD(Optimizer):
         decayed = model.decayed
         if model.accumulated and velocity is not None:
             # The velocity of the weights, which come first, has the gradient already, and is all of their step.
-            model.backend.sgd_update(
+            model.backend.update(
+                "sgd",
                 params[:decayed],
                 velocity[:decayed],
-                None,
+                {},
                 learning_rate=learning_rate,
                 weight_decay=self.weight_decay,
-                decayed=decayed,
+                n_decayed=decayed,
             )
             params, gradient, velocity = params[decayed:], gradient[decayed:], velocity[decayed:]
             decayed = 0
-        _, updated = model.backend.sgd_update(
+        model.backend.update(
+            "sgd",
             params,
             gradient,
-            velocity,
+            {} if velocity is None else {"velocity": velocity},
             learning_rate=learning_rate,
             momentum=self.momentum,
             dampening=self.dampening,
             nesterov=self.nesterov,
             weight_decay=self.weight_decay,
-            decayed=decayed,
+            n_decayed=decayed,
         )
-        if updated is not None and not model.accumulated:
-            self.state["velocity"] = updated

@@ -20,7 +20,7 @@ from tests.conftest import make_backend
 __all__ = ["nothing_found_yet"]
 
 LOOPS = ["bias_activation", "bias_activation_backward", "softmax_cross_entropy", "binary_cross_entropy"]
-LOOPS += ["squared_error", "sgd_update", "adam_update", "dropout_mask"]
+LOOPS += ["squared_error", "update", "dropout_mask"]
 
 
 @pytest.fixture(params=DTYPES)
@@ -132,8 +132,8 @@ def test_arrays_that_do_not_fit_are_not_read_beyond_their_ends(numba: Backend) -
         lambda: numba.softmax_cross_entropy(z, np.zeros(3, np.int64), out=z),
         lambda: numba.squared_error(z, numba.zeros((4, 7)), out=z),
         lambda: numba.binary_cross_entropy(z, numba.zeros((4, 7)), out=z),
-        lambda: numba.sgd_update(flat, short, None, learning_rate=0.1),
-        lambda: numba.adam_update(flat, flat, short, flat, step=1, learning_rate=0.1),
+        lambda: numba.update("sgd", flat, short, {}, learning_rate=0.1),
+        lambda: numba.update("adam", flat, flat, {"mean": short, "square": flat}, learning_rate=0.1),
     ]
     for call in calls:
         with pytest.raises(ValueError, match=r"shape|broadcast|mismatch"):

@@ -266,8 +266,13 @@ def of_second(result: Any, *_: Any) -> None:
         result[1][...] *= 1.001
 
 
-def slow_update(result: Any, params: Any, *_: Any) -> None:
-    result[0][...] += (params - result[0]) * np.float32(0.01)
+def slow_update(result: Any, rule: str, params: Any, gradient: Any, state: Any) -> None:
+    result[...] *= np.float32(1.001)
+
+
+def long_velocity(result: Any, rule: str, params: Any, gradient: Any, state: Any) -> None:
+    for velocity in state.values():
+        velocity[...] *= np.float32(1.001)
 
 
 FAULTS: dict[str, tuple[str, Callable[..., Any], Callable[..., bool] | None, tuple[str, str, str]]] = {
@@ -294,8 +299,8 @@ FAULTS: dict[str, tuple[str, Callable[..., Any], Callable[..., bool] | None, tup
     "one element of a mask": ("dropout_mask", flip_one, None, ("forward", "2", "dropout mask")),
     "a loss": ("softmax_cross_entropy", of_first, None, ("loss", "", "loss")),
     "the gradient of a loss": ("softmax_cross_entropy", of_second, None, ("loss", "", "gradient of the outputs")),
-    "an update": ("sgd_update", slow_update, None, ("update", "0", "parameter 0.weight")),
-    "a velocity": ("sgd_update", of_second, None, ("update", "0", "velocity 0.weight")),
+    "an update": ("update", slow_update, None, ("update", "0", "parameter 0.weight")),
+    "a velocity": ("update", long_velocity, None, ("update", "0", "velocity 0.weight")),
 }  # fmt: skip
 
 
@@ -318,7 +323,7 @@ def test_a_fault_that_starts_later_is_named_by_its_step(monkeypatch: pytest.Monk
         nonlocal updates
         updates += 1
 
-    plant(monkeypatch, "sgd_update", count)
+    plant(monkeypatch, "update", count)
     seventh = of_shape(32, 12, transpose_a=True)
     # One step in lockstep and one by itself: twelve updates come before the seventh step.
     plant(monkeypatch, "matmul", negate, lambda a, b, **kwargs: updates >= 12 and seventh(a, b, **kwargs))
