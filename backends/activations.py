@@ -1,8 +1,17 @@
 """Activation functions: each is one entry of one table, with everything every backend needs to compute it.
 
 The derivative is written in terms of the *output* y = f(z), which is all that backward keeps: sigma' = y (1 - y),
-tanh' = 1 - y^2, relu' = [y > 0]. To add an activation, add an entry here (and, for a layer of that name, a class to
-``nn/layers/activations.py``).
+tanh' = 1 - y^2, relu' = [y > 0]. Where it cannot be had from y, it is written in terms of z, and ``needs_z`` says that
+forward has to keep that instead.
+
+To add an activation, add an entry here, or register it from anywhere, at any time::
+
+    register_activation(
+        Activation("softsign", lambda xp, z: z / (1.0 + xp.abs(z)), lambda xp, y: (1.0 - xp.abs(y)) ** 2)
+    )
+
+That much works on every backend. With CUDA expressions it is one launch on a GPU, with the NumPy functions it needs no
+temporaries on the CPU. (A layer of that name is a class in ``nn/layers/activations.py``.)
 """
 
 from __future__ import annotations
@@ -21,20 +30,31 @@ class Activation:
     Attributes:
         name: what layers and the command line call it.
         forward: ``forward(xp, z)`` gives f(z) in array-API calls.
-        derivative: ``derivative(xp, y)`` gives f'(z) from y = f(z); ``None`` where it is 1 everywhere.
-        numpy_forward: ``numpy_forward(np, z, out)`` writes f(z) into ``out``, which may be ``z``, without temporaries.
-        numpy_derivative: ``numpy_derivative(np, y, out)`` writes f'(z) into ``out``, which is not ``y``.
+        derivative: ``derivative(xp, y)`` gives f'(z) from y = f(z), or ``derivative(xp, z)`` from z with ``needs_z``;
+            ``None`` where it is 1 everywhere.
+        numpy_forward: ``numpy_forward(np, z, out)`` writes f(z) into ``out``, which may be ``z``, without temporaries;
+            ``None`` leaves it to ``forward``.
+        numpy_derivative: ``numpy_derivative(np, y, out)`` writes f'(z) into ``out``, which is not what it
+            is given; ``None`` leaves it to ``derivative``.
         cuda_forward: a CUDA expression in ``z`` of type ``REAL`` (``float`` or ``double``).
-        cuda_derivative: a CUDA expression in ``y`` of type ``REAL``.
+        cuda_derivative: a CUDA expression of type ``REAL`` in ``y``, or in ``z`` with ``needs_z``. Without both
+            expressions a GPU computes by ``forward`` and ``derivative``, and a step with them is not captured.
+        needs_z: whether the derivative is written in terms of z, the sum with the bias.
     """
 
     name: str
     forward: Callable[[Namespace, Array], Array]
     derivative: Callable[[Namespace, Array], Array] | None
-    numpy_forward: Callable[[Any, Array, Array], Any]
-    numpy_derivative: Callable[[Any, Array, Array], Any] | None
-    cuda_forward: str
-    cuda_derivative: str
+    numpy_forward: Callable[[Any, Array, Array], Any] | None = None
+    numpy_derivative: Callable[[Any, Array, Array], Any] | None = None
+    cuda_forward: str = ""
+    cuda_derivative: str = ""
+    needs_z: bool = False
+
+    @property
+    def has_cuda(self) -> bool:
+        """Whether there are CUDA expressions."""
+        return self.cuda_forward != "" and self.cuda_derivative != ""
 
 
 def _identity_forward(np: Any, z: Array, out: Array) -> None:
@@ -103,6 +123,21 @@ ACTIVATIONS: dict[str, Activation] = {
         ),
     )
 }
+_BUILT_IN = frozenset(ACTIVATIONS)
+
+
+def register_activation(activation: Activation) -> None:
+    """Add an activation to the table, or replace one that was added before; backends see it at once.
+
+    Raises:
+        ValueError: its name is that of a built-in activation, or not one that a C function could have.
+    """
+    name = activation.name
+    if name in _BUILT_IN:
+        raise ValueError(f"activation {name!r} is built in; register yours under another name")
+    if not (name.isascii() and name.isidentifier()):
+        raise ValueError(f"the name of an activation must be letters, digits and underscores, not {name!r}")
+    ACTIVATIONS[name] = activation
 
 
 def get_activation(name: str) -> Activation:

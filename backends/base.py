@@ -18,7 +18,6 @@ Rules that hold for every operation:
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from math import log
 from typing import Any
 
 from . import random
@@ -26,6 +25,7 @@ from .activations import get_activation
 from .devices import Device
 from .step import Step
 from .typing import Array
+from .updates import get_rule
 
 DTYPES = ("float32", "float64")
 
@@ -151,29 +151,42 @@ class Backend:
         return self._result(product, out)
 
     def bias_activation(
-        self, z: Array, bias: Array | None, activation: str = "identity", *, out: Array | None = None
+        self,
+        z: Array,
+        bias: Array | None,
+        activation: str = "identity",
+        *,
+        out: Array | None = None,
+        z_out: Array | None = None,
     ) -> Array:
-        """y = f(z + bias), f one of ``backends.activations``. ``z (m, n)``, ``bias (n,)`` or None; ``out`` may be z."""
+        """y = f(z + bias), f one of ``backends.activations``. ``z (m, n)``, ``bias (n,)`` or None; ``out`` may be z.
+
+        ``z_out``, where it is given, is where z + bias is left as well, for an activation whose derivative needs it. It
+        may be ``z``, and must not be ``out``.
+        """
+        self._check_z_out(z_out, out)
         if bias is not None:
             z = z + bias
+        if z_out is not None:
+            z = self._result(z, z_out)
         return self._result(get_activation(activation).forward(self.xp, z), out)
 
     def bias_activation_backward(
         self,
         dy: Array,
-        y: Array,
+        saved: Array,
         activation: str = "identity",
         *,
         out: Array | None = None,
         bias_gradient: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """The chain rule through y = f(z + bias): ``dz = dy * f'(z)``, and the bias gradient, the column sums of dz.
+        """The chain rule through y = f(z + bias): ``dz = dy * f'(z + bias)``, and the bias gradient, its column sums.
 
-        f' is computed from ``y``. ``out`` may be ``dy``. Where ``bias_gradient (n,)`` is given it is written and
-        returned; else the second result is None.
+        ``saved`` is what f' is computed from: y, or z + bias for an activation with ``needs_z``. ``out`` may be ``dy``.
+        Where ``bias_gradient (n,)`` is given it is written and returned; else the second result is None.
         """
         derivative = get_activation(activation).derivative
-        dz = self._result(dy if derivative is None else dy * derivative(self.xp, y), out)
+        dz = self._result(dy if derivative is None else dy * derivative(self.xp, saved), out)
         return dz, None if bias_gradient is None else self.column_sum(dz, out=bias_gradient)
 
     def column_sum(self, x: Array, *, out: Array | None = None) -> Array:
@@ -315,85 +328,46 @@ class Backend:
 
     # ---- updates and checks on flat buffers -----------------------------------------------------------------------
 
-    def sgd_update(
+    def update(
         self,
+        rule: str,
         params: Array,
         gradient: Array,
-        velocity: Array | None,
+        state: dict[str, Array],
         *,
         learning_rate: float | Array,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        nesterov: bool = False,
+        number: int | Array = 1,
         weight_decay: float = 0.0,
-        decayed: int = 0,
-    ) -> tuple[Array, Array | None]:
-        """Stochastic gradient descent with momentum, on flat buffers, in place.
+        n_decayed: int = 0,
+        **settings: Any,
+    ) -> Array:
+        """Parameters after an update by a rule of ``backends.updates``, on flat buffers, in place.
 
-        v <- momentum v + (1 - dampening) g;  step = v, or with Nesterov (1 - dampening) g + momentum v;
-        params <- params - learning_rate (step + weight_decay params), the decay for the first ``decayed`` elements.
-
-        Without a velocity the step is g, and momentum and dampening are not used. ``dampening = momentum`` makes v an
-        exponential moving average. The decay is decoupled: it does not pass through the velocity (Loshchilov and
-        Hutter, "Decoupled weight decay regularization", ICLR 2019).
+        params <- params - learning_rate (direction + weight_decay params), the decay for the first ``n_decayed``
+        elements. The direction is the rule's, from the gradient and the state.
 
         Args:
-            params, gradient, velocity: (n,); velocity may be None. Where it is not, the gradient's contents are
-                arbitrary afterwards.
+            rule: ``"sgd"``, ``"adam"`` or another name in the table.
+            params, gradient: (n,). The gradient's contents are arbitrary afterwards.
+            state: the arrays (n,) that the rule keeps with these settings, by name; updated in place. It may be empty
+                for a rule that keeps none.
+            number: of this update, from 1; a Python int, or an int64 array of shape (1,).
+            settings: of the rule; the table has the defaults.
 
         Returns:
-            ``(params, velocity)``.
+            ``params``.
         """
-        step = gradient
-        if velocity is not None:
-            pushed = (1.0 - dampening) * gradient
-            velocity = self._result(momentum * velocity + pushed, velocity)
-            step = pushed + momentum * velocity if nesterov else velocity
-        change = learning_rate * step
-        if weight_decay != 0.0 and decayed > 0:
-            change = self.xp.asarray(change, copy=True)
-            change[:decayed] = change[:decayed] + (learning_rate * weight_decay) * params[:decayed]
-        return self._result(params - change, params), velocity
-
-    def adam_update(
-        self,
-        params: Array,
-        gradient: Array,
-        mean: Array,
-        square: Array,
-        *,
-        step: int | Array,
-        learning_rate: float | Array,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        epsilon: float = 1e-8,
-        weight_decay: float = 0.0,
-        decayed: int = 0,
-    ) -> tuple[Array, Array, Array]:
-        """Adam (Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015), on flat buffers, in place.
-
-        mean <- beta1 mean + (1 - beta1) g;  square <- beta2 square + (1 - beta2) g^2;
-        params <- params - learning_rate (mean / (1 - beta1^step) / (sqrt(square / (1 - beta2^step)) + epsilon)
-        + weight_decay params), the decay, decoupled as in AdamW, for the first ``decayed`` elements.
-
-        Args:
-            params, gradient, mean, square: (n,). The gradient's contents are arbitrary afterwards.
-            step: the number of this update, from 1; a Python int, or an int64 array of shape (1,).
-
-        Returns:
-            ``(params, mean, square)``.
-        """
-        xp = self.xp
-        mean = self._result(beta1 * mean + (1.0 - beta1) * gradient, mean)
-        square = self._result(beta2 * square + (1.0 - beta2) * (gradient * gradient), square)
-        # 1 - beta^step = -expm1(step log(beta)), which loses nothing where beta^step is close to 1.
-        t = self.asarray([step] if isinstance(step, int) else step, self.wide)
-        correction1 = xp.astype(-xp.expm1(t * log(beta1)), self.dtype) if beta1 > 0.0 else 1.0
-        correction2 = xp.astype(-xp.expm1(t * log(beta2)), self.dtype) if beta2 > 0.0 else 1.0
-        change = learning_rate * (mean / correction1) / (xp.sqrt(square / correction2) + epsilon)
-        if weight_decay != 0.0 and decayed > 0:
-            change[:decayed] = change[:decayed] + (learning_rate * weight_decay) * params[:decayed]
-        return self._result(params - change, params), mean, square
+        known = get_rule(rule)
+        known.check_state(state, settings)
+        if not isinstance(number, int):
+            number = self.xp.astype(number, self.wide)
+        direction, changed = known.direction(self.xp, gradient, state, number, **known.with_defaults(settings))
+        for name, values in changed.items():
+            state[name] = self._result(values, state[name])
+        change = learning_rate * direction
+        if weight_decay != 0.0 and n_decayed > 0:
+            change[:n_decayed] = change[:n_decayed] + (learning_rate * weight_decay) * params[:n_decayed]
+        return self._result(params - change, params)
 
     def sum_of_squares(self, x: Array) -> Array:
         """The sum of the squares of all elements, of dtype ``wide``, shape ()."""
@@ -472,6 +446,10 @@ class Backend:
             return result
         out[...] = result
         return out
+
+    def _check_z_out(self, z_out: Array | None, out: Array | None) -> None:
+        if z_out is not None and z_out is out:
+            raise ValueError("bias_activation: z_out must not be out, which gets the activation's result")
 
     def _scale(self, scale: float | None, rows: int) -> float:
         return 1.0 / max(rows, 1) if scale is None else scale

@@ -11,9 +11,10 @@ memory. That is decided for each parameter by itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
 from backends.typing import Array
@@ -22,6 +23,7 @@ from .layers import Context, ElementwiseActivation, Flatten, Layer, Linear, Sigm
 from .losses import Loss
 from .memory import Store
 from .optimizers import Optimizer
+from .optimizers.base import Update
 
 
 class Stage(NamedTuple):
@@ -41,13 +43,19 @@ class Observer(Protocol):
     def __call__(self, phase: str, stage: Stage | None, name: str, array: Array) -> None: ...
 
 
-class UpdateOf(NamedTuple):
-    """The update of a section of the flat buffers: what ``Optimizer.apply`` is called with."""
+class Section(NamedTuple):
+    """A part of the flat buffers that is updated at once.
 
-    parameters: Array
+    Attributes:
+        update: does so; ``update(number=..., learning_rate=...)``.
+        gradient: of its parameters.
+        used_up: what ``update`` uses up instead, where the gradient is to be kept; None where it is not.
+        folded: whether its gradients are added to the optimizer's state by the products that compute them.
+    """
+
+    update: Update
     gradient: Array
-    state: dict[str, Array]
-    n_decayed: int
+    used_up: Array | None
     folded: bool
 
 
@@ -60,7 +68,7 @@ class Plan:
         stages: the layers that compute, with their contexts.
         loss: what ``gradients`` differentiates and ``evaluate`` adds up; None for outputs alone.
         optimizer: whose updates ``train`` makes.
-        updates: the sections that it updates.
+        sections: the parts of the flat buffers that it updates.
         observer: who looks at every tensor; None for nobody.
         keeps_gradients: whether the gradients of a step are still there after its update.
     """
@@ -69,7 +77,7 @@ class Plan:
     stages: tuple[Stage, ...]
     loss: Loss | None = None
     optimizer: Optimizer | None = None
-    updates: tuple[UpdateOf, ...] = ()
+    sections: tuple[Section, ...] = ()
     observer: Observer | None = None
     keeps_gradients: bool = True
 
@@ -147,20 +155,10 @@ class Plan:
         if self.observer is not None:
             buffers = {**self.optimizer.state, "parameter": store.flat_parameters}
             self._show("before update", None, {**buffers, "gradient": store.flat_gradients})
-        for section in self.updates:
-            gradient = section.gradient
-            if self.keeps_gradients:  # an update uses its gradient up
-                gradient = store.backend.copy(gradient, store.workspace.buffer("gradient to use up", gradient.shape))
-            self.optimizer.apply(
-                store.backend,
-                section.parameters,
-                gradient,
-                section.state,
-                number=number,
-                learning_rate=learning_rate,
-                n_decayed=section.n_decayed,
-                folded=section.folded,
-            )
+        for section in self.sections:
+            if section.used_up is not None:
+                store.backend.copy(section.gradient, section.used_up)
+            section.update(number=number, learning_rate=learning_rate)
         if self.observer is not None:
             for buffer, array in buffers.items():
                 views = store.layout.views(store.backend, array)
@@ -207,11 +205,11 @@ def compile_plan(
         ctx.needs_dx = i > first
     if input_scale != 1.0:
         _scale_input(stages, input_scale)
-    updates: tuple[UpdateOf, ...] = ()
+    sections: tuple[Section, ...] = ()
     if optimizer is not None:
         folded = set() if keep_gradients else _fold(stages, store, optimizer)
-        updates = tuple(_updates(store, optimizer, folded))
-    return Plan(store, stages, loss, optimizer, updates, observer, keep_gradients)
+        sections = tuple(_sections(store, optimizer, folded, keep_gradients))
+    return Plan(store, stages, loss, optimizer, sections, observer, keep_gradients)
 
 
 def _context(index: int, layer: Layer, store: Store, seed: int, training: bool) -> Context:
@@ -304,29 +302,25 @@ def _fold(stages: Sequence[Stage], store: Store, optimizer: Optimizer) -> set[st
     return folded
 
 
-def _updates(store: Store, optimizer: Optimizer, folded: set[str]) -> list[UpdateOf]:
-    """Neighbours in the flat buffers that are updated alike, updated together."""
-    layout, updates = store.layout, []
+def _sections(store: Store, optimizer: Optimizer, folded: set[str], keep_gradients: bool) -> Iterator[Section]:
+    """Neighbours in the flat buffers that are updated alike, together."""
+    layout, backend = store.layout, store.backend
     names = sorted(layout.offsets, key=lambda name: layout.offsets[name])
-    ends = [*(layout.offsets[name] for name in names[1:]), layout.size]
-    sections: list[tuple[int, int, bool]] = []
-    for name, end in zip(names, ends, strict=True):
-        start, alike = layout.offsets[name], name in folded
-        if sections and sections[-1][2] == alike:
-            start = sections.pop()[0]
-        sections.append((start, end, alike))
-    for start, end, alike in sections:
-        section = slice(start, end)
-        whole = (start, end) == (0, layout.size)
-        state = {name: array if whole else array[section] for name, array in optimizer.state.items()}
-        parameters, gradients = store.flat_parameters, store.flat_gradients
-        updates.append(
-            UpdateOf(
-                parameters if whole else parameters[section],
-                gradients if whole else gradients[section],
-                state,
-                max(min(layout.n_decayed, end) - start, 0),
-                alike,
-            )
+    start = 0
+    for is_folded, group in groupby(names, key=lambda name: name in folded):
+        last = [*group][-1]
+        following = names[names.index(last) + 1 :]
+        end = layout.offsets[following[0]] if following else layout.size
+        part = slice(start, end)
+        gradient = store.flat_gradients[part]
+        used_up = store.workspace.buffer(("gradient to use up", start), gradient.shape) if keep_gradients else None
+        update = optimizer.update_of(
+            backend,
+            store.flat_parameters[part],
+            gradient if used_up is None else used_up,
+            {name: array[part] for name, array in optimizer.state.items()},
+            n_decayed=max(min(layout.n_decayed, end) - start, 0),
+            folded=is_folded,
         )
-    return updates
+        yield Section(update, gradient, used_up, is_folded)
+        start = end

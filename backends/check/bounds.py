@@ -90,21 +90,52 @@ class Bounded:
     error: Array
     size: Array
 
-    def __add__(self, other: Bounded) -> Bounded:
+    def __add__(self, other: Bounded | float) -> Bounded:
+        other = self._lifted(other)
         return self._sum_with(other, self.value + other.value)
 
-    def __sub__(self, other: Bounded) -> Bounded:
+    def __sub__(self, other: Bounded | float) -> Bounded:
+        other = self._lifted(other)
         return self._sum_with(other, self.value - other.value)
 
-    def __mul__(self, other: Bounded) -> Bounded:
+    def __mul__(self, other: Bounded | float) -> Bounded:
+        other = self._lifted(other)
         error = np.abs(self.value) * other.error + (np.abs(other.value) + other.error) * self.error
         return self._rounded(self.value * other.value, error, self.size * other.size)
 
-    def __truediv__(self, other: Bounded) -> Bounded:
+    def __truediv__(self, other: Bounded | float) -> Bounded:
+        other = self._lifted(other)
         value = self.value / other.value
-        room = np.abs(other.value) - other.error
-        error = np.where(room > 0, (self.error + np.abs(value) * other.error) / room, np.inf)
+        least = np.abs(other.value) - other.error
+        error = np.where(least > 0, (self.error + np.abs(value) * other.error) / least, np.inf)
         return self._rounded(value, error, self.size / np.abs(other.value))
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __rsub__(self, other: float) -> Bounded:
+        return self._lifted(other) - self
+
+    def __rtruediv__(self, other: float) -> Bounded:
+        return self._lifted(other) / self
+
+    def __pow__(self, exponent: int) -> Bounded:
+        """The square, which every library computes as a product."""
+        if exponent != 2:
+            raise ValueError(f"only squares have a bound here, not the power {exponent}")
+        return self * self
+
+    def __gt__(self, other: float) -> Array:
+        """Whether the value is larger; for numbers that a device was given, whose error is 0."""
+        return self.value > other
+
+    def __lt__(self, other: float) -> Array:
+        return self.value < other
+
+    def __ge__(self, other: float) -> Array:
+        return self.value >= other
+
+    def __le__(self, other: float) -> Array:
+        return self.value <= other
 
     def __neg__(self) -> Bounded:
         return Bounded(self.arithmetic, -self.value, self.error, self.size)
@@ -114,6 +145,10 @@ class Bounded:
 
     def __getitem__(self, key: Any) -> Bounded:
         return Bounded(self.arithmetic, self.value[key], self.error[key], self.size[key])
+
+    @property
+    def dtype(self) -> Arithmetic:
+        return self.arithmetic
 
     @property
     def T(self) -> Bounded:
@@ -185,6 +220,13 @@ class Bounded:
         zero = Wide(0)
         return self._of(np.maximum(self.value, zero), self.error, np.maximum(np.sign(self.value), zero) * self.size)
 
+    def maximum(self, other: Bounded) -> Bounded:
+        """The larger of two, element by element: off by no more than either; NaN where there is one."""
+        first = (self.value >= other.value) | np.isnan(self.value)
+        error = np.maximum(self.error, other.error)
+        value, size = (np.where(first, a, b) for a, b in ((self.value, other.value), (self.size, other.size)))
+        return self._of(value, error, size)
+
     def where(self, condition: Array, other: Bounded) -> Bounded:
         """This where the condition holds, the other elsewhere."""
         pairs = ((self.value, other.value), (self.error, other.error), (self.size, other.size))
@@ -205,6 +247,9 @@ class Bounded:
         return result._rounded(self.value, self.error, self.size) if rounded else result
 
     # ---- inside -----------------------------------------------------------------------------------------------------
+
+    def _lifted(self, other: Bounded | float) -> Bounded:
+        return other if isinstance(other, Bounded) else self.arithmetic.number(other)
 
     def _sum_with(self, other: Bounded, value: Array) -> Bounded:
         error = self.error + other.error

@@ -25,8 +25,11 @@ MAY_BE_OUT = {
 }
 #: Operations whose ``out`` is for the second result.
 LOSSES = {"softmax_cross_entropy", "binary_cross_entropy", "squared_error"}
-#: The inputs that an update writes its results into.
-WRITTEN = {"sgd_update": (0, 2), "adam_update": (0, 2, 3)}
+#: The inputs that an operation writes its results into, and those whose contents are arbitrary afterwards.
+WRITTEN = {"update": (1,)}
+ARBITRARY = {"update": (2,)}
+#: Arrays that an operation writes beside its results, and which input each may be.
+KEPT: dict[str, tuple[int, ...]] = {"z_out": (0,)}
 TAKES_OUT = {*MAY_BE_OUT, "matmul", "column_sum", "take_rows", "dropout_mask", "copy"}
 
 
@@ -35,7 +38,7 @@ def ways(case: Case) -> Iterator[str]:
     yield "plain"
     if case.operation in ("asarray", "zeros", "empty", "record"):
         return
-    arrays = [x for x in (*case.inputs, *case.options.values()) if isinstance(x, np.ndarray)]
+    arrays = [x for x in (*case.inputs, *case.state.values(), *case.options.values()) if isinstance(x, np.ndarray)]
     if any(x.ndim == 2 and x.size > 1 for x in arrays):
         yield "transposed"
     if any(x.ndim and x.size > 1 for x in arrays):
@@ -45,6 +48,10 @@ def ways(case: Case) -> Iterator[str]:
         yield "into strided out"
         for place in MAY_BE_OUT.get(case.operation, ()):
             yield f"into input {place}"
+    for name, places in KEPT.items():
+        if name in case.options:
+            for place in places:
+                yield f"{name} into input {place}"
 
 
 def _plain(backend: Backend, x: Array) -> Array:
@@ -73,6 +80,8 @@ def perform(backend: Backend, case: Case, way: str) -> tuple[Any, ...]:
     layout = LAYOUTS.get(way, _plain)
 
     def given(name: str, x: Any) -> Any:
+        if isinstance(x, dict):
+            return {key: given(key, value) for key, value in x.items()}
         if not isinstance(x, np.ndarray) or operation == "asarray":
             return x
         return backend.asarray(x.copy(), backend.wide) if name == "totals" else layout(backend, x)
@@ -82,13 +91,18 @@ def perform(backend: Backend, case: Case, way: str) -> tuple[Any, ...]:
         options = {name: given(name, x) for name, x in case.options.items()}
         if special is not None:
             return special(backend, *inputs, **options)
+        kept, _, place = way.partition(" into input ")
         if way.startswith("into input"):
             options["out"] = inputs[int(way[-1])]
+        elif place:
+            options[kept] = inputs[int(place)]
         elif way.startswith("into") and "out" not in options:
             expected = _room(case, backend.dtype_name)
             options["out"] = (_strided if "strided" in way else _plain)(backend, expected)
         results = getattr(backend, operation)(*inputs, **options)
         results = results if isinstance(results, tuple) else (results,)
+        results += tuple(options[name] for name in KEPT if options.get(name) is not None)
+        results += tuple(x for values in inputs if isinstance(values, dict) for x in values.values())
         host = tuple(None if x is None else np.array(backend.to_numpy(x)) for x in results)
         _look_at_arrays(backend, case, way, inputs, options, host)
     return host
@@ -127,7 +141,8 @@ def _look_at_arrays(
     for place, value in zip(changed, host, strict=False):
         if inputs[place] is not None and not is_same(inputs[place], value):
             raise AssertionError(f"argument {place} does not hold the result")
-    may_change = {*changed, 1} if changed else {int(way[-1])} if way.startswith("into input") else set()
+    arbitrary = ARBITRARY.get(case.operation, ())
+    may_change = {*changed, *arbitrary} if changed else {int(way[-1])} if "into input" in way else set()
     for place, (x, value) in enumerate(zip(inputs, case.inputs, strict=True)):
         if place not in may_change and isinstance(value, np.ndarray) and not is_same(x, value):
             raise AssertionError(f"argument {place} was changed")

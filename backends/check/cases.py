@@ -17,6 +17,7 @@ import numpy as np
 
 from ..activations import ACTIVATIONS
 from ..typing import Array
+from ..updates import BUILT_IN, RULES, Rule
 
 NAN, INF = math.nan, math.inf
 
@@ -30,6 +31,11 @@ class Case:
     inputs: tuple[Any, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def state(self) -> dict[str, Array]:
+        """The arrays that are given in a dict."""
+        return next((x for x in self.inputs if isinstance(x, dict)), {})
+
 
 def cases(operation: str, dtype: str, seed: int = 0, flushes: bool = False) -> Iterator[Case]:
     """The cases of an operation.
@@ -41,7 +47,8 @@ def cases(operation: str, dtype: str, seed: int = 0, flushes: bool = False) -> I
     """
     rng = np.random.default_rng((seed, zlib.crc32(f"{operation} {dtype}".encode())))
     for name, inputs, options in MAKERS[operation](Inputs(rng, np.dtype(dtype), flushes)):
-        shapes = " ".join("x".join(map(str, x.shape)) for x in inputs if isinstance(x, np.ndarray))
+        words = (x if isinstance(x, str) else "x".join(map(str, getattr(x, "shape", ()))) for x in inputs)
+        shapes = " ".join(filter(None, words))
         said = " ".join(f"{key}={value}" for key, value in options.items() if not isinstance(value, np.ndarray))
         yield Case(operation, " ".join(filter(None, (name, shapes, said))), inputs, options)
 
@@ -49,7 +56,6 @@ def cases(operation: str, dtype: str, seed: int = 0, flushes: bool = False) -> I
 Made = Iterator[tuple[str, tuple[Any, ...], dict[str, Any]]]
 #: Shapes of operations on rows: one row, one column, primes, none, tall, wide.
 SHAPES = ((1, 1), (7, 5), (1, 10), (11, 1), (0, 4), (13, 17), (128, 10), (3, 257), (211, 3), (2, 1031))
-ACTS = tuple(ACTIVATIONS)
 
 
 @dataclass(frozen=True)
@@ -180,27 +186,29 @@ def _matmul(make: Inputs) -> Made:
 
 
 def _bias_activation(make: Inputs) -> Made:
-    for activation in ACTS:
+    for activation in ACTIVATIONS:
         for name, z in make.elements():
             yield name, (z, None), {"activation": activation}
-            yield name, (z, make.normal(z.shape[1])), {"activation": activation}
+            kept = {"z_out": make.array(np.full(z.shape, NAN))} if name != "grid" else {}
+            yield name, (z, make.normal(z.shape[1])), {"activation": activation, **kept}
         cancelling = make.normal(9, 1) * make.array(np.ones((1, 6)))
         yield "cancelling bias", (cancelling, -cancelling[4]), {"activation": activation}
 
 
 def _bias_activation_backward(make: Inputs) -> Made:
-    for activation in ACTS:
+    for activation, known in ACTIVATIONS.items():
         for m, n in (*SHAPES, (3, 0), (1500, 3)):
-            y = make.normal(m, n) if activation in ("identity", "relu") else make.uniform(m, n)
-            yield "random", (make.normal(m, n), y), {"activation": activation}
+            of_any_size = known.needs_z or activation in ("identity", "relu")
+            saved = 3 * make.normal(m, n) if of_any_size else make.uniform(m, n)
+            yield "random", (make.normal(m, n), saved), {"activation": activation}
             sums = make.array(np.full(n, NAN))
-            yield "random", (make.wide_range(m, n), y), {"activation": activation, "bias_gradient": sums}
+            yield "random", (make.wide_range(m, n), saved), {"activation": activation, "bias_gradient": sums}
         ends = make.array([[0.0, 1.0, 1.0 - make.u, make.tiny[-1]], [0.5, -0.0, 1.0 - 8 * make.u, 0.25]])
         options = {"activation": activation, "bias_gradient": make.array(np.full(4, NAN))}
         yield "saturated", (make.normal(2, 4), ends), options
         for name, dy in make.specials():
             yield name, (dy, make.uniform(*dy.shape)), options
-            yield f"{name} in y", (make.normal(*dy.shape), dy), options
+            yield f"{name} in what is saved", (make.normal(*dy.shape), dy), options
         for name, terms in make.summands(601):
             columns = np.tile(terms[:, None], (1, 3))
             yield name, (columns, make.array(np.full((601, 3), 0.5))), {**options, "bias_gradient": make.normal(3)}
@@ -304,26 +312,36 @@ def _flat(make: Inputs) -> Iterator[tuple[str, Callable[[], Array]]]:
     yield "tiny", lambda: make.array(make.rng.permutation([*make.tiny, 0.0, -0.0, 1.0]))
 
 
-def _sgd_update(make: Inputs) -> Made:
+def _update(make: Inputs) -> Made:
+    yield from _sgd(make)
+    yield from _adam(make)
+    for rule in RULES.keys() - BUILT_IN:
+        yield from _registered(make, RULES[rule])
+
+
+def _sgd(make: Inputs) -> Made:
     kinds: tuple[dict[str, Any], ...] = (
         {"momentum": 0.9},
         {"momentum": 0.9, "dampening": 0.9, "nesterov": True},
         {"momentum": 0.5, "nesterov": True, "weight_decay": 0.01},
         {"momentum": 0.0, "dampening": 0.25, "weight_decay": 1e-4},
+        {},
+        {"weight_decay": 0.01},
     )
     for name, draw in _flat(make):
         for kind in kinds:
             for rate in (0.1, make.array([0.3])):
                 params = draw()
-                decay = {"decayed": len(params) * 2 // 3} if "weight_decay" in kind else {}
-                for velocity in (None, draw()):
-                    options = {"learning_rate": rate, **kind, **decay}
-                    yield name, (params, draw(), velocity), options
+                decay = {"n_decayed": len(params) * 2 // 3} if "weight_decay" in kind else {}
+                state = {"velocity": draw()} if "momentum" in kind else {}
+                yield name, ("sgd", params, draw(), state), {"learning_rate": rate, **kind, **decay}
     for bad in (NAN, INF, -INF):
-        yield f"{bad}", (make.normal(3), make.array([1.0, bad, 2.0]), make.normal(3)), {"learning_rate": 0.5}
+        for momentum in (0.0, 0.9):
+            inputs = ("sgd", make.normal(3), make.array([1.0, bad, 2.0]), {"velocity": make.normal(3)})
+            yield f"{bad}", inputs, {"learning_rate": 0.5, "momentum": momentum}
 
 
-def _adam_update(make: Inputs) -> Made:
+def _adam(make: Inputs) -> Made:
     kinds: tuple[dict[str, Any], ...] = (
         {},
         {"beta1": 0.0, "beta2": 0.9, "epsilon": 1e-4},
@@ -332,18 +350,34 @@ def _adam_update(make: Inputs) -> Made:
     )
     for name, draw in _flat(make):
         for kind in kinds:
-            for step in (1, 2, 1000, np.array([10**6])):
-                rate: Any = make.array([0.003]) if step == 2 else 0.001
+            for number in (1, 2, 1000, np.array([10**6])):
+                rate: Any = make.array([0.003]) if number == 2 else 0.001
                 params = draw()
-                decay = {"decayed": (len(params) + 1) // 2} if "weight_decay" in kind else {}
-                options = {"step": step, "learning_rate": rate, **kind, **decay}
-                square = np.abs(draw())
-                yield name, (params, draw(), draw(), square), options
-                if step == 1:
-                    yield f"{name}, fresh", (params, draw(), 0 * params, 0 * params), options
+                decay = {"n_decayed": (len(params) + 1) // 2} if "weight_decay" in kind else {}
+                options = {"number": number, "learning_rate": rate, **kind, **decay}
+                state = {"mean": draw(), "square": np.abs(draw())}
+                yield name, ("adam", params, draw(), state), options
+                if number == 1:
+                    fresh = {"mean": 0 * params, "square": 0 * params}
+                    yield f"{name}, fresh", ("adam", params, draw(), fresh), options
     for bad in (NAN, INF, -INF):
-        inputs = (make.normal(3), make.array([1.0, bad, 2.0]), make.normal(3), make.uniform(3))
-        yield f"{bad}", inputs, {"step": 3, "learning_rate": 0.1}
+        state = {"mean": make.normal(3), "square": make.uniform(3)}
+        inputs = ("adam", make.normal(3), make.array([1.0, bad, 2.0]), state)
+        yield f"{bad}", inputs, {"number": 3, "learning_rate": 0.1}
+
+
+def _registered(make: Inputs, rule: Rule) -> Made:
+    """A rule of which only the table knows: its defaults, and each optional array switched on."""
+    kinds = [{}, *({setting: 0.9} for setting in rule.optional.values())]
+    for name, draw in _flat(make):
+        for kind in kinds:
+            for number in (1, np.array([1000])):
+                params = draw()
+                for state in (np.abs(draw()), 0 * params):
+                    arrays = {key: state.copy() for key in rule.state_names(kind)}
+                    options = {"number": number, "learning_rate": 0.01, "weight_decay": 0.1, **kind}
+                    inputs = (rule.name, params, draw(), arrays)
+                    yield name, inputs, {**options, "n_decayed": len(params) // 2}
 
 
 def _sum_of_squares(make: Inputs) -> Made:
@@ -451,8 +485,7 @@ MAKERS: dict[str, Callable[[Inputs], Made]] = {
     "binary_cross_entropy": _binary_cross_entropy,
     "squared_error": _squared_error,
     "argmax": _argmax,
-    "sgd_update": _sgd_update,
-    "adam_update": _adam_update,
+    "update": _update,
     "sum_of_squares": _sum_of_squares,
     "all_finite": _all_finite,
     "take_rows": _take_rows,

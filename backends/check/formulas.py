@@ -10,12 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .. import random
+from ..activations import get_activation
 from ..typing import Array
+from ..updates import get_rule
+from . import namespace
 from .bounds import Arithmetic, Bounded, Wide
 
 Results = tuple[Any, ...]
@@ -54,16 +58,21 @@ class Formulas:
             product = product + self.real.number(beta) * self.real.exact(out)
         return (product,)
 
-    def bias_activation(self, z: Array, bias: Array | None, activation: str = "identity") -> Results:
+    def bias_activation(
+        self, z: Array, bias: Array | None, activation: str = "identity", z_out: Array | None = None
+    ) -> Results:
         x = self.real.exact(z)
-        return (ACTIVATIONS[activation][0](x if bias is None else x + self.real.exact(bias)),)
+        if bias is not None:
+            x = x + self.real.exact(bias)
+        y = _activation(activation)[0](x)
+        return (y,) if z_out is None else (y, x)
 
     def bias_activation_backward(
-        self, dy: Array, y: Array, activation: str = "identity", bias_gradient: Array | None = None
+        self, dy: Array, saved: Array, activation: str = "identity", bias_gradient: Array | None = None
     ) -> Results:
         dz = self.real.exact(dy)
         if activation != "identity":
-            dz = dz * ACTIVATIONS[activation][1](self.real.exact(y))
+            dz = dz * _activation(activation)[1](self.real.exact(saved))
         return dz, None if bias_gradient is None else dz.sum(0)
 
     def column_sum(self, x: Array) -> Results:
@@ -115,47 +124,53 @@ class Formulas:
     def argmax(self, x: Array) -> Results:
         return (np.array([_first_largest(row) for row in x.tolist()], np.int64).reshape(len(x)),)
 
-    def sgd_update(
+    def update(
         self,
+        rule: str,
         params: Array,
         gradient: Array,
-        velocity: Array | None,
+        state: dict[str, Array],
         learning_rate: Any,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        nesterov: bool = False,
+        number: Any = 1,
         weight_decay: float = 0.0,
-        decayed: int = 0,
+        n_decayed: int = 0,
+        **settings: Any,
     ) -> Results:
-        step, v = self.real.exact(gradient), None
-        if velocity is not None:
-            pushed = self.real.number(1 - Wide(dampening)) * step
-            v = self.real.number(momentum) * self.real.exact(velocity) + pushed
-            step = pushed + self.real.number(momentum) * v if nesterov else v
-        rate = self._rate(learning_rate)
-        return self._updated(params, rate * step, rate, weight_decay, decayed), v
+        """The parameters, and the arrays of the state in their order."""
+        known = get_rule(rule)
+        exact = {name: self.real.exact(x) for name, x in state.items()}
+        rate, t = self._rate(learning_rate), self.wide.exact(np.ravel(number))
+        g, full = self.real.exact(gradient), known.with_defaults(settings)
+        if rule == "sgd":
+            change, changed = self._sgd(g, rate, exact.get("velocity"), **full)
+        elif rule == "adam":
+            change, changed = self._adam(g, rate, exact["mean"], exact["square"], t, **full)
+        else:  # one that was registered gives its own bound
+            direction, changed = known.direction(namespace, g, exact, t, **full)
+            change = rate * direction
+        new_params = self._updated(params, change, rate, weight_decay, n_decayed)
+        return new_params, *(changed[name] for name in state)
 
-    def adam_update(
-        self,
-        params: Array,
-        gradient: Array,
-        mean: Array,
-        square: Array,
-        step: Any,
-        learning_rate: Any,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        epsilon: float = 1e-8,
-        weight_decay: float = 0.0,
-        decayed: int = 0,
-    ) -> Results:
-        number, g = self.real.number, self.real.exact(gradient)
-        mean = number(beta1) * self.real.exact(mean) + number(1 - Wide(beta1)) * g
-        square = number(beta2) * self.real.exact(square) + number(1 - Wide(beta2)) * (g * g)
-        t, rate = int(np.ravel(step)[0]), self._rate(learning_rate)
+    def _sgd(
+        self, g: Bounded, rate: Bounded, velocity: Bounded | None, momentum: float, dampening: float, nesterov: bool
+    ) -> tuple[Bounded, dict[str, Bounded]]:
+        if velocity is None:
+            return rate * g, {}
+        pushed = self.real.number(1 - Wide(dampening)) * g
+        v = self.real.number(momentum) * velocity + pushed
+        return rate * (pushed + self.real.number(momentum) * v if nesterov else v), {"velocity": v}
+
+    def _adam(
+        self, g: Bounded, rate: Bounded, mean: Bounded, square: Bounded, t: Bounded,
+        beta1: float, beta2: float, epsilon: float,
+    ) -> tuple[Bounded, dict[str, Bounded]]:  # fmt: skip
+        number = self.real.number
+        mean = number(beta1) * mean + number(1 - Wide(beta1)) * g
+        square = number(beta2) * square + number(1 - Wide(beta2)) * (g * g)
         root = (square / self._correction(beta2, t)).sqrt() + number(epsilon)
-        change = rate * (mean / self._correction(beta1, t)) / root
-        return self._updated(params, change, rate, weight_decay, decayed), mean, square
+        corrected = mean / self._correction(beta1, t)
+        change = (rate * corrected / root).or_as(rate * (corrected / root))
+        return change, {"mean": mean, "square": square}
 
     def sum_of_squares(self, x: Array) -> Results:
         values = self.wide.exact(x)
@@ -231,22 +246,22 @@ class Formulas:
         is_array = isinstance(learning_rate, np.ndarray)
         return self.real.exact(learning_rate) if is_array else self.real.number(learning_rate)
 
-    def _updated(self, params: Array, change: Bounded, rate: Bounded, weight_decay: float, decayed: int) -> Bounded:
+    def _updated(self, params: Array, change: Bounded, rate: Bounded, weight_decay: float, n_decayed: int) -> Bounded:
         """p - (change + rate decay p), or (1 - rate decay) p - change, which is the same."""
         p = self.real.exact(params)
         plain = p - change
-        if weight_decay == 0.0 or decayed == 0:
+        if weight_decay == 0.0 or n_decayed == 0:
             return plain
         decay = rate * self.real.number(weight_decay)
         one_way = p - (change + decay * p)
         other_way = p * (self.real.exact(1.0) - decay) - change
-        return one_way.or_as(other_way).where(np.arange(len(params)) < decayed, plain)
+        return one_way.or_as(other_way).where(np.arange(len(params)) < n_decayed, plain)
 
-    def _correction(self, beta: float, step: int) -> Bounded:
-        """1 - beta^step, computed in ``wide`` as -expm1(step log(beta)) and then rounded."""
+    def _correction(self, beta: float, number: Bounded) -> Bounded:
+        """1 - beta^number, computed in ``wide`` as -expm1(number log(beta)) and then rounded."""
         if beta == 0.0:
             return self.real.exact(1.0)
-        return (-(self.wide.exact(step) * self.wide.exact(beta).log()).expm1()).rounded_to(self.real)
+        return (-(number * self.wide.exact(beta).log()).expm1()).rounded_to(self.real)
 
 
 def _scale(m: int, scale: float | None = None, **_: Any) -> Any:
@@ -268,6 +283,15 @@ def _sigmoid(z: Bounded) -> Bounded:
 
 def _one_minus(x: Bounded) -> Bounded:
     return x.arithmetic.exact(1.0) - x
+
+
+def _activation(name: str) -> tuple[Callable[[Bounded], Bounded], Callable[[Bounded], Bounded]]:
+    """f(z), and f' from what its derivative is written in; of one that was registered, its own array-API formulas."""
+    if name in ACTIVATIONS:
+        return ACTIVATIONS[name]
+    known = get_activation(name)
+    derivative = namespace.ones_like if known.derivative is None else partial(known.derivative, namespace)
+    return partial(known.forward, namespace), derivative
 
 
 #: name: f(z), and f'(z) from y = f(z).

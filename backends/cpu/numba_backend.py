@@ -8,13 +8,15 @@ layers and optimizers hand over; with any others ``NumpyBackend`` does the work.
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from .. import random
 from ..typing import Array
+from ..updates import bias_correction, get_rule
 from . import numba_kernels as kernels
-from .numpy_backend import NumpyBackend, are_alike, are_plain, bias_correction, host_number
+from .numpy_backend import NumpyBackend, adam_state, are_alike, are_plain, host_number
 
 _DERIVATIVES = {
     "identity": kernels.IDENTITY,
@@ -30,11 +32,17 @@ class NumbaBackend(NumpyBackend):
     # ---- activations ------------------------------------------------------------------------------------------------
 
     def bias_activation(
-        self, z: Array, bias: Array | None, activation: str = "identity", *, out: Array | None = None
+        self,
+        z: Array,
+        bias: Array | None,
+        activation: str = "identity",
+        *,
+        out: Array | None = None,
+        z_out: Array | None = None,
     ) -> Array:
-        plain = out is z and are_plain(z, bias) and activation in _DERIVATIVES
+        plain = out is z and z_out is None and are_plain(z, bias) and activation in _DERIVATIVES
         if bias is None or bias.shape != z.shape[1:] or not plain:
-            return super().bias_activation(z, bias, activation, out=out)
+            return super().bias_activation(z, bias, activation, out=out, z_out=z_out)
         if activation == "relu":
             kernels.add_bias_relu(z, bias)
             return z
@@ -48,17 +56,17 @@ class NumbaBackend(NumpyBackend):
     def bias_activation_backward(
         self,
         dy: Array,
-        y: Array,
+        saved: Array,
         activation: str = "identity",
         *,
         out: Array | None = None,
         bias_gradient: Array | None = None,
     ) -> tuple[Array, Array | None]:
         derivative = _DERIVATIVES.get(activation)
-        plain = out is dy and are_alike(dy, y) and are_plain(bias_gradient)
+        plain = out is dy and are_alike(dy, saved) and are_plain(bias_gradient)
         if bias_gradient is None or bias_gradient.shape != dy.shape[1:] or derivative is None or not plain:
-            return super().bias_activation_backward(dy, y, activation, out=out, bias_gradient=bias_gradient)
-        kernels.backward(dy, y, derivative, bias_gradient, self._scratch("partial", bias_gradient.shape))
+            return super().bias_activation_backward(dy, saved, activation, out=out, bias_gradient=bias_gradient)
+        kernels.backward(dy, saved, derivative, bias_gradient, self._scratch("partial", bias_gradient.shape))
         return dy, bias_gradient
 
     # ---- losses -----------------------------------------------------------------------------------------------------
@@ -129,78 +137,41 @@ class NumbaBackend(NumpyBackend):
 
     # ---- updates and masks ------------------------------------------------------------------------------------------
 
-    def sgd_update(
+    def update(
         self,
+        rule: str,
         params: Array,
         gradient: Array,
-        velocity: Array | None,
+        state: dict[str, Array],
         *,
         learning_rate: float | Array,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        nesterov: bool = False,
+        number: int | Array = 1,
         weight_decay: float = 0.0,
-        decayed: int = 0,
-    ) -> tuple[Array, Array | None]:
-        simple = velocity is None and weight_decay == 0.0  # one call of the BLAS, which is as fast
-        if simple or not are_alike(params, gradient, velocity):
-            return super().sgd_update(
-                params,
-                gradient,
-                velocity,
-                learning_rate=learning_rate,
-                momentum=momentum,
-                dampening=dampening,
-                nesterov=nesterov,
-                weight_decay=weight_decay,
-                decayed=decayed,
-            )
-        rate = float(host_number(learning_rate))
-        decay, decayed = rate * weight_decay, decayed if weight_decay != 0.0 else 0
-        if velocity is None:
-            kernels.plain_update(params, gradient, rate, decay, decayed)
-        else:
-            fresh = 1.0 - dampening
-            kernels.momentum_update(params, gradient, velocity, rate, momentum, fresh, nesterov, decay, decayed)
-        return params, velocity
-
-    def adam_update(
-        self,
-        params: Array,
-        gradient: Array,
-        mean: Array,
-        square: Array,
-        *,
-        step: int | Array,
-        learning_rate: float | Array,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        epsilon: float = 1e-8,
-        weight_decay: float = 0.0,
-        decayed: int = 0,
-    ) -> tuple[Array, Array, Array]:
-        if not are_alike(params, gradient, mean, square):
-            return super().adam_update(
-                params,
-                gradient,
-                mean,
-                square,
-                step=step,
-                learning_rate=learning_rate,
-                beta1=beta1,
-                beta2=beta2,
-                epsilon=epsilon,
-                weight_decay=weight_decay,
-                decayed=decayed,
-            )
-        t = host_number(step)
-        rate = float(host_number(learning_rate))
-        corrected, correction = rate / bias_correction(beta1, t), bias_correction(beta2, t)
-        decay, decayed = rate * weight_decay, decayed if weight_decay != 0.0 else 0
-        kernels.adam_update(
-            params, gradient, mean, square, corrected, beta1, beta2, correction, epsilon, decay, decayed
+        n_decayed: int = 0,
+        **settings: Any,
+    ) -> Array:
+        if rule == "sgd":
+            velocity = state.get("velocity")
+            simple = velocity is None and weight_decay == 0.0  # one call of the BLAS, which is as fast
+            if not simple and are_alike(params, gradient, velocity):
+                _sgd(params, gradient, velocity, learning_rate, weight_decay, n_decayed, **settings)
+                return params
+        elif rule == "adam":
+            mean, square = adam_state(state)
+            if are_alike(params, gradient, mean, square):
+                _adam(params, gradient, mean, square, learning_rate, number, weight_decay, n_decayed, **settings)
+                return params
+        return super().update(
+            rule,
+            params,
+            gradient,
+            state,
+            learning_rate=learning_rate,
+            number=number,
+            weight_decay=weight_decay,
+            n_decayed=n_decayed,
+            **settings,
         )
-        return params, mean, square
 
     def dropout_mask(
         self,
@@ -232,3 +203,44 @@ class NumbaBackend(NumpyBackend):
         if not gradient:
             return self._scratch("losses", like.shape)
         return np.empty_like(like) if out is None else out
+
+
+def _sgd(
+    params: Array,
+    gradient: Array,
+    velocity: Array | None,
+    learning_rate: float | Array,
+    weight_decay: float,
+    n_decayed: int,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    nesterov: bool = False,
+) -> None:
+    rate = float(host_number(learning_rate))
+    decay, n_decayed = rate * weight_decay, n_decayed if weight_decay != 0.0 else 0
+    if velocity is None:
+        get_rule("sgd").check_state({}, {"momentum": momentum})
+        kernels.plain_update(params, gradient, rate, decay, n_decayed)
+    else:
+        fresh = 1.0 - dampening
+        kernels.momentum_update(params, gradient, velocity, rate, momentum, fresh, nesterov, decay, n_decayed)
+
+
+def _adam(
+    params: Array,
+    gradient: Array,
+    mean: Array,
+    square: Array,
+    learning_rate: float | Array,
+    number: int | Array,
+    weight_decay: float,
+    n_decayed: int,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> None:
+    t, rate = host_number(number), float(host_number(learning_rate))
+    corrected = rate / bias_correction(np, beta1, t, params.dtype)
+    correction = bias_correction(np, beta2, t, params.dtype)
+    decay, n_decayed = rate * weight_decay, n_decayed if weight_decay != 0.0 else 0
+    kernels.adam_update(params, gradient, mean, square, corrected, beta1, beta2, correction, epsilon, decay, n_decayed)

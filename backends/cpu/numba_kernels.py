@@ -210,18 +210,18 @@ def squared_error(outputs: Array, targets: Array, scale: float, out: Array, tota
 
 
 @compiled
-def shrink(params: Array, decay: float, decayed: int) -> None:
-    """p <- p - decay p, for the first ``decayed``"""
-    for i in range(decayed):
+def shrink(params: Array, decay: float, n_decayed: int) -> None:
+    """p <- p - decay p, for the first ``n_decayed``"""
+    for i in range(n_decayed):
         params[i] -= decay * params[i]
 
 
 @compiled
-def plain_update(params: Array, step: Array, rate: float, decay: float, decayed: int) -> None:
-    """p <- p - (rate step + decay p), the decay for the first ``decayed``"""
+def plain_update(params: Array, step: Array, rate: float, decay: float, n_decayed: int) -> None:
+    """p <- p - (rate step + decay p), the decay for the first ``n_decayed``"""
     real = params.dtype.type
     rate, decay = real(rate), real(decay)
-    shrink(params, decay, decayed)
+    shrink(params, decay, n_decayed)
     for i in range(params.shape[0]):
         params[i] -= rate * step[i]
 
@@ -229,12 +229,12 @@ def plain_update(params: Array, step: Array, rate: float, decay: float, decayed:
 @compiled
 def momentum_update(
     params: Array, gradient: Array, velocity: Array, rate: float, kept: float, fresh: float, nesterov: bool,
-    decay: float, decayed: int,
+    decay: float, n_decayed: int,
 ) -> None:  # fmt: skip
-    """v <- kept v + fresh g;  p <- p - (rate step + decay p), the decay for the first ``decayed``"""
+    """v <- kept v + fresh g;  p <- p - (rate step + decay p), the decay for the first ``n_decayed``"""
     real = params.dtype.type
     rate, kept, fresh, decay = real(rate), real(kept), real(fresh), real(decay)
-    shrink(params, decay, decayed)
+    shrink(params, decay, n_decayed)
     for i in range(params.shape[0]):
         pushed = fresh * gradient[i]
         pace = kept * velocity[i] + pushed
@@ -245,13 +245,13 @@ def momentum_update(
 @compiled
 def adam_update(
     params: Array, gradient: Array, mean: Array, square: Array, rate: float, beta1: float, beta2: float,
-    correction: float, epsilon: float, decay: float, decayed: int,
+    correction: float, epsilon: float, decay: float, n_decayed: int,
 ) -> None:  # fmt: skip
-    """p <- p - (rate mean / (sqrt(square / correction) + epsilon) + decay p), the decay for the first ``decayed``"""
+    """p <- p - (rate mean / (sqrt(square / correction) + epsilon) + decay p), the decay for the first ``n_decayed``"""
     real = params.dtype.type
     fresh1, fresh2, inverse = real(1.0 - beta1), real(1.0 - beta2), real(1.0 / correction)
     rate, beta1, beta2, epsilon, decay = real(rate), real(beta1), real(beta2), real(epsilon), real(decay)
-    shrink(params, decay, decayed)
+    shrink(params, decay, n_decayed)
     for i in range(params.shape[0]):
         g = gradient[i]
         mean[i] = beta1 * mean[i] + fresh1 * g

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from math import expm1, isfinite, log, prod
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from ..activations import get_activation
 from ..base import Backend
 from ..devices import Device
 from ..typing import Array
+from ..updates import bias_correction, get_rule
 from .blas import numpy_blas
 
 SCRATCH_LIMIT = 1000
@@ -25,14 +26,18 @@ SCRATCH_LIMIT = 1000
 NARROW = 32
 
 
-def bias_correction(beta: float, step: int) -> float:
-    """1 - beta^step, without loss where beta^step is close to 1."""
-    return -expm1(step * log(beta)) if beta > 0.0 else 1.0
-
-
 def host_number(x: float | Array) -> Any:
     """A number that may come as an array of shape (1,), as a Python number."""
     return x if isinstance(x, int | float) else x.item()
+
+
+def adam_state(state: dict[str, Array]) -> tuple[Array, Array]:
+    """The two arrays that Adam keeps; a ValueError where one is not there."""
+    try:
+        return state["mean"], state["square"]
+    except KeyError:
+        get_rule("adam").check_state(state, {})
+        raise
 
 
 def are_plain(*arrays: Array | None) -> bool:
@@ -140,29 +145,49 @@ class NumpyBackend(Backend):
         return np.add(out, product, out=out)
 
     def bias_activation(
-        self, z: Array, bias: Array | None, activation: str = "identity", *, out: Array | None = None
+        self,
+        z: Array,
+        bias: Array | None,
+        activation: str = "identity",
+        *,
+        out: Array | None = None,
+        z_out: Array | None = None,
     ) -> Array:
+        known = get_activation(activation)
+        if z_out is not None:
+            self._check_z_out(z_out, out)
+            if bias is not None:
+                z = np.add(z, bias, out=z_out)
+            elif z_out is not z:
+                np.copyto(z_out, z)
+                z = z_out
+            bias = None
         if out is None:
             out = np.empty_like(z)
         if bias is not None:
             z = np.add(z, bias, out=out)
-        get_activation(activation).numpy_forward(np, z, out)
+        if known.numpy_forward is None:
+            out[...] = known.forward(self.xp, z)
+        else:
+            known.numpy_forward(np, z, out)
         return out
 
     def bias_activation_backward(
         self,
         dy: Array,
-        y: Array,
+        saved: Array,
         activation: str = "identity",
         *,
         out: Array | None = None,
         bias_gradient: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        numpy_derivative = get_activation(activation).numpy_derivative
-        if numpy_derivative is not None:
-            derivative = self._scratch("derivative", y.shape)
-            numpy_derivative(np, y, derivative)
+        known = get_activation(activation)
+        if known.numpy_derivative is not None:
+            derivative = self._scratch("derivative", saved.shape)
+            known.numpy_derivative(np, saved, derivative)
             dy = np.multiply(dy, derivative, out=out)
+        elif known.derivative is not None:
+            dy = np.multiply(dy, known.derivative(self.xp, saved), out=out)
         elif out is not None and out is not dy:
             np.copyto(out, dy)
             dy = out
@@ -287,22 +312,56 @@ class NumpyBackend(Backend):
 
     # ---- updates ----------------------------------------------------------------------------------------------------
 
-    def sgd_update(
+    def update(
+        self,
+        rule: str,
+        params: Array,
+        gradient: Array,
+        state: dict[str, Array],
+        *,
+        learning_rate: float | Array,
+        number: int | Array = 1,
+        weight_decay: float = 0.0,
+        n_decayed: int = 0,
+        **settings: Any,
+    ) -> Array:
+        if rule == "sgd":
+            velocity = state.get("velocity")
+            return self._sgd(params, gradient, velocity, learning_rate, weight_decay, n_decayed, **settings)
+        if rule == "adam":
+            mean, square = adam_state(state)
+            return self._adam(
+                params, gradient, mean, square, learning_rate, number, weight_decay, n_decayed, **settings
+            )
+        return super().update(
+            rule,
+            params,
+            gradient,
+            state,
+            learning_rate=learning_rate,
+            number=number,
+            weight_decay=weight_decay,
+            n_decayed=n_decayed,
+            **settings,
+        )
+
+    def _sgd(
         self,
         params: Array,
         gradient: Array,
         velocity: Array | None,
-        *,
         learning_rate: float | Array,
+        weight_decay: float,
+        n_decayed: int,
         momentum: float = 0.0,
         dampening: float = 0.0,
         nesterov: bool = False,
-        weight_decay: float = 0.0,
-        decayed: int = 0,
-    ) -> tuple[Array, Array | None]:
+    ) -> Array:
         rate, fresh = float(host_number(learning_rate)), 1.0 - dampening
-        decay = rate * weight_decay if decayed > 0 else 0.0
+        decay = rate * weight_decay if n_decayed > 0 else 0.0
         step, blas = gradient, self._blas
+        if velocity is None and momentum != 0.0:
+            get_rule("sgd").check_state({}, {"momentum": momentum})
         # Where a factor is 0 the BLAS does not read the vector, and a NaN in it would be lost.
         factors = (rate,) if velocity is None else (rate, momentum, fresh)
         if blas is not None and 0.0 not in factors and are_alike(params, gradient, velocity):
@@ -313,9 +372,9 @@ class NumpyBackend(Backend):
                     blas.axpby(momentum, velocity, fresh, gradient)
                     step = gradient
             if decay != 0.0:
-                blas.axpby(-decay, params[:decayed], 1.0, params[:decayed])
+                blas.axpby(-decay, params[:n_decayed], 1.0, params[:n_decayed])
             blas.axpby(-rate, step, 1.0, params)
-            return params, velocity
+            return params
         if velocity is not None:
             np.multiply(gradient, fresh, out=gradient)
             np.multiply(velocity, momentum, out=velocity)
@@ -326,40 +385,39 @@ class NumpyBackend(Backend):
                 step = np.add(gradient, pushed, out=gradient)
         change = np.multiply(step, rate, out=self._scratch("update", step.shape) if velocity is None else gradient)
         if decay != 0.0:
-            self._add_decay(change[:decayed], params[:decayed], decay)
-        return np.subtract(params, change, out=params), velocity
+            self._add_decay(change[:n_decayed], params[:n_decayed], decay)
+        return np.subtract(params, change, out=params)
 
-    def adam_update(
+    def _adam(
         self,
         params: Array,
         gradient: Array,
         mean: Array,
         square: Array,
-        *,
-        step: int | Array,
         learning_rate: float | Array,
+        number: int | Array,
+        weight_decay: float,
+        n_decayed: int,
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
-        weight_decay: float = 0.0,
-        decayed: int = 0,
-    ) -> tuple[Array, Array, Array]:
-        t = host_number(step)
-        room = np.multiply(gradient, 1.0 - beta1, out=self._scratch("update", params.shape))
+    ) -> Array:
+        t = host_number(number)
+        scratch = np.multiply(gradient, 1.0 - beta1, out=self._scratch("update", params.shape))
         np.multiply(mean, beta1, out=mean)
-        np.add(mean, room, out=mean)
-        np.multiply(gradient, gradient, out=room)
-        np.multiply(room, 1.0 - beta2, out=room)
+        np.add(mean, scratch, out=mean)
+        np.multiply(gradient, gradient, out=scratch)
+        np.multiply(scratch, 1.0 - beta2, out=scratch)
         np.multiply(square, beta2, out=square)
-        np.add(square, room, out=square)
-        np.divide(square, bias_correction(beta2, t), out=room)
-        np.sqrt(room, out=room)
-        np.add(room, epsilon, out=room)
-        change = np.divide(mean, room, out=gradient)
-        np.multiply(change, learning_rate / bias_correction(beta1, t), out=change)
-        if weight_decay != 0.0 and decayed > 0:
-            self._add_decay(change[:decayed], params[:decayed], learning_rate * weight_decay)
-        return np.subtract(params, change, out=params), mean, square
+        np.add(square, scratch, out=square)
+        np.divide(square, bias_correction(np, beta2, t, self.dtype), out=scratch)
+        np.sqrt(scratch, out=scratch)
+        np.add(scratch, epsilon, out=scratch)
+        change = np.divide(mean, scratch, out=gradient)
+        np.multiply(change, learning_rate / bias_correction(np, beta1, t, self.dtype), out=change)
+        if weight_decay != 0.0 and n_decayed > 0:
+            self._add_decay(change[:n_decayed], params[:n_decayed], learning_rate * weight_decay)
+        return np.subtract(params, change, out=params)
 
     def _add_decay(self, change: Array, weights: Array, rate: float | Array) -> None:
         """Not weights * (1 - rate), which would keep an infinite weight infinite where the reference has NaN."""

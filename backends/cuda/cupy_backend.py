@@ -23,6 +23,7 @@ from ..base import Backend
 from ..devices import DeviceError
 from ..step import Step, StepNumbers
 from ..typing import Array
+from ..updates import BUILT_IN, get_rule
 from .cublas import WORKSPACE_BYTES, Cublas, CublasError, why_not_plain
 from .device import CupyDevice
 from .graphs import Recording
@@ -182,43 +183,58 @@ class CupyBackend(Backend):
         return self._deliver(target, out)
 
     def bias_activation(
-        self, z: Array, bias: Array | None, activation: str = "identity", *, out: Array | None = None
+        self,
+        z: Array,
+        bias: Array | None,
+        activation: str = "identity",
+        *,
+        out: Array | None = None,
+        z_out: Array | None = None,
     ) -> Array:
-        """y = f(z + bias) in one launch."""
+        """y = f(z + bias) in one launch, for an activation that has CUDA expressions."""
         op = "bias_activation"
-        name = get_activation(activation).name
+        known = get_activation(activation)
         m, n = self._matrix(op, "z", z)
-        if bias is None and name == "identity":
+        if bias is None and z_out is None and known.name == "identity":
             return z if out is None or out is z else self._result(z, out)
+        self._check_z_out(z_out, out)
+        if not known.has_cuda:
+            return super().bias_activation(z, bias, activation, out=out, z_out=z_out)
         z = self._input(op, "z", z, (m, n))
         if bias is not None:
             bias = self._input(op, "bias", bias, (n,))
         target = self._target(op, out, (m, n))
-        self._kernels.elements(f"bias_activation_{name}", m * n, z, bias, target, n)
+        z_target = None if z_out is None else self._target(op, z_out, (m, n), "z_out")
+        kernels = self._kernels
+        kernels.elements(f"bias_activation_{kernels.activation(known)}", m * n, z, bias, target, z_target, n)
+        if z_target is not None:
+            self._deliver(z_target, z_out)
         return self._deliver(target, out)
 
     def bias_activation_backward(
         self,
         dy: Array,
-        y: Array,
+        saved: Array,
         activation: str = "identity",
         *,
         out: Array | None = None,
         bias_gradient: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """dz = dy f'(z) and its column sums in one launch, or two for many rows."""
+        """dz = dy f'(z + bias) and its column sums in one launch, or two for many rows."""
         op = "bias_activation_backward"
         known = get_activation(activation)
         same = known.derivative is None and (out is None or out is dy)
         if same and bias_gradient is None:
             return dy, None
         m, n = self._matrix(op, "dy", dy)
+        if not known.has_cuda:
+            return super().bias_activation_backward(dy, saved, activation, out=out, bias_gradient=bias_gradient)
         given = dy
         dy = self._input(op, "dy", dy, (m, n))
-        y = self._input(op, "y", y, (m, n))
+        saved = self._input(op, "saved", saved, (m, n))
         target = None if same else self._target(op, out, (m, n))
         sums = None if bias_gradient is None else self._target(op, bias_gradient, (n,), "bias_gradient")
-        self._columns(f"activation_backward_{known.name}", dy, y, target, sums)
+        self._columns(f"activation_backward_{self._kernels.activation(known)}", dy, saved, target, sums)
         dz = given if target is None else self._deliver(target, out)
         return dz, None if sums is None else self._deliver(sums, bias_gradient)
 
@@ -319,76 +335,58 @@ class CupyBackend(Backend):
 
     # ---- updates and checks on flat buffers -----------------------------------------------------------------------
 
-    def sgd_update(
+    def update(
         self,
+        rule: str,
         params: Array,
         gradient: Array,
-        velocity: Array | None,
+        state: dict[str, Array],
         *,
         learning_rate: float | Array,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        nesterov: bool = False,
+        number: int | Array = 1,
         weight_decay: float = 0.0,
-        decayed: int = 0,
-    ) -> tuple[Array, Array | None]:
-        """The whole update in one launch over the flat buffers."""
-        op = "sgd_update"
+        n_decayed: int = 0,
+        **settings: Any,
+    ) -> Array:
+        """The whole update in one launch over the flat buffers, for a rule with a CUDA text."""
+        known = get_rule(rule)
+        if rule not in BUILT_IN and not known.cuda:
+            return super().update(
+                rule,
+                params,
+                gradient,
+                state,
+                learning_rate=learning_rate,
+                number=number,
+                weight_decay=weight_decay,
+                n_decayed=n_decayed,
+                **settings,
+            )
+        op = "update"
+        known.check_state(state, settings)
         new_params = self._input(op, "params", params)
         shape, size = new_params.shape, new_params.size
-        new_velocity = None if velocity is None else self._input(op, "velocity", velocity, shape)
-        self._kernels.elements(
-            op,
-            size,
-            new_params,
-            self._input(op, "gradient", gradient, shape),
-            new_velocity,
-            *self._number(op, "learning_rate", learning_rate, self.dtype),
-            momentum,
-            1.0 - dampening,
-            nesterov,
-            weight_decay,
-            0 if weight_decay == 0.0 else decayed,
-        )
-        return self._deliver(new_params, params), None if velocity is None else self._deliver(new_velocity, velocity)
-
-    def adam_update(
-        self,
-        params: Array,
-        gradient: Array,
-        mean: Array,
-        square: Array,
-        *,
-        step: int | Array,
-        learning_rate: float | Array,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        epsilon: float = 1e-8,
-        weight_decay: float = 0.0,
-        decayed: int = 0,
-    ) -> tuple[Array, Array, Array]:
-        """The whole update in one launch over the flat buffers."""
-        op = "adam_update"
-        new_params = self._input(op, "params", params)
-        shape, size = new_params.shape, new_params.size
-        new_mean = self._input(op, "mean", mean, shape)
-        new_square = self._input(op, "square", square, shape)
-        self._kernels.elements(
-            op,
-            size,
-            new_params,
-            self._input(op, "gradient", gradient, shape),
-            new_mean,
-            new_square,
-            *self._number(op, "step", step, np.int64),
-            *self._number(op, "learning_rate", learning_rate, self.dtype),
-            *(beta1, 1.0 - beta1, math.log(beta1) if beta1 > 0.0 else -math.inf),
-            *(beta2, 1.0 - beta2, math.log(beta2) if beta2 > 0.0 else -math.inf),
-            epsilon,
-            weight_decay,
-            0 if weight_decay == 0.0 else decayed,
-        )
-        return self._deliver(new_params, params), self._deliver(new_mean, mean), self._deliver(new_square, square)
+        gradient = self._input(op, "gradient", gradient, shape)
+        kept = [state.get(name) for name in known.state]
+        new_state = [
+            None if x is None else self._input(op, name, x, shape) for name, x in zip(known.state, kept, strict=True)
+        ]
+        rate = self._number(op, "learning_rate", learning_rate, self.dtype)
+        at = self._number(op, "number", number, np.int64)
+        decay = weight_decay, 0 if weight_decay == 0.0 else n_decayed
+        numbers = known.with_defaults(settings)
+        launch = self._kernels.elements
+        if rule == "sgd":
+            launch("sgd_update", size, new_params, gradient, *new_state, *rate, *_of_sgd(**numbers), *decay)
+        elif rule == "adam":
+            launch("adam_update", size, new_params, gradient, *new_state, *at, *rate, *_of_adam(**numbers), *decay)
+        else:
+            name = self._kernels.rule(known)
+            launch(name, size, new_params, gradient, *new_state, *at, *rate, *numbers.values(), *decay)
+        for new, x in zip(new_state, kept, strict=True):
+            if new is not None:
+                self._deliver(new, x)
+        return self._deliver(new_params, params)
 
     def sum_of_squares(self, x: Array) -> Array:
         """The sum of the squares of all elements, in float64 and in a fixed order."""
@@ -539,15 +537,15 @@ class CupyBackend(Backend):
 
     # ---- inside: operations of several launches ----------------------------------------------------------------------
 
-    def _columns(self, kernel: str, dy: Array, y: Array, dz: Array | None, sums: Array | None) -> None:
-        """dz = dy f'(y) and its column sums: those of groups of rows first, where the rows are many."""
+    def _columns(self, kernel: str, dy: Array, saved: Array, dz: Array | None, sums: Array | None) -> None:
+        """dz = dy f'(saved) and its column sums: those of groups of rows first, where the rows are many."""
         m, n = dy.shape
         groups = row_blocks(m)
         if sums is None or groups == 1:
-            self._kernels.columns(kernel, m, n, groups, dy, y, dz, sums)
+            self._kernels.columns(kernel, m, n, groups, dy, saved, dz, sums)
             return
         partial = self._buffer("columns", groups * n, self.dtype)
-        self._kernels.columns(kernel, m, n, groups, dy, y, dz, partial)
+        self._kernels.columns(kernel, m, n, groups, dy, saved, dz, partial)
         self._kernels.columns("activation_backward_identity", groups, n, 1, partial, partial, None, sums)
 
     def _loss(
@@ -588,3 +586,14 @@ class CupyBackend(Backend):
             f"cuda:{self.index}: {reason}; {free / 2**20:,.0f} of {total / 2**20:,.0f} MiB are free: "
             "use a smaller batch_size or another device"
         )
+
+
+def _of_sgd(momentum: float, dampening: float, nesterov: bool) -> tuple[float, ...]:
+    """The numbers that the kernel takes."""
+    return momentum, 1.0 - dampening, nesterov
+
+
+def _of_adam(beta1: float, beta2: float, epsilon: float) -> tuple[float, ...]:
+    """The numbers that the kernel takes."""
+    of_each = ((beta, 1.0 - beta, math.log(beta) if beta > 0.0 else -math.inf) for beta in (beta1, beta2))
+    return *(x for numbers in of_each for x in numbers), epsilon

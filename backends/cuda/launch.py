@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..activations import ACTIVATIONS, Activation
+from ..updates import Rule
 from .keep import keep
-from .source import MAX_ROW_BLOCKS, MAX_THREADS, OPTIONS, ROWS_OF_BLOCK, TILE, source
+from .source import MAX_ROW_BLOCKS, MAX_THREADS, OPTIONS, ROWS_OF_BLOCK, TILE, source, source_of, source_of_rule
 
 _ELEMENT_THREADS, _ELEMENT_BLOCKS = 256, 4096
 _ROW_THREADS, _ROW_BLOCKS = 256, 65535
@@ -70,10 +72,49 @@ class Kernels:
     _NULL = np.uint64(0)  # CuPy dereferences None instead of passing a null pointer
 
     def __init__(self, cupy: Any, real: str) -> None:
-        text = source(real)
-        self._module = cupy.RawModule(code=text, options=OPTIONS)  # compiled at the first launch
-        self._parameters = parameters(text, real)
+        self._cupy, self._real = cupy, real
+        self._modules: dict[str, Any] = {}  # by the name of the kernel, as the next two
+        self._parameters: dict[str, tuple[Parameter, ...]] = {}
         self._functions: dict[str, Any] = {}
+        self._activations = {a.name: (a, a.name) for a in ACTIVATIONS.values() if a.has_cuda}
+        self._rules: dict[str, tuple[Rule, str]] = {}
+        self._replaced = 0
+        self._add(source(real))
+
+    def _add(self, text: str) -> None:
+        """The kernels of a CUDA text, which is compiled at the first launch of one of them."""
+        module = self._cupy.RawModule(code=text, options=OPTIONS)
+        found = parameters(text, self._real)
+        self._parameters |= found
+        self._modules |= dict.fromkeys(found, module)
+
+    def activation(self, activation: Activation) -> str:
+        """What the kernels of an activation end in: its name; or, where that was another one's, a name of its own.
+
+        Those of an activation that was registered after the others had been compiled are compiled by themselves. None
+        are given up: a captured graph may use them.
+        """
+        known, name = self._activations.get(activation.name, (None, activation.name))
+        if known is not activation:
+            if known is not None:
+                name = self._name_of_its_own(activation.name)
+            self._add(source_of(activation, name, self._real))
+            self._activations[activation.name] = activation, name
+        return name
+
+    def rule(self, rule: Rule) -> str:
+        """The kernel of a rule of updating that has a CUDA text, likewise."""
+        known, name = self._rules.get(rule.name, (None, f"update_{rule.name}"))
+        if known is not rule:
+            if known is not None:
+                name = self._name_of_its_own(f"update_{rule.name}")
+            self._add(source_of_rule(rule, name, self._real))
+            self._rules[rule.name] = rule, name
+        return name
+
+    def _name_of_its_own(self, name: str) -> str:
+        self._replaced += 1
+        return f"{name}_{self._replaced}_"
 
     def launch(self, name: str, blocks: tuple[int, ...], threads: int, *arguments: Any) -> None:
         """Launch kernel ``name`` on the current stream. Arguments are arrays, None for a null pointer, and numbers.
@@ -83,7 +124,7 @@ class Kernels:
         """
         function = self._functions.get(name)
         if function is None:
-            function = self._functions[name] = self._module.get_function(name)
+            function = self._functions[name] = self._modules[name].get_function(name)
         checked = [self._check(name, p, a) for p, a in zip(self._parameters[name], arguments, strict=True)]
         function(blocks, (threads,), tuple(checked))
         keep(*arguments)

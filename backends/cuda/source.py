@@ -12,7 +12,8 @@ bits. Arrays handed in twice (``out`` that is an input) are allowed, hence no ``
 from __future__ import annotations
 
 from .. import random
-from ..activations import ACTIVATIONS
+from ..activations import ACTIVATIONS, Activation
+from ..updates import Rule
 
 #: No contraction of a * b + c into one rounding: these kernels wait for memory, not for arithmetic, and so elementwise
 #: results agree with the CPU's to the last bit wherever CUDA's exp, log and tanh do.
@@ -52,13 +53,17 @@ typedef unsigned int Word;
     for (Index i = (Index)blockIdx.x * blockDim.x + threadIdx.x; i < (size); i += (Index)gridDim.x * blockDim.x)
 #define FOR_BLOCK(i, size) for (Index i = threadIdx.x; i < (size); i += blockDim.x)
 #define FOR_ROWS(row, m) for (Index row = blockIdx.x; row < (m); row += gridDim.x)
+"""
 
+_DIVIDE = r"""
 // A division of 32-bit numbers takes a fraction of the time of a 64-bit one.
 __device__ Index divide(Index i, Index n)
 {
     return ((i | n) >> 32) == 0 ? (Index)((Word)i / (Word)n) : i / n;
 }
+"""
 
+_TREES = r"""
 // maximum() that lets NaN through.
 __device__ REAL larger(REAL a, REAL b) { return (a >= b || a != a) ? a : b; }
 
@@ -113,21 +118,23 @@ __device__ REAL row_normalizer(const REAL* x, REAL top, Index n)
 
 _ACTIVATION = r"""
 __device__ REAL forward_@NAME@(REAL z) { return @FORWARD@; }
-__device__ REAL derivative_@NAME@(REAL y) { return @DERIVATIVE@; }
+__device__ REAL derivative_@NAME@(REAL @SAVED@) { return @DERIVATIVE@; }
 
-KERNEL bias_activation_@NAME@(const REAL* z, const REAL* bias, REAL* out, long long n, long long size)
+KERNEL bias_activation_@NAME@(
+    const REAL* z, const REAL* bias, REAL* out, REAL* z_out, long long n, long long size)
 {
     FOR_GRID(i, size) {
         REAL sum = bias ? z[i] + bias[i - divide(i, n) * n] : z[i];
+        if (z_out) z_out[i] = sum;
         out[i] = forward_@NAME@(sum);
     }
 }
 
-// dz = dy f'(y), where dz is not null, and the column sums of dz, where sums is not null: blockIdx.x counts tiles of
-// TILE columns, blockIdx.y groups of rows, each of which writes its own row of `sums`. A lane sums every LANES-th row;
-// a tree over the lanes follows, in the same order whatever the number of threads.
+// dz = dy f'(saved), where dz is not null, and the column sums of dz, where sums is not null: blockIdx.x counts tiles
+// of TILE columns, blockIdx.y groups of rows, each of which writes its own row of `sums`. A lane sums every LANES-th
+// row; a tree over the lanes follows, in the same order whatever the number of threads.
 KERNEL activation_backward_@NAME@(
-    const REAL* dy, const REAL* y, REAL* dz, REAL* sums, long long m, long long n)
+    const REAL* dy, const REAL* saved, REAL* dz, REAL* sums, long long m, long long n)
 {
     __shared__ REAL shared[TILE * LANES];
     const Index rows = (m + gridDim.y - 1) / gridDim.y;
@@ -142,7 +149,7 @@ KERNEL activation_backward_@NAME@(
                 REAL value[UNROLL];
                 for (int k = 0; k < UNROLL; ++k) {
                     const Index i = (row + k * LANES) * n + column;
-                    value[k] = row + k * LANES < end ? dy[i] * derivative_@NAME@(y[i]) : REAL(0);
+                    value[k] = row + k * LANES < end ? dy[i] * derivative_@NAME@(saved[i]) : REAL(0);
                 }
                 for (int k = 0; k < UNROLL; ++k)
                     if (row + k * LANES < end) {
@@ -289,7 +296,7 @@ _FLAT = r"""
 // Numbers that change from step to step come as `..._at`, a pointer, or where that is null as a value.
 KERNEL sgd_update(
     REAL* params, const REAL* gradient, REAL* velocity, const REAL* learning_rate_at, REAL learning_rate,
-    REAL momentum, REAL fresh, int nesterov, REAL weight_decay, long long decayed, long long size)
+    REAL momentum, REAL fresh, int nesterov, REAL weight_decay, long long n_decayed, long long size)
 {
     const REAL rate = learning_rate_at ? *learning_rate_at : learning_rate;
     FOR_GRID(i, size) {
@@ -301,20 +308,20 @@ KERNEL sgd_update(
             step = nesterov ? pushed + momentum * v : v;
         }
         REAL change = rate * step;
-        if (i < decayed) change += rate * weight_decay * params[i];
+        if (i < n_decayed) change += rate * weight_decay * params[i];
         params[i] -= change;
     }
 }
 
 KERNEL adam_update(
-    REAL* params, const REAL* gradient, REAL* mean, REAL* square, const long long* step_at, long long step,
+    REAL* params, const REAL* gradient, REAL* mean, REAL* square, const long long* number_at, long long number,
     const REAL* learning_rate_at, REAL learning_rate, REAL beta1, REAL fresh1, double log_beta1,
-    REAL beta2, REAL fresh2, double log_beta2, REAL epsilon, REAL weight_decay, long long decayed, long long size)
+    REAL beta2, REAL fresh2, double log_beta2, REAL epsilon, REAL weight_decay, long long n_decayed, long long size)
 {
-    // 1 - beta^step, once for each block: many GPUs are slow in double.
+    // 1 - beta^number, once for each block: many GPUs are slow in double.
     __shared__ REAL correction[2];
     if (threadIdx.x == 0) {
-        const double t = step_at ? *step_at : step;
+        const double t = number_at ? *number_at : number;
         correction[0] = -expm1(t * log_beta1);
         correction[1] = -expm1(t * log_beta2);
     }
@@ -327,7 +334,7 @@ KERNEL adam_update(
         mean[i] = a;
         square[i] = b;
         REAL change = rate * (a / correction[0]) / (sqrt(b / correction[1]) + epsilon);
-        if (i < decayed) change += rate * weight_decay * params[i];
+        if (i < n_decayed) change += rate * weight_decay * params[i];
         params[i] -= change;
     }
 }
@@ -407,6 +414,27 @@ KERNEL advance_numbers(long long* start, long long* step, long long* update, lon
 __device__ Index within(Index i, Index size) { return i < 0 ? 0 : i < size ? i : size - 1; }
 """
 
+_RULE = r"""
+KERNEL @NAME@(
+    REAL* params, const REAL* gradients, @STATE@const long long* number_at, long long number_given,
+    const REAL* learning_rate_at, REAL learning_rate, @SETTINGS@REAL weight_decay, long long n_decayed, long long size)
+{
+    const double number = number_at ? *number_at : number_given;
+    (void)number;
+    const REAL rate = learning_rate_at ? *learning_rate_at : learning_rate;
+    FOR_GRID(i, size) {
+        const REAL gradient = gradients[i];
+        REAL direction = gradient;
+        @LOAD@
+        { @STATEMENTS@ }
+        @STORE@
+        REAL change = rate * direction;
+        if (i < n_decayed) change += rate * weight_decay * params[i];
+        params[i] -= change;
+    }
+}
+"""
+
 _TAKE_ROWS = r"""
 KERNEL take_rows_@KIND@(
     const @SOURCE@* rows, const long long* order, const long long* start_at, long long start, REAL scale, REAL shift,
@@ -425,7 +453,45 @@ KERNEL take_rows_@KIND@(
 
 
 def source(real: str) -> str:
-    """The CUDA text with ``REAL`` as ``"float"`` or ``"double"``."""
+    """The CUDA text with ``REAL`` as ``"float"`` or ``"double"``, and with the activations known by now."""
+    activations = [_activation(a, a.name) for a in ACTIVATIONS.values() if a.has_cuda]
+    parts = [_head(real), _DIVIDE, _TREES, *activations, _ROWS, _FLAT]
+    parts += [
+        _fill(_TAKE_ROWS, KIND=f"scaled_{kind}", SOURCE=c_type, RESULT="REAL", EXPRESSION="(REAL)value * scale + shift")
+        for kind, c_type in SCALED.items()
+    ]
+    parts += [
+        _fill(_TAKE_ROWS, KIND=kind, SOURCE=c_type, RESULT=c_type, EXPRESSION="value")
+        for kind, c_type in GATHERED.items()
+    ]
+    return "\n".join(parts)
+
+
+def source_of(activation: Activation, name: str, real: str) -> str:
+    """A CUDA text with the kernels of one activation only, under ``name``."""
+    return f"{_head(real)}\n{_DIVIDE}\n{_activation(activation, name)}"
+
+
+def source_of_rule(rule: Rule, name: str, real: str) -> str:
+    """A CUDA text with the kernel ``name`` of one rule of updating: its arrays, its settings in their order."""
+    settings = [f"{'int' if isinstance(value, bool) else 'double'} {key}, " for key, value in rule.settings.items()]
+    words = {
+        "NAME": name,
+        "STATE": "".join(f"REAL* {key}_of, " for key in rule.state),
+        "SETTINGS": "".join(settings),
+        "LOAD": " ".join(f"REAL {key} = {key}_of ? {key}_of[i] : REAL(0);" for key in rule.state),
+        "STORE": " ".join(f"if ({key}_of) {key}_of[i] = {key};" for key in rule.state),
+        "STATEMENTS": rule.cuda,
+    }
+    return f"{_head(real)}\n{_fill(_RULE, **words)}"
+
+
+def _activation(activation: Activation, name: str) -> str:
+    words = {"FORWARD": activation.cuda_forward, "DERIVATIVE": activation.cuda_derivative}
+    return _fill(_ACTIVATION, NAME=name, SAVED="z" if activation.needs_z else "y", **words)
+
+
+def _head(real: str) -> str:
     constants = {
         "REAL": real,
         "MAX_THREADS": MAX_THREADS,
@@ -438,22 +504,7 @@ def source(real: str) -> str:
         "SHIFT_2": random.SHIFT_2,
         "SHIFT_3": random.SHIFT_3,
     }
-    parts = [f"#define {name} {value}" for name, value in constants.items()]
-    parts.append(_COMMON)
-    parts += [
-        _fill(_ACTIVATION, NAME=a.name, FORWARD=a.cuda_forward, DERIVATIVE=a.cuda_derivative)
-        for a in ACTIVATIONS.values()
-    ]
-    parts += [_ROWS, _FLAT]
-    parts += [
-        _fill(_TAKE_ROWS, KIND=f"scaled_{kind}", SOURCE=c_type, RESULT="REAL", EXPRESSION="(REAL)value * scale + shift")
-        for kind, c_type in SCALED.items()
-    ]
-    parts += [
-        _fill(_TAKE_ROWS, KIND=kind, SOURCE=c_type, RESULT=c_type, EXPRESSION="value")
-        for kind, c_type in GATHERED.items()
-    ]
-    return "\n".join(parts)
+    return "\n".join([*(f"#define {name} {value}" for name, value in constants.items()), _COMMON])
 
 
 def _fill(template: str, **words: str) -> str:

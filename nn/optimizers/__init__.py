@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from .adam import Adam
-from .base import Fold, Optimizer, Schedule
+from .base import OPTIMIZERS, Fold, Optimizer, Schedule
 from .sgd import SGD
 
 __all__ = ["OPTIMIZERS", "SGD", "Adam", "Fold", "Optimizer", "Schedule", "get_optimizer"]
-
-OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam}
 
 
 def get_optimizer(optimizer: str | Optimizer, **settings: Any) -> Optimizer:
@@ -22,5 +20,5 @@ def get_optimizer(optimizer: str | Optimizer, **settings: Any) -> Optimizer:
     if not isinstance(optimizer, str):
         return optimizer
     if optimizer not in OPTIMIZERS:
-        raise ValueError(f"unknown optimizer {optimizer!r}; known are {', '.join(OPTIMIZERS)}")
+        raise ValueError(f"unknown optimizer {optimizer!r}; known are {', '.join(sorted(OPTIMIZERS))}")
     return OPTIMIZERS[optimizer](**settings)

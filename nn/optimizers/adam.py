@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-from backends import Backend
-from backends.typing import Array
+from typing import Any, ClassVar
 
 from .base import Optimizer
 
 
 @dataclass
 class Adam(Optimizer):
-    """Adam, or AdamW with a weight decay; the formula is ``Backend.adam_update``.
+    """Adam, or AdamW with a weight decay; the formula is in ``backends.updates``.
 
     Args:
         learning_rate: step size, or a function of the update's number; may be changed between epochs.
@@ -22,6 +19,8 @@ class Adam(Optimizer):
         weight_decay: each step also shrinks the weights (not the biases) by ``learning_rate * weight_decay``.
     """
 
+    rule: ClassVar[str] = "adam"
+
     learning_rate: Any = 0.001
     beta1: float = 0.9
     beta2: float = 0.999
@@ -29,34 +28,5 @@ class Adam(Optimizer):
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        self._check({"beta1": 0.0, "beta2": 0.0}, below=1.0)
-        self._check({"epsilon": 0.0, "weight_decay": 0.0})
-
-    def state_names(self) -> list[str]:
-        return ["mean", "square"]
-
-    def apply(
-        self,
-        backend: Backend,
-        parameters: Array,
-        gradient: Array,
-        state: dict[str, Array],
-        *,
-        number: int | Array,
-        learning_rate: float | Array,
-        n_decayed: int,
-        folded: bool = False,
-    ) -> None:
-        backend.adam_update(
-            parameters,
-            gradient,
-            state["mean"],
-            state["square"],
-            step=number,
-            learning_rate=learning_rate,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            epsilon=self.epsilon,
-            weight_decay=self.weight_decay,
-            decayed=n_decayed,
-        )
+        self.check({"beta1": 0.0, "beta2": 0.0}, below=1.0)
+        self.check({"epsilon": 0.0, "weight_decay": 0.0})

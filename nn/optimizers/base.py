@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from backends import Backend
 from backends.typing import Array
+from backends.updates import get_rule
 
 from ..memory import Store
 
 #: A learning rate that changes: called with the number of the update, from 1.
 Schedule = Callable[[int], float]
+#: The update of a section of the flat buffers: ``update(number=..., learning_rate=...)``.
+Update = Callable[..., Array]
 
 
 class Fold(NamedTuple):
@@ -31,26 +35,36 @@ class Fold(NamedTuple):
 
 
 class Optimizer:
-    """Moves the parameters of one model; subclasses are dataclasses of their settings.
+    """Moves the parameters of one model by a rule of ``backends.updates``.
+
+    A subclass is a dataclass that names its rule; its fields are ``learning_rate``, the settings of the rule and, for
+    decoupled weight decay, ``weight_decay``. It can be asked for by the name of its rule as soon as it is defined.
 
     Attributes:
+        rule: the name of its row in ``backends.updates.RULES``.
         learning_rate: step size, or a function that gives that of update 1, 2, ...; may be changed between epochs.
         state: arrays as long as the flat parameters, by name; they start at 0.
         steps: how many updates have been made.
     """
 
+    rule: ClassVar[str]
     learning_rate: Any  # float | Schedule, but so that typed code may say learning_rate *= 0.5
+    weight_decay: float = 0.0
     state: dict[str, Array]
     steps: int = 0
     _store: Store | None = None
 
-    def state_names(self) -> list[str]:
-        """Which arrays the optimizer keeps."""
-        return []
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        OPTIMIZERS[cls.rule] = cls
 
     def settings(self) -> dict[str, Any]:
         """The settings by name."""
         return {setting.name: getattr(self, setting.name) for setting in fields(self)}  # type: ignore[arg-type]
+
+    def settings_of_rule(self) -> dict[str, Any]:
+        """Those that the rule has."""
+        return {name: getattr(self, name) for name in get_rule(self.rule).settings}
 
     def rate(self, update: int) -> float:
         """The learning rate of update ``update``, from 1."""
@@ -66,9 +80,35 @@ class Optimizer:
             raise ValueError("this optimizer belongs to another model, whose state it keeps; make a new one")
         if self._store is None:
             self._store, self.state = store, {}
-        for name in self.state_names():
+        for name in get_rule(self.rule).state_names(self.settings_of_rule()):
             if name not in self.state:
                 self.state[name] = store.backend.zeros(store.flat_parameters.shape)
+
+    def fold(self) -> Fold | None:
+        """How a gradient can be added to the state by the product that computes it; None where it cannot."""
+        return None
+
+    def update_of(
+        self,
+        backend: Backend,
+        parameters: Array,
+        gradient: Array,
+        state: dict[str, Array],
+        *,
+        n_decayed: int,
+        folded: bool = False,
+    ) -> Update:
+        """The update of a section of the flat buffers, in place. The gradient's contents are arbitrary afterwards.
+
+        Args:
+            n_decayed: how many elements at the beginning of the section decay.
+            folded: whether the state already has the gradient, as ``fold`` says.
+        """
+        decay: dict[str, Any] = {"weight_decay": self.weight_decay, "n_decayed": n_decayed}
+        fold = self.fold() if folded else None
+        if fold is not None:  # what is left to do is a plain step along the state
+            return partial(backend.update, "sgd", parameters, state[fold.state], {}, **decay)
+        return partial(backend.update, self.rule, parameters, gradient, state, **decay, **self.settings_of_rule())
 
     def step(self, model: Any) -> None:
         """Move the parameters of a ``Sequential`` by the gradients that its ``backward`` left, and use these up. For
@@ -77,42 +117,12 @@ class Optimizer:
         self.bind(store)
         self.steps += 1
         store.gradients_are_kept = False
-        self.apply(
-            store.backend,
-            store.flat_parameters,
-            store.flat_gradients,
-            self.state,
-            number=self.steps,
-            learning_rate=self.rate(self.steps),
-            n_decayed=store.layout.n_decayed,
+        update = self.update_of(
+            store.backend, store.flat_parameters, store.flat_gradients, self.state, n_decayed=store.layout.n_decayed
         )
+        update(number=self.steps, learning_rate=self.rate(self.steps))
 
-    def fold(self) -> Fold | None:
-        """How a gradient can be added to the state by the product that computes it; None where it cannot."""
-        return None
-
-    def apply(
-        self,
-        backend: Backend,
-        parameters: Array,
-        gradient: Array,
-        state: dict[str, Array],
-        *,
-        number: int | Array,
-        learning_rate: float | Array,
-        n_decayed: int,
-        folded: bool = False,
-    ) -> None:
-        """Update a section of the flat buffers in place; the gradient's contents are arbitrary afterwards.
-
-        Args:
-            number, learning_rate: of the update, from 1; both may be arrays of shape (1,) on the device.
-            n_decayed: how many elements at the beginning of the section decay.
-            folded: whether the state already has the gradient, as ``fold`` says.
-        """
-        raise NotImplementedError
-
-    def _check(self, least: dict[str, float], below: float = inf) -> None:
+    def check(self, least: dict[str, float], below: float = inf) -> None:
         """Raise a ValueError for a setting that is not a number from ``least`` (by name) up to below ``below``."""
         rate = self.learning_rate
         if not callable(rate) and not 0.0 < rate < inf:
@@ -123,3 +133,7 @@ class Optimizer:
                 raise ValueError(
                     f"{type(self).__name__}: {name} must be at least {lowest:g}{limit}, not {getattr(self, name)}"
                 )
+
+
+#: The optimizers by the names of their rules.
+OPTIMIZERS: dict[str, type[Optimizer]] = {}

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-from backends import Backend
-from backends.typing import Array
+from typing import Any, ClassVar
 
 from .base import Fold, Optimizer
 
 
 @dataclass
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum; the formula is ``Backend.sgd_update``.
+    """Stochastic gradient descent with momentum; the formula is in ``backends.updates``.
 
     Args:
         learning_rate: step size, or a function of the update's number; may be changed between epochs.
@@ -26,6 +23,8 @@ class SGD(Optimizer):
     The velocity starts at 0. (PyTorch starts it at the first gradient, undampened.)
     """
 
+    rule: ClassVar[str] = "sgd"
+
     learning_rate: Any = 0.1
     momentum: float = 0.0
     dampening: float = 0.0
@@ -33,39 +32,12 @@ class SGD(Optimizer):
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        self._check({"momentum": 0.0, "dampening": 0.0}, below=1.0)
-        self._check({"weight_decay": 0.0})
+        self.check({"momentum": 0.0, "dampening": 0.0}, below=1.0)
+        self.check({"weight_decay": 0.0})
         if self.nesterov and self.momentum == 0.0:
             raise ValueError("SGD: nesterov needs a momentum above 0")
-
-    def state_names(self) -> list[str]:
-        return ["velocity"] if self.momentum != 0.0 else []
 
     def fold(self) -> Fold | None:
         if self.momentum == 0.0 or self.nesterov:
             return None
         return Fold("velocity", kept=self.momentum, fresh=1.0 - self.dampening)
-
-    def apply(
-        self,
-        backend: Backend,
-        parameters: Array,
-        gradient: Array,
-        state: dict[str, Array],
-        *,
-        number: int | Array,
-        learning_rate: float | Array,
-        n_decayed: int,
-        folded: bool = False,
-    ) -> None:
-        backend.sgd_update(
-            parameters,
-            state["velocity"] if folded else gradient,
-            None if folded else state.get("velocity"),
-            learning_rate=learning_rate,
-            momentum=self.momentum,
-            dampening=self.dampening,
-            nesterov=self.nesterov,
-            weight_decay=self.weight_decay,
-            decayed=n_decayed,
-        )

@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from backends import Backend, StepNumbers, get_backend, random
-from backends.activations import ACTIVATIONS, get_activation
 from tests.helpers.backends import make_backend
 
 Array = Any
@@ -264,7 +263,7 @@ def cases() -> Iterator[Case]:
 
 CASES = list(cases())
 #: Public methods without an entry in CASES: tested in functions of their own below, or (asarray) in test_devices.py.
-TESTED_APART = {"adam_update", "asarray", "empty", "item", "record", "sgd_update"}
+TESTED_APART = {"asarray", "empty", "item", "record", "update"}
 TESTED_APART |= {"synchronize", "to_numpy", "use", "zeros"}
 
 
@@ -433,31 +432,6 @@ def test_matmul_with_beta_needs_out(backend: Backend) -> None:
         backend.matmul(one, one, beta=0.5)
 
 
-def test_every_activation_has_a_formula_here() -> None:
-    assert ACTIVATION_FORMULAS.keys() == ACTIVATIONS.keys()
-
-
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activation_derivative_is_the_central_difference(which_backend: tuple[str, bool], name: str) -> None:
-    backend = make_backend(which_backend, "float64")
-    z, h = np.linspace(-4, 4, 40).reshape(8, 5), 1e-5  # no point within h of the kink of relu
-    dy = np.cos(z)
-    with backend.use():
-        low, y, high = (backend.bias_activation(backend.asarray(z + d), None, name) for d in (-h, 0.0, h))
-        dz, _ = backend.bias_activation_backward(backend.asarray(dy), y, name)
-        difference = (backend.to_numpy(high) - backend.to_numpy(low)) / (2 * h)
-        np.testing.assert_allclose(backend.to_numpy(dz), dy * difference, atol=1e-9)
-
-
-def test_unknown_activation(backend: Backend) -> None:
-    one = backend.zeros((1, 1))
-    for call in (backend.bias_activation, backend.bias_activation_backward):
-        with pytest.raises(ValueError, match=r"unknown activation 'swish'; known are identity, .*relu"):
-            call(one, one, "swish")
-    with pytest.raises(ValueError, match="unknown activation"):
-        get_activation("Sigmoid")
-
-
 def test_large_arguments_saturate(backend: Backend) -> None:
     z = backend.asarray([[1e4, -1e4, 0.0]])
     for name, y in (("sigmoid", [1, 0, 0.5]), ("tanh", [1, -1, 0]), ("relu", [1e4, 0, 0])):
@@ -539,91 +513,6 @@ def test_a_row_with_nan_is_never_right(backend: Backend) -> None:
     one_column = backend.asarray([[NAN], [0.0]])
     for loss in (backend.binary_cross_entropy, backend.squared_error):
         assert backend.to_numpy(loss(one_column, backend.zeros((2, 1)))[0])[1] == 1
-
-
-# ---- updates ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("rate_on_device", [False, True])
-@pytest.mark.parametrize("with_velocity", [False, True])
-def test_sgd_update_is_the_plain_loop(backend: Backend, with_velocity: bool, rate_on_device: bool) -> None:
-    n, rate = 7, 0.125
-    rng = np.random.default_rng(11)
-    learning_rate = backend.asarray([rate]) if rate_on_device else rate
-    for momentum, dampening, nesterov, decay, decayed in itertools.product(
-        (0.0, 0.9), (0.0, 0.9), (False, True), (0.0, 0.01), (0, 3, n)
-    ):
-        start, *gradients = rounded(rng.normal(size=(5, n)), backend.dtype_name)
-        params = backend.asarray(start.copy())
-        velocity = backend.zeros((n,)) if with_velocity else None
-        p, v = start.tolist(), [0.0] * n
-        for g in gradients:
-            updated, pushed = backend.sgd_update(
-                params,
-                backend.asarray(g.copy()),
-                velocity,
-                learning_rate=learning_rate,
-                momentum=momentum,
-                dampening=dampening,
-                nesterov=nesterov,
-                weight_decay=decay,
-                decayed=decayed,
-            )
-            for i in range(n):
-                step = g[i]
-                if with_velocity:
-                    v[i] = momentum * v[i] + (1 - dampening) * g[i]
-                    step = (1 - dampening) * g[i] + momentum * v[i] if nesterov else v[i]
-                p[i] -= rate * (step + (decay * p[i] if i < decayed else 0))
-            for result in (params, updated):
-                compare(backend, backend.to_numpy(result), np.array(p))
-            assert (pushed is None) == (velocity is None)
-            for result in (velocity, pushed):
-                if result is not None:
-                    compare(backend, backend.to_numpy(result), np.array(v))
-        assert backend.to_numpy(params).dtype == backend.dtype_name
-
-
-@pytest.mark.parametrize("on_device", [False, True])
-def test_adam_update_is_the_plain_loop(backend: Backend, on_device: bool) -> None:
-    n, rate, epsilon = 7, 0.125, 1e-8
-    rng = np.random.default_rng(12)
-    learning_rate = backend.asarray([rate]) if on_device else rate
-    for beta1, beta2, decay, decayed in itertools.product((0.0, 0.9), (0.0, 0.999), (0.0, 0.01), (0, 3, n)):
-        start, *gradients = rounded(rng.normal(size=(5, n)), backend.dtype_name)
-        buffers = [backend.asarray(start.copy()), backend.zeros((n,)), backend.zeros((n,))]
-        p, mean, square = start.copy(), np.zeros(n), np.zeros(n)
-        for t, g in enumerate(gradients, 1):
-            results = backend.adam_update(
-                buffers[0],
-                backend.asarray(g.copy()),
-                *buffers[1:],
-                step=backend.asarray([t]) if on_device else t,
-                learning_rate=learning_rate,
-                beta1=beta1,
-                beta2=beta2,
-                epsilon=epsilon,
-                weight_decay=decay,
-                decayed=decayed,
-            )
-            for i in range(n):
-                mean[i] = beta1 * mean[i] + (1 - beta1) * g[i]
-                square[i] = beta2 * square[i] + (1 - beta2) * g[i] ** 2
-                change = mean[i] / (1 - beta1**t) / (math.sqrt(square[i] / (1 - beta2**t)) + epsilon)
-                p[i] -= rate * (change + (decay * p[i] if i < decayed else 0))
-            for result, buffer, value in zip(results, buffers, (p, mean, square), strict=True):
-                compare(backend, backend.to_numpy(result), value)
-                compare(backend, backend.to_numpy(buffer), value)
-                assert backend.to_numpy(buffer).dtype == backend.dtype_name
-
-
-def test_updates_of_nothing(backend: Backend) -> None:
-    params, gradient, first, second = (backend.zeros((0,)) for _ in range(4))
-    results = [
-        *backend.sgd_update(params, gradient, first, learning_rate=0.1, momentum=0.9),
-        *backend.adam_update(params, gradient, first, second, step=1, learning_rate=0.1),
-    ]
-    assert [backend.to_numpy(result).shape for result in results] == [(0,)] * 5
 
 
 # ---- arrays in and out, and the device -------------------------------------------------------------------------------

@@ -314,7 +314,7 @@ def test_a_loss_refuses_a_network_that_ends_otherwise(end: Any, loss: str) -> No
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="unknown loss 'hinge'; known are softmax_cross_entropy"):
         Trainer(network(), "hinge")
-    with pytest.raises(ValueError, match="unknown optimizer 'lbfgs'; known are sgd"):
+    with pytest.raises(ValueError, match="unknown optimizer 'lbfgs'; known are adam, sgd"):
         Trainer(network(), optimizer="lbfgs")
 
 
@@ -440,8 +440,8 @@ def trained(optimizer: SGD, *, folds: bool = True, epochs: int = 4) -> Trainer:
 def test_gradients_added_to_the_velocity_by_the_product_train_the_same_network(settings: dict[str, Any]) -> None:
     at_once, apart = (trained(SGD(0.3, **settings), folds=one) for one in (True, False))
     folds = at_once.backend.accumulates and settings.get("nesterov", False) is False and "momentum" in settings
-    assert any(section.folded for section in plan_of(at_once).updates) == folds
-    assert not any(section.folded for section in plan_of(apart, keep=True).updates)
+    assert any(section.folded for section in plan_of(at_once).sections) == folds
+    assert not any(section.folded for section in plan_of(apart, keep=True).sections)
     np.testing.assert_allclose(at_once.model.flat_parameters, apart.model.flat_parameters, rtol=1e-11)
     for name, state in apart.optimizer.state.items():
         np.testing.assert_allclose(at_once.optimizer.state[name], state, rtol=1e-9, atol=1e-14)

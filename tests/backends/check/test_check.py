@@ -169,12 +169,16 @@ def one_row_later(
     return right(self, rows, order, start + 1 if moves else start, count, **options)
 
 
-def no_correction(right: Operation, self: Backend, *buffers: Any, step: Any, **options: Any) -> Any:
-    return right(self, *buffers, step=10**9, **options)
+def no_correction(right: Operation, self: Backend, rule: str, *buffers: Any, number: Any = 1, **options: Any) -> Any:
+    return right(self, rule, *buffers, number=10**9 if rule == "adam" else number, **options)
 
 
 def plain_momentum(right: Operation, self: Backend, *buffers: Any, nesterov: bool = False, **options: Any) -> Any:
     return right(self, *buffers, **options)
+
+
+def state_copied(right: Operation, self: Backend, rule: str, params: Any, gradient: Any, state: Any, **kw: Any) -> Any:
+    return right(self, rule, params, gradient, {name: x.copy() for name, x in state.items()}, **kw)
 
 
 def float32_sum(right: Operation, self: Backend, x: Any) -> Any:
@@ -242,8 +246,9 @@ FAULTS: list[tuple[str, Operation, str]] = [
     ("matmul", loses_more_the_deeper, "2050x2"),
     ("column_sum", last_row_forgotten, "128x10"),
     ("take_rows", one_row_later, "instead of exactly"),
-    ("adam_update", no_correction, "step=1"),
-    ("sgd_update", plain_momentum, "nesterov=True"),
+    ("update", no_correction, "number=1"),
+    ("update", plain_momentum, "nesterov=True"),
+    ("update", state_copied, "random sgd 1 1"),
     ("sum_of_squares", float32_sum, "random"),
     ("argmax", last_of_equal, "instead of exactly"),
     ("all_finite", last_forgotten, "got np.True_ instead of exactly np.False_"),
@@ -389,13 +394,15 @@ def test_the_table_of_bounds_in_the_documentation_is_right() -> None:
 
     params, gradient, mean, square = draw(99), draw(99), draw(99), abs(draw(99))
     for decay in (0.0, 0.1):
-        more: dict[str, Any] = {"weight_decay": decay, "decayed": 99}
+        more: dict[str, Any] = {"weight_decay": decay, "n_decayed": 99}
         with_decay = 3 * u * abs(params) * (decay > 0)
-        new, v = f.sgd_update(params, gradient, mean, learning_rate=0.1, momentum=0.9, dampening=0.3, **more)
+        momentum: dict[str, Any] = {"momentum": 0.9, "dampening": 0.3}
+        new, v = f.update("sgd", params, gradient, {"velocity": mean}, learning_rate=0.1, **momentum, **more)
         velocity = 3 * u * (abs(0.9 * mean) + abs(0.7 * gradient))
         assert_near(v.error, velocity)
         assert_near(new.error, u * abs(new.value) + 0.1 * (velocity + 3 * u * abs(v.value)) + with_decay)
-        new, first, second = f.adam_update(params, gradient, mean, square, step=3, learning_rate=0.1, **more)
+        state = {"mean": mean, "square": square}
+        new, first, second = f.update("adam", params, gradient, state, number=3, learning_rate=0.1, **more)
         of_mean = 3 * u * (abs(0.9 * mean) + abs(0.1 * gradient))
         of_square = 4 * u * (0.999 * square + 0.001 * gradient**2)
         assert_near(first.error, of_mean)

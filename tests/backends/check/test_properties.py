@@ -50,7 +50,8 @@ def draw_case(draw: Any, operation: str, dtype: str) -> Case:
     loss: dict[str, Any] = draw(
         st.sampled_from([{}, {"scale": 0.5}, {"gradient": False}, {"totals": np.array([2.0, 1.0])}])
     )
-    decay = {"weight_decay": 0.01, "decayed": draw(st.integers(0, inner))}
+    decay = {"weight_decay": 0.01, "n_decayed": draw(st.integers(0, inner))}
+    momentum = {"learning_rate": 0.25, "momentum": 0.9, "dampening": 0.5}
     if operation == "matmul":
         a, b = m(rows, inner), m(inner, columns)
         options = draw(st.sampled_from([{}, {"alpha": -0.5}, {"alpha": 2.0, "beta": 0.5, "out": 1}]))
@@ -61,7 +62,10 @@ def draw_case(draw: Any, operation: str, dtype: str) -> Case:
             b, options = b.T.copy(), {**options, "transpose_b": True}
         return Case(operation, "drawn", (a, b), options)
     inputs: dict[str, Any] = {
-        "bias_activation": lambda: ((m(rows, columns), draw(st.none() | vectors(dtype, columns))), activation),
+        "bias_activation": lambda: (
+            (m(rows, columns), draw(st.none() | vectors(dtype, columns))),
+            {**activation, **draw(st.sampled_from([{}, {"z_out": np.full((rows, columns), np.nan, dtype)}]))},
+        ),
         "bias_activation_backward": lambda: (
             (m(rows, columns), m(rows, columns, low=0.0, high=1.0, special=False)),
             {**activation, "bias_gradient": v(columns)},
@@ -80,13 +84,20 @@ def draw_case(draw: Any, operation: str, dtype: str) -> Case:
         ),
         "squared_error": lambda: ((m(rows, columns), m(rows, columns, special=False)), loss),
         "argmax": lambda: ((m(rows, columns),), {}),
-        "sgd_update": lambda: (
-            (v(inner), v(inner), draw(st.none() | vectors(dtype, inner))),
-            {"learning_rate": 0.25, "momentum": 0.9, "dampening": 0.5, "nesterov": draw(st.booleans()), **decay},
-        ),
-        "adam_update": lambda: (
-            (v(inner), v(inner), v(inner), np.abs(v(inner))),
-            {"step": draw(st.integers(1, 10**6)), "learning_rate": 0.25, **decay},
+        "update": lambda: draw(
+            st.sampled_from(
+                [
+                    (("sgd", v(inner), v(inner), {}), {"learning_rate": 0.25, **decay}),
+                    (
+                        ("sgd", v(inner), v(inner), {"velocity": v(inner)}),
+                        {**momentum, "nesterov": draw(st.booleans()), **decay},
+                    ),
+                    (
+                        ("adam", v(inner), v(inner), {"mean": v(inner), "square": np.abs(v(inner))}),
+                        {"number": draw(st.integers(1, 10**6)), "learning_rate": 0.25, **decay},
+                    ),
+                ]
+            )
         ),
         "sum_of_squares": lambda: ((v(inner),), {}),
         "all_finite": lambda: ((v(inner),), {}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -62,7 +64,8 @@ def test_without_it_numpy_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> 
         rng = np.random.default_rng(3)
         p, g, v = (rng.standard_normal(50).astype("f") for _ in range(3))
         a, b, out = (rng.standard_normal(shape).astype("f") for shape in ((4, 3), (4, 5), (3, 5)))
-        backend.sgd_update(p, g, v, learning_rate=0.1, momentum=0.9, dampening=0.5, weight_decay=0.1, decayed=20)
+        decay: dict[str, Any] = {"weight_decay": 0.1, "n_decayed": 20}
+        backend.update("sgd", p, g, {"velocity": v}, learning_rate=0.1, momentum=0.9, dampening=0.5, **decay)
         backend.matmul(a, b, transpose_a=True, alpha=0.5, beta=0.9, out=out)
         results.append((p, v, out))
     for mine, theirs in zip(*results, strict=True):
@@ -82,20 +85,21 @@ def test_a_library_that_computes_something_else_is_not_used(monkeypatch: pytest.
 def test_zero_factors_lose_no_nan() -> None:
     """A BLAS does not read a vector whose factor is 0."""
     backend = get_backend("cpu")
-    for settings in ({"learning_rate": 0.0}, {"learning_rate": 0.1, "momentum": 0.0}):
+    for rate, momentum in ((0.0, 0.9), (0.1, 0.0)):
         p, g, v = np.ones(4, "f"), np.full(4, np.nan, "f"), np.full(4, np.nan, "f")
-        p, _ = backend.sgd_update(p, g, v, **settings)  # type: ignore[arg-type]
+        p = backend.update("sgd", p, g, {"velocity": v}, learning_rate=rate, momentum=momentum)
         assert np.isnan(p).all()
 
 
 def test_arrays_that_do_not_fit_are_not_read_beyond_their_ends() -> None:
     backend = get_backend("cpu")
     z, flat, short = (np.zeros(shape, "f") for shape in ((4, 6), 24, 5))
-    for call in (
-        lambda: backend.sgd_update(flat, short, None, learning_rate=0.1),
-        lambda: backend.sgd_update(flat, flat, short, learning_rate=0.1, momentum=0.9),
+    calls: list[Any] = [
+        lambda: backend.update("sgd", flat, short, {}, learning_rate=0.1),
+        lambda: backend.update("sgd", flat, flat, {"velocity": short}, learning_rate=0.1, momentum=0.9),
         lambda: backend.matmul(z, z, beta=1.0, out=np.zeros((4, 6), "f")),
         lambda: backend.matmul(z, z, transpose_a=True, beta=1.0, out=np.zeros((6, 7), "f")),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(ValueError, match=r"shape|broadcast|mismatch"):
             call()

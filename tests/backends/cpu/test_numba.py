@@ -18,7 +18,7 @@ from nn import SGD, Adam, Dropout, Linear, ReLU, Sequential, Sigmoid, Softmax, T
 from tests.helpers.backends import make_backend
 
 LOOPS = ["bias_activation", "bias_activation_backward", "softmax_cross_entropy", "binary_cross_entropy"]
-LOOPS += ["squared_error", "sgd_update", "adam_update", "dropout_mask"]
+LOOPS += ["squared_error", "update", "dropout_mask"]
 
 
 @pytest.fixture(params=DTYPES)
@@ -131,8 +131,8 @@ def test_arrays_that_do_not_fit_are_not_read_beyond_their_ends(numba: Backend) -
         lambda: numba.softmax_cross_entropy(z, np.zeros(3, np.int64), out=z),
         lambda: numba.squared_error(z, numba.zeros((4, 7)), out=z),
         lambda: numba.binary_cross_entropy(z, numba.zeros((4, 7)), out=z),
-        lambda: numba.sgd_update(flat, short, None, learning_rate=0.1),
-        lambda: numba.adam_update(flat, flat, short, flat, step=1, learning_rate=0.1),
+        lambda: numba.update("sgd", flat, short, {}, learning_rate=0.1),
+        lambda: numba.update("adam", flat, flat, {"mean": short, "square": flat}, learning_rate=0.1),
     ]
     for call in calls:
         with pytest.raises(ValueError, match=r"shape|broadcast|mismatch"):

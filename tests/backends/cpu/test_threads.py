@@ -53,9 +53,14 @@ OPERATIONS: dict[str, Callable[[Backend, np.ndarray], Any]] = {
     "softmax_cross_entropy": lambda b, x: b.softmax_cross_entropy(x, np.arange(len(x)) % x.shape[1])[1],
     "binary_cross_entropy": lambda b, x: b.binary_cross_entropy(x, np.clip(x, 0, 1))[0],
     "squared_error": lambda b, x: b.squared_error(x, x[::-1].copy())[0],
-    "adam_update": lambda b, x: b.adam_update(
-        x.ravel().copy(), x.ravel().copy(), x.ravel() * 0, x.ravel() ** 2, step=3, learning_rate=0.1
-    )[0],
+    "update": lambda b, x: b.update(
+        "adam",
+        x.ravel().copy(),
+        x.ravel().copy(),
+        {"mean": x.ravel() * 0, "square": x.ravel() ** 2},
+        number=3,
+        learning_rate=0.1,
+    ),
     "dropout_mask": lambda b, x: b.dropout_mask(x.shape, rate=0.3, key=(1, 2), step=int(abs(x[0, 0]) * 1e6)),
 }
 

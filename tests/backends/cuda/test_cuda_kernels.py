@@ -90,7 +90,7 @@ def test_parameters_are_read_from_the_text() -> None:
     declared = {p.name: (p.dtype.name, p.is_array) for p in found["sgd_update"]}
     assert declared["params"] == declared["learning_rate_at"] == ("float32", True)
     assert declared["learning_rate"] == ("float32", False)
-    assert declared["decayed"] == ("int64", False)
+    assert declared["n_decayed"] == ("int64", False)
 
 
 def test_a_new_activation_needs_nothing_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ OVERRIDES = [name for name in vars(CupyBackend) if not name.startswith("_") and 
 def test_there_are_overrides() -> None:
     public = [name for name in vars(CupyBackend) if inspect.isfunction(vars(CupyBackend)[name]) and name[0] != "_"]
     assert public == OVERRIDES
-    assert {"matmul", "softmax_cross_entropy", "sgd_update", "take_rows"} <= set(OVERRIDES)
+    assert {"matmul", "softmax_cross_entropy", "update", "take_rows"} <= set(OVERRIDES)
 
 
 @pytest.mark.parametrize("name", OVERRIDES)
@@ -373,28 +373,27 @@ def test_argmax(pair: Pair, shape: tuple[int, int]) -> None:
     [
         {},
         {"momentum": 0.9},
-        {"momentum": 0.9, "dampening": 0.9, "weight_decay": 0.01, "decayed": 700},
-        {"momentum": 0.9, "dampening": 0.25, "nesterov": True, "weight_decay": 0.01, "decayed": 1},
-        {"nesterov": True, "weight_decay": 0.5, "decayed": 0},
+        {"momentum": 0.9, "dampening": 0.9, "weight_decay": 0.01, "n_decayed": 700},
+        {"momentum": 0.9, "dampening": 0.25, "nesterov": True, "weight_decay": 0.01, "n_decayed": 1},
+        {"nesterov": True, "weight_decay": 0.5, "n_decayed": 0},
     ],
     ids=str,
 )
-def test_sgd_update(pair: Pair, size: int, options: dict[str, Any]) -> None:
+def test_update_by_sgd(pair: Pair, size: int, options: dict[str, Any]) -> None:
     for with_velocity in (True, False):
+        settings = options if with_velocity else {**options, "momentum": 0.0}
         for layout in ("C", "::2"):
             for rate_on_device in (True, False):
                 host = [pair.normal(size) for _ in range(3)]
                 params, gradient, velocity = (pair.up(x, layout) for x in host)
                 rate = pair.up(np.array([0.1], pair.dtype)) if rate_on_device else 0.1
+                state = {"velocity": velocity} if with_velocity else {}
+                host_state = {"velocity": host[2]} if with_velocity else {}
                 for _ in range(2):
-                    pair.reference.sgd_update(
-                        host[0], host[1], host[2] if with_velocity else None, learning_rate=0.1, **options
-                    )
-                    result = pair.cuda.sgd_update(
-                        params, gradient, velocity if with_velocity else None, learning_rate=rate, **options
-                    )
-                    assert result[0] is params
-                    assert result[1] is (velocity if with_velocity else None)
+                    pair.reference.update("sgd", host[0], host[1], host_state, learning_rate=0.1, **settings)
+                    result = pair.cuda.update("sgd", params, gradient, state, learning_rate=rate, **settings)
+                    assert result is params
+                    assert state.get("velocity") is (velocity if with_velocity else None)
                 pair.same(params, host[0])
                 pair.same(velocity, host[2])
 
@@ -403,18 +402,23 @@ def test_sgd_update(pair: Pair, size: int, options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("size", [0, 1, 1003])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"beta1": 0.5, "beta2": 0.0, "epsilon": 0.1}, {"beta1": 0.0, "weight_decay": 0.1, "decayed": 700}],
+    [{}, {"beta1": 0.5, "beta2": 0.0, "epsilon": 0.1}, {"beta1": 0.0, "weight_decay": 0.1, "n_decayed": 700}],
     ids=str,
 )
-def test_adam_update(pair: Pair, size: int, options: dict[str, Any]) -> None:
+def test_update_by_adam(pair: Pair, size: int, options: dict[str, Any]) -> None:
     for layout, on_device in (("C", True), ("::2", False)):
         host = [pair.normal(size) for _ in range(3)] + [pair.normal(size) ** 2]
         params, gradient, mean, square = (pair.up(x, layout) for x in host)
-        for step in (1, 2, 1000):
-            rate, now = (pair.up(np.array([0.1], pair.dtype)), pair.up(np.array([step]))) if on_device else (0.1, step)
-            pair.reference.adam_update(*host, step=step, learning_rate=0.1, **options)
-            result = pair.cuda.adam_update(params, gradient, mean, square, step=now, learning_rate=rate, **options)
-            assert all(a is b for a, b in zip(result, (params, mean, square), strict=True))
+        state, host_state = {"mean": mean, "square": square}, {"mean": host[2], "square": host[3]}
+        for number in (1, 2, 1000):
+            rate: Any = 0.1
+            now: Any = number
+            if on_device:
+                rate, now = pair.up(np.array([0.1], pair.dtype)), pair.up(np.array([number]))
+            pair.reference.update("adam", host[0], host[1], host_state, number=number, learning_rate=0.1, **options)
+            result = pair.cuda.update("adam", params, gradient, state, number=now, learning_rate=rate, **options)
+            assert result is params
+            assert state == {"mean": mean, "square": square}
         for actual, expected in zip((params, mean, square), (host[0], *host[2:]), strict=True):
             pair.same(actual, expected)
 
@@ -546,8 +550,8 @@ def test_wrong_arguments(one_thread: Pair) -> None:
         lambda: cuda.softmax_cross_entropy(x, labels, totals=flat[:2]),
         lambda: cuda.softmax_cross_entropy(x, x[:, 0]),
         lambda: cuda.squared_error(x, wrong),
-        lambda: cuda.sgd_update(flat, flat, wrong[:, 0], learning_rate=0.1),
-        lambda: cuda.sgd_update(flat, flat, None, learning_rate=wrong[0, :1]),
+        lambda: cuda.update("sgd", flat, flat, {"velocity": wrong[:, 0]}, learning_rate=0.1, momentum=0.9),
+        lambda: cuda.update("sgd", flat, flat, {}, learning_rate=wrong[0, :1]),
         lambda: cuda.all_finite(wrong),
         lambda: cuda.take_rows(x, labels.astype(np.int32), 0, 1),
         lambda: cuda.take_rows(x, labels, labels[:1].astype(np.int32), 1),
@@ -565,8 +569,8 @@ def test_wrong_arguments(one_thread: Pair) -> None:
         lambda: cuda.multiply(x, x[:1]),
         lambda: cuda.softmax_cross_entropy(x, labels[:3]),
         lambda: cuda.binary_cross_entropy(x, x[:, :1]),
-        lambda: cuda.sgd_update(flat, flat[:4], None, learning_rate=0.1),
-        lambda: cuda.sgd_update(flat, flat, None, learning_rate=flat),
+        lambda: cuda.update("sgd", flat, flat[:4], {}, learning_rate=0.1),
+        lambda: cuda.update("sgd", flat, flat, {}, learning_rate=flat),
         lambda: cuda.dropout_mask((4, 3), rate=0.5, key=(1, 2), step=labels),
     ):
         with pytest.raises(ValueError, match=r"^\w+: \w+ must have .*"):
@@ -633,7 +637,7 @@ def test_a_step_allocates_nothing_after_the_first(one_thread: Pair) -> None:
         cuda.softmax_cross_entropy(y, batch, totals=totals, out=y)
         cuda.bias_activation_backward(y, y, "identity", out=y, bias_gradient=d_bias)
         cuda.matmul(x, y, transpose_a=True, out=d_weights)
-        cuda.sgd_update(params, gradient, velocity, learning_rate=rate, momentum=0.9)
+        cuda.update("sgd", params, gradient, {"velocity": velocity}, learning_rate=rate, momentum=0.9)
 
     step()
     before = cuda.cupy.allocate.count

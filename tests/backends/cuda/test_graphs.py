@@ -335,7 +335,8 @@ def test_after_a_failure_recorded_counts_go_on_as_graphs(monkeypatch: pytest.Mon
             ran[count] += 1
             x = backend.take_rows(source, None, numbers.start, count, out=batch[:count])
             backend.column_sum(x, out=gradient)
-            backend.sgd_update(params, gradient, velocity, learning_rate=numbers.learning_rate, momentum=0.9)
+            rate, state = numbers.learning_rate, {"velocity": velocity}
+            backend.update("sgd", params, gradient, state, learning_rate=rate, momentum=0.9)
 
         step = backend.record(work)
         batches = ((0, 16), (16, 16), (32, 16), (48, 8), (56, 8), (0, 16), (16, 16), (32, 8), (40, 16))

@@ -101,20 +101,20 @@ def plant_in_loss(monkeypatch: pytest.MonkeyPatch, tensor: str, times: float) ->
 
 
 def plant_in_update(monkeypatch: pytest.MonkeyPatch, tensor: str, times: float) -> None:
-    update = NumpyBackend.sgd_update
+    update = NumpyBackend.update
 
-    def faulty(self: Any, params: Any, gradient: Any, velocity: Any, **options: Any) -> Any:
-        p, g, v = (np.abs(x) for x in (params, gradient, velocity))
+    def faulty(self: Any, rule: str, params: Any, gradient: Any, state: Any, **options: Any) -> Any:
+        p, g, v = (np.abs(x) for x in (params, gradient, state["velocity"]))
         pushed = SETTINGS["momentum"] * v + (1 - SETTINGS["dampening"]) * g
         step = 0.5 * (pushed + SETTINGS["weight_decay"] * p)
-        params, velocity = update(self, params, gradient, velocity, **options)
+        update(self, rule, params, gradient, state, **options)
         if tensor.startswith("velocity"):
-            velocity[7] += times * 2 * FEW * pushed[7]
+            state["velocity"][7] += times * 2 * FEW * pushed[7]
         else:
             params[7] += times * 2 * (3 * U * p[7] + 2 * FEW * step[7])
-        return params, velocity
+        return params
 
-    monkeypatch.setattr(NumpyBackend, "sgd_update", faulty)
+    monkeypatch.setattr(NumpyBackend, "update", faulty)
 
 
 PLANTS: dict[str, Callable[[pytest.MonkeyPatch, str, float], None]] = {

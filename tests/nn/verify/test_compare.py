@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from backends import Backend, DeviceError, get_backend
 from backends.activations import ACTIVATIONS
 from backends.cpu.numpy_backend import NumpyBackend
 from backends.cuda.cupy_backend import CupyBackend
+from backends.updates import RULES, Rule
 from nn import (
     SGD,
     Adam,
@@ -41,6 +43,7 @@ from nn import (
     compare_backends,
     load_data,
 )
+from nn.optimizers import OPTIMIZERS
 from nn.verify.compare import curve_picture, named_backends, write_comparison
 from nn.verify.lockstep import Side
 from nn.verify.rounding import Rounding
@@ -136,7 +139,7 @@ def test_every_layer_loss_and_optimizer_is_no_false_alarm(
     assert all(largest.share < 0.7 for largest in result.largest.values())  # 0 where the bits agree
 
 
-def test_layers_and_losses_of_users_are_no_false_alarm() -> None:
+def test_layers_and_rules_of_users_are_no_false_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
     class Standardize(Layer):
         """y = x less the mean of its row: cancels most of what it is given."""
 
@@ -146,14 +149,13 @@ def test_layers_and_losses_of_users_are_no_false_alarm() -> None:
         def backward(self, dy: Any, ctx: Context) -> Any:
             return dy - ctx.backend.xp.mean(dy, axis=1, keepdims=True)
 
+    monkeypatch.setitem(RULES, "halved", Rule("halved", lambda xp, gradient, state, number: (0.5 * gradient, {})))
+    monkeypatch.setitem(OPTIMIZERS, "halved", Optimizer)  # by being defined, the class enters; both leave afterwards
+
+    @dataclass
     class Halved(Optimizer):
-        learning_rate = 0.5
-
-        def settings(self) -> dict[str, Any]:
-            return {}
-
-        def apply(self, backend: Backend, parameters: Any, gradient: Any, state: Any, **numbers: Any) -> None:
-            parameters[...] = parameters - numbers["learning_rate"] * gradient
+        rule = "halved"
+        learning_rate: Any = 1.0
 
     make = making(Linear(64, 9, bias_init="normal:100"), Standardize(), Linear(9, 10), optimizer=Halved)
     assert compare_backends(make, ["cpu", "cpu/reference", "array_api_strict"], DATA, 3).agrees
@@ -263,8 +265,13 @@ def of_second(result: Any, *_: Any) -> None:
         result[1][...] *= 1.001
 
 
-def slow_update(result: Any, params: Any, *_: Any) -> None:
-    result[0][...] += (params - result[0]) * np.float32(0.01)
+def slow_update(result: Any, rule: str, params: Any, gradient: Any, state: Any) -> None:
+    result[...] *= np.float32(1.001)
+
+
+def long_velocity(result: Any, rule: str, params: Any, gradient: Any, state: Any) -> None:
+    for velocity in state.values():
+        velocity[...] *= np.float32(1.001)
 
 
 FAULTS: dict[str, tuple[str, Callable[..., Any], Callable[..., bool] | None, tuple[str, str, str]]] = {
@@ -291,8 +298,8 @@ FAULTS: dict[str, tuple[str, Callable[..., Any], Callable[..., bool] | None, tup
     "one element of a mask": ("dropout_mask", flip_one, None, ("forward", "2", "dropout mask")),
     "a loss": ("softmax_cross_entropy", of_first, None, ("loss", "", "loss")),
     "the gradient of a loss": ("softmax_cross_entropy", of_second, None, ("loss", "", "gradient of the outputs")),
-    "an update": ("sgd_update", slow_update, None, ("update", "0", "parameter 0.weight")),
-    "a velocity": ("sgd_update", of_second, None, ("update", "0", "velocity 0.weight")),
+    "an update": ("update", slow_update, None, ("update", "0", "parameter 0.weight")),
+    "a velocity": ("update", long_velocity, None, ("update", "0", "velocity 0.weight")),
 }  # fmt: skip
 
 
@@ -315,7 +322,7 @@ def test_a_fault_that_starts_later_is_named_by_its_step(monkeypatch: pytest.Monk
         nonlocal updates
         updates += 1
 
-    plant(monkeypatch, "sgd_update", count)
+    plant(monkeypatch, "update", count)
     seventh = of_shape(32, 12, transpose_a=True)
     # One step in lockstep and one by itself: twelve updates come before the seventh step.
     plant(monkeypatch, "matmul", negate, lambda a, b, **kwargs: updates >= 12 and seventh(a, b, **kwargs))
