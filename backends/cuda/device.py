@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..devices import Device, DeviceError, ErrorKind, first_line, prove
-from ..devices.arrays import is_on_cuda
+from ..devices.arrays import is_on_cuda, is_torch_tensor, plain_tensor
 from ..typing import Array
 from . import cublas
 
@@ -64,6 +64,8 @@ class CupyDevice(Device):
         if on_this_gpu:
             return x
         if is_on_cuda(x):
+            if is_torch_tensor(x):  # or DLPack refuses those with a gradient, sparse ones and bfloat16
+                x = plain_tensor(x)
             with self.handle:
                 return self.cupy.asarray(self.cupy.from_dlpack(x))
         return super().asarray(x, floats)

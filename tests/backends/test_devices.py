@@ -25,7 +25,7 @@ from backends.devices import ArrayApiDevice, Library
 from backends.registry import LIBRARIES, WHY_NO_GPU, choose, find_device, find_library, forget_devices
 from tests.helpers.backends import make_backend
 from tests.helpers.broken_cupy import BROKEN, broken_import, cupy_with
-from tests.helpers.emulated_cuda import EmulatedCudaDevice
+from tests.helpers.emulated_cuda import EmulatedCudaDevice, emulated_cupy
 
 # ---- by name ---------------------------------------------------------------------------------------------------------
 
@@ -614,6 +614,60 @@ def test_floats_become_those_of_the_backend(backend: Backend, make: Callable[[],
     assert backend.to_numpy(array).tolist() == [[1.0, 2.5], [-3.0, 0.0]]
     double = backend.multiply(array, array)  # it is here, and what it is next to is too
     assert backend.to_numpy(double).tolist() == [[1.0, 6.25], [9.0, 0.0]]
+
+
+class CudaTensor:
+    """A PyTorch tensor in the memory of a GPU; what DLPack refuses of it is what PyTorch refuses."""
+
+    def __init__(self, values: Any, dtype: str = "torch.float32", layout: str = "torch.strided", **state: Any) -> None:
+        self.values = np.asarray(values, np.float32)
+        self.dtype = dtype
+        self.layout = layout
+        self.requires_grad = state.get("requires_grad", False)
+
+    def detach(self) -> CudaTensor:
+        return CudaTensor(self.values, self.dtype, self.layout)
+
+    def float(self) -> CudaTensor:
+        assert not self.requires_grad
+        return CudaTensor(self.values)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0  # kDLCUDA
+
+    def __dlpack__(self, **options: Any) -> Any:
+        if self.requires_grad:
+            raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+        if self.layout != "torch.strided":
+            raise BufferError("Can't export tensors with layout other than torch.strided")
+        if self.dtype == "torch.bfloat16":
+            raise BufferError("bfloat16 is not supported")
+        return self.values
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> EmulatedCudaDevice:
+    """An emulated GPU, whose CuPy takes what DLPack hands over, and tensors that look like those of PyTorch."""
+    device = EmulatedCudaDevice()
+    monkeypatch.setattr(emulated_cupy(1), "from_dlpack", lambda x: x.__dlpack__(), raising=False)
+    monkeypatch.setattr(CudaTensor, "__module__", "torch")
+    return device
+
+
+@pytest.mark.parametrize(
+    "state",
+    [{}, {"requires_grad": True}, {"dtype": "torch.bfloat16"}, {"dtype": "torch.bfloat16", "requires_grad": True}],
+    ids=str,
+)
+def test_tensor_of_a_gpu(gpu: EmulatedCudaDevice, state: dict[str, Any]) -> None:
+    array = gpu.asarray(CudaTensor([[1.0, 2.5]], **state))
+    assert type(array) is gpu.cupy.ndarray
+    assert gpu.to_numpy(array).tolist() == [[1.0, 2.5]]
+
+
+def test_sparse_tensor_of_a_gpu_is_refused(gpu: EmulatedCudaDevice) -> None:
+    with pytest.raises(TypeError, match=r"a sparse tensor cannot be used here; pass its \.to_dense\(\)"):
+        gpu.asarray(CudaTensor([[1.0]], layout="torch.sparse_coo"))
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "int16", "int32", "int64"])
