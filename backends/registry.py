@@ -263,7 +263,7 @@ def _meant(spec: str) -> str:
     name, _, device = spec.lower().partition(":")
     words = {word: library.names[0] for library in LIBRARIES for word in library.also_called}
     words |= {word: word for library in LIBRARIES for word in library.names} | {"auto": "auto"}
-    close = [name] if name in words else difflib.get_close_matches(name, words, n=1)
+    close = difflib.get_close_matches(name, words, n=1)
     if not close:
         return ""
     meant = words[close[0]]
