@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import recipes
-from backends import PRECISIONS, Backend, get_backend
+from backends import PRECISIONS, Backend, device_help, get_backend
 from backends.activations import ACTIVATIONS
 from nn import (
     LOSSES,
@@ -337,8 +337,8 @@ def describe(run: Run, compared: dict[str, Backend] | None = None) -> str:
     ]
     if compared is not None:
         lines[1:2] = describe_comparison(settings, compared)
-    elif device.why:
-        lines.insert(2, f"          {device.why}")
+    elif run.trainer.backend.why_device:
+        lines.insert(2, f"          {run.trainer.backend.why_device}")
     if settings.title:
         lines.insert(0, f"recipe    {settings.recipe}: {settings.title}")
     return "\n".join(lines)
@@ -471,8 +471,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--device",
         default="auto",
-        help="auto (a GPU that works, else the CPU), cpu, numba, cuda, cuda:N, torch, array_api_strict, or another "
-        "installed array-API library",
+        help=device_help(),
     )
     group.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="of every number")
     group.add_argument(

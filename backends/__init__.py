@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from .base import Backend
 from .cuda.cublas import PRECISIONS
-from .devices import Device, DeviceError
-from .registry import available, find_device, get_backend
+from .devices import Device, DeviceError, ErrorKind
+from .registry import available, device_help, find_device, get_backend
 from .step import Step, StepNumbers
 
 __all__ = [
@@ -21,9 +21,11 @@ __all__ = [
     "Backend",
     "Device",
     "DeviceError",
+    "ErrorKind",
     "Step",
     "StepNumbers",
     "available",
+    "device_help",
     "find_device",
     "get_backend",
 ]

@@ -15,14 +15,14 @@ from .base import DTYPES
 from .check import OPERATIONS, Result, check
 from .devices import Device, DeviceError
 from .doctor import examine
-from .registry import available, find_device, get_backend
+from .registry import available, device_help, find_device, get_backend
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv``.
 
     Returns:
-        The exit code: 0; 1 if an operation is out of bounds; 2 for a user's mistake; 141 where the output is read no
+        The exit code: 0; 1 if an operation is out of bounds; 2 for wrong usage; 141 where the output is read no
         further.
     """
     settings = build_parser().parse_args(argv)
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for finding in examine(settings.device):
             print("\n".join(finding.lines()))
         return 0
-    except (DeviceError, UsersMistake) as error:
+    except (DeviceError, UsageError) as error:
         print(f"python -m backends: error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # whoever read the output, `head` for instance, has left
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
 
 
-class UsersMistake(Exception):
+class UsageError(Exception):
     """A setting that cannot be used."""
 
 
@@ -50,7 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m backends",
         description="List the devices of this machine, with the reason and the remedy where one cannot be used.",
     )
-    parser.add_argument("--device", nargs="+", default=[], metavar="SPEC", help="only these, as in --device cuda:1")
+    parser.add_argument(
+        "--device", nargs="+", default=[], metavar="SPEC", help=f"only these, as in --device cuda:1: {device_help()}"
+    )
     commands = parser.add_subparsers(dest="command", metavar="check")
     checker = commands.add_parser(
         "check",
@@ -77,7 +79,7 @@ def run_check(settings: argparse.Namespace) -> int:
     """Check, print a table for each backend and a line of totals; 1 if something is out of bounds."""
     for flag, least in (("seed", 0), ("every", 1)):
         if getattr(settings, flag) < least:
-            raise UsersMistake(f"--{flag} must be at least {least}, not {getattr(settings, flag)}")
+            raise UsageError(f"--{flag} must be at least {least}, not {getattr(settings, flag)}")
     started, results, count = perf_counter(), [], 0
     against = None if settings.against is None else find_device(settings.against)
     for device, fused in chosen_backends(settings.device, settings.reference):

@@ -22,7 +22,7 @@ from typing import Any
 
 from . import random
 from .activations import get_activation
-from .devices import Device
+from .devices import Device, DeviceError, ErrorKind
 from .step import Step
 from .typing import Array
 from .updates import get_rule
@@ -43,11 +43,13 @@ class Backend:
         wide: the dtype of loss sums and counts: float64 where the device has it.
         accumulates: whether ``matmul`` adds to what stands in ``out`` at little cost, so that a gradient need not be
             written before it is added to a velocity.
+        why_device: why it is this device, where ``auto`` chose it; "" where it was named.
         why_eager: why steps that ``record`` was to record run as they are; "" where there is nothing to say.
     """
 
     fused = False
     accumulates = False
+    why_device = ""
     why_eager = ""
 
     def __init__(self, device: Device, dtype: str = "float32") -> None:
@@ -59,7 +61,7 @@ class Backend:
         self.dtype = getattr(self.xp, dtype)
         self.wide = self.xp.float64 if device.has_float64 else self.xp.float32
         if dtype == "float64" and not device.has_float64:
-            raise ValueError(f"{device.spec} has no float64; ask for dtype='float32'")
+            raise DeviceError(f"{device.spec} has no float64; ask for dtype='float32'", ErrorKind.LACKS_PRECISION)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.device.spec} {self.dtype_name}{'' if self.fused else ' reference'}>"

@@ -1,31 +1,140 @@
-"""From a name to a device that works, and its backend.
+"""From a name to a device that works, and its backend. The table of array libraries is here: ``LIBRARIES``.
 
-A spec names a device:
+A spec names a device: the name of a library and, after a colon, which of its devices.
 
     auto                     a GPU that works, else the CPU
     cpu, numpy               NumPy
-    numba                    NumPy, with loops compiled by Numba
     cuda, cuda:N, cupy       CuPy on GPU 0 or N
+    numba                    NumPy, with loops compiled by Numba
     LIBRARY, LIBRARY:DEVICE  any other array-API library whose arrays can be written in place:
                              array_api_strict, array_api_strict:device1, torch, torch:cpu, torch:cuda:1
 
-``find_device`` believes a device only after running an elementwise operation and a small product on it.
+To add a spelling, add it to ``names`` of a row. To add a library, add a row:
+
+    Library(names=("mylib",), title="MyLib", module="mylib", about="arrays on my hardware", install="pip install mylib")
+
+That is all for one that follows the array-API standard: its devices are those that it reports, and the reference
+operations of ``backends.base.Backend`` serve. A library with a device of its own kind (streams, quick copies) names the
+function that makes and proves it, ``find``; one with operations of its own names the function that imports its class,
+``backend``. ``backends.devices.library`` explains every column. What stands in a row is all that is known of a library:
+the devices that are found, listed and tried, the sentence that says which are known, the help of ``--device`` and the
+advice of ``python -m backends`` come from it.
+
+A device is believed only after an elementwise operation and a small product have run on it, and it is made once:
+``cuda``, ``cuda:0``, ``cupy`` and ``auto`` give one and the same object, so that there is one stream for each GPU.
 """
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
-from functools import cache
-
-import numpy as np
+import sys
+from collections.abc import Callable
+from threading import RLock
+from typing import Any
 
 from .base import Backend
-from .cpu.device import NumbaDevice, NumpyDevice
+from .cpu.device import find_numba, find_numpy
+from .cuda import remedies
 from .cuda.cublas import PRECISIONS
-from .cuda.device import CupyDevice
-from .devices import ArrayApiDevice, Device, DeviceError, TorchDevice, first_line, prove
+from .cuda.device import INSTALL, find_gpu, gpu_numbers
+from .devices import Device, DeviceError, ErrorKind, Library
+from .devices.array_api import find_torch
 
-CUPY_WHEELS = "pip install 'cupy-cuda12x[ctk]' or 'cupy-cuda13x[ctk]', by the CUDA version that nvidia-smi prints"
+
+def _numpy_backend() -> Callable[..., Backend]:
+    from .cpu.numpy_backend import NumpyBackend
+
+    return NumpyBackend
+
+
+def _numba_backend() -> Callable[..., Backend]:
+    from .cpu.numba_backend import NumbaBackend
+
+    return NumbaBackend
+
+
+def _cupy_backend() -> Callable[..., Backend]:
+    from .cuda.cupy_backend import CupyBackend
+
+    return CupyBackend
+
+
+#: One row for each library, in the order in which they are listed.
+LIBRARIES = [
+    Library(
+        names=("cpu", "numpy"),
+        title="NumPy",
+        module="numpy",
+        about="NumPy",
+        install="pip install numpy",
+        takes="nothing",
+        find=find_numpy,
+        backend=_numpy_backend,
+        also_called=("host", "processor"),
+    ),
+    Library(
+        names=("cuda", "cupy"),
+        title="CuPy",
+        module="cupy",
+        about="an NVIDIA GPU, through CuPy",
+        install=INSTALL,
+        takes="a number",
+        default="0",
+        find=find_gpu,
+        listed=gpu_numbers,
+        backend=_cupy_backend,
+        precisions=tuple(PRECISIONS),
+        remedies=remedies.remedy,
+        also_called=("gpu", "nvidia"),
+    ),
+    Library(
+        names=("numba",),
+        title="Numba",
+        module="numba",
+        about="NumPy, with loops compiled by Numba",
+        install="pip install numba",
+        takes="nothing",
+        find=find_numba,
+        backend=_numba_backend,
+    ),
+    Library(
+        names=("torch",),
+        title="PyTorch",
+        module="torch",
+        about="PyTorch",
+        install="pip install torch",
+        default="cpu",
+        find=find_torch,
+        also_called=("pytorch",),
+    ),
+    Library(
+        names=("array_api_strict",),
+        title="array-api-strict",
+        module="array_api_strict",
+        about="the array-API standard and nothing else, for tests",
+        install="pip install array-api-strict",
+        listed=lambda: ("", "device1"),
+        also_called=("strict",),
+    ),
+]
+
+#: Why ``auto`` takes the CPU, in a line; ``python -m backends`` tells the details.
+WHY_NO_GPU = {
+    ErrorKind.NOT_INSTALLED: "no GPU: CuPy is not installed",
+    ErrorKind.CANNOT_IMPORT: "no GPU: CuPy cannot be imported",
+    ErrorKind.NO_DRIVER: "no GPU: no NVIDIA driver, or one too old",
+    ErrorKind.NO_GPU: "no GPU: the NVIDIA driver sees none",
+    ErrorKind.NO_MEMORY: "GPU not used: it has no memory left",
+    ErrorKind.CANNOT_COMPUTE: "GPU not used: CuPy cannot compute on it",
+}
+
+_lock = RLock()  # held while a device is made, or two threads would make two, with a stream each
+_made: dict[str, Device] = {}
+_chosen: list[tuple[Device, str]] = []
+
+
+# ---- backends --------------------------------------------------------------------------------------------------------
 
 
 def get_backend(
@@ -34,9 +143,9 @@ def get_backend(
     """The backend for a device.
 
     Args:
-        spec: ``"auto"`` (a GPU that works, else the CPU; ``backend.device.why`` says which and why), ``"cpu"``,
-            ``"numba"``, ``"cuda"``, ``"cuda:1"``, ``"torch"``, ``"array_api_strict:device1"``, ...: see
-            ``backends.devices``. A Backend is returned as it is.
+        spec: ``"auto"`` (a GPU that works, else the CPU; ``backend.why_device`` says why), ``"cpu"``, ``"numba"``,
+            ``"cuda"``, ``"cuda:1"``, ``"torch"``, ``"array_api_strict:device1"``, ...: see ``backends.registry``. A
+            Backend is returned as it is.
         dtype: ``"float32"`` or ``"float64"``.
         fused: False gives the reference operations of the base class on that device: slower, and the specification.
         precision: of products of float32 matrices. ``"tf32"`` and ``"bf16"`` round the factors to 10 and 7 bits after
@@ -51,160 +160,129 @@ def get_backend(
         raise TypeError(f"a device is named by a string such as 'cpu' or 'cuda:0', not by {type(spec).__name__}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
-    device = find_device(spec)
-    if fused and isinstance(device, CupyDevice):
-        from .cuda.cupy_backend import CupyBackend
+    device, why = choose() if spec == "auto" else (find_device(spec), "")
+    library = find_library(device.spec)
+    if precision not in library.precisions:
+        raise DeviceError(
+            f"{device.spec} has no {precision} products; leave out the precision, or name a GPU: cuda",
+            ErrorKind.LACKS_PRECISION,
+        )
+    if precision != "float32" and not fused:
+        raise DeviceError(
+            f"the reference operations have no {precision} products; leave out the precision",
+            ErrorKind.LACKS_PRECISION,
+        )
+    options: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
+    make = library.backend() if fused and library.backend is not None else Backend
+    backend: Backend = make(device, dtype, **options)
+    backend.why_device = why
+    return backend
 
-        return CupyBackend(device, dtype, precision)
-    if precision != "float32":
-        if not fused:
-            raise DeviceError(f"the reference operations have no {precision} products; leave out the precision")
-        raise DeviceError(f"{device.spec} has no {precision} products; leave out the precision, or name a GPU: cuda")
-    if fused and isinstance(device, NumbaDevice):
-        from .cpu.numba_backend import NumbaBackend
 
-        return NumbaBackend(device, dtype)
-    if fused and isinstance(device, NumpyDevice):
-        from .cpu.numpy_backend import NumpyBackend
-
-        return NumpyBackend(device, dtype)
-    return Backend(device, dtype)
+# ---- devices ---------------------------------------------------------------------------------------------------------
 
 
-@cache
 def find_device(spec: str) -> Device:
-    """The device called ``spec``, after it has proved that it computes.
+    """The device called ``spec``, after it has proved that it computes: one object, however it is spelled.
 
     Raises:
         DeviceError: it cannot be used; the message says why and what to do.
     """
-    library, _, name = spec.partition(":")
-    if library == "auto" and not name:
-        return _auto()
-    if library in ("cpu", "numpy"):
-        if name:
-            raise DeviceError(f"{spec!r}: NumPy has one device; say 'cpu'")
-        return NumpyDevice()
-    if library == "numba":
-        return _numba(spec, name)
-    if library in ("cuda", "cupy"):
-        if name and not name.isdecimal():
-            raise DeviceError(f"{spec!r}: the number of a GPU must follow 'cuda:', as in cuda:0")
-        return _cupy(spec, int(name or 0))
-    return _other(spec, library, name)
-
-
-def _auto() -> Device:
+    if spec == "auto":
+        return choose()[0]
+    library = find_library(spec)
     try:
-        device: Device = CupyDevice(_cupy("cuda:0", 0).index)
-        device.why = "auto chose the GPU, which works"
+        full = library.spec(spec.partition(":")[2])
+        with _lock:
+            if full not in _made:
+                _made[full] = library.device(full)
+            return _made[full]
     except DeviceError as error:
-        device = NumpyDevice()
-        device.why = f"auto chose the CPU: {error}"
-    return device
+        raise DeviceError(error.reason, error.kind, spec) from None
 
 
-def _numba(spec: str, name: str) -> NumbaDevice:
-    if name:
-        raise DeviceError(f"{spec!r}: Numba compiles for one CPU; say 'numba'")
-    try:
-        _prove_numba()
-    except ImportError as error:  # where NumPy is newer than this Numba knows, for one
-        if isinstance(error, ModuleNotFoundError) and error.name == "numba":
-            raise DeviceError(f"{spec}: Numba is not installed (pip install numba)") from None
-        raise DeviceError(f"{spec}: Numba is installed but cannot be imported: {first_line(error)}") from None
-    except Exception as error:  # where there is no folder to keep compiled code in
-        raise DeviceError(f"{spec}: Numba cannot compile: {type(error).__name__}: {first_line(error)}") from None
-    return NumbaDevice()
+def choose() -> tuple[Device, str]:
+    """What ``auto`` means, decided once: a GPU that works, else the CPU; and why, in at most 60 characters."""
+    with _lock:
+        if not _chosen:
+            try:
+                _chosen.append((find_device("cuda:0"), "auto: a GPU that works"))
+            except DeviceError as error:
+                why = WHY_NO_GPU.get(error.kind, "GPU not used: python -m backends says why")
+                _chosen.append((find_device("cpu"), why))
+        return _chosen[0]
 
 
-def _prove_numba() -> None:
-    """Compile a loop, run it and look at the result."""
-    from .cpu.numba_kernels import half_and_half
-
-    x = np.array([[1.0, -2.0]], dtype=np.float32)
-    half_and_half(x)
-    if x.tolist() != [[1.0, -0.5]]:
-        raise ArithmeticError(f"1/2 + x / 2 of 1 and -2 came out as {x.tolist()[0]}")
-
-
-def _cupy(spec: str, index: int) -> CupyDevice:
-    try:
-        import cupy
-    except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
-            raise DeviceError(f"{spec}: CuPy is not installed ({CUPY_WHEELS})") from None
-        raise DeviceError(f"{spec}: CuPy is installed but cannot be imported: {first_line(error)}") from None
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:  # CUDARuntimeError, whose module moves between CuPy versions
-        raise DeviceError(f"{spec}: {_explain_cuda(error)}") from None
-    if index >= count:
-        have = "only cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
-        raise DeviceError(f"{spec}: there is no GPU of that number; this machine has {have}")
-    try:
-        device = CupyDevice(index)
-        with device.use():
-            prove(device)
-    except Exception as error:
-        raise DeviceError(f"{spec}: {_explain_cuda(error)}") from None
-    return device
-
-
-def _explain_cuda(error: Exception) -> str:
-    text = first_line(error)
-    if "InsufficientDriver" in text:
-        return f"there is no NVIDIA driver, or one too old for this CuPy; install or update the driver ({text})"
-    if "NoDevice" in text:
-        return f"the driver sees no GPU; look at nvidia-smi and CUDA_VISIBLE_DEVICES ({text})"
-    if isinstance(error, MemoryError):
-        return f"the GPU has no memory left; nvidia-smi shows who uses it ({text})"
-    return (
-        f"CuPy sees the GPU but cannot compute on it; if the CUDA toolkit is missing, {CUPY_WHEELS} brings it "
-        f"({type(error).__name__}: {text})"
-    )
-
-
-def _other(spec: str, library: str, name: str) -> Device:
-    known = "known are auto, cpu, numba, cuda, cuda:N, torch, array_api_strict, or another installed array-API library"
-    if not library.isidentifier():
-        raise DeviceError(f"{spec!r} is not the name of a device; {known}")
-    try:
-        device = TorchDevice(name or "cpu") if library == "torch" else ArrayApiDevice(library, name or None)
-    except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == library:
-            hint = f"pip install {library.replace('_', '-')}"
-            raise DeviceError(f"{spec!r}: no library {library!r} is installed ({hint}); {known}") from None
-        raise DeviceError(f"{spec!r}: {library} is installed but cannot be imported: {first_line(error)}") from None
-    try:
-        prove(device)
-    except Exception as error:
-        raise DeviceError(f"{spec!r} cannot be used: {type(error).__name__}: {first_line(error)}") from None
-    return device
+def forget_devices() -> None:
+    """Find every device anew when it is next asked for, as after a driver was installed. Backends keep theirs."""
+    with _lock:
+        _made.clear()
+        _chosen.clear()
 
 
 def available() -> list[tuple[str, Device | DeviceError]]:
-    """Every device worth asking for here: ``(spec, device)``, or ``(spec, the error that says why not)``.
+    """Every device of the table worth asking for here: ``(spec, device)``, or ``(spec, the error that says why not)``.
 
-    The CPU, each GPU, and Numba, PyTorch and array-api-strict where they are installed.
+    The CPU, each GPU, and the other libraries; one that cannot be imported is listed once.
     """
-    specs = ["cpu", *(f"cuda:{index}" for index in range(max(_gpu_count(), 1)))]
-    for spec in ("numba", "torch", "array_api_strict", "array_api_strict:device1"):
-        if importlib.util.find_spec(spec.partition(":")[0]) is not None:
-            specs.append(spec)
     found: list[tuple[str, Device | DeviceError]] = []
-    for spec in specs:
-        try:
-            found.append((spec, find_device(spec)))
-        except DeviceError as error:
-            found.append((spec, error))
+    for library in LIBRARIES:
+        for name in library.listed():
+            spec = f"{library.names[0]}:{name}" if name else library.names[0]
+            try:
+                found.append((spec, find_device(spec)))
+            except DeviceError as error:
+                found.append((spec, error))
+                if error.kind in (ErrorKind.NOT_INSTALLED, ErrorKind.CANNOT_IMPORT):
+                    break
     return found
 
 
-def _gpu_count() -> int:
-    try:
-        import cupy
+# ---- names -----------------------------------------------------------------------------------------------------------
 
-        return int(cupy.cuda.runtime.getDeviceCount())
-    except Exception:  # find_device("cuda:0") says what is wrong
-        return 0
+
+def find_library(spec: str) -> Library:
+    """The row of the library that a spec names; for another library that is installed, a row without more.
+
+    Raises:
+        DeviceError: nothing is called that. Its message says which names are known, and which may have been meant.
+    """
+    name = spec.partition(":")[0]
+    for library in LIBRARIES:
+        if name in library.names:
+            return library
+    if name.isidentifier() and (sys.modules.get(name) is not None or importlib.util.find_spec(name) is not None):
+        return Library(names=(name,), title=name, module=name)
+    meant = _meant(spec)
+    did_you = f" (did you mean {meant}?)" if meant else ""
+    raise DeviceError(f"unknown device {spec!r}{did_you}; known are {known_devices()}", ErrorKind.UNKNOWN)
+
+
+def _meant(spec: str) -> str:
+    """The spec that somebody who wrote an unknown one may have meant, or ""."""
+    name, _, device = spec.lower().partition(":")
+    words = {word: library.names[0] for library in LIBRARIES for word in library.also_called}
+    words |= {word: word for library in LIBRARIES for word in library.names} | {"auto": "auto"}
+    close = difflib.get_close_matches(name, words, n=1)
+    if not close:
+        return ""
+    meant = words[close[0]]
+    keeps = any(meant in library.names and library.takes != "nothing" for library in LIBRARIES)
+    return f"{meant}:{device}" if device and keeps else meant
+
+
+def known_devices() -> str:
+    """The names of devices, for a sentence."""
+    names = [name for library in LIBRARIES for name in _shown(library)]
+    return ", ".join(["auto", *names, "or another installed array-API library"])
+
+
+def device_help() -> str:
+    """The names of devices and what they mean, for the help of ``--device``."""
+    rows = [f"{' or '.join(_shown(library))} ({library.about})" for library in LIBRARIES]
+    return ", ".join(["auto (a GPU that works, else the CPU)", *rows, "or another installed array-API library"])
+
+
+def _shown(library: Library) -> list[str]:
+    name = library.names[0]
+    return [name, f"{name}:N"] if library.takes == "a number" else [name]

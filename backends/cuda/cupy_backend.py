@@ -20,7 +20,7 @@ import numpy as np
 from .. import random
 from ..activations import get_activation
 from ..base import Backend
-from ..devices import DeviceError
+from ..devices import DeviceError, ErrorKind
 from ..step import Step, StepNumbers
 from ..typing import Array
 from ..updates import BUILT_IN, get_rule
@@ -72,19 +72,21 @@ class CupyBackend(Backend):
                 raise ValueError(f"precision {precision!r} is of float32 products; leave it out for {self.dtype_name}")
             return
         if reason := why_not_plain(precision):
-            raise DeviceError(f"{spec}: {reason}")
+            raise DeviceError(reason, ErrorKind.LACKS_PRECISION, spec)
         if precision == "float32":
             return
         capability = self.device.compute_capability()
         if capability < (8, 0):
             raise DeviceError(
                 f"{spec} has no {precision} products: its compute capability is {capability[0]}.{capability[1]}, and "
-                "they need 8.0 or newer; leave out the precision"
+                "they need 8.0 or newer; leave out the precision",
+                ErrorKind.LACKS_PRECISION,
             )
         try:
             self.device.cublas()
         except (ImportError, OSError, AttributeError) as error:
-            raise DeviceError(f"{spec}: {precision} products need cuBLAS, which cannot be loaded: {error}") from None
+            reason = f"{precision} products need cuBLAS, which cannot be loaded: {error}"
+            raise DeviceError(reason, ErrorKind.LACKS_PRECISION, spec) from None
 
     @cached_property
     def _kernels(self) -> Kernels:

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..devices import Device
-from ..devices.arrays import is_on_cuda
+from ..devices import Device, DeviceError, ErrorKind, first_line, prove
+from ..devices.arrays import is_on_cuda, is_torch_tensor, plain_tensor
 from ..typing import Array
 from . import cublas
+
+#: How CuPy is installed, with what it needs of the CUDA toolkit.
+INSTALL = "pip install 'cupy-cuda12x[ctk]' or 'cupy-cuda13x[ctk]', by the CUDA version that nvidia-smi prints"
 
 
 class CupyDevice(Device):
@@ -61,6 +64,8 @@ class CupyDevice(Device):
         if on_this_gpu:
             return x
         if is_on_cuda(x):
+            if is_torch_tensor(x):  # or DLPack refuses those with a gradient, sparse ones and bfloat16
+                x = plain_tensor(x)
             with self.handle:
                 return self.cupy.asarray(self.cupy.from_dlpack(x))
         return super().asarray(x, floats)
@@ -84,6 +89,68 @@ class CupyDevice(Device):
 
     def version(self) -> str:
         return f"cupy {self.cupy.__version__}"
+
+    def memory(self) -> tuple[int, int]:
+        free, total = self.handle.mem_info
+        return int(free), int(total)
+
+
+def find_gpu(number: str) -> CupyDevice:
+    """The GPU of that number, counted from 0, after it has proved that it computes.
+
+    Raises:
+        DeviceError: there is no driver, no GPU, none of that number, no memory left on it, or it does not compute.
+    """
+    import cupy
+
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # CUDARuntimeError, whose module moves between CuPy versions
+        raise _explained(error) from None
+    if int(number) >= count:
+        have = "only cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+        raise DeviceError(f"there is no GPU of that number; this machine has {have}", ErrorKind.NO_SUCH_DEVICE)
+    try:
+        device = CupyDevice(int(number))
+        with device.use():
+            prove(device)
+    except DeviceError:
+        raise
+    except Exception as error:
+        raise _explained(error) from None
+    return device
+
+
+def gpu_numbers() -> tuple[str, ...]:
+    """The numbers of the GPUs that CuPy sees; where it sees none, 0, of which ``find_gpu`` says what is wrong."""
+    try:
+        import cupy
+
+        count = int(cupy.cuda.runtime.getDeviceCount())
+    except Exception:
+        count = 1
+    return tuple(str(number) for number in range(max(count, 1)))
+
+
+def _explained(error: Exception) -> DeviceError:
+    """What CuPy raised, as what it means."""
+    text = first_line(error)
+    if "InsufficientDriver" in text:
+        return DeviceError(
+            f"there is no NVIDIA driver, or one too old for this CuPy; install or update the driver ({text})",
+            ErrorKind.NO_DRIVER,
+        )
+    if "NoDevice" in text:
+        return DeviceError(
+            f"the driver sees no GPU; look at nvidia-smi and CUDA_VISIBLE_DEVICES ({text})", ErrorKind.NO_GPU
+        )
+    if isinstance(error, MemoryError):
+        return DeviceError(f"the GPU has no memory left; nvidia-smi shows who uses it ({text})", ErrorKind.NO_MEMORY)
+    return DeviceError(
+        f"CuPy sees the GPU but cannot compute on it; if the CUDA toolkit is missing, {INSTALL} brings it "
+        f"({type(error).__name__}: {text})",
+        ErrorKind.CANNOT_COMPUTE,
+    )
 
 
 def _cuda_version(number: int) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..typing import Array
 from .arrays import as_numpy, dense_tensor
-from .base import Device, DeviceError
+from .base import Device, DeviceError, ErrorKind
+from .prove import proved
 
 
 class TorchDevice(Device):
@@ -26,7 +27,9 @@ class TorchDevice(Device):
         try:
             handle = torch.device(name)
         except RuntimeError:
-            raise DeviceError(f"PyTorch knows no device {name!r}; say torch:cpu, torch:cuda or torch:cuda:N") from None
+            raise DeviceError(
+                f"PyTorch knows no device {name!r}; say torch:cpu, torch:cuda or torch:cuda:N", ErrorKind.NO_SUCH_DEVICE
+            ) from None
         super().__init__(f"torch:{name}", xp, handle)
         self.has_float64 = handle.type != "mps"
 
@@ -48,6 +51,12 @@ class TorchDevice(Device):
         host: np.ndarray = x.detach().cpu().numpy()
         return host
 
+    def memory(self) -> tuple[int, int] | None:
+        if self.handle.type != "cuda":
+            return super().memory()
+        free, total = self.torch.cuda.mem_get_info(self.handle)
+        return int(free), int(total)
+
 
 class ArrayApiDevice(Device):
     """Any other array library that follows the array-API standard."""
@@ -58,12 +67,16 @@ class ArrayApiDevice(Device):
         try:
             info = xp.__array_namespace_info__()
         except AttributeError:
-            raise DeviceError(f"{library} is not an array-API library: it has no __array_namespace_info__()") from None
+            raise DeviceError(
+                f"{library} is not an array-API library: it has no __array_namespace_info__()", ErrorKind.LACKS_FEATURE
+            ) from None
         handle = info.default_device()
         if device is not None:
             known = {_device_name(d): d for d in info.devices()}
             if device.lower() not in known:
-                raise DeviceError(f"{library} has no device {device!r}; it has {', '.join(known)}")
+                raise DeviceError(
+                    f"{library} has no device {device!r}; it has {', '.join(known)}", ErrorKind.NO_SUCH_DEVICE
+                )
             handle = known[device.lower()]
         super().__init__(library if device is None else f"{library}:{device.lower()}", xp, handle)
         self.has_float64 = "float64" in info.dtypes(device=handle)
@@ -75,6 +88,24 @@ class ArrayApiDevice(Device):
 
     def to_numpy(self, x: Array) -> np.ndarray:
         return as_numpy(x)
+
+
+def find_torch(name: str) -> TorchDevice:
+    """PyTorch on the device ``name``, proved.
+
+    Raises:
+        DeviceError: PyTorch has no such device, or it does not compute.
+    """
+    return proved(TorchDevice(name))
+
+
+def find_array_api(library: str, name: str) -> ArrayApiDevice:
+    """The device ``name`` of an array-API library, or its default device for "", proved.
+
+    Raises:
+        DeviceError: the library has no such device, lacks something, or does not compute.
+    """
+    return proved(ArrayApiDevice(library, name or None))
 
 
 def _device_name(handle: Any) -> str:

@@ -18,9 +18,8 @@ def as_numpy(x: Any) -> np.ndarray:
         array = np.asarray(x)
     elif type(x).__module__.startswith(("scipy.sparse", "cupyx.scipy.sparse")):
         raise TypeError("a sparse matrix cannot be used here; pass its .toarray()")
-    elif type(x).__module__.partition(".")[0] == "torch":
-        tensor = dense_tensor(x).cpu()
-        array = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    elif is_torch_tensor(x):
+        array = plain_tensor(x).cpu().numpy()
     elif array_api_compat.is_cupy_array(x):
         array = x.get()
     elif hasattr(x, "__dlpack__"):
@@ -40,6 +39,16 @@ def dense_tensor(x: Any) -> Any:
     if str(x.layout) != "torch.strided":
         raise TypeError("a sparse tensor cannot be used here; pass its .to_dense()")
     return x.detach()
+
+
+def plain_tensor(x: Any) -> Any:
+    """A PyTorch tensor as other libraries take it: dense, without its history, in a dtype that they have too."""
+    tensor = dense_tensor(x)
+    return tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
+
+
+def is_torch_tensor(x: Any) -> bool:
+    return type(x).__module__.partition(".")[0] == "torch"
 
 
 def _from_dlpack(x: Any) -> np.ndarray:

@@ -1,10 +1,12 @@
-"""A device: one array library on one piece of hardware."""
+"""A device: one array library on one piece of hardware; and the error that says why one cannot be used."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 from contextlib import AbstractContextManager, nullcontext
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,38 @@ from ..typing import Array
 from .arrays import as_numpy
 
 
+class ErrorKind(Enum):
+    """What is wrong with a device that cannot be used: a closed set, for code that acts on it."""
+
+    UNKNOWN = "there is no array library of that name"
+    NO_SUCH_DEVICE = "the library has no device of that name or number"
+    NOT_INSTALLED = "the library is not installed"
+    CANNOT_IMPORT = "the library is installed but cannot be imported"
+    NO_DRIVER = "there is no driver for the GPU, or one too old"
+    NO_GPU = "the driver sees no GPU"
+    NO_MEMORY = "the device has no memory left"
+    CANNOT_COMPUTE = "it fails to compile or to compute, or computes wrongly"
+    LACKS_FEATURE = "its arrays lack something that xpnet needs"
+    LACKS_PRECISION = "it has no such dtype, or no products of such precision"
+
+
 class DeviceError(ValueError):
-    """A device that was asked for cannot be used; the message is the reason and what to do."""
+    """A device that was asked for cannot be used; the message is the reason and what to do.
+
+    Attributes:
+        reason: the message without the name of the device.
+        kind: what is wrong, for code; the message is for people.
+        spec: the device that was asked for, "" where the reason names it.
+    """
+
+    def __init__(self, reason: str, kind: ErrorKind, spec: str = "") -> None:
+        super().__init__(reason, kind, spec)  # all of it, or the error could not travel between processes
+        self.reason = reason
+        self.kind = kind
+        self.spec = spec
+
+    def __str__(self) -> str:
+        return f"{self.spec}: {self.reason}" if self.spec else self.reason
 
 
 class Device:
@@ -25,7 +57,6 @@ class Device:
         xp: the array-API namespace (through array-api-compat where that wraps the library).
         handle: the library's own device object, or None for its only device.
         has_overrides: whether there is a backend for it with operations of its own, beside the reference.
-        why: for a device that ``auto`` chose, why.
     """
 
     library = "numpy"
@@ -36,7 +67,6 @@ class Device:
         self.spec = spec
         self.xp = xp
         self.handle = handle
-        self.why = ""
 
     def use(self) -> AbstractContextManager[Any]:
         """A context in which this is the current device of the calling thread."""
@@ -67,3 +97,11 @@ class Device:
     def version(self) -> str:
         """The library and its version."""
         return f"{self.library} {importlib.metadata.version(self.library)}"
+
+    def memory(self) -> tuple[int, int] | None:
+        """Free and total bytes of its memory; None where the system does not say."""
+        try:
+            page = os.sysconf("SC_PAGE_SIZE")
+            return page * os.sysconf("SC_AVPHYS_PAGES"), page * os.sysconf("SC_PHYS_PAGES")
+        except (AttributeError, ValueError, OSError):  # Windows and macOS have not all of these
+            return None

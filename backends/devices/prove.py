@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 
 from .arrays import first_line
-from .base import Device
+from .base import Device, DeviceError, ErrorKind
+
+AnyDevice = TypeVar("AnyDevice", bound=Device)
 
 
 def prove(device: Device) -> None:
-    """Run an elementwise operation, a product and a write through a view, and look at the result."""
+    """Run an elementwise operation, a product and a write through a view, and look at the result.
+
+    Raises:
+        DeviceError: the result is wrong, or the library lacks something.
+        Exception: whatever the library raises where it cannot compute.
+    """
     xp = device.xp
     x = device.from_numpy(np.array([[1.0, 2.0], [3.0, 4.0]], dtype=np.float32))
     y = xp.matmul(x * 2.0 + 1.0, x)
@@ -17,14 +26,33 @@ def prove(device: Device) -> None:
         view = xp.reshape(y[:1, ...], (2,))
         view[...] = xp.zeros_like(view)
     except Exception as error:
-        raise TypeError(
-            f"{device.library} arrays cannot be written in place, which xpnet needs ({first_line(error)})"
-        ) from None
+        raise _lacks(f"its arrays cannot be written in place, which xpnet needs ({first_line(error)})") from None
     result = device.to_numpy(y)
     if np.any(result[0]):
-        raise TypeError(f"{device.library} has no views of arrays, which xpnet needs")
+        raise _lacks("it has no views of arrays, which xpnet needs")
     if not np.array_equal(result[1], [34.0, 50.0]):
-        raise ArithmeticError(f"a 2x2 product came out as {result.tolist()}")
+        raise DeviceError(f"a 2x2 product came out as {result.tolist()}", ErrorKind.CANNOT_COMPUTE)
     int64 = device.from_numpy(np.arange(3, dtype=np.int64))
     if int64.dtype != xp.int64:
-        raise TypeError(f"{device.library} has no 64-bit integers there, which xpnet needs")
+        raise _lacks("it has no 64-bit integers, which xpnet needs")
+
+
+def proved(device: AnyDevice) -> AnyDevice:
+    """The device, after it has proved that it computes.
+
+    Raises:
+        DeviceError: it does not.
+    """
+    try:
+        prove(device)
+    except DeviceError:
+        raise
+    except Exception as error:
+        no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        kind = ErrorKind.NO_MEMORY if no_memory else ErrorKind.CANNOT_COMPUTE
+        raise DeviceError(f"it cannot compute: {type(error).__name__}: {first_line(error)}", kind) from None
+    return device
+
+
+def _lacks(reason: str) -> DeviceError:
+    return DeviceError(reason, ErrorKind.LACKS_FEATURE)

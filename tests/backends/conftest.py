@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from backends.registry import find_device
+from backends.registry import forget_devices
 
 
 @pytest.fixture
 def nothing_found_yet() -> Iterator[None]:
-    """``find_device`` remembers what it found; a test with stand-ins starts from nothing and leaves nothing."""
-    find_device.cache_clear()
+    """The registry remembers what it found; a test with stand-ins starts from nothing and leaves nothing."""
+    forget_devices()
     yield
-    find_device.cache_clear()
+    forget_devices()

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import pickle
+import re
 import sys
+import threading
+import time
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import array_api_strict
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from backends import Backend, Device, DeviceError, available, get_backend
-from backends.registry import find_device
+from backends import Backend, Device, DeviceError, ErrorKind, available, device_help, get_backend, registry
+from backends.cpu.numpy_backend import NumpyBackend
+from backends.cuda.cupy_backend import CupyBackend
+from backends.cuda.device import CupyDevice
+from backends.devices import ArrayApiDevice, Library
+from backends.registry import LIBRARIES, WHY_NO_GPU, choose, find_device, find_library, forget_devices
 from tests.helpers.backends import make_backend
-from tests.helpers.broken_cupy import BROKEN, cupy_with
+from tests.helpers.broken_cupy import BROKEN, broken_import, cupy_with
+from tests.helpers.emulated_cuda import EmulatedCudaDevice, emulated_cupy
 
 # ---- by name ---------------------------------------------------------------------------------------------------------
 
@@ -46,11 +58,12 @@ def test_spec(spec: str, canonical: str, library: str) -> None:
 
 
 def test_auto_takes_what_works_and_says_why() -> None:
-    device = get_backend("auto").device
-    assert device.spec in ("cpu", "cuda:0")
-    assert device.why.startswith("auto chose the CPU: cuda:0: " if device.spec == "cpu" else "auto chose the GPU")
-    assert get_backend().device is device
-    assert find_device("cpu").why == ""
+    backend = get_backend("auto")
+    assert backend.device.spec in ("cpu", "cuda:0")
+    starts = ("no GPU: ", "GPU not used: ") if backend.device.spec == "cpu" else ("auto: a GPU that works",)
+    assert backend.why_device.startswith(starts)
+    assert get_backend().device is backend.device is find_device("auto") is find_device(backend.device.spec)
+    assert get_backend(backend.device.spec).why_device == ""
 
 
 def test_fused_or_reference() -> None:
@@ -73,42 +86,117 @@ def test_available_lists_devices_and_errors() -> None:
     assert isinstance(gpu, Device) or str(gpu).startswith("cuda:0: ")
 
 
-KNOWN = "known are auto, cpu, numba, cuda, cuda:N, torch, array_api_strict, or another installed array-API library"
+@pytest.mark.usefixtures("nothing_found_yet")
+def test_what_cannot_be_imported_is_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "array_api_strict", None)
+    (error,) = [found for spec, found in available() if spec.startswith("array_api_strict")]
+    assert isinstance(error, DeviceError)
+    assert (error.kind, error.spec) == (ErrorKind.NOT_INSTALLED, "array_api_strict")
+    assert error.reason == "array-api-strict is not installed (pip install array-api-strict)"
+
+
+KNOWN = "auto, cpu, cuda, cuda:N, numba, torch, array_api_strict, or another installed array-API library"
 
 
 @pytest.mark.parametrize(
-    ("spec", "message"),
+    ("spec", "meant"),
     [
-        ("gpu", f"'gpu': no library 'gpu' is installed (pip install gpu); {KNOWN}"),
-        ("no_such_lib:0", f"'no_such_lib:0': no library 'no_such_lib' is installed (pip install no-such-lib); {KNOWN}"),
-        ("", f"'' is not the name of a device; {KNOWN}"),
-        ("numpy.linalg", f"'numpy.linalg' is not the name of a device; {KNOWN}"),
-        ("auto:1", f"'auto:1': no library 'auto' is installed (pip install auto); {KNOWN}"),
-        ("cpu:0", "'cpu:0': NumPy has one device; say 'cpu'"),
-        ("numpy:1", "'numpy:1': NumPy has one device; say 'cpu'"),
-        ("numba:0", "'numba:0': Numba compiles for one CPU; say 'numba'"),
-        ("cuda:one", "'cuda:one': the number of a GPU must follow 'cuda:', as in cuda:0"),
-        ("cupy:-1", "'cupy:-1': the number of a GPU must follow 'cuda:', as in cuda:0"),
-        ("json", "json is not an array-API library: it has no __array_namespace_info__()"),
+        ("gpu", "cuda"), ("GPU", "cuda"), ("gpu:1", "cuda:1"), ("nvidia", "cuda"), ("cude:2", "cuda:2"),
+        ("cupi", "cupy"), ("CPU", "cpu"), ("cpuu:0", "cpu"), ("nunba", "numba"), ("pytorch:cuda", "torch:cuda"),
+        ("torhc", "torch"), ("strict", "array_api_strict"), ("array-api-strict", "array_api_strict"),
+        ("auto:1", "auto"), ("numppy", "numpy"), ("no_such_lib:0", ""), ("nonsense", ""), ("", ""), (":1", ""),
+        ("numpy.linalg", ""), ("../no/device", ""),
     ],
-)
-def test_spec_that_names_no_device(spec: str, message: str) -> None:
+)  # fmt: skip
+def test_unknown_name(spec: str, meant: str) -> None:
+    """What may have been meant is asked; nothing is offered for installation by the name of a typing error."""
     with pytest.raises(DeviceError) as caught:
         get_backend(spec)
-    assert str(caught.value) == message
+    question = f" (did you mean {meant}?)" if meant else ""
+    assert str(caught.value) == f"unknown device {spec!r}{question}; known are {KNOWN}"
+    assert caught.value.kind is ErrorKind.UNKNOWN
+    assert "pip" not in str(caught.value)
 
 
-def test_unknown_device_of_a_library() -> None:
-    with pytest.raises(DeviceError, match="array_api_strict has no device 'gpu'; it has cpu_device, device1, device2"):
-        get_backend("array_api_strict:gpu")
+def outcome(call: Callable[..., Any], *arguments: Any) -> Any:
+    """What a call returns, or the DeviceError that it raises."""
+    try:
+        return call(*arguments)
+    except DeviceError as error:
+        return error
+
+
+@given(spec=st.text(max_size=12) | st.from_regex(r"\A[a-z_]{1,8}(:[a-z0-9]{0,3})?\Z"))
+def test_whatever_is_written_is_a_library_or_an_unknown_name(spec: str) -> None:
+    found = outcome(find_library, spec)
+    if isinstance(found, Library):
+        assert spec.partition(":")[0] in found.names
+    else:
+        assert found.kind is ErrorKind.UNKNOWN
+        assert str(found).startswith(f"unknown device {spec!r}")
+        assert "pip install" not in str(found)
+
+
+@given(library=st.sampled_from(LIBRARIES), name=st.text(max_size=6) | st.integers(0, 2000).map("{:04}".format))
+def test_the_full_spelling_of_a_device_is_its_own(library: Library, name: str) -> None:
+    spec = outcome(library.spec, name)
+    if isinstance(spec, DeviceError):
+        assert spec.kind is ErrorKind.NO_SUCH_DEVICE
+    else:
+        assert find_library(spec) is library
+        assert library.spec(spec.partition(":")[2]) == spec
+
+
+@pytest.mark.parametrize(
+    ("spec", "message", "kind"),
+    [
+        ("cpu:0", "cpu:0: NumPy has one device; say 'cpu'", ErrorKind.NO_SUCH_DEVICE),
+        ("numpy:1", "numpy:1: NumPy has one device; say 'cpu'", ErrorKind.NO_SUCH_DEVICE),
+        ("numba:0", "numba:0: Numba has one device; say 'numba'", ErrorKind.NO_SUCH_DEVICE),
+        (
+            "cuda:one",
+            "cuda:one: the number of a device must follow 'cuda:', as in cuda:0",
+            ErrorKind.NO_SUCH_DEVICE,
+        ),
+        (
+            "cupy:-1",
+            "cupy:-1: the number of a device must follow 'cuda:', as in cuda:0",
+            ErrorKind.NO_SUCH_DEVICE,
+        ),
+        (
+            "json",
+            "json: json is not an array-API library: it has no __array_namespace_info__()",
+            ErrorKind.LACKS_FEATURE,
+        ),
+        (
+            "array_api_strict:gpu",
+            "array_api_strict:gpu: array_api_strict has no device 'gpu'; it has cpu_device, device1, device2",
+            ErrorKind.NO_SUCH_DEVICE,
+        ),
+    ],
+)
+def test_spec_that_names_no_device(spec: str, message: str, kind: ErrorKind) -> None:
+    with pytest.raises(DeviceError) as caught:
+        get_backend(spec)
+    assert (caught.value.kind, caught.value.spec) == (kind, spec)
+    assert str(caught.value).startswith(message)
 
 
 def test_unknown_torch_device() -> None:
     pytest.importorskip("torch")
-    with pytest.raises(DeviceError, match="PyTorch knows no device 'disk'; say torch:cpu, torch:cuda or torch:cuda:N"):
+    message = "PyTorch knows no device 'disk'; say torch:cpu, torch:cuda or torch:cuda:N"
+    with pytest.raises(DeviceError, match=message) as caught:
         get_backend("torch:disk")
-    with pytest.raises(DeviceError, match="'torch:meta' cannot be used: "):
+    assert caught.value.kind is ErrorKind.NO_SUCH_DEVICE
+    with pytest.raises(DeviceError, match=r"^torch:meta: it cannot compute: ") as caught:
         get_backend("torch:meta")
+    assert caught.value.kind is ErrorKind.CANNOT_COMPUTE
+
+
+def test_the_error_travels_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(DeviceError("there is no GPU", ErrorKind.NO_GPU, "cuda")))
+    assert (str(error), error.reason) == ("cuda: there is no GPU", "there is no GPU")
+    assert (error.kind, error.spec) == (ErrorKind.NO_GPU, "cuda")
 
 
 @pytest.mark.parametrize("spec", [None, 0, np, ("cpu",)])
@@ -125,11 +213,33 @@ def test_dtype_that_there_is_not(dtype: Any) -> None:
 
 def test_device_without_float64() -> None:
     backend = make_backend(("array_api_strict:no_float64", False))
-    with pytest.raises(ValueError, match="array_api_strict:no_float64 has no float64; ask for dtype='float32'"):
+    with pytest.raises(DeviceError, match="array_api_strict:no_float64 has no float64; ask for dtype=") as caught:
         get_backend("array_api_strict:no_float64", "float64")
+    assert caught.value.kind is ErrorKind.LACKS_PRECISION
     assert backend.wide == backend.xp.float32
     totals, _ = backend.squared_error(backend.asarray([[1.0, 3.0]]), backend.asarray([[0.0, 1.0]]))
     assert backend.to_numpy(totals).tolist() == [2.5, 1]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: get_backend("cpu", precision="tf32"),
+        lambda: get_backend("cpu", fused=False, precision="bf16"),
+        lambda: CupyBackend(EmulatedCudaDevice(compute_capability="75"), precision="tf32"),
+    ],
+)
+def test_precision_that_a_device_lacks(call: Callable[[], Backend]) -> None:
+    error = outcome(call)
+    assert error.kind is ErrorKind.LACKS_PRECISION
+    assert re.search("(cpu|cuda:0) has no (tf32|bf16) products", str(error))
+
+
+@pytest.mark.usefixtures("nothing_found_yet")
+def test_precision_of_the_reference_operations(emulated_gpus: list[EmulatedCudaDevice]) -> None:
+    with pytest.raises(DeviceError, match="the reference operations have no tf32 products") as caught:
+        get_backend("cuda", fused=False, precision="tf32")
+    assert caught.value.kind is ErrorKind.LACKS_PRECISION
 
 
 # ---- libraries that cannot be used -----------------------------------------------------------------------------------
@@ -197,43 +307,240 @@ def library_of(kind: type[StandInArray]) -> ModuleType:
     [
         (
             Frozen,
-            "standin arrays cannot be written in place, which xpnet needs (Frozen does not support item assignment)",
+            "its arrays cannot be written in place, which xpnet needs (Frozen does not support item assignment)",
         ),
-        (Copying, "standin has no views of arrays, which xpnet needs"),
-        (Narrow, "standin has no 64-bit integers there, which xpnet needs"),
+        (Copying, "it has no views of arrays, which xpnet needs"),
+        (Narrow, "it has no 64-bit integers, which xpnet needs"),
     ],
 )
 def test_library_that_lacks_something(monkeypatch: pytest.MonkeyPatch, kind: type[StandInArray], reason: str) -> None:
     monkeypatch.setitem(sys.modules, "standin", library_of(kind))
     with pytest.raises(DeviceError) as caught:
         get_backend("standin")
-    assert str(caught.value) == f"'standin' cannot be used: TypeError: {reason}"
+    assert str(caught.value) == f"standin: {reason}"
+    assert caught.value.kind is ErrorKind.LACKS_FEATURE
 
 
 @pytest.mark.usefixtures("nothing_found_yet")
 def test_library_that_computes_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(array_api_strict, "matmul", lambda a, b: a)
-    with pytest.raises(DeviceError, match="'array_api_strict' cannot be used: ArithmeticError: a 2x2 product came out"):
+    with pytest.raises(DeviceError, match=r"^array_api_strict: a 2x2 product came out as ") as caught:
         get_backend("array_api_strict")
+    assert caught.value.kind is ErrorKind.CANNOT_COMPUTE
+
+
+@pytest.mark.usefixtures("nothing_found_yet")
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError("no room"), ErrorKind.NO_MEMORY),
+        (type("OutOfMemoryError", (RuntimeError,), {})("no room"), ErrorKind.NO_MEMORY),
+        (RuntimeError("no kernel image"), ErrorKind.CANNOT_COMPUTE),
+    ],
+)
+def test_library_that_fails(monkeypatch: pytest.MonkeyPatch, error: Exception, kind: ErrorKind) -> None:
+    def matmul(a: Any, b: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(array_api_strict, "matmul", matmul)
+    with pytest.raises(DeviceError) as caught:
+        get_backend("array_api_strict")
+    assert str(caught.value) == f"array_api_strict: it cannot compute: {type(error).__name__}: {error}"
+    assert caught.value.kind is kind
+
+
+@pytest.mark.usefixtures("nothing_found_yet")
+def test_library_whose_import_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken_import(TypeError("metaclass conflict"), "array_api_strict")(monkeypatch)
+    with pytest.raises(DeviceError) as caught:
+        get_backend("array_api_strict")
+    message = "array_api_strict: array-api-strict is installed but cannot be imported: metaclass conflict"
+    assert (str(caught.value), caught.value.kind) == (message, ErrorKind.CANNOT_IMPORT)
+
+
+# ---- the table -------------------------------------------------------------------------------------------------------
+
+
+class OwnBackend(NumpyBackend):
+    """Operations of a library's own."""
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, nothing_found_yet: None) -> Library:
+    """One more row: a library with two spellings, a device of its own making, and operations of its own."""
+    row = Library(
+        names=("fake", "faked"),
+        title="Fake",
+        module="array_api_strict",
+        about="a library for this test",
+        install="pip install fake",
+        takes="a number",
+        default="1",
+        find=lambda number: ArrayApiDevice("array_api_strict", f"device{number}"),
+        listed=lambda: ("1", "2"),
+        backend=lambda: OwnBackend,
+        precisions=("float32", "bf16"),
+        also_called=("phony",),
+    )
+    monkeypatch.setattr(registry, "LIBRARIES", [*LIBRARIES, row])
+    return row
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_library_is_added_by_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = find_device("fake")
+    assert device.spec == "fake:1"
+    assert device is find_device("fake:1") is find_device("faked") is find_device("fake:01")
+    assert device is not find_device("fake:2")
+    assert type(get_backend("fake")) is OwnBackend
+    assert type(get_backend("fake", fused=False)) is Backend
+    assert [spec for spec, _ in available()][-2:] == ["fake:1", "fake:2"]
+    assert device_help().endswith("fake or fake:N (a library for this test), or another installed array-API library")
+    for spec, meant in (("phony:2", "fake:2"), ("fakee", "fake"), ("phony", "fake")):
+        with pytest.raises(DeviceError, match=rf"\(did you mean {meant}\?\); known are .*, fake, fake:N, or another"):
+            get_backend(spec)
+    with pytest.raises(DeviceError, match="fake:1 has no tf32 products") as caught:
+        get_backend("fake", precision="tf32")
+    assert caught.value.kind is ErrorKind.LACKS_PRECISION
+
+
+@pytest.mark.usefixtures("fake")
+def test_only_libraries_of_the_table_are_offered_for_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "array_api_strict", None)
+    with pytest.raises(DeviceError, match=r"^fake: Fake is not installed \(pip install fake\)$") as caught:
+        get_backend("fake")
+    assert caught.value.kind is ErrorKind.NOT_INSTALLED
+
+
+@pytest.mark.usefixtures("nothing_found_yet")
+def test_a_row_needs_no_more_than_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Library(names=("plain",), title="Plain", module="array_api_strict")
+    monkeypatch.setattr(registry, "LIBRARIES", [row])
+    assert find_device("plain:Device1") is find_device("plain:device1")
+    backend = get_backend("plain:device1")
+    assert (type(backend), backend.device.spec) == (Backend, "plain:device1")
+    assert backend.to_numpy(backend.asarray([1.0])).tolist() == [1.0]
+
+
+def test_the_help_names_every_library() -> None:
+    assert device_help() == (
+        "auto (a GPU that works, else the CPU), cpu (NumPy), cuda or cuda:N (an NVIDIA GPU, through CuPy), "
+        "numba (NumPy, with loops compiled by Numba), torch (PyTorch), array_api_strict (the array-API standard and "
+        "nothing else, for tests), or another installed array-API library"
+    )
+
+
+@pytest.mark.parametrize("library", LIBRARIES, ids=lambda library: library.title)
+def test_rows_are_complete(library: Library) -> None:
+    assert library.about
+    assert "pip install" in library.install
+    assert [find_library(name) for name in library.names] == [library] * len(library.names)
+    names = [name for other in LIBRARIES for name in (*other.names, *other.also_called)]
+    assert all(names.count(name) == 1 for name in (*library.names, *library.also_called))
+
+
+@pytest.mark.parametrize(
+    "spec", ["cpu", "numba", pytest.param("cuda", marks=pytest.mark.gpu), "torch", "array_api_strict"]
+)
+def test_a_device_says_whether_its_library_has_a_backend(spec: str) -> None:
+    device = make_backend((spec, True)).device
+    assert device.has_overrides == (find_library(spec).backend is not None)
+    assert get_backend(spec).fused == device.has_overrides
+
+
+# ---- one device for each GPU -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def emulated_gpus(monkeypatch: pytest.MonkeyPatch, nothing_found_yet: None) -> list[EmulatedCudaDevice]:
+    """A machine on which CuPy sees two GPUs, emulated ones; and those that were made."""
+    made: list[EmulatedCudaDevice] = []
+
+    def new(cls: type[CupyDevice], index: int = 0) -> EmulatedCudaDevice:
+        device = EmulatedCudaDevice()
+        device.index = index
+        made.append(device)
+        return device
+
+    monkeypatch.setitem(sys.modules, "cupy", cupy_with(lambda: 2))
+    monkeypatch.setattr("backends.cuda.device.CupyDevice", partial(new, CupyDevice))
+    return made
+
+
+def test_a_gpu_is_one_device_however_it_is_spelled(emulated_gpus: list[EmulatedCudaDevice]) -> None:
+    """And so has one stream: arrays that pass between two streams are not ordered."""
+    devices = [get_backend(spec).device for spec in ("cupy", "auto", "cuda", "cuda:0", "cupy:0", "cuda:00")]
+    assert all(device is devices[0] for device in devices)
+    assert emulated_gpus == [devices[0]]
+    assert devices[0].spec == "cuda:0"
+    second = get_backend("cuda:1").device
+    assert (second.spec, len(emulated_gpus)) == ("cuda:1", 2)
+    assert find_device("cupy:1") is second is not devices[0]
+    assert [spec for spec, _ in available()][1:3] == ["cuda:0", "cuda:1"]
+    assert len(emulated_gpus) == 2
+
+
+def test_why_auto_chose_belongs_to_the_choice(emulated_gpus: list[EmulatedCudaDevice]) -> None:
+    assert get_backend("auto").why_device == "auto: a GPU that works"
+    assert get_backend("cuda").why_device == ""
+
+
+def test_threads_get_the_same_device(monkeypatch: pytest.MonkeyPatch, emulated_gpus: list[EmulatedCudaDevice]) -> None:
+    def count() -> int:
+        time.sleep(0.02)  # long enough for the other threads to come by
+        return 1
+
+    monkeypatch.setitem(sys.modules, "cupy", cupy_with(count))
+    start, found = threading.Barrier(8), []
+
+    def find(spec: str) -> None:
+        start.wait()
+        found.append(find_device(spec))
+
+    threads = [threading.Thread(target=find, args=(spec,)) for spec in ("cuda", "cuda:0", "cupy", "auto") * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert set(found) == set(emulated_gpus)
+    assert len(emulated_gpus) == 1
+
+
+def test_devices_can_be_forgotten(emulated_gpus: list[EmulatedCudaDevice]) -> None:
+    before = get_backend("auto").device
+    forget_devices()
+    assert get_backend("auto").device is not before
 
 
 # ---- CuPy that cannot be used: stand-ins that fail as it does --------------------------------------------------------
 
 
 @pytest.mark.usefixtures("nothing_found_yet")
-@pytest.mark.parametrize(("breaks", "reason"), BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize(("breaks", "reason", "kind", "why"), BROKEN.values(), ids=BROKEN)
 def test_gpu_that_cannot_be_used(
-    monkeypatch: pytest.MonkeyPatch, breaks: Callable[[pytest.MonkeyPatch], None], reason: str
+    monkeypatch: pytest.MonkeyPatch,
+    breaks: Callable[[pytest.MonkeyPatch], None],
+    reason: str,
+    kind: ErrorKind,
+    why: str,
 ) -> None:
-    """Asked for, it is an error that says why; ``auto`` falls back to the CPU and says the same."""
+    """Asked for, it is an error that says why; ``auto`` falls back to the CPU and says why in a short line."""
     breaks(monkeypatch)
     with pytest.raises(DeviceError) as caught:
         get_backend("cuda")
-    assert str(caught.value) == f"cuda: {reason}"
-    device = find_device("auto")
-    assert device.spec == "cpu"
-    assert device.why == f"auto chose the CPU: cuda:0: {reason}"
-    assert str(dict(available())["cuda:0"]) == f"cuda:0: {reason}"
+    assert (str(caught.value), caught.value.reason) == (f"cuda: {reason}", reason)
+    assert caught.value.kind is kind
+    assert choose() == (find_device("cpu"), why)
+    backend = get_backend("auto")
+    assert (backend.device.spec, backend.why_device) == ("cpu", why)
+    assert [str(error) for spec, error in available() if spec.startswith("cuda")] == [f"cuda:0: {reason}"]
+
+
+def test_every_kind_of_failure_of_a_gpu_has_a_short_line() -> None:
+    kinds = {kind for _, _, kind, _ in BROKEN.values()}
+    assert kinds == WHY_NO_GPU.keys()
+    assert all(len(why) <= 60 and "GPU" in why for why in WHY_NO_GPU.values())
 
 
 @pytest.mark.usefixtures("nothing_found_yet")
@@ -243,6 +550,7 @@ def test_gpu_number_too_high(monkeypatch: pytest.MonkeyPatch, count: int, have: 
     with pytest.raises(DeviceError) as caught:
         get_backend(f"cuda:{count}")
     assert str(caught.value) == f"cuda:{count}: there is no GPU of that number; this machine has {have}"
+    assert caught.value.kind is ErrorKind.NO_SUCH_DEVICE
 
 
 # ---- arrays from elsewhere -------------------------------------------------------------------------------------------
@@ -312,6 +620,60 @@ def test_floats_become_those_of_the_backend(backend: Backend, make: Callable[[],
     assert backend.to_numpy(array).tolist() == [[1.0, 2.5], [-3.0, 0.0]]
     double = backend.multiply(array, array)  # it is here, and what it is next to is too
     assert backend.to_numpy(double).tolist() == [[1.0, 6.25], [9.0, 0.0]]
+
+
+class CudaTensor:
+    """A PyTorch tensor in the memory of a GPU; what DLPack refuses of it is what PyTorch refuses."""
+
+    def __init__(self, values: Any, dtype: str = "torch.float32", layout: str = "torch.strided", **state: Any) -> None:
+        self.values = np.asarray(values, np.float32)
+        self.dtype = dtype
+        self.layout = layout
+        self.requires_grad = state.get("requires_grad", False)
+
+    def detach(self) -> CudaTensor:
+        return CudaTensor(self.values, self.dtype, self.layout)
+
+    def float(self) -> CudaTensor:
+        assert not self.requires_grad
+        return CudaTensor(self.values)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0  # kDLCUDA
+
+    def __dlpack__(self, **options: Any) -> Any:
+        if self.requires_grad:
+            raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+        if self.layout != "torch.strided":
+            raise BufferError("Can't export tensors with layout other than torch.strided")
+        if self.dtype == "torch.bfloat16":
+            raise BufferError("bfloat16 is not supported")
+        return self.values
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> EmulatedCudaDevice:
+    """An emulated GPU, whose CuPy takes what DLPack hands over, and tensors that look like those of PyTorch."""
+    device = EmulatedCudaDevice()
+    monkeypatch.setattr(emulated_cupy(1), "from_dlpack", lambda x: x.__dlpack__(), raising=False)
+    monkeypatch.setattr(CudaTensor, "__module__", "torch")
+    return device
+
+
+@pytest.mark.parametrize(
+    "state",
+    [{}, {"requires_grad": True}, {"dtype": "torch.bfloat16"}, {"dtype": "torch.bfloat16", "requires_grad": True}],
+    ids=str,
+)
+def test_tensor_of_a_gpu(gpu: EmulatedCudaDevice, state: dict[str, Any]) -> None:
+    array = gpu.asarray(CudaTensor([[1.0, 2.5]], **state))
+    assert type(array) is gpu.cupy.ndarray
+    assert gpu.to_numpy(array).tolist() == [[1.0, 2.5]]
+
+
+def test_sparse_tensor_of_a_gpu_is_refused(gpu: EmulatedCudaDevice) -> None:
+    with pytest.raises(TypeError, match=r"a sparse tensor cannot be used here; pass its \.to_dense\(\)"):
+        gpu.asarray(CudaTensor([[1.0]], layout="torch.sparse_coo"))
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "int16", "int32", "int64"])

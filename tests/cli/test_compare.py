@@ -89,7 +89,7 @@ def test_float64(capsys: pytest.CaptureFixture[str]) -> None:
         (["--compare", "cpu,"], "must be two devices or more with commas between them, not 'cpu,'"),
         (["--compare", ""], "must be two devices or more"),
         (["--compare", "cpu,cpu"], "'cpu' is the same as 'cpu'"),
-        (["--compare", "cpu,nonsense"], "no library 'nonsense' is installed"),
+        (["--compare", "cpu,nonsense"], "unknown device 'nonsense'; known are auto, cpu, "),
         (["--compare", "cpu:reference,cpu"], "NumPy has one device; say 'cpu'"),
         (["--compare", "cpu,cpu/slow"], "'cpu/slow': after a slash only `reference` can stand"),
         (["--compare", "cpu,cuda:99"], "cuda:99: "),

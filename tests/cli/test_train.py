@@ -39,7 +39,7 @@ def test_without_flags_it_learns_the_digits(capsys: pytest.CaptureFixture[str]) 
     assert (code, err) == (0, "")
     assert accuracy(out) >= 96.0
     for words in (
-        "device    ", "numpy", "float32", "auto chose", "digits: 1,437 training rows, 360 test rows", "10 classes",
+        "device    ", "numpy", "float32", "GPU", "digits: 1,437 training rows, 360 test rows", "10 classes",
         "64-64-10, relu, softmax_cross_entropy: 4,810 parameters", "rows/s", "precision", "f1-score",
         "confusion matrix",
     ):  # fmt: skip
@@ -175,7 +175,8 @@ def test_two_classes_from_a_csv(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     ("flags", "message"),
     [
         (["--device", "cuda:99"], "cuda:99: "),
-        (["--device", "nonsense"], "no library 'nonsense' is installed"),
+        (["--device", "nonsense"], "unknown device 'nonsense'; known are auto, cpu, "),
+        (["--device", "gpu"], "unknown device 'gpu' (did you mean cuda?)"),
         (["--device", "cpu", "--precision", "tf32"], "cpu has no tf32 products"),
         (["--precision", "bf16", "--compare", "cpu,cpu/reference"], "leave out --precision"),
         (["--precision", "fp8"], "argument --precision: invalid choice: 'fp8'"),

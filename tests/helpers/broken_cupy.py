@@ -1,4 +1,4 @@
-"""CuPy that cannot be used: stand-ins that fail as it does, and the sentences that say so."""
+"""CuPy that cannot be used: stand-ins that fail as it does, the sentences that say so, and their kinds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from backends import registry
+from backends import ErrorKind
+from backends.cuda.device import CupyDevice
 
 
 class CUDARuntimeError(RuntimeError):
@@ -46,53 +47,68 @@ def broken_count(text: str) -> Callable[[pytest.MonkeyPatch], None]:
 def broken_device(error: Exception) -> Callable[[pytest.MonkeyPatch], None]:
     def breaks(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "cupy", cupy_with(lambda: 1))
-        monkeypatch.setattr(registry, "CupyDevice", raising(error))
+        monkeypatch.setattr(CupyDevice, "__init__", raising(error))
 
     return breaks
 
 
-def broken_import(error: ImportError) -> Callable[[pytest.MonkeyPatch], None]:
+def broken_import(error: Exception, module: str = "cupy") -> Callable[[pytest.MonkeyPatch], None]:
     def find_spec(name: str, path: Any = None, target: Any = None) -> None:
-        if name == "cupy":
+        if name == module:
             raise error
 
     def breaks(monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delitem(sys.modules, "cupy", raising=False)
+        monkeypatch.delitem(sys.modules, module, raising=False)
         monkeypatch.setattr(sys, "meta_path", [SimpleNamespace(find_spec=find_spec), *sys.meta_path])
 
     return breaks
 
 
+#: What breaks it, the sentence that says so, its kind, and what ``auto`` says.
 BROKEN = {
     "not installed": (
         broken_import(ModuleNotFoundError("No module named 'cupy'", name="cupy")),
         f"CuPy is not installed ({WHEELS})",
+        ErrorKind.NOT_INSTALLED,
+        "no GPU: CuPy is not installed",
     ),
     "a part not installed": (
         broken_import(ModuleNotFoundError("No module named 'fastrlock'", name="fastrlock")),
         "CuPy is installed but cannot be imported: No module named 'fastrlock'",
+        ErrorKind.CANNOT_IMPORT,
+        "no GPU: CuPy cannot be imported",
     ),
     "broken import": (
         broken_import(ImportError("libcudart.so.12: cannot open shared object file\nand more")),
         "CuPy is installed but cannot be imported: libcudart.so.12: cannot open shared object file",
+        ErrorKind.CANNOT_IMPORT,
+        "no GPU: CuPy cannot be imported",
     ),
     "no driver": (
         broken_count("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"),
         "there is no NVIDIA driver, or one too old for this CuPy; install or update the driver "
         "(cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version)",
+        ErrorKind.NO_DRIVER,
+        "no GPU: no NVIDIA driver, or one too old",
     ),
     "no GPU": (
         broken_count("cudaErrorNoDevice: no CUDA-capable device is detected"),
         "the driver sees no GPU; look at nvidia-smi and CUDA_VISIBLE_DEVICES "
         "(cudaErrorNoDevice: no CUDA-capable device is detected)",
+        ErrorKind.NO_GPU,
+        "no GPU: the NVIDIA driver sees none",
     ),
     "no toolkit": (
         broken_device(CompileException("cannot open source file cuda_fp16.h\n#include ...")),
         f"CuPy sees the GPU but cannot compute on it; if the CUDA toolkit is missing, {WHEELS} brings it "
         "(CompileException: cannot open source file cuda_fp16.h)",
+        ErrorKind.CANNOT_COMPUTE,
+        "GPU not used: CuPy cannot compute on it",
     ),
     "no memory": (
         broken_device(MemoryError("Out of memory allocating 512 bytes")),
         "the GPU has no memory left; nvidia-smi shows who uses it (Out of memory allocating 512 bytes)",
+        ErrorKind.NO_MEMORY,
+        "GPU not used: it has no memory left",
     ),
 }

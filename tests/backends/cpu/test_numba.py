@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-from backends import Backend, DeviceError, get_backend, registry
+from backends import Backend, DeviceError, ErrorKind, get_backend, registry
 from backends.base import DTYPES
 from backends.check import compare, formulas
 from backends.cpu.numpy_backend import NumpyBackend
 from nn import SGD, Adam, Dropout, Linear, ReLU, Sequential, Sigmoid, Softmax, Tanh, Trainer
 from tests.helpers.backends import make_backend
+from tests.helpers.broken_cupy import broken_import
 
 LOOPS = ["bias_activation", "bias_activation_backward", "softmax_cross_entropy", "binary_cross_entropy"]
 LOOPS += ["squared_error", "update", "dropout_mask"]
@@ -89,35 +89,38 @@ def test_the_cpu_does_without_it() -> None:
 
 @pytest.mark.usefixtures("nothing_found_yet")
 def test_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "backends.cpu.numba_kernels", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(DeviceError) as caught:
         get_backend("numba")
     assert str(caught.value) == "numba: Numba is not installed (pip install numba)"
+    assert caught.value.kind is ErrorKind.NOT_INSTALLED
 
 
 @pytest.mark.usefixtures("nothing_found_yet")
-@pytest.mark.parametrize(
-    ("fails", "message"),
-    [
-        (ImportError("Numba needs NumPy 2.4 or less."), "is installed but cannot be imported: Numba needs NumPy 2.4"),
-        (RuntimeError("no locator available"), "cannot compile: RuntimeError: no locator available"),
-    ],
-)
-def test_it_cannot_be_used(monkeypatch: pytest.MonkeyPatch, fails: Exception, message: str) -> None:
-    class Kernels(ModuleType):
-        def __getattr__(self, name: str) -> Any:
-            raise fails
-
-    monkeypatch.setitem(sys.modules, "backends.cpu.numba_kernels", Kernels("backends.cpu.numba_kernels"))
-    with pytest.raises(DeviceError, match=f"^numba: Numba {message}"):
+def test_it_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken_import(ImportError("Numba needs NumPy 2.4 or less."), "numba")(monkeypatch)
+    with pytest.raises(DeviceError, match=r"^numba: Numba is installed but cannot be imported: Numba needs") as caught:
         get_backend("numba")
+    assert caught.value.kind is ErrorKind.CANNOT_IMPORT
+
+
+@pytest.mark.usefixtures("nothing_found_yet")
+def test_it_cannot_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    def half_and_half(z: Any) -> None:
+        raise RuntimeError("no locator available")
+
+    make_backend(("numba", True))
+    registry.forget_devices()
+    monkeypatch.setattr("backends.cpu.numba_kernels.half_and_half", half_and_half)
+    with pytest.raises(DeviceError, match=r"^numba: Numba cannot compile: RuntimeError: no locator avail") as caught:
+        get_backend("numba")
+    assert caught.value.kind is ErrorKind.CANNOT_COMPUTE
 
 
 @pytest.mark.usefixtures("nothing_found_yet")
 def test_it_computes_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
     make_backend(("numba", True))
-    registry.find_device.cache_clear()
+    registry.forget_devices()
     monkeypatch.setattr("backends.cpu.numba_kernels.half_and_half", lambda z: None)
     with pytest.raises(DeviceError, match=r"^numba: Numba cannot compile: ArithmeticError"):
         get_backend("numba")

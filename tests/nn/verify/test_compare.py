@@ -474,7 +474,7 @@ def test_a_device_that_is_equal_says_so() -> None:
         (["cpu", "numpy"], "'numpy' is the same as 'cpu'"),
         (["array_api_strict", "array_api_strict/reference"], "is the same as"),
         (["cpu", "cpu/fast"], "after a slash only `reference`"),
-        (["cpu", "nonsense"], "no library 'nonsense' is installed"),
+        (["cpu", "nonsense"], "unknown device 'nonsense'; known are auto, cpu, "),
         (["cpu", "cuda:99"], "cuda:99: "),
     ],
 )

@@ -1,0 +1,266 @@
+"""``python -m backends``: the list of devices with its remedies, and the command line of the check."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends import DeviceError, ErrorKind, doctor, find_device
+from backends.__main__ import main
+from backends.base import DTYPES
+from backends.check import OPERATIONS
+from backends.cuda import remedies
+from tests.helpers.broken_cupy import BROKEN, cupy_with
+from tests.helpers.emulated_cuda import EmulatedCudaDevice
+
+
+def run(capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[int, str, str]:
+    """The exit code, and what was printed and complained about."""
+    try:
+        code: Any = main(flags)
+    except SystemExit as error:
+        code = error.code
+    return code, *capsys.readouterr()
+
+
+# ---- the command line ------------------------------------------------------------------------------------------------
+
+
+def test_the_list_says_what_is_ready(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("cpu                        ready: numpy ")
+    assert any(line.startswith("array_api_strict:device1   ready: array_api_strict ") for line in lines)
+    assert any(line.startswith("cuda:0 ") for line in lines)
+
+
+def test_the_list_of_named_devices(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--device", "cpu", "gpu")
+    assert code == 0
+    first, second = out.splitlines()
+    assert first.startswith("cpu ")
+    assert second.startswith(
+        "gpu                        not usable: unknown device 'gpu' (did you mean cuda?); known are "
+    )
+    assert "pip" not in second
+
+
+def test_check_prints_a_table_and_totals(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "check", "--every", "50", "--device", "cpu", "array_api_strict")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("cpu: numpy ")
+    assert lines[1].split() == ["operation", "dtype", "cases", "rel.", "error", "error/bound", "verdict"]
+    for operation in OPERATIONS:
+        for dtype in DTYPES:
+            assert sum(line.split()[:2] == [operation, dtype] for line in lines) == 2
+    assert "array_api_strict, reference operations: array_api_strict " in out
+    assert " cases on 2 backends, seed 0, in " in lines[-1]
+    assert lines[-1].endswith(" s: all within their bounds")
+
+
+def test_check_of_everything_here(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "check", "--operation", "argmax", "item", "--dtype", "float64", "--seed", "5")
+    assert code == 0
+    for start in ("cpu: ", "cpu, reference operations: ", "array_api_strict:device1, reference operations: "):
+        assert f"\n{start}" in f"\n{out}"
+    assert "float32" not in out
+    assert ", seed 5, " in out
+
+
+def test_check_of_the_reference_operations(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "check", "--operation", "argmax", "--device", "cpu", "--reference", "--against", "cpu")
+    assert code == 0
+    assert out.startswith("cpu, reference operations, against cpu: numpy ")
+    assert " cases on 1 backend, seed 0" in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--device", "gpu"), "python -m backends: error: unknown device 'gpu' (did you mean cuda?); known are auto, "),
+        (("--device", "cpu", "cpu:1"), "python -m backends: error: cpu:1: NumPy has one device; say 'cpu'"),
+        (("--against", "nonsense"), "python -m backends: error: unknown device 'nonsense'; known are auto, "),
+        (("--seed", "-1"), "python -m backends: error: --seed must be at least 0, not -1"),
+        (("--every", "0"), "python -m backends: error: --every must be at least 1, not 0"),
+        (("--dtype", "float16"), "invalid choice: 'float16'"),
+        (("--operation", "conv2d"), "invalid choice: 'conv2d'"),
+    ],
+)
+def test_wrong_usage(capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], message: str) -> None:
+    code, out, err = run(capsys, "check", *flags)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_the_console_script_is_this_main() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["scripts"]["xpnet-doctor"] == "backends.__main__:main"
+
+
+# ---- the doctor, for GPUs that cannot be used ------------------------------------------------------------------------
+
+TOO_OLD = "cupy-cuda13x needs a driver for CUDA 13, and this one supports CUDA 12.4: update the driver, or "
+BOTH = "cupy-cuda12x and cupy-cuda13x are installed both and overwrite each other's files: "
+BOTH += "pip uninstall -y cupy-cuda12x cupy-cuda13x; pip install '{}[ctk]'"
+NO_DRIVER = "there is no NVIDIA driver on this machine; if it has an NVIDIA GPU, install the driver"
+
+#: what is broken (a key of BROKEN), the wheels installed, CUDA of the driver, whether NVRTC is there; what to do.
+PATIENTS: list[tuple[str, list[str], tuple[int, int] | None, bool, str]] = [
+    ("not installed", [], None, False, f"{NO_DRIVER}, then pip install 'cupy-cuda13x[ctk]'"),
+    ("not installed", [], (12, 8), False, "the driver supports CUDA 12.8: pip install 'cupy-cuda12x[ctk]'"),
+    ("not installed", [], (13, 0), False, "the driver supports CUDA 13.0: pip install 'cupy-cuda13x[ctk]'"),
+    ("not installed", [], (14, 1), False, "the driver supports CUDA 14.1: pip install 'cupy-cuda13x[ctk]'"),
+    ("not installed", [], (11, 4), False, "the driver supports CUDA 11.4, and CuPy needs 12 or newer: update it"),
+    ("no driver", ["cupy-cuda13x"], None, True, NO_DRIVER),
+    (
+        "no driver", ["cupy-cuda13x"], (12, 4), True,
+        f"{TOO_OLD}pip uninstall -y cupy-cuda13x; pip install 'cupy-cuda12x[ctk]'",
+    ),
+    ("no driver", ["cupy-cuda12x"], (12, 1), True, "update the driver, which supports CUDA 12.1"),
+    ("no GPU", ["cupy-cuda12x"], (13, 0), True, "nvidia-smi -L must list a GPU"),
+    ("no toolkit", ["cupy-cuda12x"], (12, 8), False, "the CUDA toolkit is missing: pip install 'cupy-cuda12x[ctk]'"),
+    ("no toolkit", ["cupy-cuda12x"], (12, 8), True, "pip install --force-reinstall 'cupy-cuda12x[ctk]'"),
+    ("a part not installed", ["cupy-cuda13x"], (13, 0), True, "pip install --force-reinstall 'cupy-cuda13x[ctk]'"),
+    ("broken import", ["cupy-cuda12x"], (12, 8), False, "the CUDA toolkit is missing: pip install 'cupy-cuda12x[ctk]'"),
+    ("broken import", ["cupy-cuda12x", "cupy-cuda13x"], (13, 0), True, BOTH.format("cupy-cuda13x")),
+    ("no toolkit", ["cupy-cuda12x", "cupy-cuda13x"], (12, 2), True, BOTH.format("cupy-cuda12x")),
+    (
+        "no memory", ["cupy-cuda13x"], (13, 0), True,
+        "end the process that holds the memory (nvidia-smi shows it), or take another GPU",
+    ),
+]  # fmt: skip
+
+
+def machine(
+    monkeypatch: pytest.MonkeyPatch, wheels: list[str], driver: tuple[int, int] | None, nvrtc: bool = True
+) -> None:
+    """A machine with those wheels, driver and compiler."""
+    distributions = [*wheels, *["nvidia-cuda-nvrtc-cu12"] * nvrtc, "numpy"]
+    found = [type("Distribution", (), {"metadata": {"Name": name}}) for name in distributions]
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: found)
+    monkeypatch.setattr(remedies, "cuda_of_driver", lambda: driver)
+    for name in ("CUDA_PATH", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("nothing_found_yet")
+@pytest.mark.parametrize(("broken", "wheels", "driver", "nvrtc", "what_to_do"), PATIENTS)
+def test_what_to_do_about_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    broken: str,
+    wheels: list[str],
+    driver: tuple[int, int] | None,
+    nvrtc: bool,
+    what_to_do: str,
+) -> None:
+    breaks, reason, *_ = BROKEN[broken]
+    breaks(monkeypatch)
+    machine(monkeypatch, wheels, driver, nvrtc)
+    code, out, _ = run(capsys, "--device", "cuda")
+    assert code == 0
+    first, second = out.splitlines()
+    if broken == "not installed":  # instead of the wheels for every driver, those for this one are named below
+        reason = "CuPy is not installed"
+    assert first == f"{'cuda':<26} not usable: {reason}"
+    assert second == f"{'':<26} what to do: {what_to_do}"
+
+
+@pytest.mark.usefixtures("nothing_found_yet")
+def test_a_gpu_number_too_high(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", cupy_with(lambda: 2))
+    machine(monkeypatch, ["cupy-cuda13x"], (13, 0))
+    _, out, _ = run(capsys, "--device", "cuda:2")
+    first, second = out.splitlines()
+    assert first.endswith("not usable: there is no GPU of that number; this machine has cuda:0 to cuda:1")
+    assert second.endswith(
+        "what to do: take one of those numbers, from 0; CUDA_VISIBLE_DEVICES renumbers the GPUs and hides the others"
+    )
+
+
+def test_a_gpu_hidden_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, ["cupy-cuda13x"], (13, 0))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    advice = remedies.remedy(ErrorKind.NO_GPU)
+    assert advice == "nvidia-smi -L must list a GPU; CUDA_VISIBLE_DEVICES is '-1', which may hide it"
+
+
+@pytest.mark.usefixtures("nothing_found_yet")
+@pytest.mark.parametrize(
+    ("spec", "module", "title", "install"),
+    [
+        ("torch", "torch", "PyTorch", "pip install torch"),
+        ("torch:cpu", "torch", "PyTorch", "pip install torch"),
+        ("numba", "numba", "Numba", "pip install numba"),
+        ("array_api_strict:device1", "array_api_strict", "array-api-strict", "pip install array-api-strict"),
+    ],
+)
+def test_a_library_that_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    spec: str,
+    module: str,
+    title: str,
+    install: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    code, out, _ = run(capsys, "--device", spec)
+    assert code == 0
+    first, second = out.splitlines()
+    assert first == f"{spec:<26} not usable: {title} is not installed"
+    assert second == f"{'':<26} what to do: {install}"
+    _, everything, _ = run(capsys)  # which lists what could be installed, too
+    assert f"{module:<26} not usable: {title} is not installed\n{second}\n" in everything
+
+
+@pytest.mark.parametrize(
+    ("kind", "what_to_do"),
+    [
+        (ErrorKind.CANNOT_IMPORT, "python -c 'import numba' must work first"),
+        (ErrorKind.NO_MEMORY, "end the process that holds the memory, or take another device"),
+        (ErrorKind.CANNOT_COMPUTE, ""),
+        (ErrorKind.NO_SUCH_DEVICE, ""),
+    ],
+)
+def test_remedies_of_other_libraries_follow_from_the_kind(kind: ErrorKind, what_to_do: str) -> None:
+    found = doctor.finding("numba", DeviceError("any prose, even: no GPU of that number", kind, "numba"))
+    assert found == doctor.Finding("numba", reason="any prose, even: no GPU of that number", remedy=what_to_do)
+
+
+def test_a_device_that_works_needs_no_remedy() -> None:
+    found = doctor.finding("cpu", find_device("cpu"))
+    assert (found.reason, found.remedy) == ("", "")
+
+
+def test_both_wheels_are_mentioned_even_where_the_gpu_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, ["cupy-cuda12x", "cupy-cuda13x"], (13, 0))
+    monkeypatch.setattr(EmulatedCudaDevice, "version", lambda self: "cupy 14.2.0")
+    monkeypatch.setattr(EmulatedCudaDevice, "hardware", lambda self: "a GPU")
+    device = EmulatedCudaDevice()
+    first, second = doctor.finding("cuda:0", device).lines()
+    assert first == f"{'cuda:0':<26} ready: cupy 14.2.0 on a GPU, 0.0 of 1.0 GiB of memory free"
+    assert second == f"{'':<26} but: {BOTH.format('cupy-cuda13x')}"
+
+
+def test_what_the_driver_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Library:
+        def __init__(self, status: int) -> None:
+            self.status = status
+
+        def cuDriverGetVersion(self, number: Any) -> int:
+            number._obj.value = 12080
+            return self.status
+
+    for library, version in ((Library(0), (12, 8)), (Library(3), None)):
+        monkeypatch.setattr(ctypes, "CDLL", lambda name, library=library: library)
+        assert remedies.cuda_of_driver() == version
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError("not found")))
+    assert remedies.cuda_of_driver() is None
