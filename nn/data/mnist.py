@@ -68,7 +68,7 @@ def _mnist_in(folder: Path) -> tuple[Dataset, Dataset]:
 def _mnist_half(folder: Path, half: str) -> Dataset:
     names = f"{half}-images-idx3-ubyte", f"{half}-labels-idx1-ubyte"
     image_path, label_path = (_find_idx(folder, name) for name in names)
-    (x, image_hash), (y, label_hash) = read_idx_hashed(image_path), read_idx_hashed(label_path)
+    (x, image_hash), (y, label_hash) = _read_idx(image_path), _read_idx(label_path)
     check_same_length(x, y, str(image_path), str(label_path))
     _check_hash(image_hash, image_path, names[0])
     _check_hash(label_hash, label_path, names[1])
@@ -99,7 +99,7 @@ def _check_hash(sha256: str, path: Path | str, name: str) -> None:
 def _is_good(folder: Path, name: str) -> bool:
     try:
         path = _find_idx(folder, name)
-        _check_hash(read_idx_hashed(path)[1], path, name)
+        _check_hash(_read_idx(path)[1], path, name)
     except DataError:
         return False
     return True
@@ -115,7 +115,7 @@ def _download(name: str, cache: Path, progress: bool) -> None:
         # A total that is not 0, until the size is known: pooch takes a bar with nothing to do for "no bar".
         with tqdm(total=1, desc=name, unit="B", unit_scale=True, disable=not progress) as bar:
             pooch.HTTPDownloader(progressbar=bar)(url, output_file, None)
-        _check_hash(read_idx_hashed(Path(output_file))[1], url, name)
+        _check_hash(_read_idx(Path(output_file))[1], url, name)
 
     failures = []
     for mirror in MNIST_MIRRORS:
@@ -162,11 +162,11 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
         DataError: the file is missing, damaged, shorter or longer than its header says, or of another type.
     """
-    return read_idx_hashed(Path(path))[0]
+    return _read_idx(Path(path))[0]
 
 
-def read_idx_hashed(path: Path) -> tuple[np.ndarray, str]:
-    """``read_idx``, and the SHA-256 of the uncompressed file: one pass, nothing of the data held twice."""
+def _read_idx(path: Path) -> tuple[np.ndarray, str]:
+    """The array, and the SHA-256 of the uncompressed file: one pass, nothing of the data held twice."""
     with reading(path), path.open("rb") as raw:
         compressed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)

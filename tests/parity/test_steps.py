@@ -51,7 +51,7 @@ def train(
 ) -> None:
     """Three epochs of four steps, with ``begin`` and ``end`` called in each as by ``Watch``, with its number."""
     n = 4 * batch_size - 20
-    pixels = RNG.integers(0, 256, size=(n, WIDTH), dtype=np.uint8)
+    pixels = RNG.integers(0, 256, size=(n, 4, WIDTH // 4), dtype=np.uint8)
     classes = loss == "softmax_cross_entropy"
     targets = RNG.integers(0, WIDTH, n) if classes else RNG.uniform(size=(n, WIDTH)).astype("f4")
     model = Sequential(

@@ -90,6 +90,9 @@ def test_a_dataset_states_its_units() -> None:
 
 
 def test_rows_of_an_untrained_model_decide_for_themselves() -> None:
+    for x in (PICTURES, np.minimum(PICTURES, 16), PICTURES / 255):
+        assert as_rows(x).shift == 0.0
+        np.testing.assert_array_equal(as_rows(x).x, x.reshape(6, 64))
     assert as_rows(PICTURES).scale == 1 / 255
     assert as_rows(np.minimum(PICTURES, 16)).scale == 1.0  # scikit-learn's digits
     assert as_rows(PICTURES / 255).scale == 1.0
@@ -192,6 +195,7 @@ def test_a_single_row_is_understood_before_training() -> None:
         ((4, 16), (64,), 4),
         ((64, 1), (64,), 64),
         ((8, 8, 3), (24,), 8),
+        ((8, 8, 5), (320,), 8),
         ((2, 32, 1), (64,), 2),
         ((3, 8, 8), (192,), 3),
         ((1, 1), (1,), 1),
@@ -201,7 +205,9 @@ def test_a_single_row_is_understood_before_training() -> None:
 def test_what_can_be_several_rows_is_several(
     shape: tuple[int, ...], row_shape: tuple[int, ...] | None, n_rows: int
 ) -> None:
-    assert len(as_rows(np.ones(shape), None, row_shape)) == n_rows
+    data = as_rows(np.ones(shape), None, row_shape)
+    assert len(data) == n_rows
+    assert data.image_shape == (shape[1:] if len(shape) > 2 else None)
 
 
 @pytest.mark.parametrize(("shape", "row_shape"), [((63,), (64,)), ((64,), None), ((5,), (1,)), ((), (1,))])

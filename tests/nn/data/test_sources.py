@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import logging
-import os
 import pickle
 import struct
 import subprocess
@@ -20,10 +19,8 @@ import pytest
 from nn.data import DataError, UnitsWarning, mnist, sources
 from nn.data.archives import read_hdf5, read_npz
 from nn.data.csv_table import read_csv
-from nn.data.mnist import read_idx, read_idx_hashed
+from nn.data.mnist import read_idx
 from nn.data.sources import load_data, load_digits
-
-REAL_MNIST = os.environ.get("XPNET_DATA")
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +105,6 @@ def test_idx_is_read_back(tmp_path: Path, shape: tuple[int, ...], compressed: bo
     path = tmp_path / "file"
     path.write_bytes(gzip.compress(content) if compressed else content)
     np.testing.assert_array_equal(read_idx(path), array)
-    assert read_idx_hashed(path)[1] == hashlib.sha256(content).hexdigest()
 
 
 GOOD_IDX = idx_bytes(np.arange(60, dtype=np.uint8).reshape(3, 4, 5))
@@ -194,6 +190,13 @@ def test_mnist_from_a_folder(tmp_path: Path, small_mnist: dict[str, bytes], endi
     limited = load_data("MNIST", folder, limit=25)
     assert limited.test is not None
     assert (len(limited.train), len(limited.test), limited.train.n_classes) == (25, 20, 10)
+
+
+def test_the_hash_of_a_file_that_is_read_in_pieces(
+    tmp_path: Path, small_mnist: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mnist, "CHUNK", 100)  # several pieces to a file, and a rest
+    check_small_mnist(load_data("mnist", write(tmp_path / "data", small_mnist)), small_mnist)
 
 
 def test_mnist_from_the_environment_unless_a_folder_is_given(
@@ -325,9 +328,8 @@ def test_when_every_mirror_fails_the_reasons_and_remedies_are_named(
     assert list(cache.iterdir()) == []  # nothing that could be taken for a file the next time
 
 
-@pytest.mark.skipif(not REAL_MNIST, reason="set XPNET_DATA to a folder with the four MNIST files")
-def test_the_real_mnist_files() -> None:
-    data = load_data("mnist", REAL_MNIST)
+def test_the_real_mnist_files(mnist_dir: Path) -> None:
+    data = load_data("mnist", mnist_dir)
     assert data.test is not None
     assert data.train.x.shape == (60_000, 784)
     assert data.test.x.shape == (10_000, 784)
