@@ -214,13 +214,14 @@ class Sequential:
                 break
         return None
 
-    def dataset(self, data: Any) -> Dataset:
-        """Rows with targets, as ``fit`` takes them, in the units of this model and in the shape of its rows.
+    def dataset(self, data: Any, units: Units | None = None) -> Dataset:
+        """Rows with targets, as ``fit`` takes them, in the units of this model (or in those given, of rows that it is
+        about to be trained on) and in the shape of its rows.
 
         Raises:
             ValueError, TypeError: they cannot be used, or do not fit the network.
         """
-        return self.shaped(as_dataset(data, self.units, self.row_shape))
+        return self.shaped(as_dataset(data, units or self.units, self.row_shape))
 
     def rows(self, x: Any) -> Dataset:
         """Rows without targets, as ``predict`` takes them, likewise."""

@@ -127,7 +127,8 @@ class Trainer:
         self.stopping = self.history.stopped = ""
         with self.backend.use():
             rows = train if isinstance(train, Rows) else self.upload(train, keep_scaled=size >= len(train))
-            held_out = None if validation is None else self.upload(self.model.dataset(validation))
+            units = rows.units if self.model.units is None else self.model.units.then(rows.units)
+            held_out = None if validation is None else self.upload(self.model.dataset(validation, units))
             self.model.remember_data(rows.units, rows.data.has_classes, self.loss.output_activation)
             shuffled, keep = shuffle and size < len(rows), any(map(reads_gradients, called))
             for callback in called:

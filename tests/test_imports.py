@@ -18,8 +18,8 @@ PACKAGES = ["benchmarks", "train", "recipes", "nn", "backends"]
 #: The rooms of a package, from the upper ones down: each may import those after it, and no other.
 ROOMS = {
     "backends": [
-        "__main__", "doctor", "check", "__init__", "registry", "cpu", "cuda", "base", "devices", "step", "activations",
-        "random", "typing",
+        "__main__", "doctor", "check", "__init__", "registry", "cpu", "cuda", "base", "devices", "step", "updates",
+        "activations", "random", "typing",
     ],
     "nn": [
         "__init__", "verify", "report", "storage", "trainer", "model", "plan", "feed", "optimizers", "losses", "layers",

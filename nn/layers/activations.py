@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from backends.activations import get_activation
 from backends.typing import Array
 
 from .base import Context, Layer
@@ -21,11 +22,12 @@ class ElementwiseActivation(Layer, abstract=True):
 
     def forward(self, x: Array, ctx: Context) -> Array:
         """y = f(x)"""
-        ctx.saved = ctx.backend.bias_activation(x, None, self.function, out=ctx.buffer("y", x.shape))
-        return ctx.saved
+        y = ctx.backend.bias_activation(x, None, self.function, out=ctx.buffer("y", x.shape))
+        ctx.saved = x if get_activation(self.function).needs_z else y
+        return y
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
-        """dx = dy * f'(x), f' computed from y"""
+        """dx = dy * f'(x), f' computed from y where it can be"""
         return ctx.backend.bias_activation_backward(dy, ctx.saved, self.function, out=dy)[0]
 
 

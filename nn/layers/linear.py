@@ -9,7 +9,7 @@ from backends.activations import get_activation
 from backends.typing import Array, Shape
 
 from ..initializers import Initializer, get_initializer
-from .base import Context, Layer
+from .base import Context, Layer, activate
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,17 +58,17 @@ class Linear(Layer):
 
     def forward(self, x: Array, ctx: Context) -> Array:
         """z = x W;  y = f(z + b)"""
-        backend, buffer = ctx.backend, ctx.buffer("y", (x.shape[0], self.out_features))
-        z = backend.matmul(x, ctx.parameters["weight"], out=buffer, **ctx.sinks["output"])
-        y = backend.bias_activation(z, ctx.parameters.get("bias"), self.activation, out=z)
-        ctx.saved = x, y
+        buffer = ctx.buffer("z", (x.shape[0], self.out_features))
+        z = ctx.backend.matmul(x, ctx.parameters["weight"], out=buffer, **ctx.sinks["output"])
+        y, kept = activate(z, ctx.parameters.get("bias"), self.activation, ctx)
+        ctx.saved = x, kept
         return y
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
         """dz = dy * f'(z);  db = the column sums of dz;  dW = x^T dz;  dx = dz W^T"""
-        x, y = ctx.saved
+        x, kept = ctx.saved
         backend, db = ctx.backend, ctx.gradients.get("bias")
-        dz, _ = backend.bias_activation_backward(dy, y, self.activation, out=dy, bias_gradient=db)
+        dz, _ = backend.bias_activation_backward(dy, kept, self.activation, out=dy, bias_gradient=db)
         backend.matmul(x, dz, transpose_a=True, **ctx.sinks["weight"])
         if not ctx.needs_dx:
             return None

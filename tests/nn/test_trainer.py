@@ -25,7 +25,6 @@ from nn import (
     TrainingDiverged,
     load_data,
 )
-from nn.data import as_dataset
 from nn.optimizers import OPTIMIZERS
 from nn.plan import Plan, takes_input_scale
 
@@ -407,11 +406,12 @@ def test_rows_that_are_on_the_device_train_as_their_data_do() -> None:
 
 
 def plan_of(trainer: Trainer, **options: Any) -> Plan:
-    return trainer.plan(trainer.upload(as_dataset((PIXELS, FOUR_CLASSES))), optimizer=trainer.optimizer, **options)
+    return trainer.plan(trainer.upload(ROWS), optimizer=trainer.optimizer, **options)
 
 
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(90, 12), dtype=np.uint8)
 FOUR_CLASSES = np.arange(90) % 4
+ROWS = Dataset(PIXELS, FOUR_CLASSES, scale=1 / 255)
 
 
 class Reader(Callback):
@@ -423,7 +423,7 @@ class Reader(Callback):
 def trained(optimizer: SGD, *, folds: bool = True, epochs: int = 4) -> Trainer:
     model = Sequential(Linear(12, 8), Sigmoid(), Linear(8, 4), Softmax(), backend="cpu", dtype="float64", seed=5)
     trainer = Trainer(model, optimizer=optimizer, callbacks=[] if folds else [Reader()])
-    trainer.fit((PIXELS, FOUR_CLASSES), epochs, 20)
+    trainer.fit(ROWS, epochs, 20)
     return trainer
 
 
@@ -449,9 +449,9 @@ def test_gradients_added_to_the_velocity_by_the_product_train_the_same_network(s
 
 def test_asking_for_gradients_between_steps_leaves_the_velocity_alone() -> None:
     asking, other = (trained(SGD(0.3, momentum=0.9), epochs=1) for _ in range(2))
-    asking.gradients((PIXELS, FOUR_CLASSES))
+    asking.gradients(ROWS)
     for trainer in (asking, other):
-        trainer.fit((PIXELS, FOUR_CLASSES), 1, 20)
+        trainer.fit(ROWS, 1, 20)
     np.testing.assert_array_equal(asking.model.flat_parameters, other.model.flat_parameters)
 
 
@@ -459,7 +459,7 @@ def test_a_velocity_that_is_put_in_place_of_the_first_is_used() -> None:
     first, other = (trained(SGD(0.3, momentum=0.9), epochs=1) for _ in range(2))
     first.optimizer.state["velocity"] = first.optimizer.state["velocity"].copy()
     for trainer in (first, other):
-        trainer.fit((PIXELS, FOUR_CLASSES), 1, 20)
+        trainer.fit(ROWS, 1, 20)
     np.testing.assert_array_equal(first.model.flat_parameters, other.model.flat_parameters)
 
 
