@@ -70,9 +70,9 @@ def check_gradients(
         raise ValueError("gradients are checked in float64; build the model with dtype='float64'")
     rng = np.random.default_rng(seed)
     report = GradientReport()
+    state = model.backend.to_numpy(model.store.flat_state).copy()  # a layer's forward may move it
     loss_at, gradient = _loss_and_gradient(model, loss, x, y)
     start = model.backend.to_numpy(model.flat_parameters).copy()
-    state = model.backend.to_numpy(model.store.flat_state).copy()  # a layer's forward may move it
 
     def compare(direction: np.ndarray, where: str) -> bool:
         numeric = _derivative(loss_at, start, direction, tolerance)

@@ -1,0 +1,314 @@
+"""An activation, a layer with state, an optimizer rule and a metric of one's own: each is written in one place, and is
+then trained, compared, checked, saved and loaded like those that come with xpnet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from backends import Backend
+from backends.activations import ACTIVATIONS, Activation, register_activation
+from backends.cuda.cupy_backend import CupyBackend
+from backends.updates import RULES, Rule, register_rule
+from nn import (
+    METRICS,
+    SGD,
+    Context,
+    Layer,
+    Linear,
+    Metric,
+    Optimizer,
+    Sequential,
+    Softmax,
+    Trainer,
+    check_gradients,
+    compare_backends,
+    load_data,
+    load_model,
+    register_metric,
+    save_model,
+)
+from nn.initializers import Constant
+from nn.layers import LAYERS, ElementwiseActivation
+from nn.optimizers import OPTIMIZERS, get_optimizer
+from tests.helpers.backends import BACKENDS, backend_params, make_backend
+from tests.helpers.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
+
+DATA = load_data("digits", limit=300).train
+EMULATED = ("emulated", True)
+
+
+@pytest.fixture(autouse=True)
+def tables() -> Iterator[None]:
+    """What a test adds is forgotten afterwards."""
+    every: list[dict[str, Any]] = [ACTIVATIONS, RULES, LAYERS, OPTIMIZERS, METRICS]
+    before = [dict(table) for table in every]
+    yield
+    for table, content in zip(every, before, strict=True):
+        table.clear()
+        table.update(content)
+
+
+@pytest.fixture(params=backend_params([*BACKENDS, EMULATED]))
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Every backend in float64, that on the emulated GPU among them."""
+    if request.param != EMULATED:
+        return make_backend(request.param, "float64")
+    if not HAS_COMPILER:
+        pytest.skip("no g++ to run the CUDA text on the CPU")
+    return CupyBackend(EmulatedCudaDevice(max_threads=1), "float64")
+
+
+# ---- an activation: GELU, whose derivative needs z ------------------------------------------------------------------
+
+A, B = (2 / np.pi) ** 0.5, 0.044715
+
+
+def _gelu(xp: Any, z: Any) -> Any:
+    return 0.5 * z * (1.0 + xp.tanh(A * (z + B * (z * z * z))))
+
+
+def _gelu_derivative(xp: Any, z: Any) -> Any:
+    t = xp.tanh(A * (z + B * (z * z * z)))
+    return 0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * (A * (1.0 + 3.0 * B * (z * z)))
+
+
+def add_gelu() -> Any:
+    """Hendrycks and Gimpel, "Gaussian error linear units", 2016, in the form with tanh."""
+    register_activation(
+        Activation(
+            "gelu",
+            forward=_gelu,
+            derivative=_gelu_derivative,
+            needs_z=True,
+            cuda_forward=f"REAL(0.5) * z * (REAL(1) + tanh(REAL({A}) * (z + REAL({B}) * (z * z * z))))",
+            cuda_derivative=f"REAL(0.5) * (REAL(1) + tanh(REAL({A}) * (z + REAL({B}) * (z * z * z)))) + REAL(0.5) * z "
+            f"* (REAL(1) - pow(tanh(REAL({A}) * (z + REAL({B}) * (z * z * z))), REAL(2))) "
+            f"* (REAL({A}) * (REAL(1) + REAL({3 * B}) * (z * z)))",
+        )
+    )
+
+    @dataclass(frozen=True, repr=False)
+    class GELU(ElementwiseActivation):
+        """y = z/2 (1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3)))"""
+
+        function: ClassVar[str] = "gelu"
+
+    return GELU
+
+
+def test_an_activation_of_ones_own_trains_alike_on_every_backend(backend: Backend) -> None:
+    gelu = add_gelu()
+    losses = []
+    for on in (backend, make_backend(("cpu", False), "float64")):
+        layers = [Linear(64, 12), gelu(), Linear(12, 12), gelu(), gelu(), Linear(12, 10), Softmax()]
+        trainer = Trainer(Sequential(layers, backend=on, seed=2), optimizer=SGD(0.05, momentum=0.9))
+        losses.append(trainer.fit(DATA, 5, 32)["loss"])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-9)
+    assert losses[0][-1] < 0.7 * losses[0][0]
+
+
+def test_an_activation_of_ones_own_is_checked_compared_and_saved(tmp_path: Path) -> None:
+    gelu = add_gelu()
+    layers = [Linear(64, 12), gelu(), Linear(12, 10), gelu(), Softmax()]
+    model = Sequential(layers, backend="cpu", dtype="float64")
+    check_gradients(model, "softmax_cross_entropy", DATA.features("float64")[:9], DATA.y[:9])
+    result = compare_backends(
+        lambda on: Trainer(Sequential(layers, backend=on), optimizer=SGD(0.1)), ["cpu", "cpu/reference"], DATA, steps=20
+    )
+    assert result.agrees, str(result)
+    save_model(model, tmp_path / "gelu.safetensors")
+    np.testing.assert_array_equal(load_model(tmp_path / "gelu.safetensors", "cpu").predict(DATA), model.predict(DATA))
+
+
+def test_an_activation_of_ones_own_is_that_of_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+    z = np.linspace(-6, 6, 101)[None]
+    model = Sequential(add_gelu()(), Linear(101, 1), backend="cpu", dtype="float64")
+    expected = torch.nn.functional.gelu(torch.asarray(z), approximate="tanh").numpy()
+    np.testing.assert_allclose(model.layer_outputs(z)["0"], expected, rtol=1e-12, atol=1e-15)
+
+
+# ---- a layer with state: a running mean that is subtracted ----------------------------------------------------------
+
+
+def add_center() -> Any:
+    @dataclass(frozen=True, repr=False)
+    class Center(Layer):
+        """y = x - mean + shift: the mean over the batch in training, a running mean of those afterwards."""
+
+        n: int
+        keep: float = 0.8
+
+        def parameters(self) -> Any:
+            return {"shift": ((self.n,), Constant(0.0))}
+
+        def state(self) -> Any:
+            return {"mean": ((self.n,), Constant(0.0))}
+
+        def output_shape(self, shape: Any) -> Any:
+            if shape not in (None, (self.n,)):
+                raise ValueError(f"{self!r} takes rows of {self.n} numbers, not of shape {shape}")
+            return (self.n,)
+
+        def forward(self, x: Any, ctx: Context) -> Any:
+            mean = ctx.state["mean"]
+            if ctx.training:
+                of_batch = ctx.backend.column_sum(x) / x.shape[0]
+                mean[...] = self.keep * mean + (1.0 - self.keep) * of_batch
+                mean = of_batch
+            return x - mean + ctx.parameters["shift"]
+
+        def backward(self, dy: Any, ctx: Context) -> Any:
+            total = ctx.backend.column_sum(dy, out=ctx.gradients["shift"])
+            return dy - total / dy.shape[0]
+
+    return Center
+
+
+def test_a_layer_with_state_trains_alike_on_every_backend(backend: Backend) -> None:
+    center = add_center()
+    runs = []
+    for on in (backend, make_backend(("cpu", False), "float64")):
+        model = Sequential(Linear(64, 12), center(12), Linear(12, 10), Softmax(), backend=on, seed=2)
+        history = Trainer(model, optimizer=SGD(0.05, momentum=0.9)).fit(DATA, 4, 32, validation=DATA)
+        runs.append((history["loss"] + history["val_loss"], model.state_dict()))
+    np.testing.assert_allclose(runs[0][0], runs[1][0], rtol=1e-9)
+    assert list(runs[0][1]) == ["0.weight", "0.bias", "1.shift", "2.weight", "2.bias", "1.mean"]
+    assert np.abs(runs[0][1]["1.mean"]).min() > 0
+    np.testing.assert_allclose(runs[0][1]["1.mean"], runs[1][1]["1.mean"], rtol=1e-9)
+
+
+def test_state_is_not_trained_and_is_saved_restored_and_reset(tmp_path: Path) -> None:
+    center = add_center()
+    layers = [Linear(64, 12), center(12), Linear(12, 10), Softmax()]
+    model = Sequential(layers, backend="cpu", dtype="float64", seed=2)
+    assert model.parameter_count == 64 * 12 + 12 + 12 + 12 * 10 + 10
+    x, y = DATA.features("float64")[:9], DATA.y[:9]
+    check_gradients(model, "softmax_cross_entropy", x, y)
+    assert not model.state_dict()["1.mean"].any()  # the check leaves no trace
+    trainer = Trainer(model)
+    trainer.fit(DATA, 1, 32)
+    mean = model.state_dict()["1.mean"]
+    trainer.evaluate(DATA)
+    trainer.predict(DATA)
+    np.testing.assert_array_equal(model.state_dict()["1.mean"], mean)  # only training moves it
+    save_model(model, tmp_path / "center.safetensors")
+    loaded = load_model(tmp_path / "center.safetensors", "cpu")
+    assert loaded.layers[1] == center(12)
+    np.testing.assert_array_equal(loaded.state_dict()["1.mean"], mean)
+    np.testing.assert_array_equal(loaded(DATA), model(DATA))
+    model.reset()
+    assert not model.state_dict()["1.mean"].any()
+
+
+def test_a_layer_with_state_is_compared() -> None:
+    center = add_center()
+
+    def make(on: Backend) -> Trainer:
+        return Trainer(
+            Sequential(Linear(64, 12), center(12), Linear(12, 10), Softmax(), backend=on), optimizer=SGD(0.1)
+        )
+
+    assert compare_backends(make, ["cpu", "cpu/reference"], DATA, steps=20).agrees
+
+
+# ---- an optimizer rule: RMSProp -------------------------------------------------------------------------------------
+
+
+def add_rmsprop() -> Any:
+    """Hinton, "Neural networks for machine learning", lecture 6e, 2012; PyTorch's form."""
+
+    def direction(xp: Any, gradient: Any, state: Any, number: Any, *, alpha: float, epsilon: float) -> Any:
+        square = alpha * state["square"] + (1.0 - alpha) * (gradient * gradient)
+        return gradient / (xp.sqrt(square) + epsilon), {"square": square}
+
+    cuda = "square = REAL(alpha) * square + REAL(1 - alpha) * (gradient * gradient);"
+    cuda += "direction = gradient / (sqrt(square) + REAL(epsilon));"
+    register_rule(Rule("rmsprop", direction, ("square",), {"alpha": 0.99, "epsilon": 1e-8}, cuda=cuda))
+
+    @dataclass
+    class RMSProp(Optimizer):
+        rule: ClassVar[str] = "rmsprop"
+
+        learning_rate: Any = 0.01
+        alpha: float = 0.99
+        epsilon: float = 1e-8
+        weight_decay: float = 0.0
+
+    return RMSProp
+
+
+def test_a_rule_of_ones_own_trains_alike_on_every_backend(backend: Backend) -> None:
+    add_rmsprop()
+    runs = []
+    for on in (backend, make_backend(("cpu", False), "float64")):
+        model = Sequential(Linear(64, 12, activation="tanh"), Linear(12, 10), Softmax(), backend=on, seed=2)
+        history = Trainer(model, optimizer=get_optimizer("rmsprop", learning_rate=0.003)).fit(DATA, 5, 32)
+        runs.append((history["loss"], model.state_dict()))
+    np.testing.assert_allclose(runs[0][0], runs[1][0], rtol=1e-8)
+    assert runs[0][0][-1] < 0.7 * runs[0][0][0]
+    for name, values in runs[0][1].items():
+        np.testing.assert_allclose(values, runs[1][1][name], rtol=1e-6, atol=1e-9)
+
+
+def test_a_rule_of_ones_own_is_that_of_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+    rmsprop = add_rmsprop()
+    model = Sequential(Linear(4, 3, bias=False), backend="cpu", dtype="float64")
+    w = torch.asarray(model.state_dict()["0.weight"]).requires_grad_()
+    theirs, ours = torch.optim.RMSprop([w], lr=0.01), rmsprop(0.01)
+    rng = np.random.default_rng(0)
+    for gradient in rng.normal(size=(20, 4, 3)):
+        model.store.gradients["0.weight"][...] = gradient
+        ours.step(model)
+        w.grad = torch.asarray(gradient)
+        theirs.step()
+    np.testing.assert_allclose(model.state_dict()["0.weight"], w.detach().numpy(), rtol=1e-12)
+
+
+# ---- a metric -------------------------------------------------------------------------------------------------------
+
+
+def add_top2() -> None:
+    def top2(targets: Any, probabilities: Any) -> float:
+        """How often the class is among the two that are most probable."""
+        best = np.argsort(-probabilities, axis=1)[:, :2]
+        return float((best == targets[:, None]).any(axis=1).mean())
+
+    register_metric(Metric("top2", top2, of="probabilities"))
+
+
+def test_a_metric_of_ones_own_is_in_the_history_and_in_evaluate(backend: Backend) -> None:
+    from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
+
+    add_top2()
+    model = Sequential(Linear(64, 10), backend=backend, seed=2)
+    trainer = Trainer(model, metrics=["top2", balanced_accuracy_score], optimizer=SGD(0.1))
+    history = trainer.fit(DATA, 2, 32, validation=DATA)
+    found = trainer.evaluate(DATA)
+    assert list(found) == ["loss", "accuracy", "top2", "balanced_accuracy_score"]
+    assert found["top2"] == pytest.approx(top_k_accuracy_score(DATA.y, model.predict_proba(DATA), k=2))
+    assert found["balanced_accuracy_score"] == pytest.approx(balanced_accuracy_score(DATA.y, model.predict(DATA)))
+    assert history[-1]["val_top2"] == found["top2"] > found["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "error", "message"),
+    [
+        (["top2"], ValueError, "unknown metric 'top2'; known are .*, or give a function"),
+        ([3], TypeError, "a metric is a name, a Metric or a function, not 3"),
+        ([Metric("accuracy", max)], ValueError, "the metric 'accuracy' is there already"),
+        ([max, max], ValueError, "the metric 'max' is there already"),
+    ],
+)
+def test_metrics_that_are_none(metrics: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Trainer(Sequential(Linear(64, 10), backend="cpu"), metrics=metrics)
+    with pytest.raises(ValueError, match="`of` must be predictions, probabilities or outputs, not 'guesses'"):
+        Metric("m", max, of="guesses")

@@ -1,0 +1,287 @@
+"""A plan: where gradients go, who may read them, and what an observer sees."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backends import Backend
+from backends.cuda.cupy_backend import CupyBackend
+from nn import (
+    SGD,
+    Adam,
+    Callback,
+    Context,
+    Dataset,
+    Layer,
+    Linear,
+    Optimizer,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Softmax,
+    Trainer,
+)
+from nn.plan import takes_input_scale
+from tests.helpers.backends import BACKENDS, backend_params, make_backend
+from tests.helpers.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
+
+RNG = np.random.default_rng(3)
+PIXELS = RNG.integers(0, 256, size=(70, 12), dtype=np.uint8)
+LABELS = RNG.integers(0, 5, 70)
+DATA = Dataset(PIXELS, LABELS, scale=1 / 255)
+OPTIMIZERS = {
+    "plain": lambda: SGD(0.2),
+    "momentum": lambda: SGD(0.2, momentum=0.9, dampening=0.5, weight_decay=0.01),
+    "nesterov": lambda: SGD(0.2, momentum=0.9, nesterov=True),
+    "adam": lambda: Adam(0.02, weight_decay=0.01),
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Own(Layer):
+    """y = x W, written by a user who knows nothing of plans."""
+
+    n: int
+
+    def parameters(self) -> Any:
+        return {"weight": ((self.n, self.n), _identity)}
+
+    def forward(self, x: Any, ctx: Context) -> Any:
+        ctx.saved = x
+        return ctx.backend.matmul(x, ctx.parameters["weight"])
+
+    def backward(self, dy: Any, ctx: Context) -> Any:
+        ctx.backend.matmul(ctx.saved, dy, transpose_a=True, out=ctx.gradients["weight"])
+        return ctx.backend.matmul(dy, ctx.parameters["weight"], transpose_b=True)
+
+
+def _identity(shape: Any, generator: Any) -> Any:
+    return np.eye(*shape)
+
+
+EMULATED = ("emulated", True)
+
+
+@pytest.fixture(params=backend_params([*BACKENDS, EMULATED]))
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Every backend in float64, that on the emulated GPU among them."""
+    if request.param != EMULATED:
+        return make_backend(request.param, "float64")
+    if not HAS_COMPILER:
+        pytest.skip("no g++ to run the CUDA text on the CPU")
+    return CupyBackend(EmulatedCudaDevice(max_threads=1), "float64")
+
+
+def network(backend: Backend | str = "cpu", *middle: Layer) -> Sequential:
+    layers = [Linear(12, 8), Sigmoid(), *middle, Linear(8, 5), Softmax()]
+    return Sequential(layers, backend=backend, dtype="float64", seed=5)
+
+
+class Reads(Callback):
+    """The gradients that are there after each batch."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Any]] = []
+
+    def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+        backend = trainer.backend
+        self.seen.append({name: backend.to_numpy(g).copy() for name, g in trainer.model.gradients.items()})
+
+
+# ---- gradients that somebody reads ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_callback_reads_the_gradients_of_its_batch(backend: Backend, optimizer: str) -> None:
+    """Those of the mean loss over the batch at the parameters before its update, whatever the update did with them."""
+    reads, expected = Reads(), []
+
+    class Asks(Callback):
+        reads_gradients = False
+
+        def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+            start = 20 * len(expected)
+            if start < 70:
+                other.load_state_dict(before[-1])
+                expected.append(Trainer(other).gradients(DATA[start : start + 20]))
+            before.append(trainer.model.state_dict())
+
+    model, other = network(backend), network("cpu")
+    before = [model.state_dict()]
+    Trainer(model, optimizer=OPTIMIZERS[optimizer](), callbacks=[reads, Asks()]).fit(DATA, 1, 20, shuffle=False)
+    assert len(reads.seen) == len(expected) == 4
+    for found, right in zip(reads.seen, expected, strict=True):
+        for name, gradient in right.items():
+            np.testing.assert_allclose(found[name], gradient, rtol=1e-9, atol=1e-13, err_msg=name)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_reading_gradients_changes_no_training(backend: Backend, optimizer: str) -> None:
+    runs = []
+    for callbacks in ([], [Reads()]):
+        model = network(backend, ReLU())
+        Trainer(model, optimizer=OPTIMIZERS[optimizer](), callbacks=callbacks).fit(DATA, 3, 20)
+        runs.append(model.state_dict())
+    for name, values in runs[0].items():
+        np.testing.assert_allclose(runs[1][name], values, rtol=1e-9, atol=1e-13)
+
+
+def test_gradients_that_a_step_used_up_are_refused_and_not_wrong() -> None:
+    model = network()
+    trainer = Trainer(model, optimizer=SGD(0.2, momentum=0.9))
+    trainer.fit(DATA, 1, 20)
+    with pytest.raises(RuntimeError, match=r"did not keep its gradients.*on_batch_end, or ask for trainer\.gradients"):
+        model.gradients  # noqa: B018
+    expected = trainer.gradients(DATA)
+    for name, gradient in model.gradients.items():  # they are there now
+        np.testing.assert_array_equal(gradient, expected[name])
+
+
+def test_a_loop_of_ones_own_goes_forward_backward_and_steps() -> None:
+    """By hand, for one batch, against a step of the trainer."""
+    data = DATA[:20]
+    by_trainer, by_hand = network(), network()
+    Trainer(by_trainer, optimizer=SGD(0.2, momentum=0.9)).fit(data, 2, 20, shuffle=False)
+    optimizer: Optimizer = SGD(0.2, momentum=0.9)
+    x, hit = data.features("float64"), np.eye(5)[data.y]
+    with pytest.raises(RuntimeError, match="call forward first"):
+        by_hand.backward(x)
+    for _ in range(2):
+        p = by_hand.forward(x, training=True)
+        by_hand.backward(-hit / p / 20)
+        optimizer.step(by_hand)
+    for name, values in by_trainer.state_dict().items():
+        np.testing.assert_allclose(by_hand.state_dict()[name], values, rtol=1e-9)
+
+
+# ---- where gradients go ---------------------------------------------------------------------------------------------
+
+
+def folded(trainer: Trainer, **options: Any) -> set[str]:
+    """The parameters whose gradients the products add to the velocity."""
+    plan = trainer.plan(trainer.upload(DATA), optimizer=trainer.optimizer, **options)
+    velocity, names = trainer.optimizer.state.get("velocity"), set()
+    for _, ctx in plan.stages:
+        for name, sink in ctx.sinks.items():
+            if velocity is not None and "beta" in sink and np.shares_memory(sink["out"], velocity):
+                names.add(f"{ctx.name}.{name}")
+    return names
+
+
+def test_folding_is_decided_for_each_parameter_by_itself() -> None:
+    trainer = Trainer(network("cpu", Own(8)), optimizer=SGD(0.2, momentum=0.9))
+    expected = {"0.weight", "3.weight"} if trainer.backend.accumulates else set()
+    assert folded(trainer) == expected
+    assert folded(trainer, keep=True) == set()
+    assert folded(trainer, observer=lambda *_: None) == set()
+    assert folded(Trainer(network(), optimizer=SGD(0.2, momentum=0.9, nesterov=True))) == set()
+    assert folded(Trainer(network(), optimizer=Adam())) == set()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_layer_of_another_kind_trains_beside_folded_ones(optimizer: str) -> None:
+    """``Own`` with the identity as its weight is a Linear layer without bias and activation."""
+    runs = []
+    for middle in (Own(8), Linear(8, 8, bias=False, weight_init=np.eye(8).tolist())):
+        model = network("cpu", middle)
+        history = Trainer(model, optimizer=OPTIMIZERS[optimizer]()).fit(DATA, 4, 20)
+        runs.append((model.state_dict(), history["loss"]))
+    np.testing.assert_allclose(runs[0][1], runs[1][1], rtol=1e-9)
+    for name, values in runs[0][0].items():
+        np.testing.assert_allclose(runs[1][0][name], values, rtol=1e-8, atol=1e-12)
+
+
+class Reversed(Linear):
+    """A layer of a user's own that changes what it inherits: its products are not taken for those of Linear."""
+
+    def forward(self, x: Any, ctx: Context) -> Any:
+        return -super().forward(x, ctx)
+
+    def backward(self, dy: Any, ctx: Context) -> Any:
+        return super().backward(-dy, ctx)
+
+
+def test_a_layer_that_overrides_forward_or_backward_has_no_products_unless_it_says_so() -> None:
+    assert Linear.products == ("output", "weight")
+    assert Reversed.products == ()
+    assert not takes_input_scale([Reversed(12, 8), Linear(8, 5)])
+    trainer = Trainer(
+        Sequential(Reversed(12, 8), Linear(8, 5), Softmax(), backend="cpu"), optimizer=SGD(0.1, momentum=0.9)
+    )
+    assert "0.weight" not in folded(trainer)
+    assert trainer.fit(DATA, 30, 10)[-1]["loss"] < trainer.history[0]["loss"]
+
+
+# ---- an output activation inside the last layer ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", [[Linear(8, 1), Sigmoid()], [Linear(8, 1, activation="sigmoid")], [Linear(8, 1)]])
+def test_an_output_activation_means_the_same_wherever_it_is_written(end: list[Layer]) -> None:
+    model = Sequential(Linear(12, 8), ReLU(), *end, backend="cpu", dtype="float64", seed=1)
+    trainer = Trainer(model, "binary_cross_entropy", SGD(0.5))
+    data = Dataset(PIXELS, LABELS % 2, scale=1 / 255)
+    history = trainer.fit(data, 5, 10)
+    layers = [Linear(12, 8), ReLU(), Linear(8, 1), Sigmoid()]
+    reference = Sequential(layers, backend="cpu", dtype="float64", seed=1)
+    expected = Trainer(reference, "binary_cross_entropy", SGD(0.5))
+    assert history["loss"] == expected.fit(data, 5, 10)["loss"]
+    np.testing.assert_allclose(model.predict_proba(data), reference.predict_proba(data), rtol=1e-12)
+    np.testing.assert_array_equal(trainer.predict(data), expected.predict(data))
+
+
+# ---- learning rates that change -------------------------------------------------------------------------------------
+
+
+def test_a_learning_rate_is_a_function_of_the_update(backend: Backend) -> None:
+    by_schedule = network(backend)
+    asked: list[int] = []
+
+    def rate(update: int) -> float:
+        asked.append(update)
+        return 0.3 / update
+
+    history = Trainer(by_schedule, optimizer=SGD(rate, momentum=0.9)).fit(DATA, 2, 20)
+    by_hand, optimizer = network(backend), SGD(1.0, momentum=0.9)
+
+    class Sets(Callback):
+        reads_gradients = False
+
+        def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
+            optimizer.learning_rate = 0.3 / (optimizer.steps + 1)
+
+        def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+            optimizer.learning_rate = 0.3 / (optimizer.steps + 1)
+
+    Trainer(by_hand, optimizer=optimizer, callbacks=[Sets()]).fit(DATA, 2, 20)
+    assert {*range(1, 9)} <= {*asked}
+    assert history["learning_rate"] == [0.3 / 4, 0.3 / 8]
+    for name, values in by_schedule.state_dict().items():
+        np.testing.assert_array_equal(by_hand.state_dict()[name], values)
+
+
+# ---- lifetimes ------------------------------------------------------------------------------------------------------
+
+
+def test_models_and_rows_are_freed_when_they_are_dropped() -> None:
+    """By their last reference, not by the collector of cycles."""
+    gc.collect()
+    gc.disable()
+    try:
+        trainer = Trainer(network(), optimizer=SGD(0.1, momentum=0.9))
+        rows = trainer.upload(DATA)
+        trainer.fit(rows, 2, 20)
+        dropped: Any = weakref.ref(rows)
+        del rows
+        assert dropped() is None
+        dropped = weakref.ref(trainer.model.store)
+        trainer.predict(DATA)
+        del trainer
+        assert dropped() is None
+    finally:
+        gc.enable()
