@@ -38,8 +38,10 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def reason_of(report: Any) -> str:
-    """Why a test was skipped."""
-    return str(report.longrepr[-1]).removeprefix("Skipped: ")
+    """Why a test was skipped; all names of a GPU are one."""
+    reason = str(report.longrepr[-1]).removeprefix("Skipped: ")
+    device, colon, why = reason.partition(": ")
+    return f"cuda: {why}" if colon and is_on_gpu(device) else reason
 
 
 @pytest.hookimpl(wrapper=True)
@@ -49,7 +51,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     if (
         report.skipped
         and isinstance(report.longrepr, tuple)
-        and is_on_gpu(reason_of(report).partition(" ")[0])
+        and reason_of(report).startswith("cuda: ")
         and item.get_closest_marker("gpu") is None
     ):
         report.outcome = "failed"

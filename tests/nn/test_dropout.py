@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from backends import Backend
-from nn import SGD, Dropout, Linear, ReLU, Sequential, Softmax, Trainer
+from nn import SGD, Dataset, Dropout, Linear, ReLU, Sequential, Softmax, Trainer
 from tests.helpers.backends import make_backend
 from tests.helpers.layers import Spy
 
@@ -78,6 +78,20 @@ def test_a_model_that_is_reset_trains_as_a_new_one(which_backend: tuple[str, boo
         np.testing.assert_array_equal(values, expected[name])
     other = trained(network(backend, seed=4))
     assert any(not np.array_equal(other[name], values) for name, values in expected.items())
+
+
+def test_a_trainer_that_has_trained_uses_the_masks_of_a_new_seed(which_backend: tuple[str, bool]) -> None:
+    """Rows in order: what a trainer has compiled or recorded before the reset must not keep the old masks."""
+    backend = make_backend(which_backend)
+    used, new = network(backend, seed=3), network(backend, seed=5)
+    trainer = Trainer(used, optimizer=SGD(0.2))
+    kept = trainer.upload(Dataset(X, LABELS))
+    trainer.fit(kept, 2, 16, shuffle=False)
+    used.reset(5)
+    trainer.fit(kept, 2, 16, shuffle=False)
+    Trainer(new, optimizer=SGD(0.2)).fit((X, LABELS), 2, 16, shuffle=False)
+    for name, values in new.state_dict().items():
+        np.testing.assert_array_equal(used.state_dict()[name], values)
 
 
 def test_the_seed_decides_the_masks_where_nothing_else_depends_on_it() -> None:

@@ -104,6 +104,7 @@ def test_momentum_reaches_its_figures_on_mnist(mnist_dir: Path, capsys: pytest.C
 gpu = pytest.mark.gpu
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "device", ["torch", pytest.param("cuda", marks=gpu), pytest.param("cuda --reference", marks=gpu)]
 )
