@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,7 @@ RNG = np.random.default_rng(3)
 PIXELS = RNG.integers(0, 256, size=(70, 12), dtype=np.uint8)
 LABELS = RNG.integers(0, 5, 70)
 DATA = Dataset(PIXELS, LABELS, scale=1 / 255)
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
     "plain": lambda: SGD(0.2),
     "momentum": lambda: SGD(0.2, momentum=0.9, dampening=0.5, weight_decay=0.01),
     "nesterov": lambda: SGD(0.2, momentum=0.9, nesterov=True),
