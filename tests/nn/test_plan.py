@@ -101,7 +101,8 @@ class Reads(Callback):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_callback_reads_the_gradients_of_its_batch(backend: Backend, optimizer: str) -> None:
     """Those of the mean loss over the batch at the parameters before its update, whatever the update did with them."""
-    reads, expected = Reads(), []
+    reads = Reads()
+    expected: list[dict[str, Any]] = []
 
     class Asks(Callback):
         reads_gradients = False
