@@ -72,6 +72,9 @@ class Feed:
         self.workspace = workspace
         self.x, self.y, self.shift = rows.x, rows.y, rows.shift
         self.size, self.seed = len(rows), seed
+        self.row_shape, self.target_shape = tuple(rows.x.shape[1:]), tuple(rows.y.shape[1:])
+        self.rotated = MOST_NUMBERS // max(prod(self.row_shape), 1)
+        self.targets_buffer = "targets", str(rows.y.dtype)
         self.order = backend.empty((self.size,), backend.xp.int64) if shuffled else None
         scale = 1.0 if network_scales else rows.scale
         # None: rows go to the network as they are.
@@ -93,11 +96,10 @@ class Feed:
         # Where only the device knows the first row, no view of the rows is the batch, unless it is all of them.
         gathered = self.order is not None or not (isinstance(start, int) or count == self.size)
         if gathered or self.scale is not None:
-            shape = count, *self.x.shape[1:]
             # Rotate buffers: rewriting one that other cores have just read forces cache-line transfers.
-            buffers = min(MOST_BUFFERS, max(MOST_NUMBERS // prod(shape), 1)) if isinstance(number, int) else 1
-            x_buffer = buffer(("x", number % buffers if buffers > 1 else 0), shape)
+            buffers = min(MOST_BUFFERS, max(self.rotated // count, 1)) if isinstance(number, int) else 1
+            x_buffer = buffer(("x", number % buffers if buffers > 1 else 0), (count, *self.row_shape))
         if gathered:
-            y_buffer = buffer(("targets", str(self.y.dtype)), (count, *self.y.shape[1:]), self.y.dtype)
+            y_buffer = buffer(self.targets_buffer, (count, *self.target_shape), self.y.dtype)
         x = take(self.x, self.order, start, count, scale=self.scale, shift=self.shift, out=x_buffer)
         return x, take(self.y, self.order, start, count, out=y_buffer)

@@ -89,7 +89,7 @@ class Store:
         layout, state_layout: where parameters (and gradients) lie, and where the state does.
         flat_parameters, flat_gradients, flat_state: (size,) each.
         parameters, gradients, state: the views by name.
-        workspace: all other buffers.
+        workspace: the buffers that are not of one layer; ``workspace_of(index)`` those of a layer.
         gradients_are_kept: whether ``gradients`` holds the gradients of the last backward. A training step that nobody
             watches adds them straight to a velocity, or uses their buffer up.
     """
@@ -104,4 +104,9 @@ class Store:
         self.gradients = self.layout.views(backend, self.flat_gradients)
         self.state = self.state_layout.views(backend, self.flat_state)
         self.workspace = Workspace(backend)
+        self._of_layers: dict[int, Workspace] = {}
         self.gradients_are_kept = True
+
+    def workspace_of(self, index: int) -> Workspace:
+        """The buffers of the layer with that index, the same for every plan."""
+        return self._of_layers.setdefault(index, Workspace(self.backend))

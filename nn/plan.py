@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
@@ -222,16 +221,12 @@ def _context(index: int, layer: Layer, store: Store, seed: int, training: bool) 
         parameters=of_layer(store.parameters, layer.parameters()),
         gradients=gradients,
         state=of_layer(store.state, layer.state()),
-        buffer=partial(_buffer_of_layer, store.workspace.buffer, index),
+        buffer=store.workspace_of(index).buffer,
         sinks={"output": {}} | {name: {"out": gradient} for name, gradient in gradients.items()},
         seed=seed,
         name=str(index),
         training=training,
     )
-
-
-def _buffer_of_layer(buffer: Any, index: int, name: str, shape: tuple[int, ...]) -> Array:
-    return buffer((index, name), shape)
 
 
 # ---- which layers compute --------------------------------------------------------------------------------------------
