@@ -103,27 +103,27 @@ def test_idx_is_read_back(tmp_path: Path, shape: tuple[int, ...], compressed: bo
     array = (np.arange(np.prod(shape)) % 251).astype(np.uint8).reshape(shape)
     content = idx_bytes(array)
     path = tmp_path / "file"
-    path.write_bytes(gzip.compress(content) if compressed else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if compressed else content)
     np.testing.assert_array_equal(read_idx(path), array)
 
 
 GOOD_IDX = idx_bytes(np.arange(60, dtype=np.uint8).reshape(3, 4, 5))
 RANDOM_IDX = idx_bytes(np.random.default_rng(0).integers(0, 256, (10, 1000), dtype=np.uint8))
-ZIPPED_IDX = gzip.compress(RANDOM_IDX)
+ZIPPED_IDX = gzip.compress(RANDOM_IDX, mtime=0)
 BAD_IDX = {
     "empty": (b"", r"is not an IDX file \(it begins with b''\)"),
     "html": (b"<html>Sign in</html>", "is not an IDX file .*<htm"),
-    "zipped html": (gzip.compress(b"<html>Sign in</html>"), "is not an IDX file .*<htm"),
+    "zipped html": (gzip.compress(b"<html>Sign in</html>", mtime=0), "is not an IDX file .*<htm"),
     "no dimensions": (b"\0\0\x08\0" + b"\0" * 8, "is not an IDX file"),
     "floats": (b"\0\0\x0d\x01" + GOOD_IDX[4:], r"type code 0x0d, but only unsigned bytes \(0x08\) are read"),
     "short header": (GOOD_IDX[:10], "ends within its header"),
     "cut": (GOOD_IDX[:-1], "cut short"),
-    "zipped cut": (gzip.compress(RANDOM_IDX[:-7]), "cut short: 9993 of 10000 values"),
+    "zipped cut": (gzip.compress(RANDOM_IDX[:-7], mtime=0), "cut short: 9993 of 10000 values"),
     "too long": (GOOD_IDX + b"x", "goes on after the 60 values"),
-    "zipped too long": (gzip.compress(GOOD_IDX + b"x"), "goes on after the 60 values"),
+    "zipped too long": (gzip.compress(GOOD_IDX + b"x", mtime=0), "goes on after the 60 values"),
     "no values": (idx_bytes(np.zeros((0, 4), np.uint8)), r"has no values \(its shape is \(0, 4\)\)"),
     "huge": (b"\0\0\x08\x03" + b"\xff" * 12, "cut short: its header says"),
-    "zipped huge": (gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12), "cut short: its header says"),
+    "zipped huge": (gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12, mtime=0), "cut short: its header says"),
     "gzip cut": (ZIPPED_IDX[:-2000], "is damaged"),
     "gzip cut in its head": (ZIPPED_IDX[:5], "is damaged"),
     "gzip without its checksum": (ZIPPED_IDX[:-4], "is damaged"),
@@ -169,7 +169,7 @@ def write(folder: Path, files: dict[str, bytes], ending: str = "", dotted: bool 
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         path = folder / ((name.replace("-idx", ".idx") if dotted else name) + ending)
-        path.write_bytes(gzip.compress(content) if ending else content)
+        path.write_bytes(gzip.compress(content, mtime=0) if ending else content)
     return folder
 
 
@@ -253,7 +253,7 @@ def use(monkeypatch: pytest.MonkeyPatch, *sends: dict[str, bytes] | Exception) -
 
 
 def zipped(files: dict[str, bytes]) -> dict[str, bytes]:
-    return {f"{name}.gz": gzip.compress(content) for name, content in files.items()}
+    return {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in files.items()}
 
 
 @pytest.fixture
@@ -317,7 +317,7 @@ def test_only_missing_and_damaged_files_are_downloaded(
 def test_when_every_mirror_fails_the_reasons_and_remedies_are_named(
     cache: Path, small_mnist: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = {name: gzip.compress(GOOD_IDX) for name in zipped(small_mnist)}
+    other = {name: gzip.compress(GOOD_IDX, mtime=0) for name in zipped(small_mnist)}
     use(monkeypatch, ConnectionError("no route to host\nand more"), other)
     with pytest.raises(DataError) as caught:
         load_data("mnist", progress=False)
@@ -556,7 +556,7 @@ def test_without_h5py_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 def table(tmp_path: Path, text: str, name: str = "t.csv") -> Path:
     path = tmp_path / name
     content = text.encode()
-    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if name.endswith(".gz") else content)
     return path
 
 
@@ -708,8 +708,8 @@ def test_one_class_is_fine_in_a_column_called_label(tmp_path: Path) -> None:
     [
         (HEADER.encode() + b"1,\xff\xfe,0\n", r"t\.csv is not UTF-8 text"),
         (b"\xff\xfe" + HEADER.encode("utf-16-le"), r"t\.csv is not UTF-8 text"),
-        (gzip.compress(RANDOM_IDX)[:-2000], r"t\.csv is (damaged|not UTF-8 text)"),
-        (gzip.compress(HEADER.encode() + b"1,2,0\n" * 5000)[:-10], r"t\.csv is damaged"),
+        (gzip.compress(RANDOM_IDX, mtime=0)[:-2000], r"t\.csv is (damaged|not UTF-8 text)"),
+        (gzip.compress(HEADER.encode() + b"1,2,0\n" * 5000, mtime=0)[:-10], r"t\.csv is damaged"),
         (b'a,b,label\n1,2,"' + b"0" * 200_000 + b'"\n', r"t\.csv is not a CSV file"),
     ],
 )
