@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -123,6 +124,18 @@ def test_the_reader_of_imports_sees_them() -> None:
 
 def test_what_has_no_type_is_named_in_one_place() -> None:
     assert [name for name, path in MODULES.items() if "\nArray = Any" in path.read_text()] == ["backends.typing"]
+
+
+@pytest.mark.parametrize("module", ["nn.layers", "nn.losses", "nn.optimizers", "nn.model", "nn.trainer", "nn.feed"])
+def test_how_a_step_is_made_fast_is_known_to_the_plan_alone(module: str) -> None:
+    """Flags of five optimisations once went through the network code; none of their names may come back."""
+    gone = (
+        r"accumulat|weight_gradient|_viewed|before_link|takes_factor|\bfactor\b|from_logits|MOST_PLACES|kept, fresh ="
+    )
+    for name in MODULES:
+        if name == module or name.startswith(f"{module}."):
+            found = re.findall(gone, MODULES[name].read_text(encoding="utf-8"))
+            assert not found, (name, found)
 
 
 @pytest.mark.parametrize(("module", "name"), OLD_PATHS)

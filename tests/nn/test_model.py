@@ -6,7 +6,21 @@ import numpy as np
 import pytest
 
 from backends import Backend
-from nn import Context, Dataset, Dropout, Flatten, Layer, Linear, ReLU, Sequential, Sigmoid, Softmax, Tanh, Trainer
+from nn import (
+    Context,
+    Dataset,
+    Dropout,
+    Flatten,
+    Layer,
+    Linear,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    Trainer,
+    load_data,
+)
 from tests.helpers.backends import make_backend
 
 RNG = np.random.default_rng(0)
@@ -219,3 +233,36 @@ def test_a_model_shows_itself_as_it_is_written() -> None:
         "Sequential(\n    Linear(784, 64, weight_init='normal'),\n    Sigmoid(),\n    Dropout(rate=0.2),\n"
         "    Linear(64, 10),\n    backend='cpu', dtype='float32')"
     )
+
+
+class Halves(Layer):
+    """The left and the right half of a picture (8, 8), summed: a first layer that takes pictures and no flat rows."""
+
+    def input_shape(self) -> Any:
+        return (8, 8)
+
+    def output_shape(self, shape: Any) -> Any:
+        if shape not in (None, (8, 8)):
+            raise ValueError(f"Halves takes pictures of 8 x 8, not rows of shape {shape}")
+        return (2,)
+
+    def forward(self, x: Any, ctx: Context) -> Any:
+        xp = ctx.backend.xp
+        return xp.stack([xp.sum(x[:, :, :4], axis=(1, 2)), xp.sum(x[:, :, 4:], axis=(1, 2))], axis=1)
+
+
+def test_the_shape_of_a_picture_reaches_the_network(which_backend: tuple[str, bool]) -> None:
+    """Whether rows come flat with an ``image_shape``, as pictures, or as one picture."""
+    data = load_data("digits", limit=90).train
+    model = Sequential(Halves(), Linear(2, 10), Softmax(), backend=make_backend(which_backend), seed=1)
+    trainer = Trainer(model)
+    trainer.fit(data, 2, 32, validation=data)
+    pictures = data.features().reshape(-1, 8, 8)
+    halves = np.stack([pictures[:, :, :4].sum(axis=(1, 2)), pictures[:, :, 4:].sum(axis=(1, 2))], axis=1)
+    expected = halves @ model.state_dict()["1.weight"] + model.state_dict()["1.bias"]
+    np.testing.assert_array_equal(model.predict(data), expected.argmax(axis=1))
+    np.testing.assert_array_equal(model.predict(data.x.reshape(-1, 8, 8)), model.predict(data))
+    np.testing.assert_allclose(model(data.x[3].reshape(8, 8)), model(data)[3:4], rtol=1e-5)
+    assert trainer.evaluate(data)["accuracy"] == np.mean(model.predict(data) == data.y)
+    with pytest.raises(ValueError, match=r"of shape \(9,\), do not fit: Halves takes pictures of 8 x 8"):
+        model.predict(np.full((3, 9), 5))
