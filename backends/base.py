@@ -210,7 +210,7 @@ class Backend:
         inner = self.xp.sum(dy * y, axis=1, keepdims=True, dtype=dy.dtype)
         return self._result(y * (dy - inner), out)
 
-    # ---- losses: sum over the rows, count of right rows and gradient in one operation --------------------------------
+    # ---- losses: sum over the rows, count of correct rows and gradient in one operation ------------------------------
 
     def softmax_cross_entropy(
         self,
@@ -220,6 +220,8 @@ class Backend:
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         """Softmax and the cross-entropy of its result against class labels, from the logits.
@@ -234,6 +236,8 @@ class Backend:
             totals: (2,) of dtype ``wide``; the loss sum and the number of right rows are added to it in place.
             gradient: whether to compute the gradient; None is returned for it otherwise.
             scale: factor of the gradient; 1/m by default, for the mean over the batch.
+            weights: (m,); the loss, the correct count and the gradient of row i are multiplied by ``weights[i]``.
+            losses: (m,); the loss of each row, before it is multiplied, is written there.
             out: where the gradient goes; may be ``logits``.
 
         Returns:
@@ -248,13 +252,13 @@ class Backend:
         e = xp.exp(shifted)
         normalizer = xp.sum(e, axis=1, keepdims=True, dtype=e.dtype)
         label_logit = xp.sum(xp.where(hit, shifted, xp.zeros_like(shifted)), axis=1, dtype=e.dtype)
-        losses = xp.log(normalizer[:, 0]) - label_logit
+        values = xp.log(normalizer[:, 0]) - label_logit
         right = (self.argmax(logits) == labels) & (top[:, 0] == top[:, 0])
-        totals = self._add_totals(totals, losses, right)
+        totals = self._add_totals(totals, values, right, weights, losses)
         if not gradient:
             return totals, None
         dlogits = (e / normalizer - xp.astype(hit, e.dtype)) * self._scale(scale, m)
-        return totals, self._result(dlogits, out)
+        return totals, self._result(self._weighted(dlogits, weights), out)
 
     def binary_cross_entropy(
         self,
@@ -264,6 +268,8 @@ class Backend:
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         """Sigmoid and the binary cross-entropy of its result against targets in [0, 1], from the logits.
@@ -276,18 +282,19 @@ class Backend:
         Args:
             logits: (m, n); n is 1 for one question per row.
             targets: (m, n) floats.
-            totals, gradient, scale, out: as in ``softmax_cross_entropy``.
+            totals, gradient, scale, weights, losses, out: as in ``softmax_cross_entropy``.
         """
         xp = self.xp
         m, n = logits.shape
         zero = xp.zeros_like(logits)
-        losses = xp.maximum(logits, zero) - logits * targets + xp.log1p(xp.exp(-xp.abs(logits)))
+        values = xp.maximum(logits, zero) - logits * targets + xp.log1p(xp.exp(-xp.abs(logits)))
         right = xp.all(((logits > 0) == (targets > 0.5)) & (logits == logits), axis=1)
-        totals = self._add_totals(totals, xp.mean(losses, axis=1), right)
+        totals = self._add_totals(totals, xp.mean(values, axis=1), right, weights, losses)
         if not gradient:
             return totals, None
         probability = get_activation("sigmoid").forward(xp, logits)
-        return totals, self._result((probability - targets) * (self._scale(scale, m) / n), out)
+        dlogits = (probability - targets) * (self._scale(scale, m) / n)
+        return totals, self._result(self._weighted(dlogits, weights), out)
 
     def squared_error(
         self,
@@ -297,6 +304,8 @@ class Backend:
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         """The squared error of outputs against targets.
@@ -307,7 +316,7 @@ class Backend:
 
         Args:
             outputs, targets: (m, n).
-            totals, gradient, scale, out: as in ``softmax_cross_entropy``.
+            totals, gradient, scale, weights, losses, out: as in ``softmax_cross_entropy``.
         """
         xp = self.xp
         m, n = outputs.shape
@@ -317,10 +326,11 @@ class Backend:
         else:
             right = self.argmax(outputs) == self.argmax(targets)
         right = right & xp.all(outputs == outputs, axis=1)
-        totals = self._add_totals(totals, xp.mean(difference * difference, axis=1), right)
+        totals = self._add_totals(totals, xp.mean(difference * difference, axis=1), right, weights, losses)
         if not gradient:
             return totals, None
-        return totals, self._result(difference * (2.0 * self._scale(scale, m) / n), out)
+        doutputs = difference * (2.0 * self._scale(scale, m) / n)
+        return totals, self._result(self._weighted(doutputs, weights), out)
 
     def argmax(self, x: Array) -> Array:
         """The column of the largest element of each row: the first of equal ones, 0 in a row with NaN. int64 (m,)."""
@@ -456,7 +466,18 @@ class Backend:
     def _scale(self, scale: float | None, rows: int) -> float:
         return 1.0 / max(rows, 1) if scale is None else scale
 
-    def _add_totals(self, totals: Array | None, losses: Array, right: Array) -> Array:
+    def _weighted(self, gradient: Array, weights: Array | None) -> Array:
+        return gradient if weights is None else gradient * weights[:, None]
+
+    def _add_totals(
+        self, totals: Array | None, values: Array, right: Array, weights: Array | None, losses: Array | None
+    ) -> Array:
+        """The sums over the rows, of their losses and of those that are right, each times its weight."""
         xp = self.xp
-        sums = xp.stack([xp.sum(losses, dtype=self.wide), xp.sum(xp.astype(right, self.wide))])
+        if losses is not None:
+            self._result(values, losses)
+        right = xp.astype(right, self.wide)
+        if weights is not None:
+            values, right = values * weights, right * xp.astype(weights, self.wide)
+        sums = xp.stack([xp.sum(values, dtype=self.wide), xp.sum(right)])
         return sums if totals is None else self._result(totals + sums, totals)

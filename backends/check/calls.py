@@ -29,7 +29,7 @@ LOSSES = {"softmax_cross_entropy", "binary_cross_entropy", "squared_error"}
 WRITTEN = {"update": (1,)}
 ARBITRARY = {"update": (2,)}
 #: Arrays that an operation writes beside its results, and which input each may be.
-KEPT: dict[str, tuple[int, ...]] = {"z_out": (0,)}
+KEPT: dict[str, tuple[int, ...]] = {"z_out": (0,), "losses": ()}
 TAKES_OUT = {*MAY_BE_OUT, "matmul", "column_sum", "take_rows", "dropout_mask", "copy"}
 
 

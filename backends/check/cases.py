@@ -260,16 +260,20 @@ def _argmax(make: Inputs) -> Made:
     yield "huge", (make.array([[-make.huge, make.huge], [INF, make.huge], [-INF, -make.huge], [-INF, -INF]]),), {}
 
 
-def _loss_options(make: Inputs) -> Iterator[dict[str, Any]]:
+def _loss_options(make: Inputs, m: int) -> Iterator[dict[str, Any]]:
     yield {}
     yield {"totals": np.array([10.0, 3.0]), "scale": 1 / 3}
     yield {"gradient": False}
+    losses = make.array(np.full(m, NAN))
+    yield {"weights": make.uniform(m), "losses": losses}
+    yield {"weights": make.array(make.rng.integers(0, 3, m)), "scale": 1 / 3, "totals": np.array([10.0, 3.0])}
+    yield {"losses": losses, "gradient": False}
 
 
 def _softmax_cross_entropy(make: Inputs) -> Made:
     for name, z in make.logits():
         m, n = z.shape
-        for options in _loss_options(make):
+        for options in _loss_options(make, len(z)):
             yield name, (z, make.rng.integers(0, n, m)), options
         yield f"{name}, first label", (z, np.zeros(m, np.int64)), {"scale": 1.0}
         yield f"{name}, last label", (z, np.full(m, n - 1, np.int64)), {"scale": 0.0}
@@ -281,7 +285,7 @@ def _softmax_cross_entropy(make: Inputs) -> Made:
 
 def _binary_cross_entropy(make: Inputs) -> Made:
     for name, z in make.logits():
-        for options in _loss_options(make):
+        for options in _loss_options(make, len(z)):
             yield name, (z, make.uniform(*z.shape)), options
         yield f"{name}, hard targets", (z, make.array(make.rng.integers(0, 2, z.shape))), {"scale": 1.0}
         yield f"{name}, targets 1/2", (z, make.array(np.full(z.shape, 0.5))), {}
@@ -293,7 +297,7 @@ def _binary_cross_entropy(make: Inputs) -> Made:
 
 def _squared_error(make: Inputs) -> Made:
     for name, o in make.logits():
-        for options in _loss_options(make):
+        for options in _loss_options(make, len(o)):
             yield name, (o, make.normal(*o.shape)), options
         yield f"{name}, nearly right", (o, make.array(o * (1 + 4 * make.u))), {"scale": 1.0}
         yield f"{name}, right", (o, o.copy()), {}

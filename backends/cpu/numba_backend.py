@@ -79,11 +79,23 @@ class NumbaBackend(NumpyBackend):
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         one_each = labels.shape == logits.shape[:1] and are_plain(labels, totals)
-        if not logits.size or not one_each or not are_alike(logits, out):
-            return super().softmax_cross_entropy(logits, labels, totals=totals, gradient=gradient, scale=scale, out=out)
+        by_rows = weights is not None or losses is not None
+        if by_rows or not logits.size or not one_each or not are_alike(logits, out):
+            return super().softmax_cross_entropy(
+                logits,
+                labels,
+                totals=totals,
+                gradient=gradient,
+                scale=scale,
+                weights=weights,
+                losses=losses,
+                out=out,
+            )
         m = len(labels)
         if labels.dtype != np.int64:
             signed = self._scratch("labels", (m,), np.int64)
@@ -105,10 +117,22 @@ class NumbaBackend(NumpyBackend):
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        if not logits.size or not are_alike(logits, targets, out) or not are_plain(totals):
-            return super().binary_cross_entropy(logits, targets, totals=totals, gradient=gradient, scale=scale, out=out)
+        by_rows = weights is not None or losses is not None
+        if by_rows or not logits.size or not are_alike(logits, targets, out) or not are_plain(totals):
+            return super().binary_cross_entropy(
+                logits,
+                targets,
+                totals=totals,
+                gradient=gradient,
+                scale=scale,
+                weights=weights,
+                losses=losses,
+                out=out,
+            )
         totals = np.zeros(2, self.wide) if totals is None else totals
         room = self._room(logits, gradient, out)
         tangent, logarithm = self._scratch("derivative", logits.shape), self._scratch("product", logits.shape)
@@ -126,10 +150,22 @@ class NumbaBackend(NumpyBackend):
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        if not outputs.size or not are_alike(outputs, targets, out) or not are_plain(totals):
-            return super().squared_error(outputs, targets, totals=totals, gradient=gradient, scale=scale, out=out)
+        by_rows = weights is not None or losses is not None
+        if by_rows or not outputs.size or not are_alike(outputs, targets, out) or not are_plain(totals):
+            return super().squared_error(
+                outputs,
+                targets,
+                totals=totals,
+                gradient=gradient,
+                scale=scale,
+                weights=weights,
+                losses=losses,
+                out=out,
+            )
         totals = np.zeros(2, self.wide) if totals is None else totals
         room = self._room(outputs, gradient, out)
         kernels.squared_error(outputs, targets, self._scale(scale, len(outputs)), room, totals)

@@ -220,6 +220,8 @@ class NumpyBackend(Backend):
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         m, n = logits.shape
@@ -236,19 +238,27 @@ class NumpyBackend(Backend):
         label_part = room.flat.take(places, None, room.label_part, "clip")
         np.exp(z, out=z)
         normalizer = np.add.reduce(z, axis=axis, out=room.normalizer, keepdims=True)
-        losses = np.log(normalizer.reshape(m), out=room.losses)
-        loss_sum = np.subtract(losses, label_part, out=losses).sum(dtype=self.wide)
+        values = np.log(normalizer.reshape(m), out=room.losses)
+        loss_sum = np.subtract(values, label_part, out=values).sum(dtype=self.wide)
         if not isfinite(loss_sum):  # argmax takes NaN for the largest, but a row with NaN is never right
             right &= np.equal(top, top).reshape(m)
-        totals = np.zeros(2, self.wide) if totals is None else totals
-        totals[0] += loss_sum
-        totals[1] += np.count_nonzero(right)
+        if weights is None and losses is None:
+            totals = np.zeros(2, self.wide) if totals is None else totals
+            totals[0] += loss_sum
+            totals[1] += np.count_nonzero(right)
+        else:
+            totals = self._add_totals(totals, values, right, weights, losses)
         if not gradient:
             return totals, None
-        scale = self._scale(scale, m)
-        np.multiply(z, np.divide(scale, normalizer, out=normalizer), out=z)
+        factor: Any = self._scale(scale, m)
+        if weights is None:
+            np.divide(factor, normalizer, out=normalizer)
+        else:
+            factor = np.multiply(weights, factor, out=self._scratch("factor", (m,)))
+            np.divide(factor.reshape(normalizer.shape), normalizer, out=normalizer)
+        np.multiply(z, normalizer, out=z)
         label_part = room.flat.take(places, None, label_part, "clip")
-        room.flat[places] = np.subtract(label_part, scale, out=label_part)
+        room.flat[places] = np.subtract(label_part, factor, out=label_part)
         out = np.empty(logits.shape, self.dtype) if out is None else out
         np.copyto(out, z.T if axis == 0 else z)
         return totals, out
@@ -261,6 +271,8 @@ class NumpyBackend(Backend):
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         m, n = logits.shape
@@ -269,18 +281,19 @@ class NumpyBackend(Backend):
         np.equal(right, np.greater(targets, 0.5, out=other), out=right)
         right &= np.equal(logits, logits, out=other)
         # max(z, 0) - z t + log(1 + exp(-|z|))
-        losses = np.abs(logits, out=self._scratch("losses", logits.shape))
-        np.negative(losses, out=losses)
-        np.log1p(np.exp(losses, out=losses), out=losses)
+        values = np.abs(logits, out=self._scratch("losses", logits.shape))
+        np.negative(values, out=values)
+        np.log1p(np.exp(values, out=values), out=values)
         linear = np.maximum(logits, 0.0, out=self._scratch("product", logits.shape))
         np.subtract(linear, np.multiply(logits, targets, out=self._scratch("derivative", logits.shape)), out=linear)
-        np.add(losses, linear, out=losses)
-        totals = self._add_totals(totals, self._row_mean(losses), self._all_in_row(right))
+        np.add(values, linear, out=values)
+        totals = self._add_totals(totals, self._row_mean(values), self._all_in_row(right), weights, losses)
         if not gradient:
             return totals, None
         out = self.bias_activation(logits, None, "sigmoid", out=out)
         np.subtract(out, targets, out=out)
-        return totals, np.multiply(out, self._scale(scale, m) / n, out=out)
+        np.multiply(out, self._scale(scale, m) / n, out=out)
+        return totals, out if weights is None else np.multiply(out, weights[:, None], out=out)
 
     def squared_error(
         self,
@@ -290,6 +303,8 @@ class NumpyBackend(Backend):
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         m, n = outputs.shape
@@ -305,10 +320,11 @@ class NumpyBackend(Backend):
         right &= valid
         difference = np.subtract(outputs, targets, out=out if gradient else self._scratch("losses", outputs.shape))
         squares = np.multiply(difference, difference, out=self._scratch("product", outputs.shape))
-        totals = self._add_totals(totals, self._row_mean(squares), right)
+        totals = self._add_totals(totals, self._row_mean(squares), right, weights, losses)
         if not gradient:
             return totals, None
-        return totals, np.multiply(difference, 2.0 * self._scale(scale, m) / n, out=difference)
+        out = np.multiply(difference, 2.0 * self._scale(scale, m) / n, out=difference)
+        return totals, out if weights is None else np.multiply(out, weights[:, None], out=out)
 
     # ---- updates ----------------------------------------------------------------------------------------------------
 
@@ -542,9 +558,17 @@ class NumpyBackend(Backend):
     def _all_in_row(self, x: Array) -> Array:
         return np.all(x, axis=1, out=self._scratch("all_in_row", (x.shape[0],), np.bool_))
 
-    def _add_totals(self, totals: Array | None, losses: Array, right: Array) -> Array:
+    def _add_totals(
+        self, totals: Array | None, values: Array, right: Array, weights: Array | None, losses: Array | None
+    ) -> Array:
         if totals is None:
             totals = np.zeros(2, self.wide)
-        totals[0] += np.sum(losses, dtype=self.wide)
-        totals[1] += np.count_nonzero(right)
+        if losses is not None:
+            np.copyto(losses, values)
+        if weights is not None:
+            values = np.multiply(values, weights, out=values)
+            totals[1] += np.sum(weights * right, dtype=self.wide)
+        else:
+            totals[1] += np.count_nonzero(right)
+        totals[0] += np.sum(values, dtype=self.wide)
         return totals
