@@ -227,13 +227,13 @@ class Backend:
         """Softmax and the cross-entropy of its result against class labels, from the logits.
 
         The loss of a row is log(sum_k exp(z_k)) - z_label, computed with the row maximum subtracted, so that no
-        logarithm of 0 is taken; its gradient is ``softmax(z) - onehot(label)`` times ``scale``. A row is right where
+        logarithm of 0 is taken; its gradient is ``softmax(z) - onehot(label)`` times ``scale``. A row is correct where
         the label has the largest logit (the first of several equal ones), and never where a logit is NaN.
 
         Args:
             logits: (m, n).
             labels: (m,) integers in [0, n); not checked here.
-            totals: (2,) of dtype ``wide``; the loss sum and the number of right rows are added to it in place.
+            totals: (2,) of dtype ``wide``; the loss sum and the number of correct rows are added to it in place.
             gradient: whether to compute the gradient; None is returned for it otherwise.
             scale: factor of the gradient; 1/m by default, for the mean over the batch.
             weights: (m,); the loss, the correct count and the gradient of row i are multiplied by ``weights[i]``.
@@ -253,8 +253,8 @@ class Backend:
         normalizer = xp.sum(e, axis=1, keepdims=True, dtype=e.dtype)
         label_logit = xp.sum(xp.where(hit, shifted, xp.zeros_like(shifted)), axis=1, dtype=e.dtype)
         values = xp.log(normalizer[:, 0]) - label_logit
-        right = (self.argmax(logits) == labels) & (top[:, 0] == top[:, 0])
-        totals = self._add_totals(totals, values, right, weights, losses)
+        correct = (self.argmax(logits) == labels) & (top[:, 0] == top[:, 0])
+        totals = self._add_totals(totals, values, correct, weights, losses)
         if not gradient:
             return totals, None
         dlogits = (e / normalizer - xp.astype(hit, e.dtype)) * self._scale(scale, m)
@@ -276,7 +276,7 @@ class Backend:
 
         The loss of an element is -t log(sigma(z)) - (1 - t) log(1 - sigma(z)), computed as
         max(z, 0) - z t + log(1 + exp(-|z|)); that of a row is the mean over its n elements, and the gradient
-        (sigma(z) - t) / n times ``scale``. A row is right where every logit is above 0 exactly if its target is above
+        (sigma(z) - t) / n times ``scale``. A row is correct where every logit is above 0 exactly if its target is above
         1/2; never where a logit is NaN.
 
         Args:
@@ -288,8 +288,8 @@ class Backend:
         m, n = logits.shape
         zero = xp.zeros_like(logits)
         values = xp.maximum(logits, zero) - logits * targets + xp.log1p(xp.exp(-xp.abs(logits)))
-        right = xp.all(((logits > 0) == (targets > 0.5)) & (logits == logits), axis=1)
-        totals = self._add_totals(totals, xp.mean(values, axis=1), right, weights, losses)
+        correct = xp.all(((logits > 0) == (targets > 0.5)) & (logits == logits), axis=1)
+        totals = self._add_totals(totals, xp.mean(values, axis=1), correct, weights, losses)
         if not gradient:
             return totals, None
         probability = get_activation("sigmoid").forward(xp, logits)
@@ -311,8 +311,8 @@ class Backend:
         """The squared error of outputs against targets.
 
         The loss of a row is the mean of ``(o - t)^2`` over its n elements, the gradient ``2 (o - t) / n`` times
-        ``scale``. A row is right where the largest output is at the largest target, or, for n = 1, where both are above
-        1/2 or both not; never where an output is NaN. (For regression that count means nothing; ignore it.)
+        ``scale``. A row is correct where the largest output is at the largest target, or, for n = 1, where both are
+        above 1/2 or both not; never where an output is NaN. (For regression that count means nothing; ignore it.)
 
         Args:
             outputs, targets: (m, n).
@@ -322,11 +322,11 @@ class Backend:
         m, n = outputs.shape
         difference = outputs - targets
         if n == 1:
-            right = ((outputs > 0.5) == (targets > 0.5))[:, 0]
+            correct = ((outputs > 0.5) == (targets > 0.5))[:, 0]
         else:
-            right = self.argmax(outputs) == self.argmax(targets)
-        right = right & xp.all(outputs == outputs, axis=1)
-        totals = self._add_totals(totals, xp.mean(difference * difference, axis=1), right, weights, losses)
+            correct = self.argmax(outputs) == self.argmax(targets)
+        correct = correct & xp.all(outputs == outputs, axis=1)
+        totals = self._add_totals(totals, xp.mean(difference * difference, axis=1), correct, weights, losses)
         if not gradient:
             return totals, None
         doutputs = difference * (2.0 * self._scale(scale, m) / n)
@@ -470,14 +470,14 @@ class Backend:
         return gradient if weights is None else gradient * weights[:, None]
 
     def _add_totals(
-        self, totals: Array | None, values: Array, right: Array, weights: Array | None, losses: Array | None
+        self, totals: Array | None, values: Array, correct: Array, weights: Array | None, losses: Array | None
     ) -> Array:
-        """The sums over the rows, of their losses and of those that are right, each times its weight."""
+        """The sums over the rows, of their losses and of those that are correct, each times its weight."""
         xp = self.xp
         if losses is not None:
             self._result(values, losses)
-        right = xp.astype(right, self.wide)
+        correct = xp.astype(correct, self.wide)
         if weights is not None:
-            values, right = values * weights, right * xp.astype(weights, self.wide)
-        sums = xp.stack([xp.sum(values, dtype=self.wide), xp.sum(right)])
+            values, correct = values * weights, correct * xp.astype(weights, self.wide)
+        sums = xp.stack([xp.sum(values, dtype=self.wide), xp.sum(correct)])
         return sums if totals is None else self._result(totals + sums, totals)

@@ -1,4 +1,4 @@
-"""The ways to call an operation: with inputs of several layouts, with ``out``, with ``out`` in place of an input."""
+"""The ways to call an operation: with inputs of several layouts, with ``out``, with ``out`` written over an input."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TAKES_OUT = {*MAY_BE_OUT, "matmul", "column_sum", "take_rows", "dropout_mask", "
 
 
 def ways(case: Case) -> Iterator[str]:
-    """How a case is called: with inputs of several layouts, with `out`, with `out` in place of an input."""
+    """How a case is called: with inputs of several layouts, with `out`, with `out` written over an input."""
     yield "plain"
     if case.operation in ("asarray", "zeros", "empty", "record"):
         return
@@ -46,12 +46,12 @@ def ways(case: Case) -> Iterator[str]:
     if case.operation in TAKES_OUT and case.options.get("gradient", True):
         yield "into out"
         yield "into strided out"
-        for place in MAY_BE_OUT.get(case.operation, ()):
-            yield f"into input {place}"
-    for name, places in KEPT.items():
+        for index in MAY_BE_OUT.get(case.operation, ()):
+            yield f"into input {index}"
+    for name, indices in KEPT.items():
         if name in case.options:
-            for place in places:
-                yield f"{name} into input {place}"
+            for index in indices:
+                yield f"{name} into input {index}"
 
 
 def _plain(backend: Backend, x: Array) -> Array:
@@ -91,13 +91,13 @@ def perform(backend: Backend, case: Case, way: str) -> tuple[Any, ...]:
         options = {name: given(name, x) for name, x in case.options.items()}
         if special is not None:
             return special(backend, *inputs, **options)
-        kept, _, place = way.partition(" into input ")
+        kept, _, index = way.partition(" into input ")
         if way.startswith("into input"):
             options["out"] = inputs[int(way[-1])]
-        elif place:
-            options[kept] = inputs[int(place)]
+        elif index:
+            options[kept] = inputs[int(index)]
         elif way.startswith("into") and "out" not in options:
-            expected = _room(case, backend.dtype_name)
+            expected = _blank_result(case, backend.dtype_name)
             options["out"] = (_strided if "strided" in way else _plain)(backend, expected)
         results = getattr(backend, operation)(*inputs, **options)
         results = results if isinstance(results, tuple) else (results,)
@@ -108,7 +108,7 @@ def perform(backend: Backend, case: Case, way: str) -> tuple[Any, ...]:
     return host
 
 
-def _room(case: Case, dtype: str) -> Array:
+def _blank_result(case: Case, dtype: str) -> Array:
     """An array for the result of a case, full of what must not be read."""
     x: Any = next((x for x in case.inputs if isinstance(x, np.ndarray)), None)
     options, shape, real = case.options, x.shape if x is not None else (), np.dtype(dtype)
@@ -134,18 +134,18 @@ def _look_at_arrays(
         return np.array_equal(backend.to_numpy(x), value, equal_nan=value.dtype.kind == "f")
 
     written = {"totals": 0, "bias_gradient": 1, "out": 1 if case.operation in LOSSES else 0}
-    for name, place in written.items():
-        if options.get(name) is not None and host[place] is not None and not is_same(options[name], host[place]):
+    for name, index in written.items():
+        if options.get(name) is not None and host[index] is not None and not is_same(options[name], host[index]):
             raise AssertionError(f"{name} does not hold the result")
     changed = WRITTEN.get(case.operation, ())
-    for place, value in zip(changed, host, strict=False):
-        if inputs[place] is not None and not is_same(inputs[place], value):
-            raise AssertionError(f"argument {place} does not hold the result")
+    for index, value in zip(changed, host, strict=False):
+        if inputs[index] is not None and not is_same(inputs[index], value):
+            raise AssertionError(f"argument {index} does not hold the result")
     arbitrary = ARBITRARY.get(case.operation, ())
     may_change = {*changed, *arbitrary} if changed else {int(way[-1])} if "into input" in way else set()
-    for place, (x, value) in enumerate(zip(inputs, case.inputs, strict=True)):
-        if place not in may_change and isinstance(value, np.ndarray) and not is_same(x, value):
-            raise AssertionError(f"argument {place} was changed")
+    for index, (x, value) in enumerate(zip(inputs, case.inputs, strict=True)):
+        if index not in may_change and isinstance(value, np.ndarray) and not is_same(x, value):
+            raise AssertionError(f"argument {index} was changed")
 
 
 def _item(backend: Backend, x: Array) -> tuple[Any, ...]:

@@ -102,12 +102,12 @@ class NumbaBackend(NumpyBackend):
             np.copyto(signed, labels, casting="unsafe")
             labels = signed
         totals = np.zeros(2, self.wide) if totals is None else totals
-        room = self._room(logits, gradient, out)
+        result = self._gradient_buffer(logits, gradient, out)
         label_part = self._scratch("row_max", (m,))
-        kernels.shift_rows(logits, labels, room, label_part, totals)
-        np.exp(room, out=room)
-        kernels.finish_rows(room, labels, label_part, self._scale(scale, m), totals)
-        return totals, room if gradient else None
+        kernels.shift_rows(logits, labels, result, label_part, totals)
+        np.exp(result, out=result)
+        kernels.finish_rows(result, labels, label_part, self._scale(scale, m), totals)
+        return totals, result if gradient else None
 
     def binary_cross_entropy(
         self,
@@ -134,13 +134,13 @@ class NumbaBackend(NumpyBackend):
                 out=out,
             )
         totals = np.zeros(2, self.wide) if totals is None else totals
-        room = self._room(logits, gradient, out)
+        result = self._gradient_buffer(logits, gradient, out)
         tangent, logarithm = self._scratch("derivative", logits.shape), self._scratch("product", logits.shape)
         kernels.halves_and_negatives(logits, tangent, logarithm)
         np.tanh(tangent, out=tangent)
         np.log1p(np.exp(logarithm, out=logarithm), out=logarithm)
-        kernels.finish_binary(logits, targets, tangent, logarithm, self._scale(scale, len(logits)), room, totals)
-        return totals, room if gradient else None
+        kernels.finish_binary(logits, targets, tangent, logarithm, self._scale(scale, len(logits)), result, totals)
+        return totals, result if gradient else None
 
     def squared_error(
         self,
@@ -167,9 +167,9 @@ class NumbaBackend(NumpyBackend):
                 out=out,
             )
         totals = np.zeros(2, self.wide) if totals is None else totals
-        room = self._room(outputs, gradient, out)
-        kernels.squared_error(outputs, targets, self._scale(scale, len(outputs)), room, totals)
-        return totals, room if gradient else None
+        result = self._gradient_buffer(outputs, gradient, out)
+        kernels.squared_error(outputs, targets, self._scale(scale, len(outputs)), result, totals)
+        return totals, result if gradient else None
 
     # ---- updates and masks ------------------------------------------------------------------------------------------
 
@@ -234,7 +234,7 @@ class NumbaBackend(NumpyBackend):
         kernels.scale_bytes(taken.reshape(-1), scale, shift, out.reshape(-1))
         return out
 
-    def _room(self, like: Array, gradient: bool, out: Array | None) -> Array:
+    def _gradient_buffer(self, like: Array, gradient: bool, out: Array | None) -> Array:
         """Where a loss computes its gradient, be it asked for or not."""
         if not gradient:
             return self._scratch("losses", like.shape)

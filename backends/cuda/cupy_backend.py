@@ -287,7 +287,7 @@ class CupyBackend(Backend):
         losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """Loss sum, right rows and gradient in two launches; labels of another dtype than int64 are converted first."""
+        """Loss sum, correct rows and gradient in two launches; labels that are not int64 are converted first."""
         op = "softmax_cross_entropy"
         m, _ = self._filled_matrix(op, "logits", logits)
         if isinstance(labels, self.cupy.ndarray) and labels.dtype != np.int64:
@@ -309,7 +309,7 @@ class CupyBackend(Backend):
         losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """Loss sum, right rows and gradient in two launches."""
+        """Loss sum, correct rows and gradient in two launches."""
         op = "binary_cross_entropy"
         m, n = self._filled_matrix(op, "logits", logits)
         targets = self._input(op, "targets", targets, (m, n))
@@ -327,7 +327,7 @@ class CupyBackend(Backend):
         losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """Loss sum, right rows and gradient in two launches."""
+        """Loss sum, correct rows and gradient in two launches."""
         op = "squared_error"
         m, n = self._filled_matrix(op, "outputs", outputs)
         targets = self._input(op, "targets", targets, (m, n))

@@ -1,7 +1,7 @@
 """The CUDA kernels of ``CupyBackend``, as text. Importable without CuPy and without a GPU.
 
 One text, plain ``extern "C"`` functions, is compiled for float and for double through the macro ``REAL``. Every kernel
-is right for any number of blocks and any power of two of threads, one included: it is a sequence of loops in which the
+is correct for any number of blocks and any power of two of threads, one included: a sequence of loops in which the
 threads of a block (or of the grid) share out elements, with barriers between them. So a compiler for the CPU can run
 the same text thread by thread, and that is how the tests check it where there is no GPU.
 
@@ -209,15 +209,15 @@ KERNEL argmax(const REAL* x, long long* out, long long m, long long n)
     }
 }
 
-// The losses: rows[0 .. m) get the loss of each row, rows[m .. 2m) 1 where the row is right, else 0; both times the
+// The losses: rows[0 .. m) get the loss of each row, rows[m .. 2m) 1 where the row is correct, else 0; both times the
 // row's weight, where weights is not null, as its gradient is. The loss itself goes to losses, where that is not null.
 __device__ void leave_row(
-    const REAL* weights, REAL* losses, double* rows, Index m, Index row, REAL loss, bool right)
+    const REAL* weights, REAL* losses, double* rows, Index m, Index row, REAL loss, bool correct)
 {
     if (losses) losses[row] = loss;
     const double weight = weights ? weights[row] : REAL(1);
     rows[row] = weight * loss;
-    rows[m + row] = right ? weight : weight * 0;
+    rows[m + row] = correct ? weight : weight * 0;
 }
 
 KERNEL softmax_cross_entropy(
@@ -288,16 +288,16 @@ KERNEL squared_error(
 KERNEL add_totals(const double* rows, double* totals, int accumulate, long long m)
 {
     double loss = 0;
-    double right = 0;
+    double correct = 0;
     FOR_BLOCK(row, m) {
         loss += rows[row];
-        right += rows[m + row];
+        correct += rows[m + row];
     }
     loss = block_sum_double(loss);
-    right = block_sum_double(right);
+    correct = block_sum_double(correct);
     if (threadIdx.x == 0) {
         totals[0] = accumulate ? totals[0] + loss : loss;
-        totals[1] = accumulate ? totals[1] + right : right;
+        totals[1] = accumulate ? totals[1] + correct : correct;
     }
 }
 """
@@ -310,14 +310,14 @@ KERNEL sgd_update(
 {
     const REAL rate = learning_rate_at ? *learning_rate_at : learning_rate;
     FOR_GRID(i, size) {
-        REAL step = gradient[i];
+        REAL direction = gradient[i];
         if (velocity) {
-            const REAL pushed = fresh * step;
+            const REAL pushed = fresh * direction;
             const REAL v = momentum * velocity[i] + pushed;
             velocity[i] = v;
-            step = nesterov ? pushed + momentum * v : v;
+            direction = nesterov ? pushed + momentum * v : v;
         }
-        REAL change = rate * step;
+        REAL change = rate * direction;
         if (i < n_decayed) change += rate * weight_decay * params[i];
         params[i] -= change;
     }

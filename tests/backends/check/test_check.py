@@ -267,9 +267,9 @@ def test_a_planted_fault_is_named(
     code, out, err = run(capsys, "check", "--device", "cpu", "--dtype", "float64", "--operation", operation, *others)
     assert (code, err) == (1, "")
     lines = out.splitlines()
-    (place,) = [number for number, line in enumerate(lines) if line.startswith(f"  {operation} ")]
-    assert "WRONG in " in lines[place]
-    assert words.rstrip("\n") in lines[place + 1]
+    (index,) = [number for number, line in enumerate(lines) if line.startswith(f"  {operation} ")]
+    assert "WRONG in " in lines[index]
+    assert words.rstrip("\n") in lines[index + 1]
     assert sum("WRONG" in line for line in lines) == 1
     assert lines[-1].endswith(f"out of bounds, in {operation}")
 
@@ -433,8 +433,8 @@ def test_what_float32_computes_is_within_the_bound(x: Any, y: Any, z: Any) -> No
         (np.sum(x * y, keepdims=True), (a * b).sum(0, keepdims=True)),
         (np.mean(x - y, keepdims=True), (a - b).mean(0)[None]),
     ]
-    for place, (found, expected) in enumerate(pairs):
-        assert compare((found,), (expected,)).complaint == "", place
+    for index, (found, expected) in enumerate(pairs):
+        assert compare((found,), (expected,)).complaint == "", index
 
 
 def test_what_reaches_infinity_only_by_rounding_may() -> None:
