@@ -1,4 +1,4 @@
-"""The ways to call an operation: with inputs of several layouts, with ``out``, with ``out`` written over an input."""
+"""The ways to call an operation: inputs of several layouts or read-only, ``out``, ``out`` written over an input."""
 
 from __future__ import annotations
 
@@ -43,6 +43,8 @@ def ways(case: Case) -> Iterator[str]:
         yield "transposed"
     if any(x.ndim and x.size > 1 for x in arrays):
         yield "strided"
+    if case.operation not in WRITTEN and any(isinstance(x, np.ndarray) for x in case.inputs):
+        yield "read-only"
     if case.operation in TAKES_OUT and case.options.get("gradient", True):
         yield "into out"
         yield "into strided out"
@@ -66,7 +68,18 @@ def _strided(backend: Backend, x: Array) -> Array:
     return backend.asarray(np.repeat(x, 2, axis=-1))[..., ::2] if x.ndim else _plain(backend, x)
 
 
-LAYOUTS: dict[str, Callable[[Backend, Array], Array]] = {"transposed": _transposed, "strided": _strided}
+def _read_only(backend: Backend, x: Array) -> Array:
+    """Memory that a backend on the CPU may share, and must not write."""
+    locked = x.copy()
+    locked.flags.writeable = False
+    return backend.asarray(locked)
+
+
+LAYOUTS: dict[str, Callable[[Backend, Array], Array]] = {
+    "transposed": _transposed,
+    "strided": _strided,
+    "read-only": _read_only,
+}
 
 
 def perform(backend: Backend, case: Case, way: str) -> tuple[Any, ...]:
@@ -88,6 +101,8 @@ def perform(backend: Backend, case: Case, way: str) -> tuple[Any, ...]:
 
     with backend.use():
         inputs = [given("", x) for x in case.inputs]
+        if way == "read-only":
+            layout = _plain  # options may be arrays to be written
         options = {name: given(name, x) for name, x in case.options.items()}
         if special is not None:
             return special(backend, *inputs, **options)

@@ -11,8 +11,8 @@ import pytest
 from backends import Backend
 from backends.check import formulas
 from backends.cuda.cupy_backend import CupyBackend
-from tests.backends.cuda.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
-from tests.conftest import BACKENDS, backend_id, make_backend
+from tests.helpers.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
+from tests.helpers.backends import BACKENDS, backend_id, make_backend
 
 LOSSES = ("softmax_cross_entropy", "binary_cross_entropy", "squared_error")
 NAN = math.nan
@@ -139,3 +139,38 @@ def test_totals_accumulate_in_place(backend: Backend, name: str) -> None:
         np.testing.assert_allclose(backend.to_numpy(totals), times * first, rtol=1e-12)
     operation(z, targets, totals=totals, weights=backend.asarray([2.0, 0.5]))
     assert backend.to_numpy(totals)[1] == 3 + 2
+
+
+# ---- at the edges ----------------------------------------------------------------------------------------------------
+
+
+def test_losses_of_large_logits(backend: Backend) -> None:
+    z = backend.asarray([[1e4, -1e4, 0.0]] * 3)
+    totals, gradient = backend.softmax_cross_entropy(z, backend.asarray([0, 1, 2]), scale=1.0)
+    assert backend.to_numpy(totals).tolist() == [3e4, 1]
+    assert backend.to_numpy(gradient).tolist() == [[0, 0, 0], [1, -1, 0], [1, 0, -1]]
+
+    targets = backend.asarray([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [1.0, 1.0, 0.5]])
+    totals, gradient = backend.binary_cross_entropy(z, targets, scale=3.0)
+    tolerance = 1e-12 if backend.dtype_name == "float64" else 1e-6
+    np.testing.assert_allclose(backend.to_numpy(totals), [1e4 + math.log(2), 1], rtol=tolerance)
+    assert backend.to_numpy(gradient).tolist() == [[0, 0, 0], [1, -1, 0], [0, -1, 0]]
+
+
+def test_small_binary_cross_entropy_is_not_lost_in_a_large_logit(backend: Backend) -> None:
+    totals, _ = backend.binary_cross_entropy(backend.asarray([[10.0], [-10.0]]), backend.asarray([[1.0], [0.0]]))
+    np.testing.assert_allclose(backend.to_numpy(totals), [2 * math.log1p(math.exp(-10)), 2], rtol=1e-6)
+
+
+def test_a_row_with_nan_is_never_correct(backend: Backend) -> None:
+    z = backend.asarray([[1.0, NAN], [NAN, 0.0], [NAN, NAN], [2.0, 1.0]])
+    zeros, ones = backend.asarray([0] * 4), backend.asarray([1] * 4)
+    assert backend.to_numpy(backend.argmax(z)).tolist() == [0, 0, 0, 0]
+    for labels, correct in ((zeros, 1), (ones, 0)):
+        assert backend.to_numpy(backend.softmax_cross_entropy(z, labels)[0])[1] == correct
+    for targets, correct in (([1.0, 0.0], 1), ([0.0, 1.0], 0)):
+        assert backend.to_numpy(backend.squared_error(z, backend.asarray([targets] * 4))[0])[1] == correct
+    assert backend.to_numpy(backend.binary_cross_entropy(z, backend.asarray([[1.0, 1.0]] * 4))[0])[1] == 1
+    one_column = backend.asarray([[NAN], [0.0]])
+    for loss in (backend.binary_cross_entropy, backend.squared_error):
+        assert backend.to_numpy(loss(one_column, backend.zeros((2, 1)))[0])[1] == 1
