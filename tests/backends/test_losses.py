@@ -11,15 +11,15 @@ import pytest
 from backends import Backend
 from backends.check import formulas
 from backends.cuda.cupy_backend import CupyBackend
+from tests.helpers.backends import BACKENDS, backend_params, make_backend
 from tests.helpers.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
-from tests.helpers.backends import BACKENDS, backend_id, make_backend
 
 LOSSES = ("softmax_cross_entropy", "binary_cross_entropy", "squared_error")
 NAN = math.nan
 EMULATED = ("emulated", True)
 
 
-@pytest.fixture(params=[*BACKENDS, EMULATED], ids=backend_id)
+@pytest.fixture(params=backend_params([*BACKENDS, EMULATED]))
 def which(request: pytest.FixtureRequest) -> Any:
     return request.param
 
