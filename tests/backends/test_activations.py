@@ -127,7 +127,7 @@ def test_on_a_gpu_it_is_one_launch_and_without_cuda_text_it_is_not_captured() ->
             np.testing.assert_allclose(backend.to_numpy(y), gelu(np, backend.to_numpy(z)), atol=1e-6)
         assert backend.why_eager.startswith(why)
         assert (backend.why_eager == "") == (why == "")
-        assert ("bias_activation_gelu" in launched.names) == (why == "")
+        assert any(name.startswith("bias_activation_gelu") for name in launched.names) == (why == "")
 
 
 def times(factor: float) -> Activation:
