@@ -210,7 +210,7 @@ class Backend:
         inner = self.xp.sum(dy * y, axis=1, keepdims=True, dtype=dy.dtype)
         return self._result(y * (dy - inner), out)
 
-    # ---- losses: sum over the rows, count of right rows and gradient in one operation --------------------------------
+    # ---- losses: sum over the rows, count of correct rows and gradient in one operation ------------------------------
 
     def softmax_cross_entropy(
         self,
@@ -220,20 +220,24 @@ class Backend:
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         """Softmax and the cross-entropy of its result against class labels, from the logits.
 
         The loss of a row is log(sum_k exp(z_k)) - z_label, computed with the row maximum subtracted, so that no
-        logarithm of 0 is taken; its gradient is ``softmax(z) - onehot(label)`` times ``scale``. A row is right where
+        logarithm of 0 is taken; its gradient is ``softmax(z) - onehot(label)`` times ``scale``. A row is correct where
         the label has the largest logit (the first of several equal ones), and never where a logit is NaN.
 
         Args:
             logits: (m, n).
             labels: (m,) integers in [0, n); not checked here.
-            totals: (2,) of dtype ``wide``; the loss sum and the number of right rows are added to it in place.
+            totals: (2,) of dtype ``wide``; the loss sum and the number of correct rows are added to it in place.
             gradient: whether to compute the gradient; None is returned for it otherwise.
             scale: factor of the gradient; 1/m by default, for the mean over the batch.
+            weights: (m,); the loss, the correct count and the gradient of row i are multiplied by ``weights[i]``.
+            losses: (m,); the loss of each row, before it is multiplied, is written there.
             out: where the gradient goes; may be ``logits``.
 
         Returns:
@@ -248,13 +252,13 @@ class Backend:
         e = xp.exp(shifted)
         normalizer = xp.sum(e, axis=1, keepdims=True, dtype=e.dtype)
         label_logit = xp.sum(xp.where(hit, shifted, xp.zeros_like(shifted)), axis=1, dtype=e.dtype)
-        losses = xp.log(normalizer[:, 0]) - label_logit
-        right = (self.argmax(logits) == labels) & (top[:, 0] == top[:, 0])
-        totals = self._add_totals(totals, losses, right)
+        values = xp.log(normalizer[:, 0]) - label_logit
+        correct = (self.argmax(logits) == labels) & (top[:, 0] == top[:, 0])
+        totals = self._add_totals(totals, values, correct, weights, losses)
         if not gradient:
             return totals, None
         dlogits = (e / normalizer - xp.astype(hit, e.dtype)) * self._scale(scale, m)
-        return totals, self._result(dlogits, out)
+        return totals, self._result(self._weighted(dlogits, weights), out)
 
     def binary_cross_entropy(
         self,
@@ -264,30 +268,33 @@ class Backend:
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         """Sigmoid and the binary cross-entropy of its result against targets in [0, 1], from the logits.
 
         The loss of an element is -t log(sigma(z)) - (1 - t) log(1 - sigma(z)), computed as
         max(z, 0) - z t + log(1 + exp(-|z|)); that of a row is the mean over its n elements, and the gradient
-        (sigma(z) - t) / n times ``scale``. A row is right where every logit is above 0 exactly if its target is above
+        (sigma(z) - t) / n times ``scale``. A row is correct where every logit is above 0 exactly if its target is above
         1/2; never where a logit is NaN.
 
         Args:
             logits: (m, n); n is 1 for one question per row.
             targets: (m, n) floats.
-            totals, gradient, scale, out: as in ``softmax_cross_entropy``.
+            totals, gradient, scale, weights, losses, out: as in ``softmax_cross_entropy``.
         """
         xp = self.xp
         m, n = logits.shape
         zero = xp.zeros_like(logits)
-        losses = xp.maximum(logits, zero) - logits * targets + xp.log1p(xp.exp(-xp.abs(logits)))
-        right = xp.all(((logits > 0) == (targets > 0.5)) & (logits == logits), axis=1)
-        totals = self._add_totals(totals, xp.mean(losses, axis=1), right)
+        values = xp.maximum(logits, zero) - logits * targets + xp.log1p(xp.exp(-xp.abs(logits)))
+        correct = xp.all(((logits > 0) == (targets > 0.5)) & (logits == logits), axis=1)
+        totals = self._add_totals(totals, xp.mean(values, axis=1), correct, weights, losses)
         if not gradient:
             return totals, None
         probability = get_activation("sigmoid").forward(xp, logits)
-        return totals, self._result((probability - targets) * (self._scale(scale, m) / n), out)
+        dlogits = (probability - targets) * (self._scale(scale, m) / n)
+        return totals, self._result(self._weighted(dlogits, weights), out)
 
     def squared_error(
         self,
@@ -297,30 +304,33 @@ class Backend:
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         """The squared error of outputs against targets.
 
         The loss of a row is the mean of ``(o - t)^2`` over its n elements, the gradient ``2 (o - t) / n`` times
-        ``scale``. A row is right where the largest output is at the largest target, or, for n = 1, where both are above
-        1/2 or both not; never where an output is NaN. (For regression that count means nothing; ignore it.)
+        ``scale``. A row is correct where the largest output is at the largest target, or, for n = 1, where both are
+        above 1/2 or both not; never where an output is NaN. (For regression that count means nothing; ignore it.)
 
         Args:
             outputs, targets: (m, n).
-            totals, gradient, scale, out: as in ``softmax_cross_entropy``.
+            totals, gradient, scale, weights, losses, out: as in ``softmax_cross_entropy``.
         """
         xp = self.xp
         m, n = outputs.shape
         difference = outputs - targets
         if n == 1:
-            right = ((outputs > 0.5) == (targets > 0.5))[:, 0]
+            correct = ((outputs > 0.5) == (targets > 0.5))[:, 0]
         else:
-            right = self.argmax(outputs) == self.argmax(targets)
-        right = right & xp.all(outputs == outputs, axis=1)
-        totals = self._add_totals(totals, xp.mean(difference * difference, axis=1), right)
+            correct = self.argmax(outputs) == self.argmax(targets)
+        correct = correct & xp.all(outputs == outputs, axis=1)
+        totals = self._add_totals(totals, xp.mean(difference * difference, axis=1), correct, weights, losses)
         if not gradient:
             return totals, None
-        return totals, self._result(difference * (2.0 * self._scale(scale, m) / n), out)
+        doutputs = difference * (2.0 * self._scale(scale, m) / n)
+        return totals, self._result(self._weighted(doutputs, weights), out)
 
     def argmax(self, x: Array) -> Array:
         """The column of the largest element of each row: the first of equal ones, 0 in a row with NaN. int64 (m,)."""
@@ -456,7 +466,18 @@ class Backend:
     def _scale(self, scale: float | None, rows: int) -> float:
         return 1.0 / max(rows, 1) if scale is None else scale
 
-    def _add_totals(self, totals: Array | None, losses: Array, right: Array) -> Array:
+    def _weighted(self, gradient: Array, weights: Array | None) -> Array:
+        return gradient if weights is None else gradient * weights[:, None]
+
+    def _add_totals(
+        self, totals: Array | None, values: Array, correct: Array, weights: Array | None, losses: Array | None
+    ) -> Array:
+        """The sums over the rows, of their losses and of those that are correct, each times its weight."""
         xp = self.xp
-        sums = xp.stack([xp.sum(losses, dtype=self.wide), xp.sum(xp.astype(right, self.wide))])
+        if losses is not None:
+            self._result(values, losses)
+        correct = xp.astype(correct, self.wide)
+        if weights is not None:
+            values, correct = values * weights, correct * xp.astype(weights, self.wide)
+        sums = xp.stack([xp.sum(values, dtype=self.wide), xp.sum(correct)])
         return sums if totals is None else self._result(totals + sums, totals)

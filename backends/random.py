@@ -3,7 +3,8 @@
 Two generators, both without hidden state, so that the state of a run is its seed and its step:
 
 * On the host, NumPy's Philox (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), keyed by a hash
-  of (seed, purpose, name). Start values and permutations are drawn here, in float64 or int64, and copied to the device.
+  of (seed, purpose, name). Initial values and permutations are drawn here, in float64 or int64, and copied to the
+  device.
 * On the device, an integer hash of (key, step, element), for dropout. It is written once in array-API calls and once
   in CUDA, and integers are equal bit for bit everywhere.
 """

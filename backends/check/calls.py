@@ -1,4 +1,4 @@
-"""The ways to call an operation: with inputs of several layouts, with ``out``, with ``out`` in place of an input."""
+"""The ways to call an operation: inputs of several layouts or read-only, ``out``, ``out`` written over an input."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ LOSSES = {"softmax_cross_entropy", "binary_cross_entropy", "squared_error"}
 WRITTEN = {"update": (1,)}
 ARBITRARY = {"update": (2,)}
 #: Arrays that an operation writes beside its results, and which input each may be.
-KEPT: dict[str, tuple[int, ...]] = {"z_out": (0,)}
+KEPT: dict[str, tuple[int, ...]] = {"z_out": (0,), "losses": ()}
 TAKES_OUT = {*MAY_BE_OUT, "matmul", "column_sum", "take_rows", "dropout_mask", "copy"}
 
 
 def ways(case: Case) -> Iterator[str]:
-    """How a case is called: with inputs of several layouts, with `out`, with `out` in place of an input."""
+    """How a case is called: with inputs of several layouts, with `out`, with `out` written over an input."""
     yield "plain"
     if case.operation in ("asarray", "zeros", "empty", "record"):
         return
@@ -43,15 +43,17 @@ def ways(case: Case) -> Iterator[str]:
         yield "transposed"
     if any(x.ndim and x.size > 1 for x in arrays):
         yield "strided"
+    if case.operation not in WRITTEN and any(isinstance(x, np.ndarray) for x in case.inputs):
+        yield "read-only"
     if case.operation in TAKES_OUT and case.options.get("gradient", True):
         yield "into out"
         yield "into strided out"
-        for place in MAY_BE_OUT.get(case.operation, ()):
-            yield f"into input {place}"
-    for name, places in KEPT.items():
+        for index in MAY_BE_OUT.get(case.operation, ()):
+            yield f"into input {index}"
+    for name, indices in KEPT.items():
         if name in case.options:
-            for place in places:
-                yield f"{name} into input {place}"
+            for index in indices:
+                yield f"{name} into input {index}"
 
 
 def _plain(backend: Backend, x: Array) -> Array:
@@ -66,7 +68,18 @@ def _strided(backend: Backend, x: Array) -> Array:
     return backend.asarray(np.repeat(x, 2, axis=-1))[..., ::2] if x.ndim else _plain(backend, x)
 
 
-LAYOUTS: dict[str, Callable[[Backend, Array], Array]] = {"transposed": _transposed, "strided": _strided}
+def _read_only(backend: Backend, x: Array) -> Array:
+    """Memory that a backend on the CPU may share, and must not write."""
+    locked = x.copy()
+    locked.flags.writeable = False
+    return backend.asarray(locked)
+
+
+LAYOUTS: dict[str, Callable[[Backend, Array], Array]] = {
+    "transposed": _transposed,
+    "strided": _strided,
+    "read-only": _read_only,
+}
 
 
 def perform(backend: Backend, case: Case, way: str) -> tuple[Any, ...]:
@@ -88,16 +101,18 @@ def perform(backend: Backend, case: Case, way: str) -> tuple[Any, ...]:
 
     with backend.use():
         inputs = [given("", x) for x in case.inputs]
+        if way == "read-only":
+            layout = _plain  # options may be arrays to be written
         options = {name: given(name, x) for name, x in case.options.items()}
         if special is not None:
             return special(backend, *inputs, **options)
-        kept, _, place = way.partition(" into input ")
+        kept, _, index = way.partition(" into input ")
         if way.startswith("into input"):
             options["out"] = inputs[int(way[-1])]
-        elif place:
-            options[kept] = inputs[int(place)]
+        elif index:
+            options[kept] = inputs[int(index)]
         elif way.startswith("into") and "out" not in options:
-            expected = _room(case, backend.dtype_name)
+            expected = _blank_result(case, backend.dtype_name)
             options["out"] = (_strided if "strided" in way else _plain)(backend, expected)
         results = getattr(backend, operation)(*inputs, **options)
         results = results if isinstance(results, tuple) else (results,)
@@ -108,7 +123,7 @@ def perform(backend: Backend, case: Case, way: str) -> tuple[Any, ...]:
     return host
 
 
-def _room(case: Case, dtype: str) -> Array:
+def _blank_result(case: Case, dtype: str) -> Array:
     """An array for the result of a case, full of what must not be read."""
     x: Any = next((x for x in case.inputs if isinstance(x, np.ndarray)), None)
     options, shape, real = case.options, x.shape if x is not None else (), np.dtype(dtype)
@@ -134,18 +149,18 @@ def _look_at_arrays(
         return np.array_equal(backend.to_numpy(x), value, equal_nan=value.dtype.kind == "f")
 
     written = {"totals": 0, "bias_gradient": 1, "out": 1 if case.operation in LOSSES else 0}
-    for name, place in written.items():
-        if options.get(name) is not None and host[place] is not None and not is_same(options[name], host[place]):
+    for name, index in written.items():
+        if options.get(name) is not None and host[index] is not None and not is_same(options[name], host[index]):
             raise AssertionError(f"{name} does not hold the result")
     changed = WRITTEN.get(case.operation, ())
-    for place, value in zip(changed, host, strict=False):
-        if inputs[place] is not None and not is_same(inputs[place], value):
-            raise AssertionError(f"argument {place} does not hold the result")
+    for index, value in zip(changed, host, strict=False):
+        if inputs[index] is not None and not is_same(inputs[index], value):
+            raise AssertionError(f"argument {index} does not hold the result")
     arbitrary = ARBITRARY.get(case.operation, ())
     may_change = {*changed, *arbitrary} if changed else {int(way[-1])} if "into input" in way else set()
-    for place, (x, value) in enumerate(zip(inputs, case.inputs, strict=True)):
-        if place not in may_change and isinstance(value, np.ndarray) and not is_same(x, value):
-            raise AssertionError(f"argument {place} was changed")
+    for index, (x, value) in enumerate(zip(inputs, case.inputs, strict=True)):
+        if index not in may_change and isinstance(value, np.ndarray) and not is_same(x, value):
+            raise AssertionError(f"argument {index} was changed")
 
 
 def _item(backend: Backend, x: Array) -> tuple[Any, ...]:

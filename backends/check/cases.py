@@ -260,28 +260,32 @@ def _argmax(make: Inputs) -> Made:
     yield "huge", (make.array([[-make.huge, make.huge], [INF, make.huge], [-INF, -make.huge], [-INF, -INF]]),), {}
 
 
-def _loss_options(make: Inputs) -> Iterator[dict[str, Any]]:
+def _loss_options(make: Inputs, m: int) -> Iterator[dict[str, Any]]:
     yield {}
     yield {"totals": np.array([10.0, 3.0]), "scale": 1 / 3}
     yield {"gradient": False}
+    losses = make.array(np.full(m, NAN))
+    yield {"weights": make.uniform(m), "losses": losses}
+    yield {"weights": make.array(make.rng.integers(0, 3, m)), "scale": 1 / 3, "totals": np.array([10.0, 3.0])}
+    yield {"losses": losses, "gradient": False}
 
 
 def _softmax_cross_entropy(make: Inputs) -> Made:
     for name, z in make.logits():
         m, n = z.shape
-        for options in _loss_options(make):
+        for options in _loss_options(make, len(z)):
             yield name, (z, make.rng.integers(0, n, m)), options
         yield f"{name}, first label", (z, np.zeros(m, np.int64)), {"scale": 1.0}
         yield f"{name}, last label", (z, np.full(m, n - 1, np.int64)), {"scale": 0.0}
         yield f"{name}, int32", (z, make.rng.integers(0, n, m, dtype=np.int32)), {}
         yield f"{name}, uint8", (z, make.rng.integers(0, min(n, 256), m, dtype=np.uint8)), {}
     yield "huge", (make.array([[make.huge, 0.0, 1.0], [-make.huge, 0.0, 1.0]]), np.array([0, 2])), {}
-    yield "confident and right", (make.array(np.diag([40.0] * 7)), np.arange(7)), {"scale": 1.0}
+    yield "confident and correct", (make.array(np.diag([40.0] * 7)), np.arange(7)), {"scale": 1.0}
 
 
 def _binary_cross_entropy(make: Inputs) -> Made:
     for name, z in make.logits():
-        for options in _loss_options(make):
+        for options in _loss_options(make, len(z)):
             yield name, (z, make.uniform(*z.shape)), options
         yield f"{name}, hard targets", (z, make.array(make.rng.integers(0, 2, z.shape))), {"scale": 1.0}
         yield f"{name}, targets 1/2", (z, make.array(np.full(z.shape, 0.5))), {}
@@ -293,10 +297,10 @@ def _binary_cross_entropy(make: Inputs) -> Made:
 
 def _squared_error(make: Inputs) -> Made:
     for name, o in make.logits():
-        for options in _loss_options(make):
+        for options in _loss_options(make, len(o)):
             yield name, (o, make.normal(*o.shape)), options
-        yield f"{name}, nearly right", (o, make.array(o * (1 + 4 * make.u))), {"scale": 1.0}
-        yield f"{name}, right", (o, o.copy()), {}
+        yield f"{name}, nearly correct", (o, make.array(o * (1 + 4 * make.u))), {"scale": 1.0}
+        yield f"{name}, correct", (o, o.copy()), {}
     yield "halves", (make.array([[0.5], [0.5 + make.u], [0.4]]), make.array([[0.0], [1.0], [0.5]])), {}
     yield "huge", (make.array([[make.huge], [1.0]]), make.array([[-make.huge], [0.5]])), {}
 
@@ -397,10 +401,10 @@ def _all_finite(make: Inputs) -> Made:
     for n in (0, 1, 2, 257, 5000):
         yield "finite", (make.wide_range(n),), {}
         for bad in (NAN, INF, -INF):
-            for place in {0, n // 2, n - 1} if n else ():
+            for index in {0, n // 2, n - 1} if n else ():
                 x = make.normal(n)
-                x[place] = bad
-                yield f"{bad} at {place}", (x,), {}
+                x[index] = bad
+                yield f"{bad} at {index}", (x,), {}
     yield "ends", (make.array([*make.tiny, 0.0, -0.0, make.huge, -make.huge]),), {}
 
 
@@ -418,11 +422,11 @@ def _take_rows(make: Inputs) -> Made:
         ("int32", labels.astype(np.int32)), ("floats", make.normal(23, 7)), ("special", special),
         ("targets", make.normal(23)), ("one column", make.normal(23, 1)), ("no column", make.normal(23, 0)),
     ):  # fmt: skip
-        for places in (None, order):
+        for order_or_none in (None, order):
             for start, count in ((0, 23), (5, 11), (np.array([5]), 11), (22, 1), (3, 0)):
                 where = {"start": start, "count": count}
-                yield name, (rows, places), where
-                yield name, (rows, places), {**where, "scale": 1 / 255, "shift": -0.5}
+                yield name, (rows, order_or_none), where
+                yield name, (rows, order_or_none), {**where, "scale": 1 / 255, "shift": -0.5}
     for scale, shift in ((1.0, 0.0), (1 / 255, 0.0), (3.0, 1e-3)):
         yield "pixels", (pixels, order), {"start": 1, "count": 20, "scale": scale, "shift": shift}
 

@@ -184,8 +184,8 @@ def _equal(found: Array, expected: Array) -> Outcome:
         same |= np.isnan(found) & np.isnan(expected)
     if np.all(same):
         return Outcome()
-    place = tuple(int(i) for i in np.argwhere(~same)[0])
-    return Outcome(np.inf, np.inf, f"got {found[place]!r} instead of exactly {expected[place]!r} at {place}")
+    index = tuple(int(i) for i in np.argwhere(~same)[0])
+    return Outcome(np.inf, np.inf, f"got {found[index]!r} instead of exactly {expected[index]!r} at {index}")
 
 
 def _within(found: Array, expected: Bounded) -> Outcome:
@@ -201,10 +201,10 @@ def _within(found: Array, expected: Bounded) -> Outcome:
     special = ~(np.isfinite(x) & np.isfinite(value))
     ratio = np.where(special, np.where(same | edge, 0, np.inf), ratio)
     relative = np.where(special, np.where(same | edge, 0, np.inf), relative)
-    place = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
-    largest = float(ratio[place])
+    index = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
+    largest = float(ratio[index])
     complaint = ""
     if not largest <= 1:
-        where = f" at {tuple(int(i) for i in place)}" if place else ""
-        complaint = f"got {x[place]:.9g} instead of {value[place]:.9g} +- {bound[place]:.2g}{where}"
+        where = f" at {tuple(int(i) for i in index)}" if index else ""
+        complaint = f"got {x[index]:.9g} instead of {value[index]:.9g} +- {bound[index]:.2g}{where}"
     return Outcome(float(np.max(relative)), largest, complaint)

@@ -97,29 +97,30 @@ class Formulas:
         normalizer = e.sum(1, keepdims=True)
         losses = normalizer[:, 0].log() - shifted[np.arange(m), labels]
         valid = ~np.isnan(logits).any(axis=1)
-        right = (self.argmax(logits)[0] == labels) & valid
+        correct = (self.argmax(logits)[0] == labels) & valid
         scale = self.real.number(_scale(m, **options))
         onehot = self.real.exact(labels[:, None] == np.arange(n))
-        gradient = (e / normalizer - onehot) * scale
-        return self._loss(losses, right, gradient.or_as(e * (scale / normalizer) - onehot * scale), **options)
+        factor = self._weighted(scale, **options)
+        gradient = self._weighted((e / normalizer - onehot) * scale, **options)
+        return self._loss(losses, correct, gradient.or_as(e * (factor / normalizer) - onehot * factor), **options)
 
     def binary_cross_entropy(self, logits: Array, targets: Array, **options: Any) -> Results:
         (m, n), z, t = logits.shape, self.real.exact(logits), self.real.exact(targets)
         losses = z.positive() - z * t + (-abs(z)).exp().log1p()
-        right = (((logits > 0) == (targets > 0.5)) & ~np.isnan(logits)).all(axis=1)
-        gradient = (_sigmoid(z) - t) * self.real.number(_scale(m, **options) / n)
-        return self._loss(losses.mean(1), right, gradient, **options)
+        correct = (((logits > 0) == (targets > 0.5)) & ~np.isnan(logits)).all(axis=1)
+        gradient = self._weighted((_sigmoid(z) - t) * self.real.number(_scale(m, **options) / n), **options)
+        return self._loss(losses.mean(1), correct, gradient, **options)
 
     def squared_error(self, outputs: Array, targets: Array, **options: Any) -> Results:
         m, n = outputs.shape
         difference = self.real.exact(outputs) - self.real.exact(targets)
         if n == 1:
-            right = (outputs[:, 0] > 0.5) == (targets[:, 0] > 0.5)
+            correct = (outputs[:, 0] > 0.5) == (targets[:, 0] > 0.5)
         else:
-            right = self.argmax(outputs)[0] == self.argmax(targets)[0]
-        right = right & ~np.isnan(outputs).any(axis=1)
-        gradient = difference * self.real.number(2 * _scale(m, **options) / n)
-        return self._loss((difference * difference).mean(1), right, gradient, **options)
+            correct = self.argmax(outputs)[0] == self.argmax(targets)[0]
+        correct = correct & ~np.isnan(outputs).any(axis=1)
+        gradient = self._weighted(difference * self.real.number(2 * _scale(m, **options) / n), **options)
+        return self._loss((difference * difference).mean(1), correct, gradient, **options)
 
     def argmax(self, x: Array) -> Results:
         return (np.array([_first_largest(row) for row in x.tolist()], np.int64).reshape(len(x)),)
@@ -183,8 +184,8 @@ class Formulas:
         self, rows: Array, order: Array | None, start: Any, count: int, scale: float | None = None, shift: float = 0.0
     ) -> Results:
         first = int(np.ravel(start)[0])
-        places = range(len(rows))[first : first + count] if order is None else order[first : first + count].tolist()
-        taken = np.array([rows[place] for place in places], rows.dtype).reshape(count, *rows.shape[1:])
+        positions = range(len(rows))[first : first + count] if order is None else order[first : first + count].tolist()
+        taken = np.array([rows[position] for position in positions], rows.dtype).reshape(count, *rows.shape[1:])
         if scale is None:
             return (taken,)
         same = taken.dtype == self.real.dtype
@@ -224,23 +225,40 @@ class Formulas:
 
     # ---- inside -----------------------------------------------------------------------------------------------------
 
+    def _weighted(self, x: Bounded, weights: Array | None = None, **_: Any) -> Bounded:
+        """Rows times their weights."""
+        return x if weights is None else x * self.real.exact(weights)[:, None]
+
     def _loss(
         self,
-        losses: Bounded,
-        right: Array,
+        values: Bounded,
+        correct: Array,
         dz: Bounded,
         totals: Array | None = None,
         scale: float | None = None,
         gradient: bool = True,
+        weights: Array | None = None,
+        losses: Array | None = None,
     ) -> Results:
-        """The sums over the rows, in ``wide``, added to ``totals``; the count of right rows has no error."""
-        loss = losses.wide(self.wide).sum()
-        count = self.wide.exact(right.sum())
+        """The sums over the rows, in ``wide``, added to ``totals``; the gradient; the loss of each row, if asked for.
+
+        The count of correct rows has no error, unless they have weights.
+        """
+        weighted = values if weights is None else values * self.real.exact(weights)
+        counted = self.wide.exact(correct)
+        if weights is not None:
+            counted = counted * self.real.exact(weights).wide(self.wide)
+        loss = weighted.wide(self.wide).sum()
+        count = self.wide.exact(counted.value.sum()) if weights is None else counted.sum()
         if totals is not None:
-            loss, count = loss + self.wide.exact(totals[0]), self.wide.exact(totals[1] + right.sum())
-        pairs = ((loss.value, count.value), (loss.error, 0), (loss.size, count.size))
-        sums = Bounded(self.wide, *(np.array(pair, Wide) for pair in pairs))
-        return sums, dz if gradient else None
+            loss, count = loss + self.wide.exact(totals[0]), count + self.wide.exact(totals[1])
+        if weights is None:
+            count = self.wide.exact(count.value)
+        sums = Bounded(self.wide, *(np.array(pair, Wide) for pair in (
+            (loss.value, count.value), (loss.error, count.error), (loss.size, count.size)
+        )))  # fmt: skip
+        results = sums, dz if gradient else None
+        return results if losses is None else (*results, values)
 
     def _rate(self, learning_rate: Any) -> Bounded:
         is_array = isinstance(learning_rate, np.ndarray)

@@ -79,23 +79,35 @@ class NumbaBackend(NumpyBackend):
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         one_each = labels.shape == logits.shape[:1] and are_plain(labels, totals)
-        if not logits.size or not one_each or not are_alike(logits, out):
-            return super().softmax_cross_entropy(logits, labels, totals=totals, gradient=gradient, scale=scale, out=out)
+        by_rows = weights is not None or losses is not None
+        if by_rows or not logits.size or not one_each or not are_alike(logits, out):
+            return super().softmax_cross_entropy(
+                logits,
+                labels,
+                totals=totals,
+                gradient=gradient,
+                scale=scale,
+                weights=weights,
+                losses=losses,
+                out=out,
+            )
         m = len(labels)
         if labels.dtype != np.int64:
             signed = self._scratch("labels", (m,), np.int64)
             np.copyto(signed, labels, casting="unsafe")
             labels = signed
         totals = np.zeros(2, self.wide) if totals is None else totals
-        room = self._room(logits, gradient, out)
+        result = self._gradient_buffer(logits, gradient, out)
         label_part = self._scratch("row_max", (m,))
-        kernels.shift_rows(logits, labels, room, label_part, totals)
-        np.exp(room, out=room)
-        kernels.finish_rows(room, labels, label_part, self._scale(scale, m), totals)
-        return totals, room if gradient else None
+        kernels.shift_rows(logits, labels, result, label_part, totals)
+        np.exp(result, out=result)
+        kernels.finish_rows(result, labels, label_part, self._scale(scale, m), totals)
+        return totals, result if gradient else None
 
     def binary_cross_entropy(
         self,
@@ -105,18 +117,30 @@ class NumbaBackend(NumpyBackend):
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        if not logits.size or not are_alike(logits, targets, out) or not are_plain(totals):
-            return super().binary_cross_entropy(logits, targets, totals=totals, gradient=gradient, scale=scale, out=out)
+        by_rows = weights is not None or losses is not None
+        if by_rows or not logits.size or not are_alike(logits, targets, out) or not are_plain(totals):
+            return super().binary_cross_entropy(
+                logits,
+                targets,
+                totals=totals,
+                gradient=gradient,
+                scale=scale,
+                weights=weights,
+                losses=losses,
+                out=out,
+            )
         totals = np.zeros(2, self.wide) if totals is None else totals
-        room = self._room(logits, gradient, out)
+        result = self._gradient_buffer(logits, gradient, out)
         tangent, logarithm = self._scratch("derivative", logits.shape), self._scratch("product", logits.shape)
         kernels.halves_and_negatives(logits, tangent, logarithm)
         np.tanh(tangent, out=tangent)
         np.log1p(np.exp(logarithm, out=logarithm), out=logarithm)
-        kernels.finish_binary(logits, targets, tangent, logarithm, self._scale(scale, len(logits)), room, totals)
-        return totals, room if gradient else None
+        kernels.finish_binary(logits, targets, tangent, logarithm, self._scale(scale, len(logits)), result, totals)
+        return totals, result if gradient else None
 
     def squared_error(
         self,
@@ -126,14 +150,26 @@ class NumbaBackend(NumpyBackend):
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        if not outputs.size or not are_alike(outputs, targets, out) or not are_plain(totals):
-            return super().squared_error(outputs, targets, totals=totals, gradient=gradient, scale=scale, out=out)
+        by_rows = weights is not None or losses is not None
+        if by_rows or not outputs.size or not are_alike(outputs, targets, out) or not are_plain(totals):
+            return super().squared_error(
+                outputs,
+                targets,
+                totals=totals,
+                gradient=gradient,
+                scale=scale,
+                weights=weights,
+                losses=losses,
+                out=out,
+            )
         totals = np.zeros(2, self.wide) if totals is None else totals
-        room = self._room(outputs, gradient, out)
-        kernels.squared_error(outputs, targets, self._scale(scale, len(outputs)), room, totals)
-        return totals, room if gradient else None
+        result = self._gradient_buffer(outputs, gradient, out)
+        kernels.squared_error(outputs, targets, self._scale(scale, len(outputs)), result, totals)
+        return totals, result if gradient else None
 
     # ---- updates and masks ------------------------------------------------------------------------------------------
 
@@ -198,7 +234,7 @@ class NumbaBackend(NumpyBackend):
         kernels.scale_bytes(taken.reshape(-1), scale, shift, out.reshape(-1))
         return out
 
-    def _room(self, like: Array, gradient: bool, out: Array | None) -> Array:
+    def _gradient_buffer(self, like: Array, gradient: bool, out: Array | None) -> Array:
         """Where a loss computes its gradient, be it asked for or not."""
         if not gradient:
             return self._scratch("losses", like.shape)

@@ -67,7 +67,7 @@ def half_and_half(z: Array) -> None:
 
 @compiled
 def backward(dy: Array, y: Array, derivative: int, sums: Array, partial: Array) -> None:
-    """dy <- dy f'(z), sums <- its column sums; ``partial`` is room for those of a group of rows."""
+    """dy <- dy f'(z), sums <- its column sums; ``partial`` is memory for those of a group of rows."""
     one, zero = dy.dtype.type(1), dy.dtype.type(0)
     m, n = dy.shape
     sums[:] = zero
@@ -101,7 +101,7 @@ def backward(dy: Array, y: Array, derivative: int, sums: Array, partial: Array) 
 
 @compiled
 def shift_rows(logits: Array, labels: Array, out: Array, label_part: Array, totals: Array) -> None:
-    """out <- logits - the largest of the row, ``label_part`` what that is at the label; count the right rows."""
+    """out <- logits - the largest of the row, ``label_part`` what that is at the label; count the correct rows."""
     m, n = logits.shape
     for i in range(m):
         top, best = logits[i, 0], 0
@@ -152,26 +152,26 @@ def halves_and_negatives(z: Array, half: Array, negative: Array) -> None:
 def finish_binary(
     logits: Array, targets: Array, tangent: Array, logarithm: Array, scale: float, out: Array, totals: Array
 ) -> None:
-    """From tanh(z / 2) and log(1 + exp(-|z|)): add up losses and right rows; out <- the gradient."""
+    """From tanh(z / 2) and log(1 + exp(-|z|)): add up losses and correct rows; out <- the gradient."""
     m, n = logits.shape
     zero, half = logits.dtype.type(0), logits.dtype.type(0.5)
     factor, size = logits.dtype.type(scale / n), logits.dtype.type(n)
-    loss_sum, right = 0.0, 0
+    loss_sum, correct = 0.0, 0
     for i in range(m):
-        row, all_right = zero, True
+        row, all_correct = zero, True
         for j in range(n):
             z, t = logits[i, j], targets[i, j]
             row += (zero if z <= zero else z) - z * t + logarithm[i, j]
-            all_right &= ((z > zero) == (t > half)) & (z == z)
+            all_correct &= ((z > zero) == (t > half)) & (z == z)
             out[i, j] = (half + half * tangent[i, j] - t) * factor
         loss_sum += row / size
-        right += all_right
+        correct += all_correct
     totals[0] += loss_sum
-    totals[1] += right
+    totals[1] += correct
 
 
 @compiled
-def place_of_largest(row: Array) -> int:
+def index_of_largest(row: Array) -> int:
     """The first of equal ones, 0 in a row with NaN."""
     best = 0
     for j in range(row.shape[0]):
@@ -184,26 +184,26 @@ def place_of_largest(row: Array) -> int:
 
 @compiled
 def squared_error(outputs: Array, targets: Array, scale: float, out: Array, totals: Array) -> None:
-    """Add up losses and right rows; out <- the gradient."""
+    """Add up losses and correct rows; out <- the gradient."""
     m, n = outputs.shape
     zero, half = outputs.dtype.type(0), outputs.dtype.type(0.5)
     factor, size = outputs.dtype.type(2.0 * scale / n), outputs.dtype.type(n)
-    loss_sum, right = 0.0, 0
+    loss_sum, correct = 0.0, 0
     for i in range(m):
         if n == 1:
-            is_right = (outputs[i, 0] > half) == (targets[i, 0] > half)
+            is_correct = (outputs[i, 0] > half) == (targets[i, 0] > half)
         else:
-            is_right = place_of_largest(outputs[i]) == place_of_largest(targets[i])
+            is_correct = index_of_largest(outputs[i]) == index_of_largest(targets[i])
         row = zero
         for j in range(n):
-            is_right &= outputs[i, j] == outputs[i, j]
+            is_correct &= outputs[i, j] == outputs[i, j]
             difference = outputs[i, j] - targets[i, j]
             row += difference * difference
             out[i, j] = difference * factor
         loss_sum += row / size
-        right += is_right
+        correct += is_correct
     totals[0] += loss_sum
-    totals[1] += right
+    totals[1] += correct
 
 
 # ---- updates and masks -----------------------------------------------------------------------------------------------
@@ -217,13 +217,13 @@ def shrink(params: Array, decay: float, n_decayed: int) -> None:
 
 
 @compiled
-def plain_update(params: Array, step: Array, rate: float, decay: float, n_decayed: int) -> None:
-    """p <- p - (rate step + decay p), the decay for the first ``n_decayed``"""
+def plain_update(params: Array, direction: Array, rate: float, decay: float, n_decayed: int) -> None:
+    """p <- p - (rate direction + decay p), the decay for the first ``n_decayed``"""
     real = params.dtype.type
     rate, decay = real(rate), real(decay)
     shrink(params, decay, n_decayed)
     for i in range(params.shape[0]):
-        params[i] -= rate * step[i]
+        params[i] -= rate * direction[i]
 
 
 @compiled
@@ -231,7 +231,7 @@ def momentum_update(
     params: Array, gradient: Array, velocity: Array, rate: float, kept: float, fresh: float, nesterov: bool,
     decay: float, n_decayed: int,
 ) -> None:  # fmt: skip
-    """v <- kept v + fresh g;  p <- p - (rate step + decay p), the decay for the first ``n_decayed``"""
+    """v <- kept v + fresh g;  p <- p - (rate direction + decay p), the decay for the first ``n_decayed``"""
     real = params.dtype.type
     rate, kept, fresh, decay = real(rate), real(kept), real(fresh), real(decay)
     shrink(params, decay, n_decayed)

@@ -1,6 +1,6 @@
 """NumPy on the CPU: the operations of ``base.Backend`` in place, through the BLAS, without temporaries.
 
-Where an operation needs room it uses scratch memory that belongs to the backend and the calling thread, so that a
+Where an operation needs memory it uses scratch memory that belongs to the backend and the calling thread, so that a
 training step allocates nothing once every shape has been seen.
 """
 
@@ -22,7 +22,7 @@ from ..updates import bias_correction, get_rule
 from .blas import numpy_blas
 
 SCRATCH_LIMIT = 1000
-#: Fewer columns than this are narrow: see ``_SoftmaxRoom``.
+#: Fewer columns than this are narrow: see ``_SoftmaxBuffers``.
 NARROW = 32
 
 
@@ -64,7 +64,7 @@ class _Scratch(threading.local):
         self.buffers: dict[Any, Any] = {}
 
 
-class _SoftmaxRoom:
+class _SoftmaxBuffers:
     """Scratch memory of ``softmax_cross_entropy`` for (m, n) logits.
 
     Few columns are laid out column by column, ``z`` being (n, m): reductions over a short row cost NumPy several times
@@ -77,9 +77,9 @@ class _SoftmaxRoom:
         self.flat = self.z.reshape(-1)
         self.column_stride = m if self.axis == 0 else 1
         self.row_starts = np.arange(m) * (1 if self.axis == 0 else n)
-        self.places = np.empty(m, np.intp)
+        self.positions = np.empty(m, np.intp)
         self.best = np.empty(m, np.intp)
-        self.right = np.empty(m, np.bool_)
+        self.correct = np.empty(m, np.bool_)
         self.label_part = np.empty(m, dtype)
         self.losses = np.empty(m, dtype)
         self.top = np.empty((1, m) if self.axis == 0 else (m, 1), dtype)
@@ -220,35 +220,45 @@ class NumpyBackend(Backend):
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         m, n = logits.shape
-        room = self._softmax_room(m, n)
-        z, axis = room.z, room.axis
+        buffers = self._softmax_buffers(m, n)
+        z, axis = buffers.z, buffers.axis
         np.copyto(z, logits.T if axis == 0 else logits)
-        top = np.maximum.reduce(z, axis=axis, out=room.top, keepdims=True)
-        right = np.equal(logits.argmax(1, room.best), labels, out=room.right)
-        # The places of the label logits in the flat array, to read and write just those.
+        top = np.maximum.reduce(z, axis=axis, out=buffers.top, keepdims=True)
+        correct = np.equal(logits.argmax(1, buffers.best), labels, out=buffers.correct)
+        # The positions of the label logits in the flat array, to read and write just those.
         # (Their dtype, since uint8 labels times the stride would wrap.)
-        places = np.multiply(labels, room.column_stride, out=room.places, dtype=np.intp, casting="unsafe")
-        np.add(places, room.row_starts, out=places)
+        positions = np.multiply(labels, buffers.column_stride, out=buffers.positions, dtype=np.intp, casting="unsafe")
+        np.add(positions, buffers.row_starts, out=positions)
         np.subtract(z, top, out=z)
-        label_part = room.flat.take(places, None, room.label_part, "clip")
+        label_part = buffers.flat.take(positions, None, buffers.label_part, "clip")
         np.exp(z, out=z)
-        normalizer = np.add.reduce(z, axis=axis, out=room.normalizer, keepdims=True)
-        losses = np.log(normalizer.reshape(m), out=room.losses)
-        loss_sum = np.subtract(losses, label_part, out=losses).sum(dtype=self.wide)
-        if not isfinite(loss_sum):  # argmax takes NaN for the largest, but a row with NaN is never right
-            right &= np.equal(top, top).reshape(m)
-        totals = np.zeros(2, self.wide) if totals is None else totals
-        totals[0] += loss_sum
-        totals[1] += np.count_nonzero(right)
+        normalizer = np.add.reduce(z, axis=axis, out=buffers.normalizer, keepdims=True)
+        values = np.log(normalizer.reshape(m), out=buffers.losses)
+        loss_sum = np.subtract(values, label_part, out=values).sum(dtype=self.wide)
+        if not isfinite(loss_sum):  # argmax takes NaN for the largest, but a row with NaN is never correct
+            correct &= np.equal(top, top).reshape(m)
+        if weights is None and losses is None:
+            totals = np.zeros(2, self.wide) if totals is None else totals
+            totals[0] += loss_sum
+            totals[1] += np.count_nonzero(correct)
+        else:
+            totals = self._add_totals(totals, values, correct, weights, losses)
         if not gradient:
             return totals, None
-        scale = self._scale(scale, m)
-        np.multiply(z, np.divide(scale, normalizer, out=normalizer), out=z)
-        label_part = room.flat.take(places, None, label_part, "clip")
-        room.flat[places] = np.subtract(label_part, scale, out=label_part)
+        factor: Any = self._scale(scale, m)
+        if weights is None:
+            np.divide(factor, normalizer, out=normalizer)
+        else:
+            factor = np.multiply(weights, factor, out=self._scratch("factor", (m,)))
+            np.divide(factor.reshape(normalizer.shape), normalizer, out=normalizer)
+        np.multiply(z, normalizer, out=z)
+        label_part = buffers.flat.take(positions, None, label_part, "clip")
+        buffers.flat[positions] = np.subtract(label_part, factor, out=label_part)
         out = np.empty(logits.shape, self.dtype) if out is None else out
         np.copyto(out, z.T if axis == 0 else z)
         return totals, out
@@ -261,26 +271,29 @@ class NumpyBackend(Backend):
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         m, n = logits.shape
-        right = np.greater(logits, 0.0, out=self._scratch("right", logits.shape, np.bool_))
+        correct = np.greater(logits, 0.0, out=self._scratch("correct", logits.shape, np.bool_))
         other = self._scratch("valid", logits.shape, np.bool_)
-        np.equal(right, np.greater(targets, 0.5, out=other), out=right)
-        right &= np.equal(logits, logits, out=other)
+        np.equal(correct, np.greater(targets, 0.5, out=other), out=correct)
+        correct &= np.equal(logits, logits, out=other)
         # max(z, 0) - z t + log(1 + exp(-|z|))
-        losses = np.abs(logits, out=self._scratch("losses", logits.shape))
-        np.negative(losses, out=losses)
-        np.log1p(np.exp(losses, out=losses), out=losses)
+        values = np.abs(logits, out=self._scratch("losses", logits.shape))
+        np.negative(values, out=values)
+        np.log1p(np.exp(values, out=values), out=values)
         linear = np.maximum(logits, 0.0, out=self._scratch("product", logits.shape))
         np.subtract(linear, np.multiply(logits, targets, out=self._scratch("derivative", logits.shape)), out=linear)
-        np.add(losses, linear, out=losses)
-        totals = self._add_totals(totals, self._row_mean(losses), self._all_in_row(right))
+        np.add(values, linear, out=values)
+        totals = self._add_totals(totals, self._row_mean(values), self._all_in_row(correct), weights, losses)
         if not gradient:
             return totals, None
         out = self.bias_activation(logits, None, "sigmoid", out=out)
         np.subtract(out, targets, out=out)
-        return totals, np.multiply(out, self._scale(scale, m) / n, out=out)
+        np.multiply(out, self._scale(scale, m) / n, out=out)
+        return totals, out if weights is None else np.multiply(out, weights[:, None], out=out)
 
     def squared_error(
         self,
@@ -290,25 +303,28 @@ class NumpyBackend(Backend):
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         m, n = outputs.shape
         valid = self._all_in_row(np.equal(outputs, outputs, out=self._scratch("valid", outputs.shape, np.bool_)))
-        right = self._scratch("right", (m,), np.bool_)
+        correct = self._scratch("correct", (m,), np.bool_)
         if n == 1:
-            np.greater(outputs[:, 0], 0.5, out=right)
-            np.equal(right, np.greater(targets[:, 0], 0.5), out=right)
+            np.greater(outputs[:, 0], 0.5, out=correct)
+            np.equal(correct, np.greater(targets[:, 0], 0.5), out=correct)
         else:
             best = np.argmax(outputs, axis=1, out=self._scratch("argmax", (m,), np.intp))
             target = np.argmax(targets, axis=1, out=self._scratch("target", (m,), np.intp))
-            np.equal(best, target, out=right)
-        right &= valid
+            np.equal(best, target, out=correct)
+        correct &= valid
         difference = np.subtract(outputs, targets, out=out if gradient else self._scratch("losses", outputs.shape))
         squares = np.multiply(difference, difference, out=self._scratch("product", outputs.shape))
-        totals = self._add_totals(totals, self._row_mean(squares), right)
+        totals = self._add_totals(totals, self._row_mean(squares), correct, weights, losses)
         if not gradient:
             return totals, None
-        return totals, np.multiply(difference, 2.0 * self._scale(scale, m) / n, out=difference)
+        out = np.multiply(difference, 2.0 * self._scale(scale, m) / n, out=difference)
+        return totals, out if weights is None else np.multiply(out, weights[:, None], out=out)
 
     # ---- updates ----------------------------------------------------------------------------------------------------
 
@@ -359,7 +375,7 @@ class NumpyBackend(Backend):
     ) -> Array:
         rate, fresh = float(host_number(learning_rate)), 1.0 - dampening
         decay = rate * weight_decay if n_decayed > 0 else 0.0
-        step, blas = gradient, self._blas
+        direction, blas = gradient, self._blas
         if velocity is None and momentum != 0.0:
             get_rule("sgd").check_state({}, {"momentum": momentum})
         # Where a factor is 0 the BLAS does not read the vector, and a NaN in it would be lost.
@@ -367,23 +383,24 @@ class NumpyBackend(Backend):
         if blas is not None and 0.0 not in factors and are_alike(params, gradient, velocity):
             if velocity is not None:
                 blas.axpby(fresh, gradient, momentum, velocity)
-                step = velocity
+                direction = velocity
                 if nesterov:
                     blas.axpby(momentum, velocity, fresh, gradient)
-                    step = gradient
+                    direction = gradient
             if decay != 0.0:
                 blas.axpby(-decay, params[:n_decayed], 1.0, params[:n_decayed])
-            blas.axpby(-rate, step, 1.0, params)
+            blas.axpby(-rate, direction, 1.0, params)
             return params
         if velocity is not None:
             np.multiply(gradient, fresh, out=gradient)
             np.multiply(velocity, momentum, out=velocity)
             np.add(velocity, gradient, out=velocity)
-            step = velocity
+            direction = velocity
             if nesterov:
                 pushed = np.multiply(velocity, momentum, out=self._scratch("update", velocity.shape))
-                step = np.add(gradient, pushed, out=gradient)
-        change = np.multiply(step, rate, out=self._scratch("update", step.shape) if velocity is None else gradient)
+                direction = np.add(gradient, pushed, out=gradient)
+        to = self._scratch("update", params.shape) if velocity is None else gradient
+        change = np.multiply(direction, rate, out=to)
         if decay != 0.0:
             self._add_decay(change[:n_decayed], params[:n_decayed], decay)
         return np.subtract(params, change, out=params)
@@ -443,10 +460,10 @@ class NumpyBackend(Backend):
         else:
             # mode="clip" lets NumPy write straight into `out`; an order is a permutation, there is nothing to clip.
             same = scale is None or rows.dtype == self.dtype_name
-            room = out if same and out is not None else self._scratch("rows", shape, rows.dtype)
+            gathered = out if same and out is not None else self._scratch("rows", shape, rows.dtype)
             if same and out is None:
-                room = np.empty(shape, rows.dtype)
-            taken = rows.take(order[first : first + count], 0, room, "clip")
+                gathered = np.empty(shape, rows.dtype)
+            taken = rows.take(order[first : first + count], 0, gathered, "clip")
         if scale is None:
             return taken if out is None or out is taken else self._result(taken, out)
         return self._scaled(taken, scale, shift, np.empty(shape, self.dtype) if out is None else out)
@@ -502,12 +519,12 @@ class NumpyBackend(Backend):
     def _ones(self, size: int) -> Any:
         return self._constant("ones", size, lambda: np.ones(size, self.dtype))
 
-    def _softmax_room(self, m: int, n: int) -> _SoftmaxRoom:
+    def _softmax_buffers(self, m: int, n: int) -> _SoftmaxBuffers:
         key = ("softmax", m, n)
-        room: _SoftmaxRoom | None = self._memory.buffers.get(key)
-        if room is None:
-            room = self._keep(key, _SoftmaxRoom(m, n, self.dtype))
-        return room
+        made: _SoftmaxBuffers | None = self._memory.buffers.get(key)
+        if made is None:
+            made = self._keep(key, _SoftmaxBuffers(m, n, self.dtype))
+        return made
 
     def _element_hash(self, size: int, key: tuple[int, int]) -> np.ndarray:
         """The part of ``random.mask_bits`` that does not change from step to step."""
@@ -542,9 +559,17 @@ class NumpyBackend(Backend):
     def _all_in_row(self, x: Array) -> Array:
         return np.all(x, axis=1, out=self._scratch("all_in_row", (x.shape[0],), np.bool_))
 
-    def _add_totals(self, totals: Array | None, losses: Array, right: Array) -> Array:
+    def _add_totals(
+        self, totals: Array | None, values: Array, correct: Array, weights: Array | None, losses: Array | None
+    ) -> Array:
         if totals is None:
             totals = np.zeros(2, self.wide)
-        totals[0] += np.sum(losses, dtype=self.wide)
-        totals[1] += np.count_nonzero(right)
+        if losses is not None:
+            np.copyto(losses, values)
+        if weights is not None:
+            values = np.multiply(values, weights, out=values)
+            totals[1] += np.sum(weights * correct, dtype=self.wide)
+        else:
+            totals[1] += np.count_nonzero(correct)
+        totals[0] += np.sum(values, dtype=self.wide)
         return totals

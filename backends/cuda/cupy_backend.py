@@ -283,9 +283,11 @@ class CupyBackend(Backend):
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """Loss sum, right rows and gradient in two launches; labels of another dtype than int64 are converted first."""
+        """Loss sum, correct rows and gradient in two launches; labels that are not int64 are converted first."""
         op = "softmax_cross_entropy"
         m, _ = self._filled_matrix(op, "logits", logits)
         if isinstance(labels, self.cupy.ndarray) and labels.dtype != np.int64:
@@ -293,7 +295,7 @@ class CupyBackend(Backend):
                 raise TypeError(f"{op}: labels must be integers, not of dtype {labels.dtype}")
             labels = labels.astype(np.int64)
         labels = self._input(op, "labels", labels, (m,), np.int64)
-        return self._loss(op, logits, labels, totals, gradient, self._scale(scale, m), out)
+        return self._loss(op, logits, labels, totals, gradient, self._scale(scale, m), weights, losses, out)
 
     def binary_cross_entropy(
         self,
@@ -303,13 +305,15 @@ class CupyBackend(Backend):
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """Loss sum, right rows and gradient in two launches."""
+        """Loss sum, correct rows and gradient in two launches."""
         op = "binary_cross_entropy"
         m, n = self._filled_matrix(op, "logits", logits)
         targets = self._input(op, "targets", targets, (m, n))
-        return self._loss(op, logits, targets, totals, gradient, self._scale(scale, m) / n, out)
+        return self._loss(op, logits, targets, totals, gradient, self._scale(scale, m) / n, weights, losses, out)
 
     def squared_error(
         self,
@@ -319,13 +323,16 @@ class CupyBackend(Backend):
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """Loss sum, right rows and gradient in two launches."""
+        """Loss sum, correct rows and gradient in two launches."""
         op = "squared_error"
         m, n = self._filled_matrix(op, "outputs", outputs)
         targets = self._input(op, "targets", targets, (m, n))
-        return self._loss(op, outputs, targets, totals, gradient, 2.0 * self._scale(scale, m) / n, out)
+        scale = 2.0 * self._scale(scale, m) / n
+        return self._loss(op, outputs, targets, totals, gradient, scale, weights, losses, out)
 
     def argmax(self, x: Array) -> Array:
         """The column of the largest element of each row."""
@@ -558,14 +565,20 @@ class CupyBackend(Backend):
         totals: Array | None,
         gradient: bool,
         scale: float,
+        weights: Array | None,
+        losses: Array | None,
         out: Array | None,
     ) -> tuple[Array, Array | None]:
         m, n = outputs.shape
         outputs = self._input(kernel, "outputs" if kernel == "squared_error" else "logits", outputs, (m, n))
         sums = self._target(kernel, totals, (2,), "totals", np.float64)
         target = self._target(kernel, out, (m, n)) if gradient else None
+        weights = None if weights is None else self._input(kernel, "weights", weights, (m,))
+        values = None if losses is None else self._target(kernel, losses, (m,), "losses")
         rows = self._buffer("rows", 2 * m, np.float64)
-        self._kernels.rows(kernel, m, n, outputs, targets, rows, target, scale)
+        self._kernels.rows(kernel, m, n, outputs, targets, weights, values, rows, target, scale)
+        if values is not None:
+            self._deliver(values, losses)
         self._kernels.one_block("add_totals", m, rows, sums, sums is totals)
         if totals is not None and sums is not totals:
             totals += sums

@@ -1,7 +1,7 @@
 """The CUDA kernels of ``CupyBackend``, as text. Importable without CuPy and without a GPU.
 
 One text, plain ``extern "C"`` functions, is compiled for float and for double through the macro ``REAL``. Every kernel
-is right for any number of blocks and any power of two of threads, one included: it is a sequence of loops in which the
+is correct for any number of blocks and any power of two of threads, one included: a sequence of loops in which the
 threads of a block (or of the grid) share out elements, with barriers between them. So a compiler for the CPU can run
 the same text thread by thread, and that is how the tests check it where there is no GPU.
 
@@ -209,9 +209,20 @@ KERNEL argmax(const REAL* x, long long* out, long long m, long long n)
     }
 }
 
-// The losses: rows[0 .. m) get the loss of each row, rows[m .. 2m) 1 where the row is right, else 0.
+// The losses: rows[0 .. m) get the loss of each row, rows[m .. 2m) 1 where the row is correct, else 0; both times the
+// row's weight, where weights is not null, as its gradient is. The loss itself goes to losses, where that is not null.
+__device__ void leave_row(
+    const REAL* weights, REAL* losses, double* rows, Index m, Index row, REAL loss, bool correct)
+{
+    if (losses) losses[row] = loss;
+    const double weight = weights ? weights[row] : REAL(1);
+    rows[row] = weight * loss;
+    rows[m + row] = correct ? weight : weight * 0;
+}
+
 KERNEL softmax_cross_entropy(
-    const REAL* logits, const long long* labels, double* rows, REAL* out, REAL scale, long long m, long long n)
+    const REAL* logits, const long long* labels, const REAL* weights, REAL* losses, double* rows, REAL* out,
+    REAL scale, long long m, long long n)
 {
     FOR_ROWS(row, m) {
         const REAL* x = logits + row * n;
@@ -219,18 +230,21 @@ KERNEL softmax_cross_entropy(
         const bool known = label >= 0 && label < n;
         const REAL top = row_max(x, n);
         const REAL normalizer = row_normalizer(x, top, n);
-        if (threadIdx.x == 0) rows[row] = log(normalizer) - (known ? x[label] - top : REAL(0));
+        const REAL loss = threadIdx.x == 0 ? log(normalizer) - (known ? x[label] - top : REAL(0)) : REAL(0);
         const Index first = first_column(x, top, n);
-        if (threadIdx.x == 0) rows[m + row] = first == label && top == top;
+        if (threadIdx.x == 0) leave_row(weights, losses, rows, m, row, loss, first == label && top == top);
+        const REAL weight = weights ? weights[row] : REAL(1);
         if (out) FOR_BLOCK(j, n)
-            out[row * n + j] = (exp(x[j] - top) / normalizer - (j == label ? REAL(1) : REAL(0))) * scale;
+            out[row * n + j] = (exp(x[j] - top) / normalizer - (j == label ? REAL(1) : REAL(0))) * scale * weight;
     }
 }
 
 KERNEL binary_cross_entropy(
-    const REAL* logits, const REAL* targets, double* rows, REAL* out, REAL scale, long long m, long long n)
+    const REAL* logits, const REAL* targets, const REAL* weights, REAL* losses, double* rows, REAL* out,
+    REAL scale, long long m, long long n)
 {
     FOR_ROWS(row, m) {
+        const REAL weight = weights ? weights[row] : REAL(1);
         REAL loss = 0;
         REAL wrong = 0;
         FOR_BLOCK(j, n) {
@@ -238,19 +252,17 @@ KERNEL binary_cross_entropy(
             const REAL t = targets[row * n + j];
             loss += (z <= REAL(0) ? REAL(0) : z) - z * t + log1p(exp(-fabs(z)));
             if (z != z || (z > REAL(0)) != (t > REAL(0.5))) wrong = 1;
-            if (out) out[row * n + j] = (forward_sigmoid(z) - t) * scale;
+            if (out) out[row * n + j] = (forward_sigmoid(z) - t) * scale * weight;
         }
         loss = block_sum(loss);
         wrong = block_max(wrong);
-        if (threadIdx.x == 0) {
-            rows[row] = loss / (REAL)n;
-            rows[m + row] = wrong == REAL(0);
-        }
+        if (threadIdx.x == 0) leave_row(weights, losses, rows, m, row, loss / (REAL)n, wrong == REAL(0));
     }
 }
 
 KERNEL squared_error(
-    const REAL* outputs, const REAL* targets, double* rows, REAL* out, REAL scale, long long m, long long n)
+    const REAL* outputs, const REAL* targets, const REAL* weights, REAL* losses, double* rows, REAL* out,
+    REAL scale, long long m, long long n)
 {
     FOR_ROWS(row, m) {
         const REAL* o = outputs + row * n;
@@ -260,17 +272,15 @@ KERNEL squared_error(
         const Index first = first_column(o, top, n);
         const Index target_first = first_column(t, target_top, n);
         const bool agree = n == 1 ? (top > REAL(0.5)) == (target_top > REAL(0.5)) : first == target_first;
+        const REAL weight = weights ? weights[row] : REAL(1);
         REAL loss = 0;
         FOR_BLOCK(j, n) {
             const REAL difference = o[j] - t[j];
             loss += difference * difference;
-            if (out) out[row * n + j] = difference * scale;
+            if (out) out[row * n + j] = difference * scale * weight;
         }
         loss = block_sum(loss);
-        if (threadIdx.x == 0) {
-            rows[row] = loss / (REAL)n;
-            rows[m + row] = agree && top == top;
-        }
+        if (threadIdx.x == 0) leave_row(weights, losses, rows, m, row, loss / (REAL)n, agree && top == top);
     }
 }
 
@@ -278,16 +288,16 @@ KERNEL squared_error(
 KERNEL add_totals(const double* rows, double* totals, int accumulate, long long m)
 {
     double loss = 0;
-    double right = 0;
+    double correct = 0;
     FOR_BLOCK(row, m) {
         loss += rows[row];
-        right += rows[m + row];
+        correct += rows[m + row];
     }
     loss = block_sum_double(loss);
-    right = block_sum_double(right);
+    correct = block_sum_double(correct);
     if (threadIdx.x == 0) {
         totals[0] = accumulate ? totals[0] + loss : loss;
-        totals[1] = accumulate ? totals[1] + right : right;
+        totals[1] = accumulate ? totals[1] + correct : correct;
     }
 }
 """
@@ -300,14 +310,14 @@ KERNEL sgd_update(
 {
     const REAL rate = learning_rate_at ? *learning_rate_at : learning_rate;
     FOR_GRID(i, size) {
-        REAL step = gradient[i];
+        REAL direction = gradient[i];
         if (velocity) {
-            const REAL pushed = fresh * step;
+            const REAL pushed = fresh * direction;
             const REAL v = momentum * velocity[i] + pushed;
             velocity[i] = v;
-            step = nesterov ? pushed + momentum * v : v;
+            direction = nesterov ? pushed + momentum * v : v;
         }
-        REAL change = rate * step;
+        REAL change = rate * direction;
         if (i < n_decayed) change += rate * weight_decay * params[i];
         params[i] -= change;
     }

@@ -127,7 +127,7 @@ def test_on_a_gpu_it_is_one_launch_and_without_cuda_text_it_is_not_captured() ->
             np.testing.assert_allclose(backend.to_numpy(y), gelu(np, backend.to_numpy(z)), atol=1e-6)
         assert backend.why_eager.startswith(why)
         assert (backend.why_eager == "") == (why == "")
-        assert ("bias_activation_gelu" in launched.names) == (why == "")
+        assert any(name.startswith("bias_activation_gelu") for name in launched.names) == (why == "")
 
 
 def times(factor: float) -> Activation:
@@ -203,6 +203,7 @@ def test_large_arguments_saturate(which: tuple[str, bool]) -> None:
         z = backend.asarray([[1e4, -1e4, 0.0]])
         for name, y in (("sigmoid", [1, 0, 0.5]), ("tanh", [1, -1, 0]), ("relu", [1e4, 0, 0])):
             np.testing.assert_array_equal(backend.to_numpy(backend.bias_activation(z, None, name)), [y])
+        np.testing.assert_array_equal(backend.to_numpy(backend.softmax(z)), [[1, 0, 0]])
 
 
 def test_no_backend_needs_the_numpy_or_cuda_forms() -> None:

@@ -244,7 +244,9 @@ def test_on_a_gpu_it_is_one_launch_and_without_cuda_text_it_is_not_captured(entr
             launched.names.clear()
             recorded(StepNumbers(0, number, number + 1, 0.01), 1)
             if number == 0 and entry.cuda:
-                assert launched.names == ["set_numbers", "update_rmsprop", "advance_numbers"]
+                first, name, last = launched.names
+                assert (first, last) == ("set_numbers", "advance_numbers")
+                assert name.startswith("update_rmsprop")  # other texts of that name may have been compiled before
             assert ("graph" in launched.names) == (number > 0 and entry.cuda != "")
             eager.step(g, 0.01)
             assert np.array_equal(backend.to_numpy(run.params), backend.to_numpy(eager.params))

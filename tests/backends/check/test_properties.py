@@ -50,6 +50,10 @@ def draw_case(draw: Any, operation: str, dtype: str) -> Case:
     loss: dict[str, Any] = draw(
         st.sampled_from([{}, {"scale": 0.5}, {"gradient": False}, {"totals": np.array([2.0, 1.0])}])
     )
+    if draw(st.booleans()):
+        loss = {**loss, "weights": draw(vectors(dtype, rows, low=0.0, special=False))}
+    if draw(st.booleans()):
+        loss = {**loss, "losses": np.full(rows, np.nan, dtype)}
     decay = {"weight_decay": 0.01, "n_decayed": draw(st.integers(0, inner))}
     momentum = {"learning_rate": 0.25, "momentum": 0.9, "dampening": 0.5}
     if operation == "matmul":

@@ -58,8 +58,9 @@ def test_column_sums_of_many_rows_are_far_within_their_bound(numba: Backend) -> 
     dy, y = (rng.uniform(size=(50_000, 3)).astype(numba.dtype_name) for _ in range(2))
     for activation in ("identity", "sigmoid", "tanh", "relu"):
         bounded = formulas(numba).bias_activation_backward(dy, y, activation, np.empty(3))
-        room = dy.copy()
-        found = numba.bias_activation_backward(room, y, activation, out=room, bias_gradient=np.empty(3, numba.dtype))
+        buffer = dy.copy()
+        sums = np.empty(3, numba.dtype)
+        found = numba.bias_activation_backward(buffer, y, activation, out=buffer, bias_gradient=sums)
         with np.errstate(all="ignore"):
             assert compare(found, bounded).complaint == ""
             assert compare(found[1:], bounded[1:]).ratio < 0.01
@@ -69,13 +70,13 @@ def test_column_sums_of_many_rows_are_far_within_their_bound(numba: Backend) -> 
 def test_a_label_that_is_no_class_writes_nowhere_else(numba: Backend, label: int) -> None:
     logits = np.arange(12, dtype=numba.dtype).reshape(4, 3)
     labels = np.array([0, label, 2, 1])
-    room = np.full((6, 3), 7, numba.dtype)
+    buffer = np.full((6, 3), 7, numba.dtype)
     reference = get_backend("cpu", numba.dtype_name, fused=False)
-    found = numba.softmax_cross_entropy(logits, labels, out=room[1:5])
+    found = numba.softmax_cross_entropy(logits, labels, out=buffer[1:5])
     expected = reference.softmax_cross_entropy(logits, labels)
     for result, value in zip(found, expected, strict=True):
         np.testing.assert_allclose(numba.to_numpy(result), reference.to_numpy(value), atol=1e-6)
-    assert (room[[0, 5]] == 7).all()
+    assert (buffer[[0, 5]] == 7).all()
 
 
 # ---- where it is not, or not asked for -------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def find_nvrtc() -> Path | None:
     """NVRTC of the wheel nvidia-cuda-nvrtc."""
     spec = importlib.util.find_spec("nvidia")
     places = list(spec.submodule_search_locations or []) if spec is not None else []
-    return next((path for place in places for path in sorted(Path(place).glob("**/libnvrtc.so.*"))), None)
+    return next((path for index in places for path in sorted(Path(index).glob("**/libnvrtc.so.*"))), None)
 
 
 def compile_by_nvrtc(library: ctypes.CDLL, text: str, architecture: str) -> str:
@@ -280,7 +280,7 @@ def loss_inputs(pair: Pair, operation: str, shape: tuple[int, int], kind: str) -
     targets[np.arange(shape[0]), pair.rng.integers(0, shape[1], shape[0])] = 1
     if shape[1] == 1:
         targets[::2] = 0
-    if kind == "ties":  # targets that are right, as far as outputs have one largest element
+    if kind == "ties":  # targets that are correct, as far as outputs have one largest element
         targets[...] = (outputs > 0.5) if operation == "binary_cross_entropy" else np.round(outputs / 2)
     return outputs, targets
 
@@ -316,7 +316,7 @@ def test_losses(pair: Pair, operation: str, shape: tuple[int, int], kind: str) -
 @emulated
 @pytest.mark.parametrize("operation", LOSSES)
 @pytest.mark.parametrize("outputs", [[NAN], [NAN, -1.0], [-1.0, NAN, -2.0]], ids=str)
-def test_a_row_with_nan_is_never_right(pair: Pair, operation: str, outputs: list[float]) -> None:
+def test_a_row_with_nan_is_never_correct(pair: Pair, operation: str, outputs: list[float]) -> None:
     row = np.array([outputs], pair.dtype)
     targets = np.zeros_like(row)  # what NaN would pass for: no answer above 1/2, the largest in column 0
     labels = np.zeros(1, np.int64) if operation == "softmax_cross_entropy" else targets
@@ -431,9 +431,9 @@ def test_sum_of_squares_and_all_finite(pair: Pair, size: int) -> None:
     pair.same(pair.cuda.sum_of_squares(pair.up(x, "::2")), pair.reference.sum_of_squares(x), factor=20)
     assert pair.down(pair.cuda.all_finite(pair.up(x))).tolist() is True
     for value in (NAN, INF, -INF):
-        for place in {0, size // 2, size - 1} if size else ():
+        for index in {0, size // 2, size - 1} if size else ():
             bad = x.copy()
-            bad[place] = value
+            bad[index] = value
             finite = pair.down(pair.cuda.all_finite(pair.up(bad)))
             assert finite.tolist() is False
             assert finite.dtype == np.bool_
