@@ -42,11 +42,20 @@ class Loss:
         *,
         totals: Array | None = None,
         gradient: bool = True,
+        weights: Array | None = None,
+        losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """``(totals, doutputs)``: [loss sum, correct rows] added to ``totals``, and the gradient of the mean loss."""
+        """``(totals, doutputs)``: [loss sum, correct rows] added to ``totals``, and the gradient of the mean loss.
+
+        Args:
+            weights: (m,), what each row counts, in all three; 1 by default.
+            losses: (m,), where the loss of each row is written, without its weight.
+        """
         operation = getattr(backend, self.operation)
-        result: tuple[Array, Array | None] = operation(outputs, targets, totals=totals, gradient=gradient, out=out)
+        result: tuple[Array, Array | None] = operation(
+            outputs, targets, totals=totals, gradient=gradient, weights=weights, losses=losses, out=out
+        )
         return result
 
 

@@ -116,10 +116,14 @@ class Plan:
         self.backward(doutputs)
         return totals
 
-    def evaluate(self, x: Array, targets: Array, totals: Array, step: int | Array = 0) -> Array:
-        """Forward and loss: adds loss sum and correct rows to ``totals``."""
+    def evaluate(
+        self, x: Array, targets: Array, totals: Array, step: int | Array = 0, losses: Array | None = None
+    ) -> Array:
+        """Forward and loss: adds loss sum and correct rows to ``totals``, and writes the loss of each row to
+        ``losses``."""
         assert self.loss is not None
-        totals, _ = self.loss(self.store.backend, self.outputs(x, step), targets, totals=totals, gradient=False)
+        backend, outputs = self.store.backend, self.outputs(x, step)
+        totals, _ = self.loss(backend, outputs, targets, totals=totals, gradient=False, losses=losses)
         return totals
 
     def outputs(self, x: Array, step: int | Array = 0) -> Array:

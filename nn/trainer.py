@@ -215,7 +215,17 @@ class Trainer:
         ``{"loss": ..., "accuracy": ...}``."""
         batch_size = check_whole_number("batch_size", batch_size)
         with self.backend.use():
-            return self._evaluate(self.upload(self.model.dataset(data)), batch_size)
+            rows = self.upload(self.model.dataset(data))
+            return self._evaluate(rows, batch_size) | self._other_metrics(rows.data)
+
+    def losses(self, data: Any, batch_size: int = 1024) -> Any:
+        """The loss of each row of ``data``, (m,) NumPy: where the network is most wrong."""
+        batch_size = check_whole_number("batch_size", batch_size)
+        with self.backend.use():
+            rows = self.upload(self.model.dataset(data))
+            losses = self.backend.empty((len(rows),))
+            self._evaluate(rows, batch_size, losses)
+            return self.backend.to_numpy(losses)
 
     def predict(self, x: Any, batch_size: int = 1024) -> Any:
         """``Sequential.predict``."""
@@ -296,13 +306,14 @@ class Trainer:
             raise ValueError("rows that are on the device are not split; split their Dataset before upload")
         return train, validation
 
-    def _evaluate(self, rows: Rows, batch_size: int = 1024) -> dict[str, float]:
+    def _evaluate(self, rows: Rows, batch_size: int = 1024, losses: Any = None) -> dict[str, float]:
         feed, plan = self.feed(rows), self.plan(rows)
         totals = self.backend.zeros((2,), self.backend.wide)
         for start in range(0, len(rows), batch_size):
-            x, y = feed.batch(start, min(batch_size, len(rows) - start))
-            totals = plan.evaluate(x, y, totals)
-        return means(self.backend.to_numpy(totals), len(rows), rows.classes) | self._other_metrics(rows.data)
+            end = min(start + batch_size, len(rows))
+            x, y = feed.batch(start, end - start)
+            totals = plan.evaluate(x, y, totals, losses=None if losses is None else losses[start:end])
+        return means(self.backend.to_numpy(totals), len(rows), rows.classes)
 
     def _other_metrics(self, data: Dataset) -> dict[str, float]:
         """Those that are computed on the host."""
@@ -326,7 +337,8 @@ class Trainer:
             )
         record: Record = {"epoch": self.epoch, **found}
         if validation is not None:
-            record |= {f"val_{name}": value for name, value in self._evaluate(validation).items()}
+            found = self._evaluate(validation) | self._other_metrics(validation.data)
+            record |= {f"val_{name}": value for name, value in found.items()}
         return record | {"learning_rate": rate, "seconds": seconds, "rows_per_second": seen / seconds}
 
 

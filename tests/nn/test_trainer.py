@@ -25,8 +25,10 @@ from nn import (
     TrainingDiverged,
     load_data,
 )
+from nn.losses import get_loss
 from nn.optimizers import OPTIMIZERS
 from nn.plan import Plan, takes_input_scale
+from tests.helpers.backends import make_backend
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 4))
@@ -505,3 +507,31 @@ def test_an_update_is_recorded_again_where_a_setting_changed(monkeypatch: pytest
     assert len(recorded) == 3
     trainer.fit(rows, 1, 20)
     assert len(recorded) == 3
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "mean_squared_error", "binary_cross_entropy"])
+def test_the_losses_of_the_rows_have_the_loss_as_their_mean(which_backend: tuple[str, bool], loss: str) -> None:
+    backend = make_backend(which_backend, "float64")
+    model = Sequential(Linear(12, 4), backend=backend, seed=2)
+    trainer = Trainer(model, loss)
+    data = (PIXELS / 255, np.eye(4)[FOUR_CLASSES] if loss == "binary_cross_entropy" else FOUR_CLASSES)
+    losses = trainer.losses(data, batch_size=40)
+    assert losses.shape == (90,)
+    assert losses.mean() == pytest.approx(trainer.evaluate(data)["loss"], rel=1e-12)
+    np.testing.assert_allclose(losses[7], trainer.evaluate((data[0][7:8], data[1][7:8]))["loss"], rtol=1e-12)
+
+
+def test_weights_of_rows_count_in_loss_gradient_and_accuracy(which_backend: tuple[str, bool]) -> None:
+    """A row of weight 2 is that row twice, one of weight 0 is none."""
+    backend = make_backend(which_backend, "float64")
+    loss = get_loss("cross_entropy")
+    with backend.use():
+        z, labels = RNG.normal(size=(5, 3)), np.array([0, 2, 1, 1, 0])
+        weights = np.array([1.0, 2.0, 0.0, 1.0, 1.0])
+        twice = [0, 1, 1, 3, 4]
+        totals, gradient = loss(backend, backend.asarray(z), backend.asarray(labels), weights=backend.asarray(weights))
+        expected, by_row = loss(backend, backend.asarray(z[twice]), backend.asarray(labels[twice]))
+        np.testing.assert_allclose(backend.to_numpy(totals), backend.to_numpy(expected), rtol=1e-12)
+        rows = backend.to_numpy(by_row)
+        together = np.stack([rows[0], rows[1] + rows[2], np.zeros(3), rows[3], rows[4]])
+        np.testing.assert_allclose(backend.to_numpy(gradient), together, rtol=1e-12, atol=1e-15)
