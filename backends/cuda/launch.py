@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -76,9 +77,9 @@ class Kernels:
         self._modules: dict[str, Any] = {}  # by the name of the kernel, as the next two
         self._parameters: dict[str, tuple[Parameter, ...]] = {}
         self._functions: dict[str, Any] = {}
-        self._activations = {a.name: (a, a.name) for a in ACTIVATIONS.values() if a.has_cuda}
         self._rules: dict[str, tuple[Rule, str]] = {}
-        self._replaced = 0
+        self._activations = {a.name: (a, a.name) for a in ACTIVATIONS.values() if a.has_cuda}
+        self._names = {source_of(a, name, real): name for a, name in self._activations.values()}  # by their texts
         self._add(source(real))
 
     def _add(self, text: str) -> None:
@@ -94,27 +95,29 @@ class Kernels:
         Those of an activation that was registered after the others had been compiled are compiled by themselves. None
         are given up: a captured graph may use them.
         """
-        known, name = self._activations.get(activation.name, (None, activation.name))
+        known, name = self._activations.get(activation.name, (None, ""))
         if known is not activation:
-            if known is not None:
-                name = self._name_of_its_own(activation.name)
-            self._add(source_of(activation, name, self._real))
+            name = self._compiled(activation.name, lambda name: source_of(activation, name, self._real))
             self._activations[activation.name] = activation, name
         return name
 
     def rule(self, rule: Rule) -> str:
         """The kernel of a rule of updating that has a CUDA text, likewise."""
-        known, name = self._rules.get(rule.name, (None, f"update_{rule.name}"))
+        known, name = self._rules.get(rule.name, (None, ""))
         if known is not rule:
-            if known is not None:
-                name = self._name_of_its_own(f"update_{rule.name}")
-            self._add(source_of_rule(rule, name, self._real))
+            name = self._compiled(f"update_{rule.name}", lambda name: source_of_rule(rule, name, self._real))
             self._rules[rule.name] = rule, name
         return name
 
-    def _name_of_its_own(self, name: str) -> str:
-        self._replaced += 1
-        return f"{name}_{self._replaced}_"
+    def _compiled(self, name: str, text_of: Callable[[str], str]) -> str:
+        """The name under which a text is compiled: ``name``, or with a number where another text has that. An entry
+        that is registered again as it was is not compiled again."""
+        text = text_of(name)
+        if text not in self._names:
+            own = f"{name}_{len(self._names)}_" if name in self._names.values() else name
+            self._add(text_of(own))
+            self._names[text] = own
+        return self._names[text]
 
     def launch(self, name: str, blocks: tuple[int, ...], threads: int, *arguments: Any) -> None:
         """Launch kernel ``name`` on the current stream. Arguments are arrays, None for a null pointer, and numbers.

@@ -257,6 +257,7 @@ def test_on_a_gpu_it_is_one_launch_and_without_cuda_text_it_is_not_captured(entr
 @pytest.mark.usefixtures("table")
 def test_a_rule_that_is_registered_again_is_seen(which: tuple[str, bool]) -> None:
     backend = made(which, "float64")
+    kernels: list[Any] = []
     for factor in (2.0, 3.0, 2.0):
 
         def direction(xp: Any, gradient: Any, state: Any, number: Any, factor: float = factor) -> Any:
@@ -265,8 +266,11 @@ def test_a_rule_that_is_registered_again_is_seen(which: tuple[str, bool]) -> Non
         register_rule(Rule("times", direction, cuda=f"direction = REAL({factor}) * gradient;"))
         with backend.use():
             run = Run(backend, "times", np.ones(N))
+            launched.names.clear()
             run.step(np.ones(N), 0.5)
             run.assert_close(np.full(N, 1 - factor / 2))
+            kernels.append(next((name for name in launched.names if name.startswith("update_times")), factor))
+    assert kernels[0] == kernels[2] != kernels[1]  # what was compiled before is not compiled again
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
