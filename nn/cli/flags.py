@@ -12,6 +12,7 @@ from .kinds import SWITCH, UsageError, nearest
 from .settings import SETTINGS, Setting
 
 DESCRIPTION = "Train a network of fully connected layers on labelled rows, on the CPU or the GPU."
+MOST_BESIDE_FLAG = 4
 EPILOG = "Without flags: a network with 64 hidden units on scikit-learn's handwritten digits, in a few seconds."
 
 
@@ -62,15 +63,21 @@ def arguments(setting: Setting) -> dict[str, Any]:
     if setting.kind is SWITCH:
         return {"action": "store_const", "const": []}
     metavar = setting.metavar or setting.kind.metavar
-    if setting.choices and len(setting.choices) <= 4:
+    if setting.choices and not lists_choices(setting):
         metavar = f"{{{','.join(setting.choices)}}}"
     return {"nargs": 1 if setting.kind.count == "1" else setting.kind.count, "metavar": metavar}
 
 
 def help_text(setting: Setting) -> str:
     """What a setting says, and what happens without it."""
-    default = setting.default_text
-    return f"{setting.help} (default: {default})" if default else setting.help
+    choices = f": {', '.join(setting.choices)}" if lists_choices(setting) else ""
+    default = f" (default: {setting.default_text})" if setting.default_text else ""
+    return f"{setting.help}{choices}{default}"
+
+
+def lists_choices(setting: Setting) -> bool:
+    """Whether there are so many choices that they stand in the help, not beside the flag."""
+    return len(setting.choices) > MOST_BESIDE_FLAG
 
 
 def read_flags(argv: Sequence[str] | None, version: str) -> dict[str, Any]:

@@ -94,7 +94,8 @@ SIZE = Kind(
     final=lambda value: None if value == "full" else value,
 )  # fmt: skip
 SHARE = Kind(
-    "a fraction, a number of rows or test", lambda value: value == "test" or _is_number(value), _rows, "ROWS"
+    "a fraction between 0 and 1, a number of rows or test",
+    lambda value: value == "test" or _is_number(value), _rows, "ROWS",
 )  # fmt: skip
 DEVICES = Kind("two devices or more with commas between them", _is_text, _devices, "DEVICES")
 # Only recipes hold these.
@@ -103,25 +104,44 @@ STRINGS = Kind("a list of strings", _is_text, is_list=True)
 STRING_TABLE = Kind("a table", lambda value: isinstance(value, dict))
 
 
-# A check says what is wrong with a value, to be read after the name of its setting; "" if nothing is.
-Check = Callable[[Any], str]
+@dataclass(frozen=True)
+class Check:
+    """What is asked of a value beside its kind.
+
+    Attributes:
+        words: as in "must be at least 0"; "" where ``problem`` says more.
+        problem: what is wrong with a value, to be read after the name of its setting; "" if nothing is.
+    """
+
+    words: str
+    problem: Callable[[Any], str]
+
+
+def bounds(words: str, holds: Callable[[Any], bool]) -> Check:
+    return Check(words, lambda value: "" if holds(value) else f" must be {words}, not {shown(value)}")
 
 
 def at_least(lowest: int) -> Check:
-    return lambda value: "" if value == "full" or value >= lowest else f" must be at least {lowest}, not {shown(value)}"
+    return bounds(f"at least {lowest}", lambda value: value == "full" or value >= lowest)
 
 
-def above_0(value: float) -> str:
-    return "" if value > 0 else f" must be above 0, not {shown(value)}"
+ABOVE_0 = bounds("above 0", lambda value: value > 0)
+BELOW_1 = bounds("at least 0 and below 1", lambda value: 0 <= value < 1)
+PART_OF_ROWS = bounds(
+    SHARE.words,
+    lambda value: value == "test" or (value >= 1 if isinstance(value, int) else 0 < value < 1),
+)
 
 
-def below_1(value: float) -> str:
-    return "" if 0 <= value < 1 else f" must be at least 0 and below 1, not {shown(value)}"
+def _unknown_initial(value: Any) -> str:
+    try:
+        get_initializer(value)
+    except ValueError as error:
+        return f": {error}"
+    return ""
 
 
-def share_of_rows(value: Any) -> str:
-    good = value == "test" or (value >= 1 if isinstance(value, int) else 0 < value < 1)
-    return "" if good else f" must be a fraction between 0 and 1, a number of rows or test, not {shown(value)}"
+INITIAL_VALUES = Check("", _unknown_initial)
 
 
 def shown(value: float) -> str:

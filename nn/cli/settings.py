@@ -20,12 +20,16 @@ from ..layers import ACTIVATION_LAYERS
 from ..losses import ALIASES, LOSSES
 from ..optimizers import OPTIMIZERS
 from .kinds import (
+    ABOVE_0,
+    BELOW_1,
     DEVICES,
     INITIAL,
+    INITIAL_VALUES,
     INTEGER,
     INTEGERS,
     NUMBER,
     NUMBERS,
+    PART_OF_ROWS,
     SHARE,
     SIZE,
     STRINGS,
@@ -35,12 +39,8 @@ from .kinds import (
     Check,
     Kind,
     UsageError,
-    above_0,
     at_least,
-    below_1,
     did_you_mean,
-    initial_values,
-    share_of_rows,
     shown,
 )
 
@@ -97,7 +97,7 @@ class Setting:
         table: the table of a recipe in which its key stands; "" if only the command line can say it.
         metavar: the placeholder in ``--help``, if not that of its kind.
         choices: the values it may have, or its items; empty for any of its kind.
-        check: what is wrong with a value of its kind, or with an item; "" if nothing is.
+        check: what else is asked of a value, or of each item of a list.
         unset: what happens without it, in words, where ``default`` does not say it.
         idle: reasons why it would do nothing; such a flag is refused.
     """
@@ -133,6 +133,16 @@ class Setting:
         """Why it would do nothing in such a run; "" where it does something."""
         return next((why for reason in self.idle if (why := reason(settings))), "")
 
+    @property
+    def value_text(self) -> str:
+        """Which values it takes, in words."""
+        if self.choices:
+            choices = ", ".join(f"`{choice}`" for choice in self.choices)
+            return f"a list of {choices}" if self.kind.is_list else f"one of {choices}"
+        asked = self.check.words if self.check else ""
+        each = "each " if self.kind.is_list else ""
+        return f"{self.kind.words}, {each}{asked}" if asked and asked != self.kind.words else self.kind.words
+
     def problem(self, value: Any) -> str:
         """What is wrong with a value, to be read after the name of the setting; "" if nothing is."""
         if not self.kind.holds(value):
@@ -140,7 +150,7 @@ class Setting:
         for item in value if self.kind.is_list else [value]:
             if self.choices and item not in self.choices:
                 return f" must be {any_of(self.choices)}, not {item!r}{did_you_mean(item, self.choices)}"
-            if self.check is not None and (problem := self.check(item)):
+            if self.check is not None and (problem := self.check.problem(item)):
                 return problem
         return ""
 
@@ -227,10 +237,10 @@ class Settings:
         metavar="ROWS", check=at_least(1), unset="all rows")
     test_fraction: float = _data(0.2, "--test-fraction", NUMBER,
         "how much to set aside for the test, by class, of data that come without test rows; 0 for nothing",
-        metavar="FRACTION", check=below_1, idle=(ROWS_GIVEN,))
+        metavar="FRACTION", check=BELOW_1, idle=(ROWS_GIVEN,))
     validation: int | float | str | None = _data(None, "--validation", SHARE,
         "evaluate after each epoch on so many of the training rows, held out by class: a fraction such as 0.1 or a "
-        "number of rows; or `test`: on the test rows, holding out nothing", check=share_of_rows, unset="no evaluation",
+        "number of rows; or `test`: on the test rows, holding out nothing", check=PART_OF_ROWS, unset="no evaluation",
         idle=(UNTRAINED, when(lambda s: s.compare and s.validation == "test", "--compare evaluates nothing")))
     only: tuple[int, ...] | None = _data(None, "--only", INTEGERS, "use only the rows of these classes",
         metavar="CLASS", unset="all classes",
@@ -253,20 +263,20 @@ class Settings:
     output_activation: str | None = _network(None, "", TEXT, "of the last layer", choices=(*ACTIVATIONS, "softmax"),
         unset="that of the loss; sigmoid for mean_squared_error")
     init: str | float = _network("glorot_uniform", "--init", INITIAL,
-        f"initial values of the weights: a number, {initializer_names()}", metavar="NAME", check=initial_values,
+        f"initial values of the weights: a number, {initializer_names()}", metavar="NAME", check=INITIAL_VALUES,
         idle=(when(lambda s: s.weights is not None, "the weights are written out"),))
     bias_init: str | float = _network("zeros", "--bias-init", INITIAL, "initial values of the biases, likewise",
-        metavar="NAME", check=initial_values,
+        metavar="NAME", check=INITIAL_VALUES,
         idle=(when(lambda s: s.biases is not None, "the biases are written out"),))
     weights: list[Any] | None = _network(None, "", NUMBERS, "the weights of each layer, written out",
         unset="those of `init`")
     biases: list[Any] | None = _network(None, "", NUMBERS, "the biases of each layer, written out",
         unset="those of `bias_init`")
     dropout: float = _network(0.0, "--dropout", NUMBER, "dropout after each hidden layer", metavar="RATE",
-        check=below_1, idle=(NO_HIDDEN, UNTRAINED))
+        check=BELOW_1, idle=(NO_HIDDEN, UNTRAINED))
 
     loss: str = _training("softmax_cross_entropy", "--loss", TEXT,
-        f"what training makes small: {', '.join([*LOSSES, *ALIASES])}", choices=(*LOSSES, *ALIASES))
+        "what training makes small", choices=(*LOSSES, *ALIASES))
     epochs: int = _training(30, "--epochs", INTEGER, "passes over the training rows", check=at_least(0))
     batch_size: int | None = _training(32, "--batch-size --batch_size", SIZE,
         "rows per update, or `full`: all rows at once", check=at_least(1), idle=(UNTRAINED,))
@@ -274,13 +284,13 @@ class Settings:
     optimizer: str = _training("sgd", "--optimizer", TEXT, "how parameters are updated", choices=tuple(OPTIMIZERS),
         idle=(UNTRAINED,))
     learning_rate: float | None = _training(None, "--lr --learning-rate", NUMBER, "learning rate", metavar="RATE",
-        check=above_0, unset=own_defaults("learning_rate"), idle=(UNTRAINED,))
+        check=ABOVE_0, unset=own_defaults("learning_rate"), idle=(UNTRAINED,))
     momentum: float = _training(0.9, "--momentum --beta", NUMBER, "of sgd: how much of the velocity stays",
-        check=below_1, idle=(UNTRAINED, of_optimizer("momentum")))
+        check=BELOW_1, idle=(UNTRAINED, of_optimizer("momentum")))
     dampening: float = _training(0.0, "--dampening", NUMBER,
         "of sgd: the gradient enters the velocity times 1 - dampening. 0 is classical momentum; dampening equal to the "
         "momentum makes the velocity a moving average of the gradients, which moves as if with a learning rate "
-        "1 - momentum times as large", check=below_1, idle=(UNTRAINED, of_optimizer("dampening"), NO_MOMENTUM))
+        "1 - momentum times as large", check=BELOW_1, idle=(UNTRAINED, of_optimizer("dampening"), NO_MOMENTUM))
     nesterov: bool = _training(False, "--nesterov", SWITCH, "of sgd: Nesterov's momentum",
         idle=(UNTRAINED, of_optimizer("nesterov"), NO_MOMENTUM))
     weight_decay: float = _training(0.0, "--weight-decay", NUMBER, "decoupled decay of the weights, not the biases",

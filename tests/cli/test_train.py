@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
 
 import train
 from nn import SGD, Adam, History, Linear, ReLU, Sequential, Softmax, Trainer, load_data, load_model
@@ -147,26 +146,6 @@ def test_output_holds_the_model_the_history_and_the_settings(
     model, test = load_model(folder / "weights.safetensors", "cpu"), load_data("digits", limit=200).test
     assert test is not None
     assert (model.predict(test) == test.y).mean() == pytest.approx(settings["test"]["accuracy"])
-
-
-def test_products_use_the_threads_asked_for_and_afterwards_as_many_as_before(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def threads() -> set[int]:
-        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
-
-    before, meanwhile, original = threads(), [], train.train
-
-    def training(run: train.Run) -> None:
-        meanwhile.append(threads())
-        original(run)
-
-    monkeypatch.setattr(train, "train", training)
-    code, out, _ = run(capsys, "--device", "cpu", "--epochs", "1", "--threads", "2")  # the suite has one
-    assert code == 0
-    assert "BLAS threads: 2" in out
-    assert meanwhile == [{2}]
-    assert threads() == before
 
 
 def test_quiet_prints_the_result_only(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
