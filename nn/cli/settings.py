@@ -46,6 +46,8 @@ from .kinds import (
 
 #: What can stand after a hidden layer.
 ACTIVATIONS = ("identity", *ACTIVATION_LAYERS)
+#: The optimizers that come with xpnet; one that a script defines is not known to the command line.
+OWN_OPTIMIZERS = {name: rule for name, rule in sorted(OPTIMIZERS.items()) if rule.__module__.startswith("nn.")}
 #: Why a setting would do nothing in a run with these settings; "" where it does something.
 Reason = Callable[["Settings"], str]
 
@@ -68,7 +70,7 @@ DEVICES_NAMED = when(lambda s: s.compare, "--compare names the devices itself, a
 
 def optimizer_settings(optimizer: str) -> list[str]:
     """What can be set of an optimizer, by name."""
-    return list(inspect.signature(OPTIMIZERS[optimizer]).parameters)
+    return list(inspect.signature(OWN_OPTIMIZERS[optimizer]).parameters)
 
 
 def of_optimizer(name: str) -> Reason:
@@ -77,7 +79,7 @@ def of_optimizer(name: str) -> Reason:
 
 def own_defaults(name: str) -> str:
     """The default of a setting that each optimizer has one of its own for, in words."""
-    parameters = {optimizer: inspect.signature(rule).parameters for optimizer, rule in OPTIMIZERS.items()}
+    parameters = {optimizer: inspect.signature(rule).parameters for optimizer, rule in OWN_OPTIMIZERS.items()}
     return ", ".join(
         f"{shown(own[name].default)} for {optimizer}" for optimizer, own in parameters.items() if name in own
     )
@@ -281,7 +283,7 @@ class Settings:
     batch_size: int | None = _training(32, "--batch-size --batch_size", SIZE,
         "rows per update, or `full`: all rows at once", check=at_least(1), idle=(UNTRAINED,))
     shuffle: bool = _training(True, "--no-shuffle", SWITCH, "visit the rows in their order", idle=(UNTRAINED,))
-    optimizer: str = _training("sgd", "--optimizer", TEXT, "how parameters are updated", choices=tuple(OPTIMIZERS),
+    optimizer: str = _training("sgd", "--optimizer", TEXT, "how parameters are updated", choices=tuple(OWN_OPTIMIZERS),
         idle=(UNTRAINED,))
     learning_rate: float | None = _training(None, "--lr --learning-rate", NUMBER, "learning rate", metavar="RATE",
         check=ABOVE_0, unset=own_defaults("learning_rate"), idle=(UNTRAINED,))

@@ -579,7 +579,8 @@ def show(tools: Tools) -> None:
 def plots(tools: Tools) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     tools.monkeypatch.chdir(tools.folder)
-    assert "to runs/digits" in tools.printed("--plots").replace("\\", "/")
+    out = tools.printed("--plots").replace("\\", "/")
+    assert out.endswith("\nwrote cost.png, confusion.png, digits.png, mistakes.png, weights.png to runs/digits\n")
     pictures = {"cost.png", "confusion.png", "digits.png", "mistakes.png", "weights.png"}
     assert {path.name for path in (tools.folder / "runs" / "digits").iterdir()} == pictures
     for name in pictures:
@@ -590,7 +591,8 @@ def plots(tools: Tools) -> None:
 def output(tools: Tools) -> None:
     folder = tools.folder / "a" / "b"
     run = trained("--seed", "5")
-    tools.printed("--seed", "5", "--output", str(folder))
+    out = tools.printed("--seed", "5", "--output", str(folder))
+    assert out.endswith(f"\nwrote weights.safetensors, history.jsonl, settings.json to {folder}\n")
     assert sorted(path.name for path in folder.iterdir()) == ["history.jsonl", "settings.json", "weights.safetensors"]
     for name, values in load_model(folder / "weights.safetensors", "cpu").state_dict().items():
         np.testing.assert_array_equal(values, parameters(run)[name])
@@ -732,8 +734,55 @@ def test_help_tells_every_flag_and_its_default_in_80_columns(
             assert f" {flag} " in text or f" {flag}," in text
         if setting.flags and setting.default_text:
             assert f"(default: {setting.default_text})" in text
-    assert f"(default: {SGD().learning_rate:g} for sgd, {Adam().learning_rate:g} for adam)" in text
+    assert re.search(rf"learning rate \(default: .*\b{SGD().learning_rate:g} for sgd\b", text)
+    assert re.search(rf"learning rate \(default: .*\b{Adam().learning_rate:g} for adam\b", text)
     assert "None" not in text
+
+
+def header(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
+    """What stands in the header, its lines joined, without those on versions and machines."""
+    assert train.main(["--epochs", "1", "--limit", "120", *flags]) == 0
+    return re.sub(r"\n {10}", " ", capsys.readouterr().out.partition("\n\n")[0])
+
+
+def test_the_header_says_what_is_computed(capsys: pytest.CaptureFixture[str]) -> None:
+    text = header(capsys, "--device", "cpu")
+    assert re.match(r"xpnet +\d\S+, Python \d\S+, \w+\ndevice +cpu: numpy \S+ on \S.*, float32\n", text)
+    assert text.splitlines()[2:] == [
+        "data      digits: 120 training rows, 120 test rows, 64 inputs, 10 classes",
+        "model     64-64-10, relu, softmax_cross_entropy: 4,810 parameters, initial values glorot_uniform",
+        "training  1 epochs, batches of 32, sgd: learning_rate 0.1, momentum 0.9, seed 0",
+    ]
+    text = header(
+        capsys, "--device", "cpu", "--reference", "--threads", "1", "--dtype", "float64", "--validation", "0.25",
+        "--test-fraction", "0", "--hidden", "7", "5", "--activation", "tanh", "--init", "he_normal",
+        "--dropout", "0.25", "--optimizer", "adam", "--batch-size", "full", "--seed", "3", "--only", "1", "2",
+        "--loss", "bce",
+    )  # fmt: skip
+    assert ", float64, BLAS threads: 1, reference operations\n" in text
+    rows = len(load_data("digits", limit=120, test_fraction=0).train.only([1, 2]))
+    held_out = math.ceil(rows / 4)
+    assert text.splitlines()[2].startswith(f"data      digits: {rows - held_out} training rows, {held_out} for valid")
+    assert text.splitlines()[2].endswith("ation, 64 inputs, 2 classes")
+    assert text.splitlines()[3:] == [
+        "model     64-7-5-1, tanh, bce: 501 parameters, initial values he_normal, dropout 0.25",
+        "training  1 epochs, all rows at once, adam: learning_rate 0.001, beta1 0.9, beta2 0.999, "
+        "epsilon 1e-08, seed 3",
+    ]
+    told = header(capsys, "--compare", "cpu,cpu/reference", "--compare-steps", "2").partition("compare   ")[2]
+    assert re.match(r"cpu: numpy \S+ on [^,]*, float32 cpu/reference: numpy \S+ on [^,]*, float32, reference ", told)
+    assert "every tensor of at most 2 steps" in told
+
+
+def test_the_header_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--recipe", "neuron", "--device", "cpu"]) == 0
+    lines = capsys.readouterr().out.partition("\n\n")[0].splitlines()
+    assert lines[0] == "recipe    neuron: one sigmoid neuron with given weights"
+    assert lines[3:] == [
+        "data      the recipe's rows: 1 training rows, 2 inputs",
+        "model     2-1, mean_squared_error: 3 parameters, given initial values",
+        "training  none",
+    ]
 
 
 def test_the_header_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
