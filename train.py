@@ -38,8 +38,16 @@ from nn import (
     load_data,
     save_model,
 )
-from nn.cli import Settings, UsageError, combine, header_text, program, read_flags, refuse_idle_on_rows
-from nn.cli.settings import optimizer_settings
+from nn.cli import (
+    Settings,
+    UsageError,
+    combine,
+    header_text,
+    optimizer_settings,
+    program,
+    read_flags,
+    refuse_idle_on_rows,
+)
 from nn.data import as_dataset
 from nn.files import write_atomically
 from nn.layers import ACTIVATION_LAYERS

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from .combine import combine, refuse_idle_on_rows
 from .flags import program, read_flags
 from .header import header_text
 from .kinds import UsageError
-from .settings import SETTINGS, TABLES, Setting, Settings, combine, refuse_idle_on_rows
+from .settings import SETTINGS, TABLES, Setting, Settings, optimizer_settings
 
 __all__ = [
     "SETTINGS",
@@ -15,6 +16,7 @@ __all__ = [
     "UsageError",
     "combine",
     "header_text",
+    "optimizer_settings",
     "program",
     "read_flags",
     "refuse_idle_on_rows",
