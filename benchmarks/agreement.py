@@ -189,7 +189,7 @@ def train_recipe(recipe: str, part: int, which: Which, seed: int, data: list[str
     """The start values, the first shuffles, the losses by epoch and the parameters after the steps."""
     spec, fused = which
     flags = ["--recipe", recipe, "--dtype", "float64", "--device", spec, "--seed", str(seed), "--quiet"]
-    flags += ["--every", "1000000"] + ([] if fused else ["--reference"])
+    flags += [] if fused else ["--reference"]
     if recipes.load(recipe).parts[part].settings.get("data") == "mnist":
         flags += ["--limit", str(ROWS), *data]
     run = train.prepare(train.parse(flags)[part])

@@ -72,7 +72,7 @@ def measure(name: str, part: int, seed: int, device: str, limit: int | None) -> 
     train.train(run)
     seconds = perf_counter() - started
     found = figures(run.trainer, run.training, run.test, run.settings.predict)
-    wanted = {*ALWAYS, *run.settings.part.reproduced, *run.settings.part.author}
+    wanted = {*ALWAYS, *run.settings.reproduced, *run.settings.author}
     return run, {"seed": seed, "seconds": seconds, "figures": {key: found[key] for key in found if key in wanted}}
 
 

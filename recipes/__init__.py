@@ -1,7 +1,8 @@
 """Recipes: training runs by name, one TOML file each. ``python train.py --list-recipes`` lists them.
 
-A recipe sets what the flags of ``train.py`` set, by the same names, in four tables: ``[data]``, ``[network]``,
-``[training]`` and ``[report]``. Flags override the file. Beside them stand
+A recipe sets what the flags of ``train.py`` set, in four tables: ``[data]``, ``[network]``, ``[training]`` and
+``[report]``; their keys are the settings of ``nn.cli``, listed in ``docs/recipes.md``. Flags override the file. Beside
+them stand
 
 * ``title``, one line;
 * ``[author]``: what the system's author reports, in words, by name of the figure;
@@ -14,26 +15,48 @@ A recipe of several runs has them as ``[[parts]]``, each with a ``title`` and ta
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nn.cli import SETTINGS, TABLES, Settings, UsageError, combine
+from nn.cli.kinds import NUMBERS, STRING_TABLE, TEXT, Kind, did_you_mean, nearest
+
 FOLDER = Path(__file__).parent
+#: What stands beside the tables of settings.
+BESIDE = ("author", "reproduced")
 
 
-class RecipeError(ValueError):
+class RecipeError(UsageError):
     """A recipe that cannot be used; the message names the file and the key."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One run of a recipe."""
+    """One run of a recipe.
+
+    Attributes:
+        title: its line.
+        settings: the values of its keys, as they stand in the file.
+        author, reproduced: the tables of these names.
+        where: what to call it in a message: the file and, of several, its number.
+    """
 
     title: str
     settings: dict[str, Any]
     author: dict[str, str] = field(default_factory=dict)
     reproduced: dict[str, list[Any]] = field(default_factory=dict)
+    where: str = ""
+
+    def run_with(self, flags: Mapping[str, Any]) -> Settings:
+        """The settings of its run, with those that flags give.
+
+        Raises:
+            UsageError: a key or a flag would do nothing.
+        """
+        settings = combine(flags, self.settings, self.where)
+        return replace(settings, title=self.title, author=self.author, reproduced=self.reproduced)
 
 
 @dataclass(frozen=True)
@@ -43,82 +66,6 @@ class Recipe:
     name: str
     title: str
     parts: list[Part]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_nested(value: Any) -> bool:
-    return _is_number(value) or (isinstance(value, list) and all(_is_nested(item) for item in value))
-
-
-def _list_of(is_item: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and all(is_item(item) for item in value)
-
-
-STRING = ("a string", lambda value: isinstance(value, str))
-BOOLEAN = ("true or false", lambda value: isinstance(value, bool))
-INTEGER = ("a whole number", _is_integer)
-NUMBER = ("a number", _is_number)
-INTEGERS = ("a list of whole numbers", _list_of(_is_integer))
-STRINGS = ("a list of strings", _list_of(lambda value: isinstance(value, str)))
-NUMBERS = ("a list of numbers, or of lists of them", lambda value: isinstance(value, list) and _is_nested(value))
-START = ("a name of start values or a number", lambda value: isinstance(value, str) or _is_number(value))
-SIZE = ('a whole number or "full"', lambda value: value == "full" or _is_integer(value))
-ROWS = ('a fraction, a number of rows or "test"', lambda value: value == "test" or _is_number(value))
-
-#: table -> key -> what its value must be, in words and as a test
-KEYS: dict[str, dict[str, tuple[str, Callable[[Any], bool]]]] = {
-    "data": {
-        "data": STRING,
-        "data_dir": STRING,
-        "limit": INTEGER,
-        "test_fraction": NUMBER,
-        "validation": ROWS,
-        "only": INTEGERS,
-        "positive": INTEGER,
-        "shift": NUMBER,
-        "rows": NUMBERS,
-        "targets": NUMBERS,
-    },
-    "network": {
-        "hidden": INTEGERS,
-        "outputs": INTEGER,
-        "activation": STRING,
-        "output_activation": STRING,
-        "init": START,
-        "bias_init": START,
-        "weights": NUMBERS,
-        "biases": NUMBERS,
-        "dropout": NUMBER,
-    },
-    "training": {
-        "loss": STRING,
-        "optimizer": STRING,
-        "learning_rate": NUMBER,
-        "momentum": NUMBER,
-        "dampening": NUMBER,
-        "nesterov": BOOLEAN,
-        "weight_decay": NUMBER,
-        "batch_size": SIZE,
-        "epochs": INTEGER,
-        "shuffle": BOOLEAN,
-        "seed": INTEGER,
-        "dtype": STRING,
-    },
-    "report": {
-        "every": INTEGER,
-        "confusion": STRING,
-        "predictions": INTEGER,
-        "predict": NUMBERS,
-        "show": STRINGS,
-    },
-}
 
 
 def names() -> list[str]:
@@ -136,9 +83,8 @@ def load(name_or_path: str) -> Recipe:
     if path.suffix != ".toml":
         path = FOLDER / f"{name_or_path}.toml"
         if name_or_path not in names():
-            raise RecipeError(
-                f"no recipe {name_or_path!r}; known are {', '.join(names())}, or the path of a .toml file"
-            )
+            hint = did_you_mean(name_or_path, names()) or f"; known are {', '.join(names())}"
+            raise RecipeError(f"no recipe {name_or_path!r}{hint} (your own is named by its path, which ends in .toml)")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -147,44 +93,60 @@ def load(name_or_path: str) -> Recipe:
         raise RecipeError(f"{path} is not TOML: {error}") from None
     title = content.get("title", path.stem)
     if "parts" not in content:
-        return Recipe(path.stem, title, [_part(content, path, "")])
+        return Recipe(path.stem, title, [_part(content, path, f"{path}: ")])
     parts = content["parts"]
     unknown = set(content) - {"title", "parts"}
     if unknown or not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
         raise RecipeError(f"{path}: beside [[parts]] there may only be a title, not {sorted(unknown)}")
-    return Recipe(path.stem, title, [_part(part, path, f"parts {i}: ") for i, part in enumerate(parts, 1)])
+    return Recipe(path.stem, title, [_part(part, path, f"{path}: parts {i}: ") for i, part in enumerate(parts, 1)])
 
 
 def _part(content: dict[str, Any], path: Path, where: str) -> Part:
     settings: dict[str, Any] = {}
     for table, values in content.items():
         if table == "title":
-            _check(STRING, values, f"{path}: {where}title")
-        elif table in ("author", "reproduced"):
-            _check(("a table", lambda value: isinstance(value, dict)), values, f"{path}: {where}[{table}]")
-        elif table not in KEYS:
-            known = ", ".join(f"[{name}]" for name in (*KEYS, "author", "reproduced"))
-            raise RecipeError(f"{path}: {where}unknown key {table!r}; known are title and the tables {known}")
-        else:
-            _check(("a table", lambda value: isinstance(value, dict)), values, f"{path}: {where}[{table}]")
-            for key, value in values.items():
-                if key not in KEYS[table]:
-                    raise RecipeError(
-                        f"{path}: {where}[{table}] has an unknown key {key!r}; known are {', '.join(KEYS[table])}"
-                    )
-                _check(KEYS[table][key], value, f"{path}: {where}[{table}] {key}")
-                settings[key] = value
+            _check(TEXT, values, f"{where}title")
+            continue
+        if table not in TABLES and table not in BESIDE:
+            raise RecipeError(f"{where}{_unknown_key(table, '')}")
+        _check(STRING_TABLE, values, f"{where}[{table}]")
+        for key, value in values.items() if table in TABLES else ():
+            if key not in TABLES[table]:
+                raise RecipeError(f"{where}[{table}] {_unknown_key(key, table)}")
+            if problem := TABLES[table][key].problem(value):
+                raise RecipeError(f"{where}[{table}] {key}{problem}")
+            settings[key] = value
     author, reproduced = content.get("author", {}), content.get("reproduced", {})
     for key, value in author.items():
-        _check(STRING, value, f"{path}: {where}[author] {key}")
+        _check(TEXT, value, f"{where}[author] {key}")
     for key, value in reproduced.items():
-        _check(NUMBERS, value, f"{path}: {where}[reproduced] {key}")
+        _check(NUMBERS, value, f"{where}[reproduced] {key}")
         if key != "predictions" and not (len(value) == 2 and value[0] <= value[1]):
-            raise RecipeError(f"{path}: {where}[reproduced] {key} must be [low, high], not {value}")
-    return Part(content.get("title", path.stem), settings, author, reproduced)
+            raise RecipeError(f"{where}[reproduced] {key} must be [low, high], not {value}")
+    return Part(content.get("title", path.stem), settings, author, reproduced, where)
 
 
-def _check(kind: tuple[str, Callable[[Any], bool]], value: Any, where: str) -> None:
-    wanted, fits = kind
-    if not fits(value):
-        raise RecipeError(f"{where} must be {wanted}, not {value!r}")
+def _unknown_key(key: str, table: str) -> str:
+    """What to say of a key that ``table`` has not; of one that no table is, where ``table`` is ""."""
+    flags = {flag.removeprefix("--").replace("-", "_"): entry for entry in SETTINGS.values() for flag in entry.flags}
+    entry = SETTINGS.get(key) or flags.get(key)
+    if entry is not None and entry.name == key and entry.table:
+        return f"{key} belongs to [{entry.table}]"
+    if entry is not None and not entry.table:
+        return f"{key} is no key of a recipe: it is said by the flag {entry.flag} alone"
+    if entry is None and not table:  # most likely the name of a table
+        known = {"title": "title"} | {name: f"[{name}]" for name in (*TABLES, *BESIDE)} | {"parts": "[[parts]]"}
+        near = nearest(key, known)
+        hint = f"did you mean {known[near]}?" if near else f"known are {', '.join(known.values())}"
+        return f"unknown key {key!r}; {hint}"
+    keys = [name for name, other in SETTINGS.items() if other.table]
+    name = entry.name if entry is not None else nearest(key, [*TABLES.get(table, ())]) or nearest(key, keys)
+    if not name:
+        return f"unknown key {key!r}; known are {', '.join(TABLES[table])}"
+    home = SETTINGS[name].table
+    return f"unknown key {key!r}; did you mean {name}{'' if home == table else f', which belongs to [{home}]'}?"
+
+
+def _check(kind: Kind, value: Any, where: str) -> None:
+    if not kind.holds(value):
+        raise RecipeError(f"{where} must be {kind.words}, not {value!r}")

@@ -1,0 +1,23 @@
+"""The command line of ``train.py``: the settings of a run, one entry each, and the flags that are made from them."""
+
+from __future__ import annotations
+
+from .combine import combine, refuse_idle_on_rows
+from .flags import program, read_flags
+from .header import header_text
+from .kinds import UsageError
+from .settings import SETTINGS, TABLES, Setting, Settings, optimizer_settings
+
+__all__ = [
+    "SETTINGS",
+    "TABLES",
+    "Setting",
+    "Settings",
+    "UsageError",
+    "combine",
+    "header_text",
+    "optimizer_settings",
+    "program",
+    "read_flags",
+    "refuse_idle_on_rows",
+]

@@ -1,0 +1,109 @@
+"""The command line, made from the settings: what was given, checked, and ``--help``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .kinds import SWITCH, UsageError, nearest
+from .settings import SETTINGS, Setting
+
+DESCRIPTION = "Train a network of fully connected layers on labelled rows, on the CPU or the GPU."
+MOST_BESIDE_FLAG = 4
+EPILOG = "Without flags: a network with 64 hidden units on scikit-learn's handwritten digits, in a few seconds."
+
+
+def program() -> str:
+    """What the user called: ``xpnet-train``, or ``train.py``."""
+    started = Path(sys.argv[0]).stem
+    return started if started == "xpnet-train" else "train.py"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises its complaints instead of printing all its flags."""
+
+    def error(self, message: str) -> NoReturn:
+        flag, _, complaint = message.removeprefix("argument ").partition(": ")
+        flag = flag.partition("/")[0]
+        if complaint.startswith("expected"):
+            raise UsageError(f"{flag} needs a value")
+        if complaint.startswith("ignored explicit"):
+            raise UsageError(f"{flag} takes no value")
+        raise UsageError(message)
+
+
+def build_parser(version: str) -> argparse.ArgumentParser:
+    """The parser of all flags. It takes words apart; what they mean is decided by their settings."""
+    parser = Parser(
+        prog=program(),
+        usage="%(prog)s [FLAG ...]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("--version", action="version", version=f"xpnet {version}", help="show the version and exit")
+    groups: dict[str, Any] = {}
+    for setting in SETTINGS.values():
+        if not setting.flags:
+            continue
+        if setting.group not in groups:
+            groups[setting.group] = parser.add_argument_group(setting.group)
+        groups[setting.group].add_argument(
+            *setting.flags, dest=setting.name, help=help_text(setting).replace("%", "%%"), **arguments(setting)
+        )
+    return parser
+
+
+def arguments(setting: Setting) -> dict[str, Any]:
+    """How argparse takes the words after a flag: always as a list."""
+    if setting.kind is SWITCH:
+        return {"action": "store_const", "const": []}
+    metavar = setting.metavar or setting.kind.metavar
+    if setting.choices and not lists_choices(setting):
+        metavar = f"{{{','.join(setting.choices)}}}"
+    return {"nargs": 1 if setting.kind.count == "1" else setting.kind.count, "metavar": metavar}
+
+
+def help_text(setting: Setting) -> str:
+    """What a setting says, and what happens without it."""
+    choices = f": {', '.join(setting.choices)}" if lists_choices(setting) else ""
+    default = f" (default: {setting.default_text})" if setting.default_text else ""
+    return f"{setting.help}{choices}{default}"
+
+
+def lists_choices(setting: Setting) -> bool:
+    """Whether there are so many choices that they stand in the help, not beside the flag."""
+    return len(setting.choices) > MOST_BESIDE_FLAG
+
+
+def read_flags(argv: Sequence[str] | None, version: str) -> dict[str, Any]:
+    """The settings that the command line gives, by name.
+
+    Args:
+        argv: the words; None for those of this process.
+        version: what ``--version`` prints.
+
+    Raises:
+        UsageError: a flag is unknown, or its value cannot be used.
+        SystemExit: 0, after ``--help`` or ``--version``.
+    """
+    given, rest = build_parser(version).parse_known_args(argv)
+    if rest:
+        raise UsageError(unknown_word(rest[0]))
+    return {name: SETTINGS[name].from_words(words) for name, words in vars(given).items()}
+
+
+def unknown_word(word: str) -> str:
+    """What to say of a word that no flag takes."""
+    name = word.partition("=")[0]
+    if not name.startswith("-"):
+        return f"unexpected {word!r}: settings are flags, as in --data mnist (--help lists all)"
+    flags = [flag for setting in SETTINGS.values() for flag in setting.flags]
+    near = nearest(f"--{name.lstrip('-')}", [*flags, "--help", "--version"])
+    if not near:
+        return f"unknown flag {name}; --help lists all"
+    return f"unknown flag {name}; did you mean {near}? (--help lists all)"

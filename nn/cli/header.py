@@ -1,0 +1,100 @@
+"""The header of a run: what is computed, where and how."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from textwrap import wrap
+
+from backends import Backend
+
+from ..data import Dataset
+from ..trainer import Trainer
+from ..verify.rounding import rounding_text
+from .settings import Settings
+
+#: Columns of a terminal, and how many of them the words at the left have.
+WIDTH = 80
+INDENT = 10
+
+
+def header_text(
+    settings: Settings,
+    version: str,
+    name: str,
+    trainer: Trainer,
+    training: Dataset,
+    validation: Dataset | None = None,
+    test: Dataset | None = None,
+    compared: Mapping[str, Backend] | None = None,
+) -> str:
+    """Everything needed to know what a run computes, in lines of at most 80 columns.
+
+    Args:
+        version: of xpnet.
+        name: of the data.
+        training, validation, test: the rows.
+        compared: the backends of ``--compare`` by name; then the device of ``trainer`` is not told.
+    """
+    lines = [("recipe", f"{settings.recipe}: {settings.title}")] if settings.title else []
+    lines.append(("xpnet", f"{version}, Python {platform.python_version()}, {platform.system()}"))
+    lines += _device(settings, trainer.backend) if compared is None else _devices(settings, compared)
+    lines += [
+        ("data", _data(name, training, validation, test)),
+        ("model", _model(settings, trainer, training.n_features)),
+        ("training", _training(settings, trainer)),
+    ]
+    return "\n".join([*(line for word, text in lines for line in entry(word, text)), ""])
+
+
+def entry(word: str, text: str) -> list[str]:
+    """The lines of one entry: its word at the left, the text beside it."""
+    pieces = wrap(text, WIDTH - INDENT, break_on_hyphens=False)
+    return [f"{word if number == 0 else '':<{INDENT}}{piece}" for number, piece in enumerate(pieces)]
+
+
+def _device(settings: Settings, backend: Backend) -> list[tuple[str, str]]:
+    device = backend.device
+    text = f"{device.spec}: {device.version()} on {device.hardware()}, {settings.dtype}"
+    if settings.precision != "float32":
+        text += f", products in {settings.precision}"
+    if settings.threads is not None:
+        text += f", BLAS threads: {settings.threads}"
+    if settings.reference:
+        text += ", reference operations"
+    return [("device", text), *([("", backend.why_device)] if backend.why_device else [])]
+
+
+def _devices(settings: Settings, compared: Mapping[str, Backend]) -> list[tuple[str, str]]:
+    lines = []
+    for number, (name, backend) in enumerate(compared.items()):
+        text = f"{name}: {backend.device.version()} on {backend.device.hardware()}, {settings.dtype}"
+        text += ", reference operations" if name.endswith("/reference") else ""
+        lines.append(("compare" if number == 0 else "", text))
+    steps = f"every tensor of at most {settings.compare_steps:,} steps, each operation from equal numbers"
+    return [*lines, ("", steps), ("allowed", rounding_text(settings.dtype))]
+
+
+def _data(name: str, training: Dataset, validation: Dataset | None, test: Dataset | None) -> str:
+    text = f"{name}: {len(training):,} training rows"
+    text += f", {len(validation):,} for validation" if validation is not None else ""
+    text += f", {len(test):,} test rows" if test is not None else ""
+    text += f", {training.n_features} inputs"
+    return text + (f", {training.n_classes} classes" if training.has_classes else "")
+
+
+def _model(settings: Settings, trainer: Trainer, n_features: int) -> str:
+    model = trainer.model
+    text = "-".join(str(width) for width in (n_features, *settings.hidden, model.n_outputs))
+    text += f", {settings.activation}" if settings.hidden else ""
+    text += f", {settings.loss}: {model.parameter_count:,} parameters, "
+    text += "given initial values" if settings.weights is not None else f"initial values {settings.init}"
+    return text + (f", dropout {settings.dropout:g}" if settings.dropout else "")
+
+
+def _training(settings: Settings, trainer: Trainer) -> str:
+    if settings.epochs == 0:
+        return "none"
+    batches = "all rows at once" if settings.batch_size is None else f"batches of {settings.batch_size}"
+    optimizer = ", ".join(f"{name} {value:g}" for name, value in trainer.optimizer.settings().items() if value)
+    return f"{settings.epochs} epochs, {batches}, {settings.optimizer}: {optimizer}, seed {settings.seed}"

@@ -1,0 +1,170 @@
+"""What the value of a setting may be: how a word of the command line is read, and what a recipe may hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from ..initializers import get_initializer
+
+
+class UsageError(ValueError):
+    """A flag, a recipe or a file that cannot be used; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The type of a setting.
+
+    Attributes:
+        words: what a value is, as in "must be a whole number".
+        accepts: whether a value is one; for a list, whether an item is one.
+        read: the value that a word of the command line stands for; a ValueError if it stands for none.
+        metavar: the placeholder in ``--help``.
+        count: how many words a flag takes: ``"0"`` (it is a switch), ``"1"``, ``"*"`` or ``"+"``.
+        is_list: whether a value is a list, in recipes and on the command line.
+        final: what a run holds for an accepted value.
+    """
+
+    words: str
+    accepts: Callable[[Any], bool]
+    read: Callable[[str], Any] = str
+    metavar: str = ""
+    count: str = "1"
+    is_list: bool = False
+    final: Callable[[Any], Any] = lambda value: value
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value from a recipe is of this kind."""
+        if self.is_list:
+            return isinstance(value, list | tuple) and all(self.accepts(item) for item in value)
+        return self.accepts(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_nested(value: Any) -> bool:
+    return _is_number(value) or (isinstance(value, list) and all(_is_nested(item) for item in value))
+
+
+def _size(text: str) -> int | str:
+    return text if text == "full" else int(text)
+
+
+def _rows(text: str) -> int | float | str:
+    return text if text == "test" else int(text) if text.isdecimal() else float(text)
+
+
+def _initial(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _devices(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if len(names) < 2 or not all(names):
+        raise ValueError
+    return names
+
+
+SWITCH = Kind("true or false", lambda value: isinstance(value, bool), count="0")
+TEXT = Kind("a string", _is_text, metavar="NAME")
+INTEGER = Kind("a whole number", _is_integer, int, "N")
+NUMBER = Kind("a number", _is_number, float, "X")
+INTEGERS = Kind("a list of whole numbers", _is_integer, int, "N", "+", is_list=True, final=tuple)
+WIDTHS = Kind("a list of whole numbers", _is_integer, int, "UNITS", "*", is_list=True, final=tuple)
+INITIAL = Kind("a name of initial values or a number", lambda value: _is_text(value) or _is_number(value), _initial)
+SIZE = Kind(
+    "a whole number or full", lambda value: value == "full" or _is_integer(value), _size, "ROWS",
+    final=lambda value: None if value == "full" else value,
+)  # fmt: skip
+SHARE = Kind(
+    "a fraction between 0 and 1, a number of rows or test",
+    lambda value: value == "test" or _is_number(value), _rows, "ROWS",
+)  # fmt: skip
+DEVICES = Kind("two devices or more with commas between them", _is_text, _devices, "DEVICES")
+# Only recipes hold these.
+NUMBERS = Kind("a list of numbers, or of lists of them", lambda value: isinstance(value, list) and _is_nested(value))
+STRINGS = Kind("a list of strings", _is_text, is_list=True)
+STRING_TABLE = Kind("a table", lambda value: isinstance(value, dict))
+
+
+@dataclass(frozen=True)
+class Check:
+    """What is asked of a value beside its kind.
+
+    Attributes:
+        words: as in "must be at least 0"; "" where ``problem`` says more.
+        problem: what is wrong with a value, to be read after the name of its setting; "" if nothing is.
+    """
+
+    words: str
+    problem: Callable[[Any], str]
+
+
+def bounds(words: str, holds: Callable[[Any], bool]) -> Check:
+    return Check(words, lambda value: "" if holds(value) else f" must be {words}, not {shown(value)}")
+
+
+def at_least(lowest: int) -> Check:
+    return bounds(f"at least {lowest}", lambda value: value == "full" or value >= lowest)
+
+
+ABOVE_0 = bounds("above 0", lambda value: value > 0)
+BELOW_1 = bounds("at least 0 and below 1", lambda value: 0 <= value < 1)
+PART_OF_ROWS = bounds(
+    SHARE.words,
+    lambda value: value == "test" or (value >= 1 if isinstance(value, int) else 0 < value < 1),
+)
+
+
+def _unknown_initial(value: Any) -> str:
+    try:
+        get_initializer(value)
+    except ValueError as error:
+        return f": {error}"
+    return ""
+
+
+INITIAL_VALUES = Check("", _unknown_initial)
+
+
+def shown(value: float) -> str:
+    """A number as one would write it."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def initial_values(value: Any) -> str:
+    try:
+        get_initializer(value)
+    except ValueError as error:
+        return f": {error}"
+    return ""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``; did you mean NAME?`` with the known name nearest to ``name``; "" where none is near."""
+    near = nearest(name, known)
+    return f"; did you mean {near}?" if near else ""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that ``name`` begins, if it begins one alone, else the most similar; "" where none is near."""
+    known = list(known)
+    begun = [other for other in known if name and other.startswith(name)]
+    return begun[0] if len(begun) == 1 else next(iter(get_close_matches(name, known, 1)), "")

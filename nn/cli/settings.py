@@ -1,0 +1,338 @@
+"""Every setting of a run, an entry each: from it come its flags, its key in recipes, its checks, its help and its docs.
+
+To add a setting, add a field to ``Settings``; the tests then ask for one that shows what it does.
+"""
+
+# ruff: noqa: RUF009 (a field that a function makes is what dataclasses.field is, whatever the function is called)
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any
+
+from backends import PRECISIONS, device_help
+
+from ..initializers import initializer_names
+from ..layers import ACTIVATION_LAYERS
+from ..losses import ALIASES, LOSSES
+from ..optimizers import OPTIMIZERS
+from .kinds import (
+    ABOVE_0,
+    BELOW_1,
+    DEVICES,
+    INITIAL,
+    INITIAL_VALUES,
+    INTEGER,
+    INTEGERS,
+    NUMBER,
+    NUMBERS,
+    PART_OF_ROWS,
+    SHARE,
+    SIZE,
+    STRINGS,
+    SWITCH,
+    TEXT,
+    WIDTHS,
+    Check,
+    Kind,
+    UsageError,
+    at_least,
+    did_you_mean,
+    shown,
+)
+
+#: What can stand after a hidden layer.
+ACTIVATIONS = ("identity", *ACTIVATION_LAYERS)
+#: The optimizers that come with xpnet; one that a script defines is not known to the command line.
+OWN_OPTIMIZERS = {name: rule for name, rule in sorted(OPTIMIZERS.items()) if rule.__module__.startswith("nn.")}
+#: Why a setting would do nothing in a run with these settings; "" where it does something.
+Reason = Callable[["Settings"], str]
+
+
+def when(test: Callable[[Settings], Any], why: str) -> Reason:
+    """The reason ``why``, for settings of which ``test`` is true."""
+    return lambda settings: why if test(settings) else ""
+
+
+UNTRAINED = when(lambda s: s.epochs == 0, "nothing is trained")
+COMPARED = when(lambda s: s.compare, "--compare shows neither epochs nor a test result")
+SILENT = when(lambda s: s.quiet, "--quiet prints the result only")
+SILENT_AND_UNDRAWN = when(lambda s: s.quiet and not s.plots, "--quiet prints the result only")
+SILENT_AND_UNSEEN = when(lambda s: s.quiet and s.validation is None, "--quiet prints the result only")
+NO_HIDDEN = when(lambda s: not s.hidden, "there is no hidden layer")
+NO_MOMENTUM = when(lambda s: s.momentum == 0, "the momentum is 0")
+ROWS_GIVEN = when(lambda s: s.rows is not None, "the rows are written out")
+DEVICES_NAMED = when(lambda s: s.compare, "--compare names the devices itself, as in cpu,cuda/reference")
+
+
+def optimizer_settings(optimizer: str) -> list[str]:
+    """What can be set of an optimizer, by name."""
+    return list(inspect.signature(OWN_OPTIMIZERS[optimizer]).parameters)
+
+
+def of_optimizer(name: str) -> Reason:
+    return lambda s: "" if name in optimizer_settings(s.optimizer) else f"{s.optimizer} has no {name}"
+
+
+def own_defaults(name: str) -> str:
+    """The default of a setting that each optimizer has one of its own for, in words."""
+    parameters = {optimizer: inspect.signature(rule).parameters for optimizer, rule in OWN_OPTIMIZERS.items()}
+    return ", ".join(
+        f"{shown(own[name].default)} for {optimizer}" for optimizer, own in parameters.items() if name in own
+    )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: what is known of it beside its value.
+
+    Attributes:
+        name: of the field of ``Settings``, and the key in recipes.
+        default: what it is where neither a flag nor a recipe says otherwise.
+        flags: its names on the command line, the usual one first; none if only recipes can say it.
+        kind: which values it takes.
+        help: what it says, for ``--help`` and for the page on recipes.
+        group: the heading under which ``--help`` lists it.
+        table: the table of a recipe in which its key stands; "" if only the command line can say it.
+        metavar: the placeholder in ``--help``, if not that of its kind.
+        choices: the values it may have, or its items; empty for any of its kind.
+        check: what else is asked of a value, or of each item of a list.
+        unset: what happens without it, in words, where ``default`` does not say it.
+        idle: reasons why it would do nothing; such a flag is refused.
+    """
+
+    name: str
+    default: Any
+    flags: tuple[str, ...]
+    kind: Kind
+    help: str
+    group: str
+    table: str = ""
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    check: Check | None = None
+    unset: str = ""
+    idle: tuple[Reason, ...] = ()
+
+    @property
+    def flag(self) -> str:
+        """The usual flag."""
+        return self.flags[0]
+
+    @property
+    def default_text(self) -> str:
+        """The default in words; "" where there is nothing to say."""
+        if self.unset or self.default is None or isinstance(self.default, bool):
+            return self.unset
+        if isinstance(self.default, tuple):
+            return " ".join(map(str, self.default))
+        return shown(self.default)
+
+    def why_idle(self, settings: Settings) -> str:
+        """Why it would do nothing in such a run; "" where it does something."""
+        return next((why for reason in self.idle if (why := reason(settings))), "")
+
+    @property
+    def value_text(self) -> str:
+        """Which values it takes, in words."""
+        if self.choices:
+            choices = ", ".join(f"`{choice}`" for choice in self.choices)
+            return f"a list of {choices}" if self.kind.is_list else f"one of {choices}"
+        asked = self.check.words if self.check else ""
+        each = "each " if self.kind.is_list else ""
+        return f"{self.kind.words}, {each}{asked}" if asked and asked != self.kind.words else self.kind.words
+
+    def problem(self, value: Any) -> str:
+        """What is wrong with a value, to be read after the name of the setting; "" if nothing is."""
+        if not self.kind.holds(value):
+            return f" must be {self.kind.words}, not {value!r}"
+        for item in value if self.kind.is_list else [value]:
+            if self.choices and item not in self.choices:
+                return f" must be {any_of(self.choices)}, not {item!r}{did_you_mean(item, self.choices)}"
+            if self.check is not None and (problem := self.check.problem(item)):
+                return problem
+        return ""
+
+    def from_words(self, words: list[str]) -> Any:
+        """The value that the words after its flag stand for.
+
+        Raises:
+            UsageError: they stand for none.
+        """
+        if self.kind is SWITCH:
+            return not self.default
+        values = []
+        for word in words:
+            try:
+                values.append(self.kind.read(word))
+            except ValueError:
+                wanted = self.kind.words.removeprefix("a list of ")
+                raise UsageError(f"{self.flag} must be {wanted}, not {word!r}") from None
+        value = values if self.kind.is_list else values[0]
+        # The names of --compare are made by reading, and are no list of words.
+        if self.kind is not DEVICES and (problem := self.problem(value)):
+            raise UsageError(f"{self.flag}{problem}")
+        return value
+
+
+def any_of(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def setting(default: Any, flags: str, kind: Kind, help: str, **others: Any) -> Any:
+    """A field of ``Settings``; ``flags`` are separated by spaces, the rest is as in ``Setting``."""
+    return field(default=default, metadata={"flags": tuple(flags.split()), "kind": kind, "help": help, **others})
+
+
+_recipes = partial(setting, group="recipes")
+_compute = partial(setting, group="where to compute")
+_data = partial(setting, group="data", table="data")
+_network = partial(setting, group="network", table="network")
+_training = partial(setting, group="training", table="training")
+_report = partial(setting, group="output", table="report")
+_output = partial(setting, group="output")
+
+
+# fmt: off
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one run: flags override the recipe, which overrides the defaults.
+
+    A line each: the default, the flags, the kind of value, and what it says. Beside them stand, at the end, what a
+    recipe says in words, and which settings were given by a flag.
+    """
+
+    recipe: str | None = _recipes(None, "--recipe", TEXT,
+        "run a recipe by its name, or your own by its path (.toml); flags override it")
+    list_recipes: bool = _recipes(False, "--list-recipes", SWITCH, "show the recipes, a line each, and exit")
+
+    device: str = _compute("auto", "--device", TEXT,
+        device_help(), metavar="DEVICE", idle=(DEVICES_NAMED,))
+    dtype: str = _compute("float32", "--dtype", TEXT, "of every number", table="training",
+        choices=("float32", "float64"))
+    threads: int | None = _compute(None, "--threads", INTEGER,
+        "threads of the matrix products on the CPU. For small networks 1 may be quicker; another number may change "
+        "the last bits of the results", check=at_least(1), unset="all cores")
+    precision: str = _compute("float32", "--precision", TEXT,
+        "of products of float32 matrices: tf32 and bf16 round the factors to 10 and 7 bits after the point, for the "
+        "tensor cores of NVIDIA GPUs from Ampere on", choices=tuple(PRECISIONS),
+        idle=(when(lambda s: s.compare, "--compare allows for the rounding of --dtype alone"),))
+    reference: bool = _compute(False, "--reference", SWITCH,
+        "use the reference operations instead of those written for the device", idle=(DEVICES_NAMED,))
+    compare: list[str] | None = _compute(None, "--compare", DEVICES,
+        "instead of training, make the same steps on two devices or more, as in cpu,cuda, and say where they first "
+        "differ beyond rounding; cpu/reference are the reference operations of a device")
+    compare_steps: int = _compute(200, "--compare-steps", INTEGER, "compare at most N of the steps of --epochs",
+        check=at_least(1), idle=(when(lambda s: not s.compare, "there is no --compare"),))
+
+    data: str = _data("digits", "--data", TEXT,
+        "digits (comes with scikit-learn), mnist, or a file: .npz or .h5 with x_train, y_train, x_test, y_test; .csv "
+        "with a column `label`, or the labels in the last column", metavar="SOURCE", idle=(ROWS_GIVEN,))
+    data_dir: str | None = _data(None, "--data-dir", TEXT, "folder with the four MNIST files", metavar="DIR",
+        unset="the environment variable XPNET_DATA, else the user's cache, into which they are downloaded",
+        idle=(ROWS_GIVEN, when(lambda s: s.data.lower() != "mnist", "only --data mnist is read from a folder")))
+    limit: int | None = _data(None, "--limit", INTEGER, "use only the first ROWS rows to train, and to test",
+        metavar="ROWS", check=at_least(1), unset="all rows")
+    test_fraction: float = _data(0.2, "--test-fraction", NUMBER,
+        "how much to set aside for the test, by class, of data that come without test rows; 0 for nothing",
+        metavar="FRACTION", check=BELOW_1, idle=(ROWS_GIVEN,))
+    validation: int | float | str | None = _data(None, "--validation", SHARE,
+        "evaluate after each epoch on so many of the training rows, held out by class: a fraction such as 0.1 or a "
+        "number of rows; or `test`: on the test rows, holding out nothing", check=PART_OF_ROWS, unset="no evaluation",
+        idle=(UNTRAINED, when(lambda s: s.compare and s.validation == "test", "--compare evaluates nothing")))
+    only: tuple[int, ...] | None = _data(None, "--only", INTEGERS, "use only the rows of these classes",
+        metavar="CLASS", unset="all classes",
+        idle=(when(lambda s: s.positive is not None, "`positive` already says which classes there are"),))
+    positive: int | None = _data(None, "--positive", INTEGER, "tell this class from all others", metavar="CLASS",
+        unset="tell all classes apart",
+        idle=(when(lambda s: s.only is not None, "`only` already says which classes there are"),))
+    shift: float | None = _data(None, "--shift", NUMBER, "add X to the scaled pixels", unset="add nothing")
+    rows: list[Any] | None = _data(None, "", NUMBERS, "the training rows, written out", unset="those of `data`",
+        idle=(when(lambda s: "data" in s.given, "--data says where the rows come from"),))
+    targets: list[Any] | None = _data(None, "", NUMBERS, "the targets of `rows`; whole numbers are classes",
+        unset="no targets", idle=(when(lambda s: s.rows is None, "there are no `rows` to which they belong"),))
+
+    hidden: tuple[int, ...] = _network((64,), "--hidden --n_h", WIDTHS,
+        "units of each hidden layer, as in --hidden 300 100; none at all is a linear model", check=at_least(1))
+    outputs: int | None = _network(None, "", INTEGER, "units of the last layer", check=at_least(1),
+        unset="one for each class; one for two classes and binary_cross_entropy")
+    activation: str = _network("relu", "--activation", TEXT, "of the hidden layers", choices=ACTIVATIONS,
+        idle=(NO_HIDDEN,))
+    output_activation: str | None = _network(None, "", TEXT, "of the last layer", choices=(*ACTIVATIONS, "softmax"),
+        unset="that of the loss; sigmoid for mean_squared_error")
+    init: str | float = _network("glorot_uniform", "--init", INITIAL,
+        f"initial values of the weights: a number, {initializer_names()}", metavar="NAME", check=INITIAL_VALUES,
+        idle=(when(lambda s: s.weights is not None, "the weights are written out"),))
+    bias_init: str | float = _network("zeros", "--bias-init", INITIAL, "initial values of the biases, likewise",
+        metavar="NAME", check=INITIAL_VALUES,
+        idle=(when(lambda s: s.biases is not None, "the biases are written out"),))
+    weights: list[Any] | None = _network(None, "", NUMBERS, "the weights of each layer, written out",
+        unset="those of `init`")
+    biases: list[Any] | None = _network(None, "", NUMBERS, "the biases of each layer, written out",
+        unset="those of `bias_init`")
+    dropout: float = _network(0.0, "--dropout", NUMBER, "dropout after each hidden layer", metavar="RATE",
+        check=BELOW_1, idle=(NO_HIDDEN, UNTRAINED))
+
+    loss: str = _training("softmax_cross_entropy", "--loss", TEXT,
+        "what training makes small", choices=(*LOSSES, *ALIASES))
+    epochs: int = _training(30, "--epochs", INTEGER, "passes over the training rows", check=at_least(0))
+    batch_size: int | None = _training(32, "--batch-size --batch_size", SIZE,
+        "rows per update, or `full`: all rows at once", check=at_least(1), idle=(UNTRAINED,))
+    shuffle: bool = _training(True, "--no-shuffle", SWITCH, "visit the rows in their order", idle=(UNTRAINED,))
+    optimizer: str = _training("sgd", "--optimizer", TEXT, "how parameters are updated", choices=tuple(OWN_OPTIMIZERS),
+        idle=(UNTRAINED,))
+    learning_rate: float | None = _training(None, "--lr --learning-rate", NUMBER, "learning rate", metavar="RATE",
+        check=ABOVE_0, unset=own_defaults("learning_rate"), idle=(UNTRAINED,))
+    momentum: float = _training(0.9, "--momentum --beta", NUMBER, "of sgd: how much of the velocity stays",
+        check=BELOW_1, idle=(UNTRAINED, of_optimizer("momentum")))
+    dampening: float = _training(0.0, "--dampening", NUMBER,
+        "of sgd: the gradient enters the velocity times 1 - dampening. 0 is classical momentum; dampening equal to the "
+        "momentum makes the velocity a moving average of the gradients, which moves as if with a learning rate "
+        "1 - momentum times as large", check=BELOW_1, idle=(UNTRAINED, of_optimizer("dampening"), NO_MOMENTUM))
+    nesterov: bool = _training(False, "--nesterov", SWITCH, "of sgd: Nesterov's momentum",
+        idle=(UNTRAINED, of_optimizer("nesterov"), NO_MOMENTUM))
+    weight_decay: float = _training(0.0, "--weight-decay", NUMBER, "decoupled decay of the weights, not the biases",
+        metavar="RATE", check=at_least(0), idle=(UNTRAINED, of_optimizer("weight_decay")))
+    seed: int = _training(0, "--seed", INTEGER,
+        "of initial values, shuffles, dropout and validation rows; the test rows are the same for every seed",
+        check=at_least(0))
+
+    every: int = _report(1, "--every", INTEGER, "print, and evaluate on, every N-th epoch only", check=at_least(1),
+        idle=(UNTRAINED, COMPARED, SILENT_AND_UNSEEN))
+    confusion: str = _report("true", "--confusion", TEXT, "what the rows of the confusion matrix are",
+        choices=("true", "predicted"), idle=(COMPARED, SILENT_AND_UNDRAWN))
+    predictions: int = _report(0, "--predictions", INTEGER, "print N predictions beside their labels",
+        check=at_least(0), idle=(COMPARED, SILENT))
+    predict: list[Any] | None = _report(None, "", NUMBERS, "print the outputs for these rows", unset="no rows")
+    show: tuple[str, ...] = _report((), "", STRINGS, "print the inside of a small network",
+        choices=("outputs", "layers", "loss", "gradients"), unset="nothing")
+    plots: bool = _output(False, "--plots", SWITCH, "draw the cost curve and other pictures (needs matplotlib)")
+    output: str | None = _output(None, "--output", TEXT,
+        "write weights.safetensors, history.jsonl, settings.json and the pictures to this folder (pictures alone go "
+        "to runs/NAME)", metavar="DIR")
+    quiet: bool = _output(False, "--quiet", SWITCH, "print the result only")
+
+    title: str = ""
+    author: dict[str, str] = field(default_factory=dict)
+    reproduced: dict[str, list[Any]] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The settings by name, without what stands beside them."""
+        return {name: getattr(self, name) for name in SETTINGS}
+# fmt: on
+
+
+#: The settings by name, in the order of ``--help``.
+SETTINGS: dict[str, Setting] = {
+    entry.name: Setting(entry.name, entry.default, **entry.metadata) for entry in fields(Settings) if entry.metadata
+}
+#: The settings that recipes may hold, by the table in which they stand.
+TABLES: dict[str, dict[str, Setting]] = {
+    table: {name: entry for name, entry in SETTINGS.items() if entry.table == table}
+    for table in ("data", "network", "training", "report")
+}

@@ -1,0 +1,192 @@
+"""A flag that would do nothing is refused. Which flag is refused when, and which never, is decided here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import train
+from nn.cli import SETTINGS, UsageError
+from tests.helpers.script import run
+
+PEOPLE = ["--recipe", "people"]  # its rows are written out, and there are no test rows
+NEURON = ["--recipe", "neuron"]  # nothing is trained
+COMPARE = ["--compare", "cpu,cpu/reference"]
+ADAM = ["--optimizer", "adam"]
+
+#: setting, command line, and the reason that the message gives
+REFUSED = [
+    ("device", [*COMPARE, "--device", "cpu"], "--compare names the devices itself, as in cpu,cuda/reference"),
+    ("reference", [*COMPARE, "--reference"], "--compare names the devices itself, as in cpu,cuda/reference"),
+    ("precision", [*COMPARE, "--precision", "bf16"], "--compare allows for the rounding of --dtype alone"),
+    ("compare_steps", ["--compare-steps", "5"], "there is no --compare"),
+    ("data_dir", ["--data-dir", "x"], "only --data mnist is read from a folder"),
+    ("data_dir", [*PEOPLE, "--data-dir", "x"], "the rows are written out"),
+    ("test_fraction", [*PEOPLE, "--test-fraction", "0.5"], "the rows are written out"),
+    ("test_fraction", ["--data", "{npz}", "--test-fraction", "0.5"], "these data come with test rows"),
+    ("validation", ["--epochs", "0", "--validation", "0.1"], "nothing is trained"),
+    ("validation", [*COMPARE, "--validation", "test"], "--compare evaluates nothing"),
+    ("validation", ["--test-fraction", "0", "--validation", "test"], "there are no test rows"),
+    ("only", ["--only", "1", "2", "--positive", "1"], "`positive` already says which classes there are"),
+    ("activation", ["--hidden", "--activation", "tanh"], "there is no hidden layer"),
+    ("activation", ["--recipe", "zero-logistic", "--activation", "tanh"], "there is no hidden layer"),
+    ("init", [*NEURON, "--init", "zeros"], "the weights are written out"),
+    ("bias_init", [*NEURON, "--bias-init", "zeros"], "the biases are written out"),
+    ("dropout", ["--hidden", "--dropout", "0.1"], "there is no hidden layer"),
+    ("dropout", ["--epochs", "0", "--dropout", "0.1"], "nothing is trained"),
+    ("batch_size", [*NEURON, "--batch-size", "1"], "nothing is trained"),
+    ("shuffle", [*NEURON, "--no-shuffle"], "nothing is trained"),
+    ("optimizer", [*NEURON, *ADAM], "nothing is trained"),
+    ("learning_rate", [*NEURON, "--lr", "1"], "nothing is trained"),
+    ("momentum", [*ADAM, "--momentum", "0.3"], "adam has no momentum"),
+    ("momentum", ["--recipe", "first-network", "--beta", "0.3"], "adam has no momentum"),
+    ("dampening", [*ADAM, "--dampening", "0.3"], "adam has no dampening"),
+    ("dampening", ["--momentum", "0", "--dampening", "0.3"], "the momentum is 0"),
+    ("nesterov", [*ADAM, "--nesterov"], "adam has no nesterov"),
+    ("nesterov", ["--momentum", "0", "--nesterov"], "the momentum is 0"),
+    ("weight_decay", [*NEURON, "--weight-decay", "0.1"], "nothing is trained"),
+    ("every", [*NEURON, "--every", "2"], "nothing is trained"),
+    ("every", ["--quiet", "--every", "2"], "--quiet prints the result only"),
+    ("every", [*COMPARE, "--every", "2"], "--compare shows neither epochs nor a test result"),
+    ("confusion", ["--quiet", "--confusion", "predicted"], "--quiet prints the result only"),
+    ("confusion", [*COMPARE, "--confusion", "predicted"], "--compare shows neither epochs nor a test result"),
+    ("confusion", [*PEOPLE, "--confusion", "predicted"], "there are no test rows"),
+    ("predictions", ["--quiet", "--predictions", "3"], "--quiet prints the result only"),
+    ("predictions", [*COMPARE, "--predictions", "3"], "--compare shows neither epochs nor a test result"),
+    ("predictions", ["--test-fraction", "0", "--predictions", "3"], "there are no test rows"),
+    ("plots", [*NEURON, "--plots"], "nothing is trained and there are no test rows"),
+]
+
+#: A flag that always does something, or asks for nothing but what is so, and why.
+NEVER_REFUSED = {
+    "recipe": "it names the run",
+    "list_recipes": "it is what is done, as --help is",
+    "dtype": "there are always numbers",
+    "threads": "refused where the device is known: see below",
+    "compare": "it is what is done",
+    "data": "it overrides the rows that a recipe writes out",
+    "limit": "there are always rows; more than there are is all of them",
+    "positive": "refused beside --only, which the user is told of --only",
+    "shift": "there are always rows",
+    "hidden": "there is always a network",
+    "loss": "there is always a result",
+    "epochs": "0 is a number of passes, too",
+    "seed": "somebody who repeats a run with several seeds need not know whether it has any random numbers",
+    "output": "there is always something to keep",
+    "quiet": "there is always something else that is printed",
+}
+
+
+def npz(folder: Path) -> str:
+    path = folder / "rows.npz"
+    x, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+    np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y)
+    return str(path)
+
+
+@pytest.mark.parametrize(("name", "flags", "why"), REFUSED)
+def test_a_flag_that_would_do_nothing_is_refused(
+    name: str, flags: list[str], why: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, err = run(capsys, *(npz(tmp_path) if flag == "{npz}" else flag for flag in flags))
+    (sentence,) = err.splitlines()
+    assert (code, out) == (2, "")
+    assert sentence == f"train.py: error: {SETTINGS[name].flag} would do nothing here, as {why}; leave it out"
+
+
+def test_every_flag_is_decided() -> None:
+    refused = {name for name, _, _ in REFUSED}
+    assert not refused & set(NEVER_REFUSED)
+    assert refused | set(NEVER_REFUSED) == {name for name, setting in SETTINGS.items() if setting.flags}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--every", "50"],  # more than there are epochs: the first and the last are printed
+        ["--quiet", "--every", "2", "--validation", "0.2"],  # it is evaluated on them
+        ["--quiet", "--confusion", "predicted", "--plots"],  # it is drawn
+        ["--batch-size", "full", "--no-shuffle"],  # all rows at once are in their order
+        ["--batch-size", "9999"],
+        ["--device", "array_api_strict", "--reference"],  # it has no others, and these are what was asked for
+        ["--limit", "9999"],
+        ["--predictions", "9999"],
+        [*ADAM, "--weight-decay", "0.1"],
+        ["--hidden", "--dtype", "float32"],  # a default, given
+        ["--momentum", "0.9", "--dampening", "0"],
+        [*PEOPLE, "--data", "digits", "--loss", "softmax_cross_entropy", "--validation", "0.1"],  # overrides its rows
+    ],
+)
+def test_a_flag_that_does_what_it_says_is_not_refused(flags: list[str], tmp_path: Path) -> None:
+    if "--plots" in flags:
+        pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+        flags = [*flags, "--output", str(tmp_path)]
+    epochs = [] if "--epochs" in flags else ["--epochs", "1"]
+    train.prepare(train.parse([*flags, *epochs])[0])
+
+
+def test_threads_are_those_of_numpys_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    with pytest.raises(UsageError, match="--threads would do nothing on torch:cpu; leave it out, or say --device cpu"):
+        train.prepare(train.parse(["--device", "torch", "--threads", "1"])[0])
+
+
+# ---- recipes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "[training]\noptimizer = 'adam'\nmomentum = 0.9\n",
+            "[training] momentum would do nothing here, as adam has no",
+        ),
+        (
+            "[training]\nmomentum = 0.0\ndampening = 0.9\n",
+            "[training] dampening would do nothing here, as the momentum",
+        ),
+        ("[training]\nepochs = 0\nlearning_rate = 0.1\n", "[training] learning_rate would do nothing here, as nothing"),
+        ("[network]\nhidden = []\nactivation = 'tanh'\n", "[network] activation would do nothing here, as there is no"),
+        ("[network]\nweights = [1]\ninit = 'zeros'\n", "[network] init would do nothing here, as the weights are"),
+        ("[data]\nrows = [[1]]\ndata = 'mnist'\n", "[data] data would do nothing here, as the rows are written out"),
+        ("[data]\ntargets = [[1]]\n", "[data] targets would do nothing here, as there are no `rows`"),
+        ("[data]\nonly = [1, 2]\npositive = 1\n", "[data] only would do nothing here, as `positive` already says"),
+        (
+            "[[parts]]\n[parts.training]\nnesterov = true\nmomentum = 0\n",
+            "parts 1: [training] nesterov would do nothing",
+        ),
+    ],
+)
+def test_a_key_that_its_own_recipe_makes_idle_is_refused(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    code, out, err = run(capsys, "--recipe", str(path))
+    assert (code, out) == (2, "")
+    assert err.startswith(f"train.py: error: {path}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("flags", "left_out"),
+    [
+        (["--recipe", "momentum", *ADAM], {"momentum": 0.9, "dampening": 0.0, "learning_rate": None}),
+        (["--recipe", "momentum", "--momentum", "0"], {"dampening": 0.0}),
+        (["--recipe", "momentum", "--hidden"], {"activation": "relu"}),
+        (["--recipe", "momentum", "--epochs", "0"], {"validation": None, "batch_size": 32, "learning_rate": None}),
+        (["--recipe", "momentum", "--quiet"], {"predictions": 0}),
+        (["--recipe", "zero-hidden", "--only", "1", "2"], {"positive": None, "only": (1, 2)}),
+        ([*PEOPLE, "--data", "mnist"], {"rows": None, "targets": None, "data": "mnist"}),
+    ],
+)
+def test_a_key_that_a_flag_makes_idle_is_left_out(flags: list[str], left_out: dict[str, object]) -> None:
+    (settings,) = train.parse(flags)
+    assert {name: getattr(settings, name) for name in left_out} == left_out
+
+
+def test_a_key_for_other_rows_may_stand_in_a_recipe() -> None:
+    """`ten-relu` says how much of a CSV file to set aside; on MNIST, which has test rows, that is no mistake."""
+    (settings,) = train.parse(["--recipe", "ten-relu"])
+    assert (settings.data, settings.test_fraction) == ("mnist", 0)

@@ -1,0 +1,842 @@
+"""Every setting does what it says: a test for each, and none may lack one.
+
+A run here is of few rows and epochs, and prints nothing; what it must have done is computed beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
+
+import recipes
+import train
+from backends import Backend, get_backend
+from nn import SGD, Adam, Linear, Sequential, Trainer, load_data, load_model
+from nn.cli import SETTINGS, Settings, UsageError
+from nn.layers import Dropout, Tanh
+
+SMALL = ["--limit", "120", "--epochs", "2", "--hidden", "8", "--device", "cpu"]
+#: One step on all rows: what it moved can be computed by hand.
+ONE_STEP = ["--epochs", "1", "--batch-size", "full", "--dtype", "float64"]
+
+
+@dataclass
+class Tools:
+    """What a behaviour test may need of pytest."""
+
+    capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch
+    folder: Path
+
+    def printed(self, *flags: str) -> str:
+        """What a run that succeeds prints."""
+        code = train.main([*SMALL, *flags])
+        out, err = self.capsys.readouterr()
+        assert (code, err) == (0, "")
+        return out
+
+    def recipe(self, text: str) -> list[str]:
+        """The flags for a recipe of this text."""
+        path = self.folder / "mine.toml"
+        path.write_text(text, encoding="utf-8")
+        return ["--recipe", str(path), "--device", "cpu", "--quiet"]
+
+
+def prepared(*flags: str) -> train.Run:
+    return train.prepare(train.parse([*SMALL, "--quiet", *flags])[0])
+
+
+def trained(*flags: str) -> train.Run:
+    run = prepared(*flags)
+    train.train(run)
+    return run
+
+
+def of_recipe(flags: list[str]) -> train.Run:
+    run = train.prepare(train.parse(flags)[0])
+    train.train(run)
+    return run
+
+
+def parameters(run: train.Run) -> dict[str, np.ndarray]:
+    return {name: values.copy() for name, values in run.trainer.model.state_dict().items()}
+
+
+def losses(run: train.Run) -> list[float]:
+    return run.trainer.history["loss"]
+
+
+def digits() -> Any:
+    return load_data("digits")
+
+
+def by_hand(run: train.Run, steps: int, rate: float, **sgd: Any) -> dict[str, np.ndarray]:
+    """The parameters after so many steps of SGD on all rows, from those of ``run``; the formulas of SGD once more."""
+    momentum, dampening = sgd.get("momentum", 0.0), sgd.get("dampening", 0.0)
+    values = parameters(run)
+    velocity = {name: np.zeros_like(value) for name, value in values.items()}
+    for _ in range(steps):
+        run.trainer.model.load_state_dict(values)
+        for name, gradient in run.trainer.gradients(run.training).items():
+            pushed = (1 - dampening) * gradient
+            velocity[name] = momentum * velocity[name] + pushed
+            step = pushed + momentum * velocity[name] if sgd.get("nesterov") else velocity[name]
+            shrunk = sgd.get("weight_decay", 0.0) * values[name] if "weight" in name else 0.0
+            values[name] = values[name] - rate * (step + shrunk)
+    return values
+
+
+def assert_sgd(flags: list[str], steps: int, rate: float, **sgd: Any) -> None:
+    """Training with these flags is ``steps`` steps of SGD with these settings, and not of plain SGD with that rate."""
+    flags = [*ONE_STEP, "--epochs", str(steps), *flags]
+    found, wanted = parameters(trained(*flags)), by_hand(prepared(*flags), steps, rate, **sgd)
+    for name, values in wanted.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-10, atol=1e-13)
+
+
+# ---- a test for each setting -----------------------------------------------------------------------------------------
+
+BEHAVIOUR: dict[str, Callable[[Tools], None]] = {}
+
+
+def behaviour(test: Callable[[Tools], None]) -> Callable[[Tools], None]:
+    """Take the function as the test of the setting that has its name, perhaps with a ``_`` before it."""
+    BEHAVIOUR[test.__name__.removeprefix("_")] = test
+    return test
+
+
+@behaviour
+def recipe(tools: Tools) -> None:
+    settings = train.parse(["--recipe", "ten-relu"])[0]
+    for table in ("data", "network", "training", "report"):
+        for key, value in tomllib.loads((recipes.FOLDER / "ten-relu.toml").read_text())[table].items():
+            wanted = {"full": None}.get(value, value) if isinstance(value, str) else value
+            assert getattr(settings, key) == (tuple(value) if isinstance(value, list) else wanted), key
+    mine = train.parse(tools.recipe('title = "my own"\n[training]\nepochs = 7\n'))[0]
+    assert (mine.recipe, mine.title, mine.epochs) == ("mine", "my own", 7)
+
+
+@behaviour
+def list_recipes(tools: Tools) -> None:
+    tools.monkeypatch.setattr(train, "prepare", lambda settings: pytest.fail("there was a run"))
+    assert [line.split()[0] for line in tools.printed("--list-recipes").splitlines()] == recipes.names()
+
+
+@behaviour
+def device(tools: Tools) -> None:
+    assert prepared("--device", "array_api_strict:device1").trainer.backend.device.spec == "array_api_strict:device1"
+    assert "device    cpu: numpy " in tools.printed()
+
+
+@behaviour
+def dtype(tools: Tools) -> None:
+    assert {values.dtype for values in parameters(prepared("--dtype", "float64")).values()} == {np.dtype("float64")}
+    assert {values.dtype for values in parameters(prepared()).values()} == {np.dtype("float32")}
+
+
+@behaviour
+def threads(tools: Tools) -> None:
+    def now() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    before, meanwhile, original = now(), [], train.train
+
+    def training(run: train.Run) -> None:
+        meanwhile.append(now())
+        original(run)
+
+    tools.monkeypatch.setattr(train, "train", training)
+    for count in (1, 2):
+        assert f"BLAS threads: {count}" in tools.printed("--threads", str(count))
+    assert meanwhile == [{1}, {2}]
+    assert now() == before
+
+
+@behaviour
+def precision(tools: Tools) -> None:
+    """On a GPU there are tests in tests/backends/cuda; here: it reaches the backend, and the header tells it."""
+    asked = []
+
+    def backend(spec: str, dtype: str, fused: bool, precision: str) -> Backend:
+        asked.append(precision)
+        return get_backend(spec, dtype, fused)
+
+    tools.monkeypatch.setattr(train, "get_backend", backend)
+    assert "products in tf32" in tools.printed("--precision", "tf32")
+    assert "products in" not in tools.printed()
+    assert asked == ["tf32", "float32"]
+
+
+@behaviour
+def reference(tools: Tools) -> None:
+    assert type(prepared("--reference").trainer.backend) is Backend
+    assert type(prepared().trainer.backend) is not Backend
+
+
+@behaviour
+def compare(tools: Tools) -> None:
+    tools.monkeypatch.setattr(train, "train", lambda run: pytest.fail("there was a training run"))
+    flags = [flag for flag in SMALL if flag not in ("--device", "cpu")]
+    assert train.main([*flags, "--compare", "cpu,cpu/reference"]) == 0
+    assert re.search(r"^cpu/reference .* in 8 steps", tools.capsys.readouterr().out, re.MULTILINE)
+
+
+@behaviour
+def compare_steps(tools: Tools) -> None:
+    flags = [flag for flag in SMALL if flag not in ("--device", "cpu")]
+    assert train.main([*flags, "--compare", "cpu,cpu/reference", "--compare-steps", "3", "--quiet"]) == 0
+    assert " in 3 steps" in tools.capsys.readouterr().out
+
+
+@behaviour
+def data(tools: Tools) -> None:
+    x, y = np.arange(24.0).reshape(8, 3), np.array([0, 1] * 4)
+    path = tools.folder / "mine.npz"
+    np.savez(path, x_train=x[:6], y_train=y[:6], x_test=x[6:], y_test=y[6:])
+    run = prepared("--data", str(path))
+    assert run.test is not None
+    np.testing.assert_array_equal(run.training.features(), x[:6])
+    np.testing.assert_array_equal(run.test.y, y[6:])
+    assert prepared().training.n_features == 64
+
+
+@behaviour
+def data_dir(tools: Tools) -> None:
+    """The files are looked for there, wherever the environment says."""
+    (tools.folder / "empty").mkdir()
+    (tools.folder / "other").mkdir()
+    tools.monkeypatch.setenv("XPNET_DATA", str(tools.folder / "other"))
+    assert train.main(["--data", "mnist", "--data-dir", str(tools.folder / "empty")]) == 2
+    error = tools.capsys.readouterr().err
+    assert str(tools.folder / "empty") in error
+    assert str(tools.folder / "other") not in error
+
+
+@behaviour
+def limit(tools: Tools) -> None:
+    run, rows = prepared("--limit", "50"), digits()
+    assert run.test is not None
+    for found, all_rows in ((run.training, rows.train), (run.test, rows.test)):
+        np.testing.assert_array_equal(found.x, all_rows.x[:50])
+        np.testing.assert_array_equal(found.y, all_rows.y[:50])
+    text = '[data]\nrows = [[1], [2], [3]]\ntargets = [1.0, 2.0, 3.0]\n[training]\nloss = "mse"\n'
+    assert of_recipe([*tools.recipe(text), "--limit", "2"]).training.y.tolist() == [1.0, 2.0]
+
+
+@behaviour
+def _test_fraction(tools: Tools) -> None:
+    run = train.prepare(train.parse(["--test-fraction", "0.5"])[0])
+    assert run.test is not None
+    assert (len(run.training), len(run.test)) == (898, 899)
+    assert prepared("--test-fraction", "0").test is None
+
+
+@behaviour
+def validation(tools: Tools) -> None:
+    """The rows held out are all the others, by class; they are never trained on."""
+    fitted: list[Any] = []
+    original = Trainer.fit
+
+    def fit(self: Trainer, rows: Any, *arguments: Any, **others: Any) -> Any:
+        fitted.append(rows)
+        return original(self, rows, *arguments, **others)
+
+    tools.monkeypatch.setattr(Trainer, "fit", fit)
+    every = {row.tobytes() for row in digits().train.x[:120]}
+    for share, count in (("0.25", 30), ("20", 20)):
+        run = trained("--validation", share)
+        assert run.validation is not None
+        held_out, rest = ({row.tobytes() for row in rows.x} for rows in (run.validation, fitted[-1]))
+        assert len(run.validation) == count
+        assert held_out | rest == every
+        assert not held_out & rest
+        assert np.bincount(run.validation.y).min() >= 1
+        last = run.trainer.history[-1]
+        assert last["val_loss"] == pytest.approx(run.trainer.evaluate(run.validation)["loss"], rel=1e-6)
+    run = trained("--validation", "test")
+    assert run.test is not None
+    assert len(fitted[-1]) == 120
+    assert run.trainer.history[-1]["val_loss"] == pytest.approx(run.trainer.evaluate(run.test)["loss"], rel=1e-6)
+
+
+@behaviour
+def only(tools: Tools) -> None:
+    run, rows = prepared("--only", "7", "3"), digits().train[:120]
+    np.testing.assert_array_equal(run.training.x, rows.x[(rows.y == 3) | (rows.y == 7)])
+    np.testing.assert_array_equal(run.training.y, (rows.y == 3)[(rows.y == 3) | (rows.y == 7)])
+    assert run.training.class_names == ("7", "3")
+    assert run.test is not None
+    assert run.test.class_names == ("7", "3")
+
+
+@behaviour
+def positive(tools: Tools) -> None:
+    run = prepared("--positive", "3")
+    np.testing.assert_array_equal(run.training.y, digits().train.y[:120] == 3)
+    assert run.training.class_names == ("not 3", "3")
+
+
+@behaviour
+def shift(tools: Tools) -> None:
+    run = prepared("--shift", "-0.5")
+    assert run.test is not None
+    np.testing.assert_allclose(run.training.features(), digits().train.x[:120] / 16 - 0.5, atol=1e-6)
+    np.testing.assert_allclose(run.test.features(), digits().test.x[:120] / 16 - 0.5, atol=1e-6)
+
+
+WRITTEN_OUT = """
+[data]
+rows = [[1, 2], [3, 4], [5, 6]]
+targets = [0.5, 0.25, 1]
+[network]
+hidden = []
+weights = [[[0.5], [-0.25]]]
+biases = [[0.125]]
+output_activation = "identity"
+[training]
+loss = "mean_squared_error"
+epochs = 0
+dtype = "float64"
+"""
+
+
+@behaviour
+def rows(tools: Tools) -> None:
+    np.testing.assert_array_equal(of_recipe(tools.recipe(WRITTEN_OUT)).training.features(), [[1, 2], [3, 4], [5, 6]])
+
+
+@behaviour
+def targets(tools: Tools) -> None:
+    run = of_recipe(tools.recipe(WRITTEN_OUT))
+    np.testing.assert_array_equal(run.training.y, [0.5, 0.25, 1.0])
+    outputs = np.array([0.125, 0.625, 1.125])  # x W + b
+    assert run.trainer.evaluate(run.training)["loss"] == pytest.approx(np.mean((outputs - run.training.y) ** 2))
+
+
+@behaviour
+def hidden(tools: Tools) -> None:
+    assert "64-12-7-10, relu" in tools.printed("--hidden", "12", "7")
+    shapes = [values.shape for name, values in parameters(prepared("--hidden", "12", "7")).items() if "weight" in name]
+    assert shapes == [(64, 12), (12, 7), (7, 10)]
+    assert [values.shape for values in parameters(prepared("--hidden")).values()] == [(64, 10), (10,)]
+
+
+@behaviour
+def outputs(tools: Tools) -> None:
+    run = of_recipe([*tools.recipe("[network]\noutputs = 12\n[training]\nepochs = 1\n"), "--limit", "50"])
+    assert run.trainer.model.n_outputs == 12
+    assert prepared().trainer.model.n_outputs == 10
+    assert prepared("--positive", "3", "--loss", "bce").trainer.model.n_outputs == 1
+
+
+@behaviour
+def activation(tools: Tools) -> None:
+    functions: dict[str, Callable[[Any], Any]] = {
+        "identity": lambda z: z,
+        "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+        "tanh": np.tanh,
+        "relu": lambda z: np.maximum(z, 0),
+    }
+    for name, function in functions.items():
+        run = prepared("--activation", name, "--loss", "mse", "--dtype", "float64")
+        first, second, third, fourth = parameters(run).values()
+        y = function(run.training.features("float64") @ first + second) @ third + fourth
+        np.testing.assert_allclose(run.trainer.model(run.training), 1 / (1 + np.exp(-y)), rtol=1e-12)
+    assert any(isinstance(layer, Tanh) for layer in prepared("--activation", "tanh").trainer.model.layers)
+
+
+@behaviour
+def output_activation(tools: Tools) -> None:
+    z = np.array([[0.125], [0.625], [1.125]])
+    functions: dict[str, np.ndarray] = {
+        "identity": z,
+        "sigmoid": 1 / (1 + np.exp(-z)),
+        "tanh": np.tanh(z),
+        "relu": z,
+        "softmax": np.ones((3, 1)),
+    }
+    for name, wanted in functions.items():
+        run = of_recipe(tools.recipe(WRITTEN_OUT.replace('"identity"', f'"{name}"')))
+        np.testing.assert_allclose(run.trainer.model(run.training), wanted, rtol=1e-12)
+
+
+@behaviour
+def init(tools: Tools) -> None:
+    for spec in ("constant:0.25", "0.25"):
+        for name, values in parameters(prepared("--init", spec)).items():
+            np.testing.assert_array_equal(values, 0.25 if "weight" in name else 0.0)
+    weights = parameters(prepared("--init", "uniform:2,3"))["0.weight"]
+    assert 2 <= weights.min() < 2.1
+    assert 2.9 < weights.max() <= 3
+
+
+@behaviour
+def bias_init(tools: Tools) -> None:
+    for name, values in parameters(prepared("--bias-init", "constant:0.25")).items():
+        assert ("bias" in name) == (values == np.float32(0.25)).all()
+
+
+@behaviour
+def weights(tools: Tools) -> None:
+    run = of_recipe(tools.recipe(WRITTEN_OUT))
+    np.testing.assert_array_equal(parameters(run)["0.weight"], [[0.5], [-0.25]])
+
+
+@behaviour
+def biases(tools: Tools) -> None:
+    np.testing.assert_array_equal(parameters(of_recipe(tools.recipe(WRITTEN_OUT)))["0.bias"], [0.125])
+
+
+@behaviour
+def dropout(tools: Tools) -> None:
+    run = trained("--dropout", "0.5", "--hidden", "8", "6")
+    assert [layer.rate for layer in run.trainer.model.layers if isinstance(layer, Dropout)] == [0.5, 0.5]
+    assert losses(run) != losses(trained("--hidden", "8", "6"))
+    assert run.trainer.evaluate(run.training) == run.trainer.evaluate(run.training)  # no units are left out here
+
+
+@behaviour
+def loss(tools: Tools) -> None:
+    run = prepared("--loss", "mse", "--dtype", "float64")
+    outputs, targets = run.trainer.model(run.training), np.eye(10)[run.training.y]
+    assert run.trainer.evaluate(run.training)["loss"] == pytest.approx(np.mean((outputs - targets) ** 2))
+    run = prepared("--loss", "bce", "--positive", "3", "--dtype", "float64")
+    p = run.trainer.model(run.training)[:, 0]
+    cross_entropy = -np.mean(np.where(run.training.y, np.log(p), np.log(1 - p)))
+    assert run.trainer.evaluate(run.training)["loss"] == pytest.approx(cross_entropy)
+    run = prepared("--dtype", "float64")
+    p = run.trainer.model(run.training)[np.arange(120), run.training.y]
+    assert run.trainer.evaluate(run.training)["loss"] == pytest.approx(-np.mean(np.log(p)))
+
+
+@behaviour
+def epochs(tools: Tools) -> None:
+    for count in (0, 1, 3):
+        assert len(trained("--epochs", str(count)).trainer.history) == count
+    assert parameters(trained("--epochs", "0"))["0.weight"].tolist() == parameters(prepared())["0.weight"].tolist()
+
+
+@behaviour
+def batch_size(tools: Tools) -> None:
+    for size in (50, 120, 1):
+        assert trained("--batch-size", str(size)).trainer.model.step == 2 * math.ceil(120 / size)
+    assert trained("--batch-size", "full").trainer.model.step == 2
+
+
+@behaviour
+def shuffle(tools: Tools) -> None:
+    """In the order of the rows: the loss of the second batch is that of these rows after a step on the first ones."""
+    flags = ["--epochs", "1", "--batch-size", "60", "--momentum", "0", "--dtype", "float64"]
+    run = prepared(*flags)
+    first, second = run.training[:60], run.training[60:]
+    begin = run.trainer.evaluate(first)["loss"]
+    gradients = run.trainer.gradients(first)
+    run.trainer.model.load_state_dict({name: v - 0.1 * gradients[name] for name, v in parameters(run).items()})
+    wanted = (begin + run.trainer.evaluate(second)["loss"]) / 2
+    assert losses(trained(*flags, "--no-shuffle")) == pytest.approx([wanted], rel=1e-9)
+    assert losses(trained(*flags)) != pytest.approx([wanted], rel=1e-6)
+
+
+@behaviour
+def optimizer(tools: Tools) -> None:
+    run = trained("--optimizer", "adam", *ONE_STEP)
+    assert isinstance(run.trainer.optimizer, Adam)
+    start = prepared("--optimizer", "adam", *ONE_STEP)
+    gradients = start.trainer.gradients(start.training)
+    for name, values in parameters(start).items():  # the first step of Adam: rate * g / (|g| + epsilon)
+        step = 0.001 * gradients[name] / (np.abs(gradients[name]) + 1e-8)
+        np.testing.assert_allclose(parameters(run)[name], values - step, rtol=1e-9, atol=1e-12)
+    assert isinstance(prepared().trainer.optimizer, SGD)
+
+
+@behaviour
+def learning_rate(tools: Tools) -> None:
+    for flags, rate in ([], 0.1), (["--lr", "0.7"], 0.7), (["--learning-rate", "0.2"], 0.2):
+        assert_sgd(flags, 1, rate)
+    assert prepared("--optimizer", "adam", "--lr", "0.02").trainer.optimizer.learning_rate == 0.02
+
+
+@behaviour
+def momentum(tools: Tools) -> None:
+    """That of PyTorch: not dampened."""
+    for flags, value in ([], 0.9), (["--momentum", "0.5"], 0.5), (["--beta", "0.3"], 0.3), (["--momentum", "0"], 0.0):
+        assert_sgd(flags, 3, 0.1, momentum=value)
+
+
+@behaviour
+def dampening(tools: Tools) -> None:
+    assert_sgd(["--momentum", "0.5", "--dampening", "0.75"], 3, 0.1, momentum=0.5, dampening=0.75)
+
+
+@behaviour
+def nesterov(tools: Tools) -> None:
+    assert_sgd(["--nesterov"], 3, 0.1, momentum=0.9, nesterov=True)
+
+
+@behaviour
+def weight_decay(tools: Tools) -> None:
+    """Weights shrink, biases do not; with Adam too, beside its step."""
+    assert_sgd(["--weight-decay", "0.5", "--bias-init", "1"], 2, 0.1, momentum=0.9, weight_decay=0.5)
+    flags = ["--optimizer", "adam", "--bias-init", "1", *ONE_STEP]
+    start, plain, decayed = prepared(*flags), trained(*flags), trained(*flags, "--weight-decay", "0.5")
+    for name, values in parameters(start).items():
+        shrunk = 0.001 * 0.5 * values if "weight" in name else np.zeros_like(values)
+        difference = parameters(plain)[name] - parameters(decayed)[name]
+        np.testing.assert_allclose(difference, shrunk, atol=1e-12)
+
+
+@behaviour
+def seed(tools: Tools) -> None:
+    """Of initial values, shuffles, dropout and validation rows, each by itself; not of the test rows."""
+    same = ["--init", "constant:0.01", "--bias-init", "constant:0.01", "--activation", "tanh"]
+    full = ["--batch-size", "full"]
+    for flags, what in (
+        (same, losses),
+        ([*same, *full, "--dropout", "0.5"], losses),
+        (["--epochs", "0"], lambda run: parameters(run)["0.weight"]),
+        (["--validation", "0.5"], lambda run: run.validation.x),
+    ):
+        assert np.array_equal(what(trained(*flags, "--seed", "1")), what(trained(*flags, "--seed", "1")))
+        assert not np.array_equal(what(trained(*flags, "--seed", "1")), what(trained(*flags, "--seed", "2")))
+    # Only the validation rows depend on it there, so these cannot be told apart by anything else.
+    assert np.array_equal(losses(trained(*same, *full, "--seed", "1")), losses(trained(*same, *full, "--seed", "2")))
+    one, two = prepared("--seed", "1"), prepared("--seed", "2")
+    assert one.test is not None
+    assert two.test is not None
+    np.testing.assert_array_equal(one.test.x, two.test.x)
+
+
+@behaviour
+def every(tools: Tools) -> None:
+    out = tools.printed("--epochs", "5", "--every", "2", "--validation", "0.25")
+    lines = [line.split() for line in out.splitlines() if re.match(r" +\d+ +\d\.\d{5} ", line)]
+    assert [line[0] for line in lines] == ["1", "2", "4", "5"]
+    run = trained("--epochs", "5", "--every", "2", "--validation", "0.25")
+    assert [record["epoch"] for record in run.trainer.history if "val_loss" in record] == [1, 2, 4, 5]
+
+
+@behaviour
+def confusion(tools: Tools) -> None:
+    def matrix(*flags: str) -> np.ndarray:
+        rest = tools.printed("--epochs", "1", *flags).partition("\nconfusion matrix: rows are the ")[2]
+        assert rest.startswith("predicted" if flags else "true")
+        return np.array([line.split()[1:] for line in rest.splitlines()[2:12]], dtype=int)
+
+    true = matrix()
+    assert (true.sum(axis=1) == np.bincount(digits().test.y[:120])).all()
+    np.testing.assert_array_equal(matrix("--confusion", "predicted"), true.T)
+    assert (true != true.T).any()
+
+
+@behaviour
+def predictions(tools: Tools) -> None:
+    run = trained()
+    out = tools.printed("--predictions", "12").partition("the first 12 test rows\n")[2]
+    found = [line.split()[:2] for line in out.splitlines()[1:13]]
+    assert run.test is not None
+    wanted = zip(run.trainer.predict(run.test[:12]), run.test.y[:12], strict=True)
+    assert found == [[str(guess), str(label)] for guess, label in wanted]
+
+
+@behaviour
+def predict(tools: Tools) -> None:
+    tools.recipe(WRITTEN_OUT + "[report]\npredict = [[2, 2], [0, 1]]\n")
+    assert train.main(["--recipe", str(tools.folder / "mine.toml")]) == 0
+    out = tools.capsys.readouterr().out
+    assert "[2, 2] -> [0.625]" in out
+    assert "[0, 1] -> [-0.125]" in out
+
+
+@behaviour
+def show(tools: Tools) -> None:
+    cases: dict[str, list[tuple[str, Any]]] = {
+        "outputs": [("outputs", [[0.125], [0.625], [1.125]])],
+        "layers": [("layer 0", [[0.125], [0.625], [1.125]])],
+        "loss": [("loss", (0.375**2 + 0.375**2 + 0.125**2) / 3)],
+        "gradients": [("gradient of 0.weight", [[2.75 / 3], [1.0]]), ("gradient of 0.bias", [0.25 / 3])],
+    }
+    for name, wanted in cases.items():
+        assert train.main(tools.recipe(WRITTEN_OUT + f'[report]\nshow = ["{name}"]\n')) == 0
+        found = [line.split(": ") for line in tools.capsys.readouterr().out.splitlines()]
+        for (label, numbers), (wanted_label, wanted_numbers) in zip(found, wanted, strict=True):
+            assert label == wanted_label
+            np.testing.assert_allclose(json.loads(numbers), wanted_numbers, rtol=1e-12)
+
+
+@behaviour
+def plots(tools: Tools) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    tools.monkeypatch.chdir(tools.folder)
+    out = tools.printed("--plots").replace("\\", "/")
+    assert out.endswith("\nwrote cost.png, confusion.png, digits.png, mistakes.png, weights.png to runs/digits\n")
+    pictures = {"cost.png", "confusion.png", "digits.png", "mistakes.png", "weights.png"}
+    assert {path.name for path in (tools.folder / "runs" / "digits").iterdir()} == pictures
+    for name in pictures:
+        assert (tools.folder / "runs" / "digits" / name).read_bytes().startswith(b"\x89PNG")
+
+
+@behaviour
+def output(tools: Tools) -> None:
+    folder = tools.folder / "a" / "b"
+    run = trained("--seed", "5")
+    out = tools.printed("--seed", "5", "--output", str(folder))
+    assert out.endswith(f"\nwrote weights.safetensors, history.jsonl, settings.json to {folder}\n")
+    assert sorted(path.name for path in folder.iterdir()) == ["history.jsonl", "settings.json", "weights.safetensors"]
+    for name, values in load_model(folder / "weights.safetensors", "cpu").state_dict().items():
+        np.testing.assert_array_equal(values, parameters(run)[name])
+    record = json.loads((folder / "settings.json").read_text())["settings"]
+    assert record["seed"] == 5
+    assert list(record) == list(SETTINGS)
+
+
+@behaviour
+def quiet(tools: Tools) -> None:
+    assert re.fullmatch(r"test accuracy [\d.]+% \(\d+ of 120\), loss [\d.]+\n", tools.printed("--quiet"))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_does_what_it_says(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert name in BEHAVIOUR, f"write a function {name} with @behaviour, which shows what this setting does"
+    BEHAVIOUR[name](Tools(capsys, monkeypatch, tmp_path))
+
+
+def test_there_is_no_test_of_a_setting_that_is_gone() -> None:
+    assert set(BEHAVIOUR) == set(SETTINGS)
+
+
+# ---- flags and keys say the same -------------------------------------------------------------------------------------
+
+#: For each setting that both can say: the words of the flag, and the value in TOML.
+BOTH = {
+    "dtype": ("float64", '"float64"'),
+    "data": ("mnist", '"mnist"'),
+    "data_dir": ("there", '"there"'),
+    "limit": ("70", "70"),
+    "test_fraction": ("0.25", "0.25"),
+    "validation": ("0.3", "0.3"),
+    "only": ("1 2", "[1, 2]"),
+    "positive": ("4", "4"),
+    "shift": ("-0.5", "-0.5"),
+    "hidden": ("30 20", "[30, 20]"),
+    "activation": ("tanh", '"tanh"'),
+    "init": ("normal:0.01", '"normal:0.01"'),
+    "bias_init": ("0.5", "0.5"),
+    "dropout": ("0.2", "0.2"),
+    "loss": ("mse", '"mse"'),
+    "epochs": ("3", "3"),
+    "batch_size": ("full", '"full"'),
+    "shuffle": ("", "false"),
+    "optimizer": ("adam", '"adam"'),
+    "learning_rate": ("0.3", "0.3"),
+    "momentum": ("0.4", "0.4"),
+    "dampening": ("0.6", "0.6"),
+    "nesterov": ("", "true"),
+    "weight_decay": ("0.01", "0.01"),
+    "seed": ("9", "9"),
+    "every": ("4", "4"),
+    "confusion": ("predicted", '"predicted"'),
+    "predictions": ("6", "6"),
+}
+#: What a setting needs beside it in order not to be refused.
+BESIDE = {"data_dir": ("data", '"mnist"')}
+
+
+def test_every_setting_that_both_can_say_is_there() -> None:
+    assert set(BOTH) == {name for name, setting in SETTINGS.items() if setting.flags and setting.table}
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_flag_and_its_key_say_the_same(name: str, tmp_path: Path) -> None:
+    words, toml = BOTH[name]
+    setting, path = SETTINGS[name], tmp_path / "mine.toml"
+    texts = [f"[{setting.table}]\n{name} = {toml}\n"]
+    beside = []
+    if name in BESIDE:
+        other, value = BESIDE[name]
+        texts = [f"[{setting.table}]\n{other} = {value}\n{name} = {toml}\n"]
+        beside = [SETTINGS[other].flag, value.strip('"')]
+    path.write_text("".join(texts), encoding="utf-8")
+    (from_recipe,) = train.parse(["--recipe", str(path)])
+    assert getattr(from_recipe, name) != getattr(Settings(), name)
+    for flag in setting.flags:
+        (from_flag,) = train.parse([flag, *words.split(), *beside])
+        assert getattr(from_flag, name) == getattr(from_recipe, name), flag
+        assert name in from_flag.given
+        assert name not in from_recipe.given
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_flag_overrides_its_key_and_other_keys_stay(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[training]\nepochs = 6\nseed = 8\n[network]\nhidden = [5]\n[report]\nevery = 2\n")
+    kept = {"epochs": 6, "seed": 8, "hidden": (5,), "every": 2}
+    words, _ = BOTH[name]
+    beside = [SETTINGS[BESIDE[name][0]].flag, BESIDE[name][1].strip('"')] if name in BESIDE else []
+    (settings,) = train.parse(["--recipe", str(path), SETTINGS[name].flag, *words.split(), *beside])
+    for key, value in kept.items():
+        assert (getattr(settings, key) == value) == (key != name), key
+
+
+@given(flags=st.sets(st.sampled_from(sorted(BOTH))), keys=st.sets(st.sampled_from(sorted(BOTH))))
+def test_nothing_that_is_said_is_lost_in_silence(flags: set[str], keys: set[str]) -> None:
+    """Whatever flags and keys come together: each is there in the end, or overridden, or idle, or refused."""
+    final = {name: SETTINGS[name].kind.final(tomllib.loads(f"x = {toml}")["x"]) for name, (_, toml) in BOTH.items()}
+    by_flag = {name: tomllib.loads(f"x = {BOTH[name][1]}")["x"] for name in flags}
+    part = recipes.Part("mine", {name: tomllib.loads(f"x = {BOTH[name][1]}")["x"] for name in keys}, where="mine: ")
+    try:
+        settings = part.run_with(by_flag)
+    except UsageError as error:
+        refused = re.match(r"(mine: \[\w+\] (?P<key>\w+)|(?P<flag>--[\w-]+)) would do nothing here, as ", str(error))
+        assert refused is not None
+        assert refused["key"] in keys or refused["flag"] in {SETTINGS[name].flag for name in flags}
+        return
+    assert settings.given == flags
+    for name in flags:
+        assert getattr(settings, name) == final[name]
+        assert SETTINGS[name].why_idle(settings) == ""
+    for name in keys - flags:
+        kept = getattr(settings, name) == final[name]
+        other_optimizer = name == "learning_rate" and "optimizer" in flags - keys
+        assert kept or SETTINGS[name].why_idle(replace(settings, **{name: final[name]})) or other_optimizer
+    for name in set(SETTINGS) - flags - keys:
+        assert getattr(settings, name) == getattr(Settings(), name)
+
+
+# ---- help and docs ---------------------------------------------------------------------------------------------------
+
+
+def test_help_tells_every_flag_and_its_default_in_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as done:
+        train.main(["--help"])
+    assert done.value.code == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    text = re.sub(r"\s+", " ", out)
+    for setting in SETTINGS.values():
+        for flag in setting.flags:
+            assert f" {flag} " in text or f" {flag}," in text
+        if setting.flags and setting.default_text:
+            assert f"(default: {setting.default_text})" in text
+    assert re.search(rf"learning rate \(default: .*\b{SGD().learning_rate:g} for sgd\b", text)
+    assert re.search(rf"learning rate \(default: .*\b{Adam().learning_rate:g} for adam\b", text)
+    assert "None" not in text
+
+
+def header(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
+    """What stands in the header, its lines joined, without those on versions and machines."""
+    assert train.main(["--epochs", "1", "--limit", "120", *flags]) == 0
+    return re.sub(r"\n {10}", " ", capsys.readouterr().out.partition("\n\n")[0])
+
+
+def test_the_header_says_what_is_computed(capsys: pytest.CaptureFixture[str]) -> None:
+    text = header(capsys, "--device", "cpu")
+    assert re.match(r"xpnet +\d\S+, Python \d\S+, \w+\ndevice +cpu: numpy \S+ on \S.*, float32\n", text)
+    assert text.splitlines()[2:] == [
+        "data      digits: 120 training rows, 120 test rows, 64 inputs, 10 classes",
+        "model     64-64-10, relu, softmax_cross_entropy: 4,810 parameters, initial values glorot_uniform",
+        "training  1 epochs, batches of 32, sgd: learning_rate 0.1, momentum 0.9, seed 0",
+    ]
+    text = header(
+        capsys, "--device", "cpu", "--reference", "--threads", "1", "--dtype", "float64", "--validation", "0.25",
+        "--test-fraction", "0", "--hidden", "7", "5", "--activation", "tanh", "--init", "he_normal",
+        "--dropout", "0.25", "--optimizer", "adam", "--batch-size", "full", "--seed", "3", "--only", "1", "2",
+        "--loss", "bce",
+    )  # fmt: skip
+    assert ", float64, BLAS threads: 1, reference operations\n" in text
+    rows = len(load_data("digits", limit=120, test_fraction=0).train.only([1, 2]))
+    held_out = math.ceil(rows / 4)
+    assert text.splitlines()[2].startswith(f"data      digits: {rows - held_out} training rows, {held_out} for valid")
+    assert text.splitlines()[2].endswith("ation, 64 inputs, 2 classes")
+    assert text.splitlines()[3:] == [
+        "model     64-7-5-1, tanh, bce: 501 parameters, initial values he_normal, dropout 0.25",
+        "training  1 epochs, all rows at once, adam: learning_rate 0.001, beta1 0.9, beta2 0.999, "
+        "epsilon 1e-08, seed 3",
+    ]
+    told = header(capsys, "--compare", "cpu,cpu/reference", "--compare-steps", "2").partition("compare   ")[2]
+    assert re.match(r"cpu: numpy \S+ on [^,]*, float32 cpu/reference: numpy \S+ on [^,]*, float32, reference ", told)
+    assert "every tensor of at most 2 steps" in told
+
+
+def test_the_header_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--recipe", "neuron", "--device", "cpu"]) == 0
+    lines = capsys.readouterr().out.partition("\n\n")[0].splitlines()
+    assert lines[0] == "recipe    neuron: one sigmoid neuron with given weights"
+    assert lines[3:] == [
+        "data      the recipe's rows: 1 training rows, 2 inputs",
+        "model     2-1, mean_squared_error: 3 parameters, given initial values",
+        "training  none",
+    ]
+
+
+def test_the_header_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    long = ["--hidden", *["100"] * 9, "--loss", "softmax_cross_entropy", "--init", "uniform:-0.05,0.05"]
+    for flags in (
+        ["--device", "auto"],
+        [*long, "--dropout", "0.1", "--nesterov", "--weight-decay", "0.001", "--validation", "0.2"],
+        ["--recipe", "one-vs-two", "--data", "digits"],
+        ["--compare", "cpu,cpu/reference,array_api_strict:device1"],
+    ):
+        assert train.main(["--epochs", "1", "--limit", "120", *flags]) == 0
+        head = capsys.readouterr().out.partition("\n\n")[0]
+        assert "xpnet     " in head
+        assert max(map(len, head.splitlines())) <= 80
+        assert all(re.match(r"(\w+ +|          )\S", line) for line in head.splitlines())
+
+
+def test_the_page_on_recipes_is_the_one_made_from_the_settings(tmp_path: Path) -> None:
+    from nn.cli.__main__ import main
+
+    page = Path(train.__file__).parent / "docs" / "recipes.md"
+    copy = tmp_path / "recipes.md"
+    copy.write_text(re.sub(r"^\|.*\n", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8")
+    assert main([str(copy)]) == 0
+    assert copy.read_text(encoding="utf-8") == page.read_text(encoding="utf-8"), "run python -m nn.cli docs/recipes.md"
+    for setting in SETTINGS.values():
+        assert setting.help.replace("|", "\\|") in page.read_text(encoding="utf-8")
+
+
+def test_a_page_without_marks_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from nn.cli.__main__ import main
+
+    page = tmp_path / "page.md"
+    page.write_text("words\n")
+    assert main([str(page)]) == 2
+    assert "there is no <!-- settings" in capsys.readouterr().err
+    assert page.read_text() == "words\n"
+    assert main([]) == 2
+
+
+def test_the_recipe_on_that_page_works(tmp_path: Path) -> None:
+    text = (Path(train.__file__).parent / "docs" / "recipes.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    path = tmp_path / "page.toml"
+    path.write_text(block)
+    run = of_recipe(["--recipe", str(path), "--quiet", "--device", "cpu"])
+    assert run.test_result is not None
+    low, high = run.settings.reproduced["test_accuracy"]
+    assert low <= run.test_result["accuracy"] <= high
+
+
+def test_layers_are_those_of_python() -> None:
+    """The network of ``train.py`` is one that a user can write down."""
+    run = prepared("--hidden", "12", "--activation", "tanh", "--seed", "4")
+    layers = [Linear(64, 12), Tanh(), Linear(12, 10), run.trainer.model.layers[-1]]
+    for name, values in Sequential(layers, backend="cpu", seed=4).state_dict().items():
+        np.testing.assert_array_equal(values, parameters(run)[name])
