@@ -1,0 +1,173 @@
+"""``python -m benchmarks.mutation [FILE or FOLDER ...]``: which planted faults do the tests notice?
+
+The tests are run once to learn which of them executes which line (kept in ``.mutation`` until a file changes). Then
+each mutant, or a sample of them, is tested by the tests of its line, the quickest first, until one fails. Written is a
+table by module and every survivor, ``benchmarks/results/mutation.md``. BLAS uses one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import random
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import date
+from itertools import accumulate
+from pathlib import Path
+
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"
+os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+
+ROOT = Path(__file__).parent.parent.parent
+RESULT = Path("benchmarks", "results", "mutation.md")
+CHOSEN = ["nn", "backends"]
+#: No GPU is here; loops that Numba compiles are seen neither by coverage nor by its cache; aliases of types do nothing.
+LEFT_OUT = ["backends/cuda", "backends/cpu/numba_kernels.py", "backends/typing.py"]
+#: Tasks without a fault, which must survive: tests that fail in a forked process by themselves notice nothing.
+CONTROLS = 5
+NOTICED = ("killed", "timeout")
+OUTCOMES = ("killed", "timeout", "survived", "no tests")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.mutation", description=__doc__.partition("\n")[0])
+    parser.add_argument("paths", nargs="*", default=CHOSEN, help="files and folders to plant faults in; nn backends")
+    parser.add_argument("--sample", type=int, metavar="N", help="test N mutants, drawn with the seed; else all")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample; 0")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time; one for each core")
+    parser.add_argument("--tests", nargs="+", default=["tests"], help="the tests that are to notice; tests")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="of tests for one mutant, the quickest first; those after are left"
+    )
+    parser.add_argument("--patience", type=float, default=20.0, help="seconds beyond 8 times what its tests take; 20")
+    parser.add_argument("--output", type=Path, default=RESULT, help=f"where the report goes; {RESULT}")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the project; this one")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, plant, test, report; exit code 1 if nothing could be measured."""
+    parser = make_parser()
+    settings = parser.parse_args(argv)
+    if not hasattr(os, "fork"):
+        parser.error("this needs a system that can fork processes: Linux, macOS, or WSL on Windows")
+    try:
+        from . import cover, mutants, work
+    except ImportError as error:
+        parser.error(f"{error.name} is not installed: pip install -e '.[mutation]'")
+    root = settings.root.resolve()
+    os.chdir(root)
+    begin = time.monotonic()
+
+    kept = root / ".mutation" / cover.digest(root, settings.tests)
+    if not (kept / "tests.json").is_file():
+        print(f"running {' '.join(settings.tests)} once, to learn which test executes which line ...", flush=True)
+        kept.mkdir(parents=True, exist_ok=True)
+        child = work.forked(lambda: cover.measure(root, settings.tests, kept), kept / "log")
+        if os.waitpid(child, 0)[1]:
+            print(f"error: the tests could not be measured, see {kept / 'log'}", file=sys.stderr)
+            return 1
+    lines = cover.Lines(root, kept)
+    print(f"{len(lines.seconds)} tests, {sum(lines.seconds.values()):.0f} s, {len(lines.failed)} fail and are left out")
+
+    try:
+        modules = {path: mutants.Module(root, path) for path in mutants.files(root, settings.paths, LEFT_OUT)}
+    except FileNotFoundError as error:
+        parser.error(str(error))
+    every = [(path, index) for path, module in modules.items() for index in range(len(module.changes))]
+    order = random.Random(settings.seed).sample(every, len(every))
+    wanted = len(order) if settings.sample is None else min(settings.sample, len(order))
+    print(f"{len(every)} mutants in {len(modules)} files, {wanted} of them are tested", flush=True)
+
+    cut: set[tuple[str, int]] = set()
+    tasks: list[work.Task] = []
+    for path, index in order:
+        if len(tasks) == wanted:
+            break
+        mutant = modules[path].mutant(index)
+        if mutant is None:  # no Python, or the same program
+            continue
+        tests = lines.of(path, mutant.line)
+        seconds = list(accumulate(lines.seconds[test] for test in tests))
+        enough = max(1, sum(until <= settings.seconds for until in seconds))
+        if enough < len(tests):
+            cut.add((path, index))
+        tasks.append(work.Task(mutant, tests[:enough], seconds[min(enough, len(tests)) - 1] if tests else 0.0))
+
+    work.import_libraries()
+    controls = [work.Task(None, task.tests, task.seconds) for task in tasks if task.tests][:CONTROLS]
+    for _, outcome in work.run(root, controls, 1, settings.patience, kept / "log"):
+        if outcome != "survived":
+            print(f"error: a test fails without any fault, see {kept / 'log'}", file=sys.stderr)
+            return 1
+
+    outcomes: dict[str, Counter[str]] = defaultdict(Counter)
+    unnoticed: list[tuple[mutants.Mutant, str]] = []
+    for number, (task, outcome) in enumerate(work.run(root, tasks, settings.jobs, settings.patience), 1):
+        mutant = task.mutant
+        assert mutant is not None
+        outcomes[mutant.path][outcome] += 1
+        if outcome not in NOTICED:
+            unnoticed.append((mutant, outcome))
+        if number % 100 == 0 or number == len(tasks):
+            print(
+                f"{number} of {len(tasks)}, {len(unnoticed)} not noticed, {time.monotonic() - begin:.0f} s", flush=True
+            )
+
+    total = sum(outcomes.values(), Counter[str]())
+    report = [
+        *table(outcomes, total),
+        "",
+        f"{total.total()} of {len(every)} mutants"
+        + (f", drawn with seed {settings.seed}" if wanted < len(every) else "")
+        + f"; {len(lines.seconds) - len(lines.failed)} tests of `{' '.join(settings.tests)}`; "
+        f"{time.monotonic() - begin:.0f} s with {settings.jobs} at a time. "
+        f"Python {platform.python_version()}, {date.today()}.",
+        "",
+        *survivors(unnoticed, {path: module.text for path, module in modules.items()}, cut, settings.seconds),
+    ]
+    settings.output.write_text("\n".join(report).rstrip() + "\n", encoding="utf-8")
+    print("\n".join(report[: len(outcomes) + 5]))
+    return 0
+
+
+def noticed(counts: Counter[str]) -> str:
+    return f"{sum(counts[outcome] for outcome in NOTICED) / max(counts.total(), 1):.1%}"
+
+
+def table(outcomes: dict[str, Counter[str]], total: Counter[str]) -> list[str]:
+    """Counts and the share that was noticed, by file and of all."""
+    rows = [*sorted(outcomes.items()), ("**all**", total)]
+    return [
+        f"| file | mutants | {' | '.join(OUTCOMES)} | noticed |",
+        f"|---|{'---|' * (len(OUTCOMES) + 2)}",
+        *(
+            f"| {path} | {counts.total()} | {' | '.join(str(counts[outcome]) for outcome in OUTCOMES)} "
+            f"| {noticed(counts)} |"
+            for path, counts in rows
+        ),
+    ]
+
+
+def survivors(
+    unnoticed: Sequence[tuple[object, str]], texts: dict[str, str], cut: set[tuple[str, int]], seconds: float
+) -> list[str]:
+    """Every mutant that was not noticed, with the lines that it changes."""
+    from .mutants import Mutant
+
+    lines = ["## Not noticed", ""] if unnoticed else []
+    for mutant, outcome in sorted(unnoticed, key=lambda pair: (pair[0].path, pair[0].line, pair[0].index)):  # type: ignore[attr-defined]
+        assert isinstance(mutant, Mutant)
+        more = f", after {seconds:g} s of its tests" if (mutant.path, mutant.index) in cut else ""
+        lines += [f"`{mutant.path}:{mutant.line}` {outcome}{more}", "", "```diff", *mutant.diff(texts[mutant.path])]
+        lines += ["```", ""]
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())
