@@ -55,7 +55,10 @@ def constant(value: object) -> str:
 
 def members(name: str, cls: type) -> Iterator[str]:
     """The public methods, properties and constants that a class itself defines."""
-    own_fields = {field.name for field in fields(cls)} if is_dataclass(cls) else set(getattr(cls, "_fields", ()))
+    if is_dataclass(cls):
+        own_fields = {field.name for field in fields(cls)}
+    else:
+        own_fields = set(inspect.get_annotations(cls)) if issubclass(cls, tuple) else set()
     for member, value in sorted(vars(cls).items()):
         if (member.startswith("_") and member not in SPECIAL) or member in own_fields:
             continue

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from coverage import Coverage, CoverageData
 
-#: How pytest is called everywhere here: without the project's own options, plugins that happen to be installed and the
-#: cache; with the same examples in every run; and without a warning that a plugin was imported before a fork.
-PYTEST = ["-q", "-o", "addopts=", "-p", "no:cacheprovider", "-p", "hypothesis.extra.pytestplugin"]
+#: How pytest is called everywhere here: without workers, slow tests, plugins that happen to be installed and the cache;
+#: with the same examples in every run; and without a warning that a plugin was imported before a fork.
+PYTEST = ["-q", "-o", "addopts=", "-m", "not slow", "-p", "no:cacheprovider", "-p", "hypothesis.extra.pytestplugin"]
 PYTEST += ["--hypothesis-seed=0", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
 
 
