@@ -16,6 +16,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import date
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -65,14 +66,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     begin = time.monotonic()
 
     kept = root / ".mutation" / cover.digest(root, settings.tests)
-    if not (kept / "tests.json").is_file():
+    parts = cover.parts(root, settings.tests, settings.jobs)
+    if not (kept / "parts").is_file():
         print(f"running {' '.join(settings.tests)} once, to learn which test executes which line ...", flush=True)
-        kept.mkdir(parents=True, exist_ok=True)
-        child = work.forked(lambda: cover.measure(root, settings.tests, kept), kept / "log")
-        if os.waitpid(child, 0)[1]:
-            print(f"error: the tests could not be measured, see {kept / 'log'}", file=sys.stderr)
+        children = []
+        for number, tests in enumerate(parts):
+            folder = kept / str(number)
+            folder.mkdir(parents=True, exist_ok=True)
+            children.append(work.forked(partial(cover.measure, root, tests, folder), folder / "log"))
+        statuses = [os.waitpid(child, 0)[1] for child in children]
+        if any(statuses):
+            print(f"error: the tests could not be measured, see the logs in {kept}", file=sys.stderr)
             return 1
-    lines = cover.Lines(root, kept)
+        (kept / "parts").write_text(str(len(parts)), encoding="utf-8")
+    lines = cover.Lines(root, [kept / str(number) for number in range(int((kept / "parts").read_text()))])
     print(f"{len(lines.seconds)} tests, {sum(lines.seconds.values()):.0f} s, {len(lines.failed)} fail and are left out")
 
     try:

@@ -41,6 +41,16 @@ class Recorder:
             self.failed.add(report.nodeid)
 
 
+def parts(root: Path, tests: Sequence[str], count: int) -> list[list[str]]:
+    """The test files of these files and folders, dealt out in ``count`` parts or fewer, the largest files first."""
+    files: dict[str, int] = {}
+    for test in tests:
+        below = (root / test).rglob("test_*.py") if (root / test).is_dir() else []
+        files |= {path.relative_to(root).as_posix(): path.stat().st_size for path in below} or {test: 0}
+    order = sorted(files, key=lambda file: (-files[file], file))
+    return [part for part in (order[start::count] for start in range(count)) if part]
+
+
 def measure(root: Path, tests: Sequence[str], kept: Path) -> int:
     """Run the tests, and write ``coverage`` and ``tests.json`` into ``kept``. In a process of its own: see ``work``.
 
@@ -106,13 +116,19 @@ def blocks(text: str) -> list[Block]:
 class Lines:
     """The tests that execute a line, the quickest first."""
 
-    def __init__(self, root: Path, kept: Path) -> None:
+    def __init__(self, root: Path, measured: Sequence[Path]) -> None:
+        """From the folders that ``measure`` wrote into."""
         self.root = root
-        self.data = CoverageData(str(kept / "coverage"))
-        self.data.read()
-        found: dict[str, Any] = json.loads((kept / "tests.json").read_text(encoding="utf-8"))
-        self.seconds: dict[str, float] = found["seconds"]
-        self.failed = set(found["failed"])
+        self.data = CoverageData(no_disk=True)
+        self.seconds: dict[str, float] = {}
+        self.failed: set[str] = set()
+        for folder in measured:
+            part = CoverageData(str(folder / "coverage"))
+            part.read()
+            self.data.update(part)
+            found: dict[str, Any] = json.loads((folder / "tests.json").read_text(encoding="utf-8"))
+            self.seconds |= found["seconds"]
+            self.failed |= set(found["failed"])
         self._of_file: dict[str, tuple[dict[int, set[str]], list[Block]]] = {}
 
     def of(self, path: str, line: int) -> list[str]:

@@ -151,3 +151,12 @@ def test_lines_belong_to_statements_functions_and_classes() -> None:
     assert [(block.first, block.last, block.function) for block in blocks] == [
         (4, 5, False), (6, 7, False), (1, 7, True),
     ]  # fmt: skip
+
+
+def test_files_of_tests_are_dealt_out(shop: Path) -> None:
+    (shop / "tests" / "test_more.py").write_text("def test_more():\n    pass\n")
+    assert cover.parts(shop, ["tests"], 2) == [["tests/test_price.py"], ["tests/test_more.py"]]
+    assert cover.parts(shop, ["tests", "tests/test_more.py::test_more"], 1) == [
+        ["tests/test_price.py", "tests/test_more.py", "tests/test_more.py::test_more"]
+    ]
+    assert cover.parts(shop, ["tests/test_more.py"], 4) == [["tests/test_more.py"]]
