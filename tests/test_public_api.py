@@ -11,6 +11,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -54,7 +55,10 @@ def constant(value: object) -> str:
 
 
 def members(name: str, cls: type) -> Iterator[str]:
-    """The public methods, properties and constants that a class itself defines."""
+    """The public methods, properties and constants that a class itself defines; of an enumeration, its values."""
+    if issubclass(cls, Enum):
+        yield from (f"{name}.{member.name} = {constant(member.value)}" for member in cls)
+        return
     if is_dataclass(cls):
         own_fields = {field.name for field in fields(cls)}
     else:
@@ -95,6 +99,8 @@ def has_signature(cls: type) -> bool:
     """Whether a class says what it is made from; versions of Python describe the plain ones and errors differently."""
     if issubclass(cls, BaseException):
         return "__init__" in vars(cls)
+    if issubclass(cls, Enum):
+        return False
     return cls.__init__ is not object.__init__ or issubclass(cls, tuple)
 
 
