@@ -24,6 +24,13 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
 os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
 
+if not hasattr(os, "fork"):
+    sys.exit("error: this needs a system that can fork processes: Linux, macOS, or WSL on Windows")
+try:
+    from . import cover, mutants, work
+except ImportError as error:
+    sys.exit(f"error: {error.name} is not installed: pip install -e '.[mutation]'")
+
 ROOT = Path(__file__).parent.parent.parent
 RESULT = Path("benchmarks", "results", "mutation.md")
 CHOSEN = ["nn", "backends"]
@@ -51,25 +58,13 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, plant, test, report; exit code 1 if nothing could be measured."""
-    parser = make_parser()
-    settings = parser.parse_args(argv)
-    if not hasattr(os, "fork"):
-        parser.error("this needs a system that can fork processes: Linux, macOS, or WSL on Windows")
-    try:
-        from . import cover, mutants, work
-    except ImportError as error:
-        parser.error(f"{error.name} is not installed: pip install -e '.[mutation]'")
-    root = settings.root.resolve()
-    os.chdir(root)
-    begin = time.monotonic()
-
+def measured(root: Path, settings: argparse.Namespace) -> cover.Lines | None:
+    """Which tests execute which lines: from ``.mutation``, or by running them; None where that fails."""
     kept = root / ".mutation" / cover.digest(root, settings.tests)
-    parts = cover.parts(root, settings.tests, settings.jobs)
     if not (kept / "parts").is_file():
         print(f"running {' '.join(settings.tests)} once, to learn which test executes which line ...", flush=True)
         children = []
+        parts = cover.parts(root, settings.tests, settings.jobs)
         for number, tests in enumerate(parts):
             folder = kept / str(number)
             folder.mkdir(parents=True, exist_ok=True)
@@ -77,61 +72,80 @@ def main(argv: Sequence[str] | None = None) -> int:
         statuses = [os.waitpid(child, 0)[1] for child in children]
         if any(statuses):
             print(f"error: the tests could not be measured, see the logs in {kept}", file=sys.stderr)
-            return 1
+            return None
         (kept / "parts").write_text(str(len(parts)), encoding="utf-8")
-    lines = cover.Lines(root, [kept / str(number) for number in range(int((kept / "parts").read_text()))])
-    print(f"{len(lines.seconds)} tests, {sum(lines.seconds.values()):.0f} s, {len(lines.failed)} fail and are left out")
+    return cover.Lines(root, [kept / str(number) for number in range(int((kept / "parts").read_text()))])
 
-    try:
-        modules = {path: mutants.Module(root, path) for path in mutants.files(root, settings.paths, LEFT_OUT)}
-    except FileNotFoundError as error:
-        parser.error(str(error))
-    every = [(path, index) for path, module in modules.items() for index in range(len(module.changes))]
-    order = random.Random(settings.seed).sample(every, len(every))
-    wanted = len(order) if settings.sample is None else min(settings.sample, len(order))
-    print(f"{len(every)} mutants in {len(modules)} files, {wanted} of them are tested", flush=True)
 
-    cut: set[tuple[str, int]] = set()
+def tasks_of(
+    order: Sequence[tuple[str, int]], count: int, modules: dict[str, mutants.Module], lines: cover.Lines, limit: float
+) -> tuple[list[work.Task], set[tuple[str, int]]]:
+    """The first ``count`` mutants with their tests, and those of which some tests are left out, being too long."""
     tasks: list[work.Task] = []
+    cut: set[tuple[str, int]] = set()
     for path, index in order:
-        if len(tasks) == wanted:
+        if len(tasks) == count:
             break
         mutant = modules[path].mutant(index)
         if mutant is None:  # no Python, or the same program
             continue
         tests = lines.of(path, mutant.line)
         seconds = list(accumulate(lines.seconds[test] for test in tests))
-        enough = max(1, sum(until <= settings.seconds for until in seconds))
+        enough = max(1, sum(until <= limit for until in seconds))
         if enough < len(tests):
             cut.add((path, index))
         tasks.append(work.Task(mutant, tests[:enough], seconds[min(enough, len(tests)) - 1] if tests else 0.0))
+    return tasks, cut
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, plant, test, report; exit code 1 if nothing could be measured."""
+    parser = make_parser()
+    settings = parser.parse_args(argv)
+    root = settings.root.resolve()
+    os.chdir(root)
+    begin = time.monotonic()
+    try:
+        modules = {path: mutants.Module(root, path) for path in mutants.files(root, settings.paths, LEFT_OUT)}
+    except FileNotFoundError as error:
+        parser.error(str(error))
+    lines = measured(root, settings)
+    if lines is None:
+        return 1
+    every = [(path, index) for path, module in modules.items() for index in range(len(module.changes))]
+    order = random.Random(settings.seed).sample(every, len(every))
+    tasks, cut = tasks_of(order, settings.sample or len(every), modules, lines, settings.seconds)
+    print(f"{len(lines.seconds)} tests, {sum(lines.seconds.values()):.0f} s, {len(lines.failed)} fail and are left out")
+    print(f"{len(every)} mutants in {len(modules)} files, {len(tasks)} of them are tested", flush=True)
 
     work.import_libraries()
+    log = root / ".mutation" / "log"
     controls = [work.Task(None, task.tests, task.seconds) for task in tasks if task.tests][:CONTROLS]
-    for _, outcome in work.run(root, controls, 1, settings.patience, kept / "log"):
-        if outcome != "survived":
-            print(f"error: a test fails without any fault, see {kept / 'log'}", file=sys.stderr)
-            return 1
+    if any(outcome != "survived" for _, outcome in work.run(root, controls, 1, settings.patience, log)):
+        print(f"error: a test fails without any fault, see {log}", file=sys.stderr)
+        return 1
 
     outcomes: dict[str, Counter[str]] = defaultdict(Counter)
     unnoticed: list[tuple[mutants.Mutant, str]] = []
-    for number, (task, outcome) in enumerate(work.run(root, tasks, settings.jobs, settings.patience), 1):
-        mutant = task.mutant
-        assert mutant is not None
-        outcomes[mutant.path][outcome] += 1
-        if outcome not in NOTICED:
-            unnoticed.append((mutant, outcome))
-        if number % 100 == 0 or number == len(tasks):
-            print(
-                f"{number} of {len(tasks)}, {len(unnoticed)} not noticed, {time.monotonic() - begin:.0f} s", flush=True
-            )
+    try:
+        for number, (task, outcome) in enumerate(work.run(root, tasks, settings.jobs, settings.patience), 1):
+            mutant = task.mutant
+            assert mutant is not None
+            outcomes[mutant.path][outcome] += 1
+            if outcome not in NOTICED:
+                unnoticed.append((mutant, outcome))
+            if number % 50 == 0 or number == len(tasks):
+                so_far = time.monotonic() - begin
+                print(f"{number} of {len(tasks)}, {len(unnoticed)} not noticed, {so_far:.0f} s", flush=True)
+    except KeyboardInterrupt:
+        print("stopped: the report is of the mutants that were tested")
 
     total = sum(outcomes.values(), Counter[str]())
     report = [
         *table(outcomes, total),
         "",
         f"{total.total()} of {len(every)} mutants"
-        + (f", drawn with seed {settings.seed}" if wanted < len(every) else "")
+        + (f", drawn with seed {settings.seed}" if total.total() < len(every) else "")
         + f"; {len(lines.seconds) - len(lines.failed)} tests of `{' '.join(settings.tests)}`; "
         f"{time.monotonic() - begin:.0f} s with {settings.jobs} at a time. "
         f"Python {platform.python_version()}, {date.today()}.",
@@ -162,14 +176,14 @@ def table(outcomes: dict[str, Counter[str]], total: Counter[str]) -> list[str]:
 
 
 def survivors(
-    unnoticed: Sequence[tuple[object, str]], texts: dict[str, str], cut: set[tuple[str, int]], seconds: float
+    unnoticed: Sequence[tuple[mutants.Mutant, str]],
+    texts: dict[str, str],
+    cut: set[tuple[str, int]],
+    seconds: float,
 ) -> list[str]:
     """Every mutant that was not noticed, with the lines that it changes."""
-    from .mutants import Mutant
-
     lines = ["## Not noticed", ""] if unnoticed else []
-    for mutant, outcome in sorted(unnoticed, key=lambda pair: (pair[0].path, pair[0].line, pair[0].index)):  # type: ignore[attr-defined]
-        assert isinstance(mutant, Mutant)
+    for mutant, outcome in sorted(unnoticed, key=lambda pair: (pair[0].path, pair[0].line, pair[0].index)):
         more = f", after {seconds:g} s of its tests" if (mutant.path, mutant.index) in cut else ""
         lines += [f"`{mutant.path}:{mutant.line}` {outcome}{more}", "", "```diff", *mutant.diff(texts[mutant.path])]
         lines += ["```", ""]
