@@ -34,8 +34,9 @@ except ImportError as error:
 ROOT = Path(__file__).parent.parent.parent
 RESULT = Path("benchmarks", "results", "mutation.md")
 CHOSEN = ["nn", "backends"]
-#: No GPU is here; loops that Numba compiles are seen neither by coverage nor by its cache; aliases of types do nothing.
-LEFT_OUT = ["backends/cuda", "backends/cpu/numba_kernels.py", "backends/typing.py"]
+#: No GPU is here; loops that Numba compiles are seen neither by coverage nor by its cache; another number among the
+#: inputs of the check is another input; aliases of types do nothing.
+LEFT_OUT = ["backends/cuda", "backends/cpu/numba_kernels.py", "backends/check/cases.py", "backends/typing.py"]
 #: Tasks without a fault, which must survive: tests that fail in a forked process by themselves notice nothing.
 CONTROLS = 5
 NOTICED = ("killed", "timeout")
