@@ -1,0 +1,155 @@
+"""Which tests execute which lines: the tests are run once, with coverage by test."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from coverage import Coverage, CoverageData
+
+#: How pytest is called everywhere here: without workers, slow tests, plugins that happen to be installed and the cache;
+#: with the same examples in every run; and without a warning that a plugin was imported before a fork.
+PYTEST = ["-q", "-o", "addopts=", "-m", "not slow", "-p", "no:cacheprovider", "-p", "hypothesis.extra.pytestplugin"]
+PYTEST += ["--hypothesis-seed=0", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+
+
+class Recorder:
+    """A plugin of pytest: tells coverage which test runs, and keeps seconds and failures."""
+
+    def __init__(self, coverage: Coverage) -> None:
+        self.coverage = coverage
+        self.seconds: dict[str, float] = {}
+        self.failed: set[str] = set()
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        self.coverage.switch_context(item.nodeid)
+        yield
+        self.coverage.switch_context("")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+        if report.failed:
+            self.failed.add(report.nodeid)
+
+
+def parts(root: Path, tests: Sequence[str], count: int) -> list[list[str]]:
+    """The test files of these files and folders, dealt out in ``count`` parts or fewer, the largest files first."""
+    files: dict[str, int] = {}
+    for test in tests:
+        below = (root / test).rglob("test_*.py") if (root / test).is_dir() else []
+        files |= {path.relative_to(root).as_posix(): path.stat().st_size for path in below} or {test: 0}
+    order = sorted(files, key=lambda file: (-files[file], file))
+    return [part for part in (order[start::count] for start in range(count)) if part]
+
+
+def measure(root: Path, tests: Sequence[str], kept: Path) -> int:
+    """Run the tests, and write ``coverage`` and ``tests.json`` into ``kept``. In a process of its own: see ``work``.
+
+    Returns:
+        0: tests that fail are written down too.
+    """
+    sys.path.insert(0, str(root))
+    coverage = Coverage(data_file=str(kept / "coverage"), include=[f"{root}/*"], omit=["*/tests/*"], config_file=False)
+    coverage.set_option("run:core", "ctrace")
+    recorder = Recorder(coverage)
+    coverage.start()
+    status = pytest.main([*PYTEST, *tests], plugins=[recorder])
+    coverage.stop()
+    coverage.save()
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise RuntimeError(f"pytest ended with {status!r} while the tests were measured")
+    kept.joinpath("tests.json").write_text(
+        json.dumps({"seconds": recorder.seconds, "failed": sorted(recorder.failed)}), encoding="utf-8"
+    )
+    return 0
+
+
+def digest(root: Path, tests: Sequence[str]) -> str:
+    """What the measurement depends on: the text of every Python file, and which tests were chosen."""
+    found = hashlib.sha256(repr(list(tests)).encode())
+    for folder, below, names in os.walk(root):
+        below[:] = sorted(name for name in below if not name.startswith((".", "__")))
+        for name in sorted(names):
+            if name.endswith((".py", ".toml", ".cpp", ".h")):
+                found.update(name.encode() + Path(folder, name).read_bytes())
+    return found.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Lines that belong together: a statement without its body, or a function or class with it."""
+
+    first: int
+    last: int
+    function: bool
+
+    def __contains__(self, line: int) -> bool:
+        return self.first <= line <= self.last
+
+
+def blocks(text: str) -> list[Block]:
+    """The statements, functions and classes of a module, from the shortest to the longest."""
+    found: list[Block] = []
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.stmt) or node.end_lineno is None:
+            continue
+        body = getattr(node, "body", None)
+        if not body:
+            found.append(Block(node.lineno, node.end_lineno, function=False))
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            found.append(Block(first, node.end_lineno, function=not isinstance(node, ast.ClassDef)))
+        elif body[0].lineno > node.lineno:
+            found.append(Block(node.lineno, body[0].lineno - 1, function=False))
+    return sorted(found, key=lambda block: block.last - block.first)
+
+
+class Lines:
+    """The tests that execute a line, the quickest first."""
+
+    def __init__(self, root: Path, measured: Sequence[Path]) -> None:
+        """From the folders that ``measure`` wrote into."""
+        self.root = root
+        self.data = CoverageData(no_disk=True)
+        self.seconds: dict[str, float] = {}
+        self.failed: set[str] = set()
+        for folder in measured:
+            part = CoverageData(str(folder / "coverage"))
+            part.read()
+            self.data.update(part)
+            found: dict[str, Any] = json.loads((folder / "tests.json").read_text(encoding="utf-8"))
+            self.seconds |= found["seconds"]
+            self.failed |= set(found["failed"])
+        self._of_file: dict[str, tuple[dict[int, set[str]], list[Block]]] = {}
+
+    def of(self, path: str, line: int) -> list[str]:
+        """The tests of the statement at this line.
+
+        A line that runs only when its module is imported, as a row of a table does, is tested by what executes the
+        function, class or file around it; a line in a function that no test calls has no tests.
+        """
+        if path not in self._of_file:
+            by_line = self.data.contexts_by_lineno(str(self.root / path))
+            passing = {number: set(tests) - self.failed - {""} for number, tests in by_line.items()}
+            self._of_file[path] = passing, blocks((self.root / path).read_text(encoding="utf-8"))
+        by_line_passing, all_blocks = self._of_file[path]
+        tests = by_line_passing.get(line, set())
+        for block in all_blocks:
+            if tests:
+                break
+            if line in block:
+                tests = set().union(*(by_line_passing.get(n, set()) for n in range(block.first, block.last + 1)))
+                if block.function:
+                    break
+        else:
+            tests = tests or set().union(*by_line_passing.values())
+        return sorted(tests, key=lambda test: (self.seconds[test], test))

@@ -1,0 +1,147 @@
+"""Which mutants a module has, by mutmut's operators, and the source of each."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import libcst as cst
+from libcst.metadata import MetadataWrapper, PositionProvider
+from mutmut.mutation.mutators import mutation_operators
+
+#: Calls whose arguments are left alone: what becomes of them is an error in any program, or nothing at all.
+UNTOUCHED_CALLS = {"isinstance", "len", "cast", "TypeVar"}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault in one file.
+
+    Attributes:
+        path: the file, relative to the root of the project.
+        line: where the node that changes begins.
+        kind: mutmut's name for the change, such as ``number`` or ``arg_removal``.
+        index: its index among the mutants of the file.
+        source: the whole file with the fault in it.
+    """
+
+    path: str
+    line: int
+    kind: str
+    index: int
+    source: str
+
+    @property
+    def module(self) -> str:
+        return ".".join(Path(self.path).with_suffix("").parts).removesuffix(".__init__")
+
+    def diff(self, original: str) -> list[str]:
+        """The lines that change, with ``-`` and ``+`` before them."""
+        lines = difflib.unified_diff(original.splitlines(), self.source.splitlines(), n=0, lineterm="")
+        return [line for line in lines if line[0] in "-+" and not line.startswith(("---", "+++"))]
+
+
+class Places(cst.CSTVisitor):  # type: ignore[misc]
+    """The nodes of a module that can be changed, each with its line.
+
+    Annotations and decorators are passed over, and the words of error messages, which no test has to repeat.
+    """
+
+    METADATA_DEPENDENCIES = (PositionProvider,)
+
+    def __init__(self) -> None:
+        self.found: list[tuple[cst.CSTNode, int, bool]] = []
+        self.raising = 0
+
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        if isinstance(node, cst.Annotation | cst.Decorator | cst.Import | cst.ImportFrom) or is_list_of_names(node):
+            return False
+        if isinstance(node, cst.Arg) and encodings(node):
+            return False
+        if isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value in UNTOUCHED_CALLS:
+            return False
+        if isinstance(node, cst.Raise):
+            self.raising += 1
+        position = self.get_metadata(PositionProvider, node, None)
+        if position is not None:
+            self.found.append((node, position.start.line, self.raising > 0))
+        return True
+
+    def on_leave(self, original_node: cst.CSTNode) -> None:
+        if isinstance(original_node, cst.Raise):
+            self.raising -= 1
+
+
+def is_list_of_names(node: cst.CSTNode) -> bool:
+    """Whether a statement is ``__all__ = [...]``."""
+    return isinstance(node, cst.Assign) and any(
+        isinstance(target.target, cst.Name) and target.target.value == "__all__" for target in node.targets
+    )
+
+
+def encodings(node: cst.CSTNode) -> list[cst.BaseExpression]:
+    """The arguments named ``encoding``: on the systems that run this, UTF-8 is what is taken without them."""
+    arguments = node.args if isinstance(node, cst.Call) else [node] if isinstance(node, cst.Arg) else []
+    return [argument.value for argument in arguments if argument.keyword and argument.keyword.value == "encoding"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A node of a tree and what replaces it; the source is written only for those that are chosen."""
+
+    line: int
+    kind: str
+    node: cst.CSTNode
+    replacement: cst.CSTNode
+
+
+class Module:
+    """A file of the project, and its mutants."""
+
+    def __init__(self, root: Path, path: str) -> None:
+        self.path = path
+        self.text = (root / path).read_text(encoding="utf-8")
+        wrapper = MetadataWrapper(cst.parse_module(self.text))
+        places = Places()
+        wrapper.visit(places)
+        self.tree = wrapper.module
+        self.changes = [
+            Change(line, operator.__name__.removeprefix("operator_"), node, replacement)
+            for node, line, raising in places.found
+            for kind, operator in mutation_operators
+            if isinstance(node, kind) and not (raising and operator.__name__ == "operator_string")
+            for replacement in cast("Iterable[cst.CSTNode]", operator(node))
+            if encodings(node) == encodings(replacement)
+        ]
+
+    def mutant(self, index: int) -> Mutant | None:
+        """The mutant with this index, or None where it would be no Python, or the same program."""
+        change = self.changes[index]
+        changed = self.tree.deep_replace(change.node, change.replacement)
+        source = cast("cst.Module", changed).code
+        try:
+            if ast.dump(ast.parse(source)) == ast.dump(ast.parse(self.text)):
+                return None
+        except SyntaxError:
+            return None
+        return Mutant(self.path, change.line, change.kind, index, source)
+
+
+def files(root: Path, chosen: Iterable[str], left_out: Iterable[str]) -> Iterator[str]:
+    """The Python files below the chosen files and folders, relative to the root.
+
+    Raises:
+        FileNotFoundError: if one of them is not there.
+    """
+    for name in chosen:
+        if not (root / name).exists():
+            raise FileNotFoundError(f"there is no file or folder {name} in {root}")
+        below = [root / name] if (root / name).is_file() else sorted((root / name).rglob("*.py"))
+        for path in below:
+            relative = path.relative_to(root)
+            if not any(relative.is_relative_to(skipped) for skipped in left_out):
+                yield relative.as_posix()

@@ -1,0 +1,162 @@
+"""The search for faults that no test notices, on a project of two modules where it is known which those are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mutmut", reason="mutation testing is not installed: pip install -e '.[mutation]'")
+pytest.importorskip("coverage")
+
+from benchmarks.mutation import cover, mutants
+
+ROOT = Path(__file__).parent.parent.parent
+FILES = {
+    "shop/__init__.py": "",
+    "shop/price.py": '''"""Prices."""
+
+from __future__ import annotations
+
+DISCOUNTS = {
+    "none": lambda price: price,
+    "half": lambda price: price / 2,
+}
+
+
+def total(price: int, count: int | None = None) -> int:
+    if count is None:
+        raise ValueError("how many?")
+    return price * count
+
+
+def forgotten() -> int:
+    return 1 + 1
+
+
+def endless(start: int) -> int:
+    while start > 0:
+        start -= 1
+    return start
+''',
+    "tests/test_price.py": """
+import pytest
+from shop.price import DISCOUNTS, endless, total
+
+def test_total():
+    assert total(3, 2) == 6
+    with pytest.raises(ValueError, match="how many"):
+        total(3)
+
+def test_half():
+    assert DISCOUNTS["half"](4) == 2
+
+def test_none():
+    DISCOUNTS["none"](4)
+
+def test_endless():
+    assert endless(3) == 0
+
+def test_that_fails():
+    assert total(1, 1) == 2
+""",
+}
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def search(root: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.mutation",
+        "shop",
+        "--root",
+        str(root),
+        "--jobs",
+        "1",
+        "--patience",
+        "2",
+        *options,
+    ]
+    environment: Mapping[str, str] = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+
+
+def test_what_is_noticed_and_what_is_not(shop: Path) -> None:
+    done = search(shop, "--output", str(shop / "report.md"))
+    assert done.returncode == 0, done.stderr
+    assert "1 fail and are left out" in done.stdout
+    report = (shop / "report.md").read_text(encoding="utf-8")
+    table, _, rest = report.partition("## Not noticed")
+    changed = {line for line in rest.splitlines() if line.startswith("+")}
+    assert changed == {
+        '+    "none": lambda price: None,',
+        "+    return 1 - 1",
+        "+    return 1 + 2",
+        "+    return 2 + 1",
+    }
+    assert "`shop/price.py:18` no tests" in rest
+    row = next(line for line in table.splitlines() if line.startswith("| shop/price.py"))
+    count, killed, timeout, survived, untested = (int(cell) for cell in row.split("|")[2:7])
+    assert (survived, untested, timeout) == (1, 3, 2)  # start += 1, and start = 1
+    assert killed == count - 6 > 10
+
+
+def test_a_sample_is_the_same_for_the_same_seed(shop: Path) -> None:
+    outputs = []
+    for seed in ("1", "1", "2"):
+        assert search(shop, "--sample", "4", "--seed", seed, "--output", str(shop / "report.md")).returncode == 0
+        report = (shop / "report.md").read_text(encoding="utf-8")
+        assert "4 of " in report
+        outputs.append([line for line in report.splitlines() if line.startswith(("|", "+"))])
+    assert outputs[0] == outputs[1]
+
+
+def test_annotations_texts_of_errors_and_encodings_are_left_alone(tmp_path: Path) -> None:
+    text = (
+        'def f(x: int | None):\n    if not x:\n        raise ValueError("no x")\n    return open(x, encoding="ascii")\n'
+    )
+    (tmp_path / "module.py").write_text(text)
+    module = mutants.Module(tmp_path, "module.py")
+    made = [mutant for index in range(len(module.changes)) if (mutant := module.mutant(index))]
+    changes = ["".join(line for line in mutant.diff(text) if line[0] == "+") for mutant in made]
+    assert sorted(changes) == [
+        "+        raise ValueError(None)",
+        "+    if x:",
+        '+    return open(None, encoding="ascii")',
+        '+    return open(encoding="ascii")',
+    ]
+    assert {mutant.module for mutant in made} == {"module"}
+
+
+def test_a_folder_that_is_not_there(shop: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no file or folder nowhere"):
+        list(mutants.files(shop, ["nowhere"], []))
+    assert list(mutants.files(shop, ["shop"], ["shop/price.py"])) == ["shop/__init__.py"]
+
+
+def test_lines_belong_to_statements_functions_and_classes() -> None:
+    blocks = cover.blocks("@a\ndef f(x,\n      y):\n    if (x\n        and y):\n        return (1,\n          2)\n")
+    assert [(block.first, block.last, block.function) for block in blocks] == [
+        (4, 5, False), (6, 7, False), (1, 7, True),
+    ]  # fmt: skip
+
+
+def test_files_of_tests_are_dealt_out(shop: Path) -> None:
+    (shop / "tests" / "test_more.py").write_text("def test_more():\n    pass\n")
+    assert cover.parts(shop, ["tests"], 2) == [["tests/test_price.py"], ["tests/test_more.py"]]
+    assert cover.parts(shop, ["tests", "tests/test_more.py::test_more"], 1) == [
+        ["tests/test_price.py", "tests/test_more.py", "tests/test_more.py::test_more"]
+    ]
+    assert cover.parts(shop, ["tests/test_more.py"], 4) == [["tests/test_more.py"]]
