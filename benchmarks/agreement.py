@@ -87,7 +87,7 @@ def operations_text(
     everything = list(itertools.chain(*found.values(), *pairs.values()))
     cases, wrong = sum(result.cases for result in everything), sum(result.wrong for result in everything)
     verdict = f"**{wrong:,} of them out of bounds**" if wrong else "all of them within their bounds"
-    letter = {which: chr(ord("A") + place) for place, which in enumerate(found)}
+    letter = {which: chr(ord("A") + index) for index, which in enumerate(found)}
     legend = ", ".join(f"{mark} {name(which)}" for which, mark in letter.items())
     against = [f"{letter[a]} - {letter[b]}" for a, b in pairs]
     return [
@@ -118,8 +118,8 @@ def markdown(columns: list[str], found: dict[Any, list[Result]], with_ratio: boo
         return f"{result.error:.1e} ({result.ratio:.2f})" if with_ratio else f"{result.error:.1e}"
 
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for place, operation in enumerate(OPERATIONS):
-        lines.append(f"| {operation} | {' | '.join(cell(results[place]) for results in found.values())} |")
+    for index, operation in enumerate(OPERATIONS):
+        lines.append(f"| {operation} | {' | '.join(cell(results[index]) for results in found.values())} |")
     return lines
 
 
@@ -186,7 +186,7 @@ def mnist_rows(folder: Path) -> tuple[list[str], str]:
 
 
 def train_recipe(recipe: str, part: int, which: Which, seed: int, data: list[str]) -> dict[str, Any]:
-    """The start values, the first shuffles, the losses by epoch and the parameters after the steps."""
+    """The initial values, the first shuffles, the losses by epoch and the parameters after the steps."""
     spec, fused = which
     flags = ["--recipe", recipe, "--dtype", "float64", "--device", spec, "--seed", str(seed), "--quiet"]
     flags += [] if fused else ["--reference"]
@@ -239,7 +239,7 @@ def recipes_text(rows: str, apart: list[Apart]) -> list[str]:
         "First figure: the largest relative difference of an epoch's loss (an output, if nothing is trained).",
         "Second: the largest difference of a parameter at the end.",
         "",
-        f"| recipe | steps | start values equal | shuffles equal | {' | '.join(backends)} |",
+        f"| recipe | steps | initial values equal | shuffles equal | {' | '.join(backends)} |",
         "|---" * (4 + len(backends)) + "|",
     ]
     for recipe in dict.fromkeys(run.recipe for run in apart):

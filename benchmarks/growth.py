@@ -291,7 +291,7 @@ def race(point: Point, x: np.ndarray, y: np.ndarray, settings: argparse.Namespac
         if config.batch_size == 1 and settings.device == "cpu":
             racers["by hand"] = ByHand(config, x, y)
         for racer in racers.values():
-            racer.seconds(TRIAL)  # the first steps also make the room for their results, and compile
+            racer.seconds(TRIAL)  # the first steps also make the buffers for their results, and compile
         epoch = racers["xpnet"].seconds(min(TRIAL, point.steps))
         steps = min(point.steps, max(math.ceil(point.steps * settings.seconds / epoch), TRIAL))
         repeats = math.ceil(settings.seconds / 10 / epoch)
@@ -308,7 +308,7 @@ def race(point: Point, x: np.ndarray, y: np.ndarray, settings: argparse.Namespac
 def needed(point: Point) -> int:
     """Bytes that a point takes on the host, generously."""
     widths = point.config.widths
-    # A row, and its label and place in the shuffle, with the copies that are made to check and to draw them.
+    # A row, and its label and position in the shuffle, with the copies that are made to check and to draw them.
     rows = point.rows * (widths[0] + 64)
     activations = 32 * point.config.batch_size * sum(widths)
     return rows + activations + 32 * sum(n_in * n_out for n_in, n_out in pairwise(widths))

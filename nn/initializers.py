@@ -1,4 +1,4 @@
-"""Start values: drawn on the host from the stream of (seed, parameter name), so that they are equal on every device.
+"""Initial values: drawn on the host from the stream of (seed, parameter name), so that they are equal on every device.
 
 An initializer is called with the shape of a parameter, ``(fan_in, fan_out)`` for weights, and a random generator, and
 gives float64 values. It is named by a string such as ``"glorot_uniform"``, ``"normal"`` (N(0, 1)), ``"normal:0.01"``
@@ -16,7 +16,7 @@ from backends.typing import Array, Shape
 
 
 class Initializer:
-    """Draws the start values of a parameter."""
+    """Draws the initial values of a parameter."""
 
     def __call__(self, shape: Shape, generator: Any) -> Array:
         """Values of that shape, or that broadcast to it, from ``generator``, a NumPy ``Generator``."""
@@ -119,15 +119,15 @@ def get_initializer(spec: str | float | tuple[Any, ...] | list[Any] | Initialize
         return Constant(float(spec))
     name, _, numbers = spec.partition(":")
     if name not in INITIALIZERS:
-        raise ValueError(f"unknown start values {spec!r}; known are {initializer_names()}")
+        raise ValueError(f"unknown initial values {spec!r}; known are {initializer_names()}")
     make, wanted = INITIALIZERS[name]
     try:
         return make(*(float(number) for number in numbers.split(",") if numbers))
     except TypeError:
         form = f"{name}:{wanted}" if wanted else f"{name}, without numbers"
-        raise ValueError(f"start values {spec!r}: write {form}") from None
+        raise ValueError(f"initial values {spec!r}: write {form}") from None
     except ValueError as error:
-        raise ValueError(f"start values {spec!r}: {error}") from None
+        raise ValueError(f"initial values {spec!r}: {error}") from None
 
 
 def initializer_names() -> str:

@@ -31,7 +31,7 @@ class ProgressBar(Callback):
         self._bar.update(rows)
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
-        self._bar.clear()  # make room for a line that another callback prints
+        self._bar.clear()  # leave space for a line that another callback prints
 
     def on_fit_end(self, trainer: Trainer) -> None:
         self._bar.close()

@@ -290,15 +290,15 @@ def _picture_grid(
     figure = new_figure(max(side * columns, 6.0), max((side + 0.3 * bool(titles)) * rows, 2.0) + 0.5)
     figure.suptitle(head)
     grid: Any = figure.subplots(rows, columns, squeeze=False)
-    for place, axes in enumerate(grid.flat):
+    for index, axes in enumerate(grid.flat):
         axes.set_axis_off()
-        if place >= len(images):
+        if index >= len(images):
             axes.remove()
             continue
-        axes.imshow(images[place], cmap=color_map, vmin=limits[0], vmax=limits[1], interpolation="nearest")
+        axes.imshow(images[index], cmap=color_map, vmin=limits[0], vmax=limits[1], interpolation="nearest")
         if titles:
-            color = colors[place] if len(colors) else "black"
-            axes.set_title(between.join(titles[place]), fontsize=9, color=str(color), parse_math=False)
+            color = colors[index] if len(colors) else "black"
+            axes.set_title(between.join(titles[index]), fontsize=9, color=str(color), parse_math=False)
     return figure
 
 

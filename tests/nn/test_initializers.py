@@ -68,7 +68,7 @@ def test_an_initializer_is_returned_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("xavier", "unknown start values 'xavier'; known are zeros, constant:VALUE"),
+        ("xavier", "unknown initial values 'xavier'; known are zeros, constant:VALUE"),
         ("normal:a", "could not convert"),
         ("normal:1,2,3", "write normal:STD"),
         ("zeros:1", "write zeros, without numbers"),

@@ -195,7 +195,7 @@ def test_networks_that_do_not_fit_together(layers: list[Any], error: type[Except
         (lambda: Linear(0, 3), "in_features must be a whole number of at least 1, not 0"),
         (lambda: Linear(3, 2.5), "out_features must be a whole number"),  # type: ignore[arg-type]
         (lambda: Linear(3, 2, activation="gelu"), "unknown activation 'gelu'; known are identity, sigmoid"),
-        (lambda: Linear(3, 2, weight_init="xavier"), "unknown start values"),
+        (lambda: Linear(3, 2, weight_init="xavier"), "unknown initial values"),
         (lambda: Dropout(1.0), "at least 0 and below 1"),
         (lambda: Dropout(-0.1), "at least 0 and below 1"),
     ],

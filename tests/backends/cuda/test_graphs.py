@@ -174,7 +174,7 @@ def test_nothing_but_graphs_is_launched_in_the_steady_state() -> None:
     launched.names.clear()
     trainer.fit(ROWS, 4, 16, callbacks=[Marks()])
     assert launched.count("set_numbers") == 4  # once an epoch, for the batch is the first one again
-    # In an epoch: the totals to 0, the new order on its way to its place, its numbers, and a launch for each batch.
+    # In an epoch: the totals to 0, the new order on its way to its buffer, its numbers, and a launch for each batch.
     assert launched.names[begins[2] : begins[3]] == ["copy", "copy", "copy", "set_numbers", *["graph"] * 5]
 
 
