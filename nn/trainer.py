@@ -36,12 +36,14 @@ class Epoch(NamedTuple):
         step: makes a step on one, perhaps recorded.
         size: rows in a batch.
         classes: whether there is an accuracy.
+        keeps_gradients: whether the gradients of a step are still there after its update.
     """
 
     feed: Feed
     step: Step
     size: int
     classes: bool
+    keeps_gradients: bool
 
 
 class Trainer:
@@ -137,15 +139,15 @@ class Trainer:
                 while self.epoch < last and not self.stopping:
                     self.epoch += 1
                     due = self.epoch % validation_every == 0 or self.epoch in (1, last)
-                    self._epoch(self._prepared(rows, size, shuffled, keep), called, held_out if due else None)
+                    self._epoch(self._prepared(rows, size, shuffled, keep), called, held_out, due)
                 self.history.stopped = self.stopping
             finally:
                 for callback in called:
                     callback.on_fit_end(self)
         return self.history
 
-    def _epoch(self, epoch: Epoch, called: list[Callback], validation: Rows | None) -> None:
-        """All batches, and the record of them."""
+    def _epoch(self, epoch: Epoch, called: list[Callback], validation: Rows | None, due: bool) -> None:
+        """All batches, and the record of them; with an evaluation if it is due, or if this has become the last one."""
         for callback in called:
             callback.on_epoch_begin(self, self.epoch)
         each_batch = [callback for callback in called if type(callback).on_batch_end is not Callback.on_batch_end]
@@ -154,21 +156,23 @@ class Trainer:
         epoch.feed.begin_epoch(self.epoch)
         for start in range(0, rows, epoch.size):
             count = min(epoch.size, rows - start)
-            self.step(epoch.step, start, count)
+            self.step(epoch, start, count)
             seen += count
             for callback in each_batch:
                 callback.on_batch_end(self, count)
             if self.stopping:
                 break
-        record = self._record(started, seen, epoch.classes, validation)
+        record = self._record(started, seen, epoch.classes, validation if due or self.stopping else None)
         self.history.append(record)
         for callback in called:
             callback.on_epoch_end(self, record)
 
-    def step(self, step: Step, start: int, count: int) -> None:
+    def step(self, epoch: Epoch, start: int, count: int) -> None:
         """Make a step on the ``count`` rows from ``start`` on, and count it."""
         update = self.optimizer.steps + 1
-        step(StepNumbers(start, self.model.step, update, self.optimizer.rate(update)), count)
+        epoch.step(StepNumbers(start, self.model.step, update, self.optimizer.rate(update)), count)
+        # Said here too: a recorded step is replayed without the Python code of its plan.
+        self.model.store.gradients_are_kept = epoch.keeps_gradients
         self.model.step += 1
         self.optimizer.steps = update
 
@@ -182,7 +186,7 @@ class Trainer:
         if key not in known:
             feed, plan = self.feed(rows, shuffled), self.plan(rows, optimizer=self.optimizer, keep=keep_gradients)
             known[key] = feed, self.backend.record(self.make_step(feed, plan))
-        return Epoch(*known[key], size, rows.classes)
+        return Epoch(*known[key], size, rows.classes, keep_gradients)
 
     def make_step(self, feed: Feed, plan: Plan) -> Step:
         """A training step on a batch of ``feed``, which is what a backend records. Never waits for the device."""

@@ -145,6 +145,21 @@ def test_gradients_that_a_step_used_up_are_refused_and_not_wrong() -> None:
         np.testing.assert_array_equal(gradient, expected[name])
 
 
+def test_what_is_said_of_the_gradients_is_right_where_steps_are_replayed(backend: Backend) -> None:
+    """A recorded step is replayed without its Python code, which therefore cannot say whether gradients are kept."""
+    model, reads = network(backend), Reads()
+    trainer = Trainer(model, optimizer=SGD(0.2, momentum=0.9))
+    rows = trainer.upload(DATA)
+    for _ in range(2):
+        trainer.fit(rows, 2, 10)
+        trainer.gradients(DATA)
+        trainer.fit(rows, 1, 10)
+        with pytest.raises(RuntimeError, match="did not keep its gradients"):
+            model.gradients  # noqa: B018
+        trainer.fit(rows, 1, 10, callbacks=[reads])
+    assert len(reads.seen) == 14
+
+
 def test_a_loop_of_ones_own_goes_forward_backward_and_steps() -> None:
     """By hand, for one batch, against a step of the trainer."""
     data = DATA[:20]

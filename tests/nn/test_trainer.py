@@ -256,6 +256,18 @@ def test_stop_ends_after_the_batch_and_keeps_what_was_learned() -> None:
     assert trainer.fit(CLASSIFICATION, 1, 10).stopped == ""
 
 
+def test_an_epoch_in_which_training_is_stopped_is_the_last_and_evaluated() -> None:
+    class Stops(Callback):
+        def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+            if trainer.epoch == 3:
+                trainer.stop("the test")
+
+    trainer = Trainer(network())
+    history = trainer.fit(CLASSIFICATION, 10, 10, validation=CLASSIFICATION, validation_every=5, callbacks=[Stops()])
+    assert [value is not None for value in history["val_loss"]] == [True, False, True]
+    assert history[-1]["val_loss"] == trainer.evaluate(CLASSIFICATION)["loss"]
+
+
 def test_callbacks_are_called_in_order_and_closed_after_an_error() -> None:
     calls: list[str] = []
 
