@@ -38,7 +38,8 @@ class Optimizer:
     """Moves the parameters of one model by a rule of ``backends.updates``.
 
     A subclass is a dataclass that names its rule; its fields are ``learning_rate``, the settings of the rule and, for
-    decoupled weight decay, ``weight_decay``. It can be asked for by the name of its rule as soon as it is defined.
+    decoupled weight decay, ``weight_decay``. It can be asked for by the name of its rule as soon as it is defined; a
+    subclass of it that names no rule of its own cannot, and leaves that name to it.
 
     Attributes:
         rule: the name of its row in ``backends.updates.RULES``.
@@ -56,7 +57,8 @@ class Optimizer:
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        OPTIMIZERS[cls.rule] = cls
+        if "rule" in vars(cls):
+            OPTIMIZERS[cls.rule] = cls
 
     def settings(self) -> dict[str, Any]:
         """The settings by name."""
@@ -80,9 +82,13 @@ class Optimizer:
             raise ValueError("this optimizer belongs to another model, whose state it keeps; make a new one")
         if self._store is None:
             self._store, self.state = store, {}
-        for name in get_rule(self.rule).state_names(self.settings_of_rule()):
+        for name in self.kept():
             if name not in self.state:
                 self.state[name] = store.backend.zeros(store.flat_parameters.shape)
+
+    def kept(self) -> tuple[str, ...]:
+        """The names of the arrays that the rule keeps with these settings. (``state`` may have more, of others.)"""
+        return get_rule(self.rule).state_names(self.settings_of_rule())
 
     def fold(self) -> Fold | None:
         """How a gradient can be added to the state by the product that computes it; None where it cannot."""
@@ -101,6 +107,7 @@ class Optimizer:
         """The update of a section of the flat buffers, in place. The gradient's contents are arbitrary afterwards.
 
         Args:
+            state: its arrays, by name; those that the settings do without are left alone.
             n_decayed: how many elements at the beginning of the section decay.
             folded: whether the state already has the gradient, as ``fold`` says.
         """
@@ -108,7 +115,8 @@ class Optimizer:
         fold = self.fold() if folded else None
         if fold is not None:  # what is left to do is a plain step along the state
             return partial(backend.update, "sgd", parameters, state[fold.state], {}, **decay)
-        return partial(backend.update, self.rule, parameters, gradient, state, **decay, **self.settings_of_rule())
+        kept = {name: state[name] for name in self.kept()}
+        return partial(backend.update, self.rule, parameters, gradient, kept, **decay, **self.settings_of_rule())
 
     def step(self, model: Any) -> None:
         """Move the parameters of a ``Sequential`` by the gradients that its ``backward`` left, and use these up. For

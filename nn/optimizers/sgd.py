@@ -38,6 +38,7 @@ class SGD(Optimizer):
             raise ValueError("SGD: nesterov needs a momentum above 0")
 
     def fold(self) -> Fold | None:
-        if self.momentum == 0.0 or self.nesterov:
+        # A subclass with a rule of its own inherits the settings, not the formula.
+        if self.rule != SGD.rule or self.momentum == 0.0 or self.nesterov:
             return None
         return Fold("velocity", kept=self.momentum, fresh=1.0 - self.dampening)

@@ -272,6 +272,46 @@ def test_a_rule_of_ones_own_is_that_of_pytorch() -> None:
     np.testing.assert_allclose(model.state_dict()["0.weight"], w.detach().numpy(), rtol=1e-12)
 
 
+def test_a_subclass_with_a_rule_of_its_own_moves_by_that_rule_and_not_by_its_parents() -> None:
+    """It inherits from SGD what a product may do with the gradients, which is true of SGD's formula only."""
+
+    def direction(xp: Any, gradient: Any, state: Any, number: Any, *, momentum: float, **_: Any) -> Any:
+        velocity = momentum * state["velocity"] + xp.sign(gradient)
+        return velocity, {"velocity": velocity}
+
+    of_sgd = {"momentum": 0.0, "dampening": 0.0, "nesterov": False}
+    register_rule(Rule("signs", direction, ("velocity",), of_sgd))
+
+    @dataclass
+    class Signs(SGD):
+        rule: ClassVar[str] = "signs"
+
+    runs = []
+    for fused in (True, False):
+        model = Sequential(Linear(64, 10), Softmax(), backend=make_backend(("cpu", fused), "float64"), seed=2)
+        before = model.state_dict()
+        Trainer(model, optimizer=get_optimizer("signs", learning_rate=0.01, momentum=0.9)).fit(DATA[:32], 1, None)
+        runs.append(model.state_dict())
+        moved = np.abs(runs[-1]["0.bias"] - before["0.bias"])
+        np.testing.assert_allclose(moved, 0.01, rtol=1e-9)
+    for name, values in runs[0].items():
+        np.testing.assert_allclose(values, runs[1][name], rtol=1e-9, atol=1e-12)
+
+
+def test_a_subclass_that_names_no_rule_leaves_the_name_to_its_parent() -> None:
+    @dataclass
+    class Slow(SGD):
+        def rate(self, update: int) -> float:
+            return 0.01 * super().rate(update)
+
+    assert OPTIMIZERS["sgd"] is SGD
+    runs = []
+    for optimizer in (Slow(10.0, momentum=0.9), SGD(0.1, momentum=0.9)):
+        model = Sequential(Linear(64, 10), Softmax(), backend="cpu", seed=2)
+        runs.append(Trainer(model, optimizer=optimizer).fit(DATA, 2, 32)["loss"])
+    np.testing.assert_allclose(runs[0], runs[1], rtol=1e-6)
+
+
 # ---- a metric -------------------------------------------------------------------------------------------------------
 
 

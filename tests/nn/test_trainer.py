@@ -394,6 +394,19 @@ def test_an_optimizer_serves_one_model() -> None:
         Trainer(network(), optimizer=optimizer)
 
 
+def test_without_momentum_a_velocity_of_earlier_epochs_takes_no_part() -> None:
+    """The dampening belongs to the velocity: what is left of one must not make the steps smaller."""
+    model, optimizer = network(), SGD(0.1, momentum=0.9, dampening=0.9)
+    trainer = Trainer(model, optimizer=optimizer)
+    trainer.fit(CLASSIFICATION, 1, 10)
+    plain = network()
+    plain.load_state_dict(model.state_dict())
+    optimizer.momentum = 0.0
+    trainer.fit(CLASSIFICATION, 1, None)
+    Trainer(plain, optimizer=SGD(0.1)).fit(CLASSIFICATION, 1, None)
+    assert same(model, plain)
+
+
 def test_history_reads_by_row_and_by_column_and_survives_a_file(tmp_path: Any) -> None:
     history = Trainer(network()).fit(CLASSIFICATION, 3)
     assert history["loss"] == [record["loss"] for record in history]
