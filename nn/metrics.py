@@ -21,7 +21,7 @@ class Metric:
         name: its column in the history.
         function: ``function(targets, found)`` of NumPy arrays gives the number.
         of: what ``found`` is: ``"predictions"`` (of ``Sequential.predict``), ``"probabilities"`` (of
-            ``Sequential.predict_proba``) or ``"outputs"``.
+            ``Sequential.predict_proba``) or ``"outputs"``. One number a row is (m,), here and in the targets.
     """
 
     name: str
@@ -69,6 +69,11 @@ def get_metrics(metrics: Iterable[str | Metric | Callable[[HostArray, HostArray]
             raise ValueError(f"the metric {one.name!r} is there already")
         found[one.name] = one
     return list(found.values())
+
+
+def without_column(x: HostArray) -> HostArray:
+    """(m, 1) as (m,): in NumPy, (m, 1) minus (m,) are the differences of all pairs."""
+    return x[:, 0] if x.ndim == 2 and x.shape[1] == 1 else x
 
 
 def means(totals: HostArray, rows: int, classes: bool) -> dict[str, float]:

@@ -238,7 +238,8 @@ def _context(index: int, layer: Layer, store: Store, seed: int, training: bool) 
 
 def join_activations(layers: Sequence[Layer]) -> list[tuple[int, Layer]]:
     """The layers and their indices, an activation after a ``Linear`` joined into it: bias and activation are one
-    operation. An output activation stays by itself, so that its loss can be computed before it."""
+    operation. An output activation stays by itself, so that its loss can be computed before it; and so does a layer
+    that computes in a way of its own."""
     joined: list[tuple[int, Layer]] = []
     for index, layer in enumerate(layers):
         at_end = index == len(layers) - 1 and isinstance(layer, Sigmoid)
@@ -248,11 +249,18 @@ def join_activations(layers: Sequence[Layer]) -> list[tuple[int, Layer]]:
             and not at_end
             and isinstance(previous, Linear)
             and previous.activation == "identity"
+            and _computes_as(ElementwiseActivation, layer)
+            and _computes_as(Linear, previous)
         ):
             joined[-1] = (joined[-1][0], replace(previous, activation=layer.function))
         else:
             joined.append((index, layer))
     return joined
+
+
+def _computes_as(kind: type[Layer], layer: Layer) -> bool:
+    """Whether a layer of that kind overrides neither its forward nor its backward."""
+    return type(layer).forward is kind.forward and type(layer).backward is kind.backward
 
 
 def output_activation_of(layer: Layer) -> str:

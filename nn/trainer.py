@@ -18,7 +18,7 @@ from .data.targets import targets_of
 from .feed import Feed, Rows
 from .history import History, Record
 from .losses import Loss, get_loss
-from .metrics import Metric, get_metrics, means
+from .metrics import Metric, get_metrics, means, without_column
 from .model import Sequential
 from .optimizers import Optimizer, get_optimizer
 from .plan import Observer, Plan, compile_plan, takes_input_scale
@@ -55,8 +55,8 @@ class Trainer:
             ``Loss``.
         optimizer: ``SGD(learning_rate=0.1, momentum=0.9)``, or a name.
         callbacks: called around every ``fit``.
-        metrics: what ``evaluate`` and the history tell beside loss and accuracy: names, ``Metric``s, or functions of
-            (targets, predictions).
+        metrics: what ``evaluate``, and the history of the validation rows, tell beside loss and accuracy: names,
+            ``Metric``s, or functions of (targets, predictions).
 
     Attributes:
         epoch: how many epochs have been begun, over all calls of ``fit``; two calls of 3 and 2 epochs are one of 5.
@@ -326,8 +326,9 @@ class Trainer:
         model = self.model
         outputs = model(data)
         made = {"outputs": lambda x: x, "predictions": model.predictions, "probabilities": model.probabilities}
-        found = {of: made[of](outputs) for of in {metric.of for metric in self.metrics}}
-        return {metric.name: float(metric.function(data.y, found[metric.of])) for metric in self.metrics}
+        found = {of: without_column(made[of](outputs)) for of in {metric.of for metric in self.metrics}}
+        targets = without_column(data.y)
+        return {metric.name: float(metric.function(targets, found[metric.of])) for metric in self.metrics}
 
     def _record(self, started: float, seen: int, classes: bool, validation: Rows | None) -> Record:
         # Reads the device: everything launched has finished then.

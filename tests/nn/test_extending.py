@@ -23,8 +23,10 @@ from nn import (
     Linear,
     Metric,
     Optimizer,
+    ReLU,
     Sequential,
     Softmax,
+    Tanh,
     Trainer,
     check_gradients,
     compare_backends,
@@ -132,6 +134,43 @@ def test_an_activation_of_ones_own_is_that_of_pytorch() -> None:
     model = Sequential(add_gelu()(), Linear(101, 1), backend="cpu", dtype="float64")
     expected = torch.nn.functional.gelu(torch.asarray(z), approximate="tanh").numpy()
     np.testing.assert_allclose(model.layer_outputs(z)["0"], expected, rtol=1e-12, atol=1e-15)
+
+
+@dataclass(frozen=True, repr=False)
+class Leaky(ReLU):
+    """y = x above 0, else x / 2: an activation that changes what it inherits."""
+
+    def forward(self, x: Any, ctx: Context) -> Any:
+        ctx.saved = x
+        return np.where(x > 0, x, 0.5 * x)
+
+    def backward(self, dy: Any, ctx: Context) -> Any:
+        return dy * np.where(ctx.saved > 0, 1.0, 0.5)
+
+
+@dataclass(frozen=True, repr=False)
+class Twice(Linear):
+    """y = 2 x W: without bias and activation, whatever its parent has of these."""
+
+    def forward(self, x: Any, ctx: Context) -> Any:
+        ctx.saved = x
+        return 2.0 * (x @ ctx.parameters["weight"])
+
+    def backward(self, dy: Any, ctx: Context) -> Any:
+        ctx.gradients["weight"][...] = 2.0 * (ctx.saved.T @ dy)
+        return 2.0 * (dy @ ctx.parameters["weight"].T)
+
+
+def test_a_layer_that_computes_in_a_way_of_its_own_is_not_joined_to_another() -> None:
+    x = DATA.features("float64")
+    leaky = Sequential(Linear(64, 3), Leaky(), backend="cpu", dtype="float64")
+    z = x @ leaky.state_dict()["0.weight"]
+    np.testing.assert_allclose(leaky(x), np.where(z > 0, z, 0.5 * z), rtol=1e-12)
+    twice = Sequential(Twice(64, 3, bias=False), Tanh(), backend="cpu", dtype="float64")
+    np.testing.assert_allclose(twice(x), np.tanh(2.0 * (x @ twice.state_dict()["0.weight"])), rtol=1e-12)
+    for model in (leaky, twice):
+        report = check_gradients(model, "mse", x[:4], np.ones((4, 3)))
+        assert report, str(report)
 
 
 # ---- a layer with state: a running mean that is subtracted ----------------------------------------------------------
@@ -336,6 +375,25 @@ def test_a_metric_of_ones_own_is_in_the_history_and_in_evaluate(backend: Backend
     assert found["top2"] == pytest.approx(top_k_accuracy_score(DATA.y, model.predict_proba(DATA), k=2))
     assert found["balanced_accuracy_score"] == pytest.approx(balanced_accuracy_score(DATA.y, model.predict(DATA)))
     assert history[-1]["val_top2"] == found["top2"] > found["accuracy"]
+
+
+@pytest.mark.parametrize("columns", [False, True], ids=["targets (m,)", "targets (m, 1)"])
+@pytest.mark.parametrize("loss", ["mean_squared_error", "binary_cross_entropy"])
+def test_a_metric_of_one_number_a_row_gets_pairs_and_not_a_table(loss: str, columns: bool) -> None:
+    y = (DATA.y % 2).astype(np.float32)
+    data = (DATA.features(), y[:, None] if columns else y)
+    shapes: list[Any] = []
+
+    def squared(targets: Any, found: Any) -> Any:
+        shapes.append((targets.shape, found.shape))
+        return np.mean((targets - found) ** 2)
+
+    model = Sequential(Linear(64, 1), backend="cpu", seed=1)
+    metrics = [squared, Metric("of outputs", squared, of="outputs")]
+    found = Trainer(model, loss, metrics=metrics).evaluate(data)
+    assert {*shapes} == {((len(y),), (len(y),))}
+    if loss == "mean_squared_error":
+        assert found["squared"] == pytest.approx(found["loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize(
