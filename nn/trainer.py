@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from backends import Step, StepNumbers
-from backends.typing import HostArray
+from backends.typing import Array, HostArray
 
 from .callbacks import Callback
 from .data import Dataset
@@ -44,6 +44,26 @@ class Epoch(NamedTuple):
     size: int
     classes: bool
     keeps_gradients: bool
+
+
+class Recorded(NamedTuple):
+    """What was made of rows to train on them, as long as no setting changes.
+
+    Attributes:
+        settings: what it was made for.
+        state: the arrays of the optimizer that it moves.
+        feed, step: of the epochs.
+    """
+
+    settings: tuple[Any, ...]
+    state: list[Array]
+    feed: Feed
+    step: Step
+
+    def serves(self, settings: tuple[Any, ...], state: list[Array]) -> bool:
+        """Whether it is for these settings and these very arrays."""
+        same = len(state) == len(self.state) and all(a is b for a, b in zip(state, self.state, strict=True))
+        return same and settings == self.settings
 
 
 class Trainer:
@@ -86,7 +106,7 @@ class Trainer:
         self.epoch = 0
         self.stopping = ""
         model.set_output_activation(self.loss.output_activation)
-        self._recorded: weakref.WeakKeyDictionary[Rows, dict[Any, tuple[Feed, Step]]] = weakref.WeakKeyDictionary()
+        self._recorded: weakref.WeakKeyDictionary[Rows, Recorded] = weakref.WeakKeyDictionary()
         with self.backend.use():
             self.optimizer.bind(model.store)
             self.totals = self.backend.zeros((2,), self.backend.wide)
@@ -177,16 +197,18 @@ class Trainer:
         self.optimizer.steps = update
 
     def _prepared(self, rows: Rows, size: int, shuffled: bool, keep_gradients: bool) -> Epoch:
-        """Feed and step for ``rows``; those of earlier epochs as long as no setting has changed."""
-        self.optimizer.bind(self.model.store)
-        settings = {**self.optimizer.settings(), "learning_rate": None}  # this one is a number of each step
-        state = tuple(map(id, self.optimizer.state.values()))
-        key = shuffled, keep_gradients, self.model.seed, repr(settings), state
-        known = self._recorded.setdefault(rows, {})
-        if key not in known:
-            feed, plan = self.feed(rows, shuffled), self.plan(rows, optimizer=self.optimizer, keep=keep_gradients)
-            known[key] = feed, self.backend.record(self.make_step(feed, plan))
-        return Epoch(*known[key], size, rows.classes, keep_gradients)
+        """Feed and step for ``rows``; those of the epoch before as long as no setting has changed."""
+        optimizer = self.optimizer
+        optimizer.bind(self.model.store)
+        of_optimizer = {**optimizer.settings(), "learning_rate": None}  # this one is a number of each step
+        settings = shuffled, keep_gradients, self.model.seed, self.loss, optimizer.rule, repr(of_optimizer)
+        state = [*optimizer.state.values()]
+        known = self._recorded.get(rows)
+        if known is None or not known.serves(settings, state):
+            feed, plan = self.feed(rows, shuffled), self.plan(rows, optimizer=optimizer, keep=keep_gradients)
+            known = Recorded(settings, state, feed, self.backend.record(self.make_step(feed, plan)))
+            self._recorded[rows] = known
+        return Epoch(known.feed, known.step, size, rows.classes, keep_gradients)
 
     def make_step(self, feed: Feed, plan: Plan) -> Step:
         """A training step on a batch of ``feed``, which is what a backend records. Never waits for the device."""

@@ -389,7 +389,7 @@ def test_a_metric_of_one_number_a_row_gets_pairs_and_not_a_table(loss: str, colu
         return np.mean((targets - found) ** 2)
 
     model = Sequential(Linear(64, 1), backend="cpu", seed=1)
-    metrics = [squared, Metric("of outputs", squared, of="outputs")]
+    metrics: list[Any] = [squared, Metric("of outputs", squared, of="outputs")]
     found = Trainer(model, loss, metrics=metrics).evaluate(data)
     assert {*shapes} == {((len(y),), (len(y),))}
     if loss == "mean_squared_error":

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
-from typing import Any
+import gc
+import weakref
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from backends.random import permutation
+from backends.updates import RULES, Rule, register_rule
 from nn import (
     SGD,
     Adam,
@@ -16,6 +20,7 @@ from nn import (
     Flatten,
     History,
     Linear,
+    Optimizer,
     ReLU,
     Sequential,
     Sigmoid,
@@ -528,10 +533,74 @@ def test_an_update_is_recorded_again_where_a_setting_changed(monkeypatch: pytest
     assert len(recorded) == 1
     trainer.fit(rows, 1, 20)
     assert len(recorded) == 2
-    trainer.fit(rows, 1, 20, shuffle=False)
+    trainer.fit(rows, 2, 20, shuffle=False)
     assert len(recorded) == 3
-    trainer.fit(rows, 1, 20)
-    assert len(recorded) == 3
+    trainer.model.reset(8)
+    trainer.fit(rows, 2, 20, shuffle=False)
+    assert len(recorded) == 4
+    velocity = trainer.optimizer.state["velocity"]
+    trainer.optimizer.state["velocity"] = velocity.copy()
+    trainer.fit(rows, 2, 20, shuffle=False)
+    assert len(recorded) == 5
+
+
+def test_what_was_recorded_for_other_settings_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Captured graphs and their buffers are large, and a momentum may change in every epoch."""
+    trainer = Trainer(network(), optimizer=SGD(0.1, momentum=0.5))
+    steps: list[Any] = []
+
+    def record(step: Any) -> Any:
+        def recorded(*numbers: Any) -> None:
+            step(*numbers)
+
+        steps.append(weakref.ref(recorded))
+        return recorded
+
+    monkeypatch.setattr(trainer.backend, "record", record)
+
+    class Change(Callback):
+        def on_epoch_end(self, trainer: Trainer, record: Any) -> None:
+            trainer.optimizer.momentum += 0.05  # type: ignore[attr-defined]
+
+    rows = trainer.upload(trainer.model.dataset(CLASSIFICATION))
+    trainer.fit(rows, 5, 20, callbacks=[Change()])
+    gc.collect()
+    assert [step() is None for step in steps] == [True] * 4 + [False]
+
+
+def test_an_optimizer_that_takes_the_place_of_another_is_used() -> None:
+    """Even where it has the settings of the other one, and no state by which to tell them apart."""
+
+    def against(xp: Any, gradient: Any, state: Any, number: Any) -> Any:
+        return -gradient, {}
+
+    register_rule(Rule("against", against))
+    register_rule(Rule("along", lambda xp, gradient, state, number: (gradient, {})))
+
+    @dataclass
+    class Along(Optimizer):
+        rule: ClassVar[str] = "along"
+        learning_rate: Any = 0.1
+
+    @dataclass
+    class Against(Along):
+        rule: ClassVar[str] = "against"
+
+    try:
+        trainer = Trainer(network(), optimizer=Along())
+        rows = trainer.upload(trainer.model.dataset(CLASSIFICATION))
+        before = network()
+        trainer.fit(rows, 1, None)
+        trainer.optimizer = Against()
+        trainer.fit(rows, 1, None)
+        assert not same(trainer.model, before)
+        for name, values in trainer.model.state_dict().items():
+            np.testing.assert_allclose(values, before.state_dict()[name], atol=0.01)
+        assert trainer.history[1]["loss"] < trainer.history[0]["loss"]
+        assert trainer.evaluate(CLASSIFICATION)["loss"] > trainer.history[1]["loss"]
+    finally:
+        for name in ("along", "against"):
+            del RULES[name], OPTIMIZERS[name]
 
 
 @pytest.mark.parametrize("loss", ["softmax_cross_entropy", "mean_squared_error", "binary_cross_entropy"])
