@@ -227,13 +227,15 @@ class Trainer:
     # ---- without training -------------------------------------------------------------------------------------------
 
     def gradients(self, data: Any) -> dict[str, Any]:
-        """The gradients of the mean loss over all rows of ``data``, as NumPy arrays by the parameters' names. Moves
-        nothing."""
+        """The gradients of the mean loss over all rows of ``data``, computed as in training, as NumPy arrays by the
+        parameters' names. Moves nothing."""
         with self.backend.use():
             rows = self.upload(self.model.dataset(data))
             x, y = self.feed(rows).batch(0, len(rows))
             totals = self.backend.zeros((2,), self.backend.wide)
+            state = self.backend.copy(self.model.store.flat_state)  # layers move theirs as they do in training
             self.plan(rows, training=True).gradients(x, y, totals, self.model.step)
+            self.model.store.flat_state[...] = state
             return {name: self.backend.to_numpy(view).copy() for name, view in self.model.gradients.items()}
 
     def evaluate(self, data: Any, batch_size: int = 1024) -> dict[str, float]:

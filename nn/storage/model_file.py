@@ -21,10 +21,11 @@ from ..model import Sequential
 def save_model(model: Sequential, path: str | Path) -> None:
     """Write ``model`` to ``path`` (by custom ``.safetensors``), whole or not at all.
 
-    Layers of your own are saved like those of xpnet, by their settings, if they are dataclasses.
+    Layers of your own are saved like those of xpnet, by their settings, if they are dataclasses. A setting that is a
+    list or a tuple is loaded as a tuple.
 
     Raises:
-        TypeError: a layer is no dataclass, or has a setting that is no number, text, list or None.
+        TypeError: a layer is no dataclass, or has a setting that is no number, text, list, tuple or None.
     """
     from safetensors.numpy import save
 
@@ -95,4 +96,9 @@ def _layer_from_dict(settings: dict[str, Any], path: str | Path) -> Layer:
         raise ValueError(
             f"{path} has a layer {name!r} that is not known here; import the module that defines it, or update xpnet"
         )
-    return LAYERS[name](**settings)
+    return LAYERS[name](**{key: _as_tuple(value) for key, value in settings.items()})
+
+
+def _as_tuple(value: Any) -> Any:
+    """Lists as tuples: JSON has no tuples, and the settings of a frozen layer are not lists."""
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value

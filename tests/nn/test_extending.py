@@ -236,6 +236,7 @@ def test_state_is_not_trained_and_is_saved_restored_and_reset(tmp_path: Path) ->
     mean = model.state_dict()["1.mean"]
     trainer.evaluate(DATA)
     trainer.predict(DATA)
+    trainer.gradients(DATA)
     np.testing.assert_array_equal(model.state_dict()["1.mean"], mean)  # only training moves it
     save_model(model, tmp_path / "center.safetensors")
     loaded = load_model(tmp_path / "center.safetensors", "cpu")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from nn import (
+    Context,
     Dropout,
     Flatten,
     Layer,
@@ -75,6 +77,22 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
 class Mine(Layer):
     def forward(self, x: Any, ctx: Any) -> Any:
         return x
+
+
+@dataclass(frozen=True, repr=False)
+class Pooled(Layer):
+    size: tuple[Any, ...]
+
+    def forward(self, x: Any, ctx: Context) -> Any:
+        return x
+
+
+def test_a_layer_with_settings_that_are_tuples_is_loaded_as_it_was(tmp_path: Path) -> None:
+    layer = Pooled((3, (1, 2)))
+    save_model(Sequential(layer, Linear(4, 2), backend="cpu"), tmp_path / "m.safetensors")
+    loaded = load_model(tmp_path / "m.safetensors", "cpu").layers[0]
+    assert loaded == layer
+    assert hash(loaded) == hash(layer)
 
 
 def test_a_layer_of_ones_own_is_refused_and_leaves_no_file(tmp_path: Path) -> None:
