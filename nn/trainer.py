@@ -150,19 +150,23 @@ class Trainer:
         with self.backend.use():
             rows = train if isinstance(train, Rows) else self.upload(train, keep_scaled=size >= len(train))
             units = rows.units if self.model.units is None else self.model.units.then(rows.units)
-            held_out = None if validation is None else self.upload(self.model.dataset(validation, units))
+            held_out = validation
+            if not (validation is None or isinstance(validation, Rows)):
+                held_out = self.upload(self.model.dataset(validation, units))
             self.model.remember_data(rows.units, rows.data.has_classes, self.loss.output_activation)
             shuffled, keep = shuffle and size < len(rows), any(map(reads_gradients, called))
-            for callback in called:
-                callback.on_fit_begin(self, len(rows), epochs)
+            begun: list[Callback] = []
             try:
+                for callback in called:
+                    callback.on_fit_begin(self, len(rows), epochs)
+                    begun.append(callback)
                 while self.epoch < last and not self.stopping:
                     self.epoch += 1
                     due = self.epoch % validation_every == 0 or self.epoch in (1, last)
                     self._epoch(self._prepared(rows, size, shuffled, keep), called, held_out, due)
                 self.history.stopped = self.stopping
             finally:
-                for callback in called:
+                for callback in begun:
                     callback.on_fit_end(self)
         return self.history
 
@@ -323,16 +327,16 @@ class Trainer:
 
     def _split(self, train: Any, validation: Any) -> tuple[Any, Any]:
         """The rows to train on and those to evaluate on, which may be a fraction of the former."""
-        if not isinstance(train, Rows):
-            train = self.model.dataset(train)
-            return train.split(validation, seed=self.model.seed) if isinstance(validation, float | int) else (
-                train, validation
-            )  # fmt: skip
-        if train.owner() is not self:
-            raise ValueError("these rows were uploaded by another Trainer; let this one upload them")
-        if isinstance(validation, float | int):
-            raise ValueError("rows that are on the device are not split; split their Dataset before upload")
-        return train, validation
+        for rows in (train, validation):
+            if isinstance(rows, Rows) and rows.owner() is not self:
+                raise ValueError("these rows were uploaded by another Trainer; let this one upload them")
+        is_fraction = isinstance(validation, float | int)
+        if isinstance(train, Rows):
+            if is_fraction:
+                raise ValueError("rows that are on the device are not split; split their Dataset before upload")
+            return train, validation
+        train = self.model.dataset(train)
+        return train.split(validation, seed=self.model.seed) if is_fraction else (train, validation)
 
     def _evaluate(self, rows: Rows, batch_size: int = 1024, losses: Any = None) -> dict[str, float]:
         feed, plan = self.feed(rows), self.plan(rows)

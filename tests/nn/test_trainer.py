@@ -298,6 +298,26 @@ def test_callbacks_are_called_in_order_and_closed_after_an_error() -> None:
     assert calls == ["fit 50 2", "epoch 1", "batch 40", "batch 10", "end 1", "done"]
 
 
+def test_callbacks_that_began_are_closed_where_one_after_them_cannot_begin() -> None:
+    calls: list[str] = []
+
+    class Log(Callback):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
+            calls.append(f"begin {self.name}")
+            if self.name == "second":
+                raise OSError("no such folder")
+
+        def on_fit_end(self, trainer: Trainer) -> None:
+            calls.append(f"end {self.name}")
+
+    with pytest.raises(OSError, match="no such folder"):
+        Trainer(network(), callbacks=[Log("first"), Log("second")]).fit(CLASSIFICATION)
+    assert calls == ["begin first", "begin second", "end first"]
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -509,6 +529,18 @@ def test_pixels_are_scaled_whoever_does_it(layers: tuple[Any, ...], shift: float
     assert takes_input_scale(trainer.model.layers)
     np.testing.assert_allclose(runs[0][0], runs[1][0], rtol=1e-12)
     np.testing.assert_allclose(runs[0][1], runs[1][1], rtol=1e-10, atol=1e-15)
+
+
+def test_validation_rows_may_be_on_the_device_too() -> None:
+    losses = []
+    for upload in (True, False):
+        trainer = Trainer(network())
+        data = trainer.model.dataset(CLASSIFICATION)
+        validation = trainer.upload(data) if upload else CLASSIFICATION
+        losses.append(trainer.fit(CLASSIFICATION, 2, 10, validation=validation)["val_loss"])
+    assert losses[0] == losses[1]
+    with pytest.raises(ValueError, match="uploaded by another Trainer"):
+        Trainer(network()).fit(CLASSIFICATION, validation=trainer.upload(data))
 
 
 def test_an_update_is_recorded_again_where_a_setting_changed(monkeypatch: pytest.MonkeyPatch) -> None:
