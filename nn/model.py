@@ -109,6 +109,7 @@ class Sequential:
         self._last_plan: Plan | None = None
         self.load_state_dict(
             {
+                # Another name for the stream would give every network other initial values.
                 name: initializer(shape, generator(self.seed, "start values", name))
                 for name, (shape, initializer) in self._initial.items()
             },

@@ -26,9 +26,12 @@ SCRATCH_LIMIT = 1000
 NARROW = 32
 
 
+_NUMBERS = (int, float)
+
+
 def host_number(x: float | Array) -> Any:
     """A number that may come as an array of shape (1,), as a Python number."""
-    return x if isinstance(x, int | float) else x.item()
+    return x if isinstance(x, _NUMBERS) else x.item()  # `int | float` takes three times as long, four times a step
 
 
 def adam_state(state: dict[str, Array]) -> tuple[Array, Array]:
