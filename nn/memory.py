@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -15,27 +16,38 @@ ALIGNMENT = 16
 VIEW_LIMIT = 64
 
 
+class _Buffers(threading.local):
+    """Memory by name, and its views by shape: one set for each thread that looks, so that a model may predict in
+    several threads, or in one while it is trained in another."""
+
+    def __init__(self) -> None:
+        self.memory: dict[Any, Array] = {}
+        self.views: dict[Any, dict[Shape, Array]] = {}
+
+
 class Workspace:
-    """Buffers by name, each grown to the largest shape asked for and seen in the shape asked for."""
+    """Buffers by name, each grown to the largest shape asked for and seen in the shape asked for; every thread has its
+    own."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self._memory: dict[Any, Array] = {}
-        self._views: dict[Any, dict[Shape, Array]] = {}
+        self._buffers = _Buffers()
 
     def buffer(self, name: Any, shape: Shape, dtype: Any = None) -> Array:
         """A buffer of that shape, its contents arbitrary; a shorter batch gets the front of the longer one's."""
-        views = self._views.get(name)
+        views = self._buffers.views.get(name)
         view = None if views is None else views.get(shape)
-        if view is None:
-            views = self._views.setdefault(name, {})
-            size = prod(shape)
-            if name not in self._memory or self._memory[name].shape[0] < size:
-                self._memory[name] = self.backend.empty((size,), dtype)
-                views.clear()
-            elif len(views) >= VIEW_LIMIT:  # somebody predicts with ever new numbers of rows
-                views.clear()
-            view = views[shape] = self.backend.xp.reshape(self._memory[name][:size], shape)
+        return self._make(name, shape, dtype) if view is None else view
+
+    def _make(self, name: Any, shape: Shape, dtype: Any) -> Array:
+        memory, views = self._buffers.memory, self._buffers.views.setdefault(name, {})
+        size = prod(shape)
+        if name not in memory or memory[name].shape[0] < size:
+            memory[name] = self.backend.empty((size,), dtype)
+            views.clear()
+        elif len(views) >= VIEW_LIMIT:  # somebody predicts with ever new numbers of rows
+            views.clear()
+        view = views[shape] = self.backend.xp.reshape(memory[name][:size], shape)
         return view
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -266,3 +267,27 @@ def test_the_shape_of_a_picture_reaches_the_network(which_backend: tuple[str, bo
     assert trainer.evaluate(data)["accuracy"] == np.mean(model.predict(data) == data.y)
     with pytest.raises(ValueError, match=r"of shape \(9,\), do not fit: Halves takes pictures of 8 x 8"):
         model.predict(np.full((3, 9), 5))
+
+
+def test_a_model_predicts_in_two_threads_at_once() -> None:
+    """While one thread is between two layers, another one computes other rows with the same model."""
+    other: list[Any] = []
+
+    class Between(Layer):
+        def forward(self, x: Any, ctx: Context) -> Any:
+            if threading.current_thread() is threading.main_thread() and meanwhile:
+                meanwhile.pop()()
+            return x
+
+    def predict_others() -> None:
+        thread = threading.Thread(target=lambda: other.append(model(x2)))
+        thread.start()
+        thread.join()
+
+    meanwhile: list[Any] = []
+    model = Sequential(Linear(4, 6), Tanh(), Between(), Linear(6, 3), Softmax(), backend="cpu", seed=1)
+    x1, x2 = np.random.default_rng(0).normal(size=(2, 9, 4))
+    expected = model(x1), model(x2)
+    meanwhile.append(predict_others)
+    np.testing.assert_array_equal(model(x1), expected[0])
+    np.testing.assert_array_equal(other[0], expected[1])
