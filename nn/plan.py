@@ -116,11 +116,13 @@ class Plan:
         self.backward(doutputs)
         return totals
 
-    def evaluate(self, x: Array, targets: Array, totals: Array, losses: Array | None = None) -> Array:
+    def evaluate(
+        self, x: Array, targets: Array, totals: Array, step: int | Array = 0, losses: Array | None = None
+    ) -> Array:
         """Forward and loss: adds loss sum and correct rows to ``totals``, and writes the loss of each row to
-        ``losses``."""
+        ``losses``. (The step matters to a plan of training: the check of gradients asks for the loss of one.)"""
         assert self.loss is not None
-        backend, outputs = self.store.backend, self.outputs(x)
+        backend, outputs = self.store.backend, self.outputs(x, step)
         totals, _ = self.loss(backend, outputs, targets, totals=totals, gradient=False, losses=losses)
         return totals
 
