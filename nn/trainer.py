@@ -12,6 +12,7 @@ from backends import Step, StepNumbers
 from backends.typing import HostArray
 
 from .callbacks import Callback
+from .callbacks.base import check_callbacks
 from .data import Dataset
 from .data.checks import check_whole_number
 from .data.targets import targets_of
@@ -78,7 +79,7 @@ class Trainer:
         self.backend = model.backend
         self.loss = get_loss(loss)
         self.optimizer = get_optimizer(optimizer)
-        self.callbacks = list(callbacks)
+        self.callbacks = check_callbacks(callbacks)
         self.metrics = get_metrics(metrics)
         self.history = History()
         self.epoch = 0
@@ -123,7 +124,7 @@ class Trainer:
         size = check_whole_number("batch_size", len(train) if batch_size is None else batch_size)
         last = self.epoch + check_whole_number("epochs", epochs, least=0)
         check_whole_number("validation_every", validation_every)
-        called = [*self.callbacks, *callbacks]
+        called = [*self.callbacks, *check_callbacks(callbacks)]
         self.stopping = self.history.stopped = ""
         with self.backend.use():
             rows = train if isinstance(train, Rows) else self.upload(train, keep_scaled=size >= len(train))
@@ -323,7 +324,7 @@ class Trainer:
         outputs = model(data)
         made = {"outputs": lambda x: x, "predictions": model.predictions, "probabilities": model.probabilities}
         found = {of: made[of](outputs) for of in {metric.of for metric in self.metrics}}
-        return {metric.name: float(metric.function(data.y, found[metric.of])) for metric in self.metrics}
+        return {metric.name: metric.value(data.y, found[metric.of]) for metric in self.metrics}
 
     def _record(self, started: float, seen: int, classes: bool, validation: Rows | None) -> Record:
         # Reads the device: everything launched has finished then.
