@@ -149,14 +149,6 @@ def shown(value: float) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def initial_values(value: Any) -> str:
-    try:
-        get_initializer(value)
-    except ValueError as error:
-        return f": {error}"
-    return ""
-
-
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``; did you mean NAME?`` with the known name nearest to ``name``; "" where none is near."""
     near = nearest(name, known)
