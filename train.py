@@ -235,7 +235,12 @@ def load(settings: Settings) -> Data:
         )
 
     if settings.rows is not None:
-        rows = as_dataset((settings.rows, settings.targets))[: settings.limit]
+        if settings.targets is None and settings.epochs:
+            raise UsageError("the recipe's `rows` have no `targets` to train on; add them, or say epochs = 0")
+        try:
+            rows = as_dataset((settings.rows, settings.targets))[: settings.limit]
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"the recipe's `rows` and `targets` cannot be used: {error}") from None
         data, own_test_rows = Data("the recipe's rows", rows, None), False
     else:
         own_test_rows = "test_fraction" in settings.given and source(0.0).test is not None
@@ -352,7 +357,8 @@ def report(run: Run) -> str:
     if settings.reproduced:
         found = figures(trainer, run.training, run.test, settings.predict)
         parts.append(reproduced_text(found, settings.author, settings.reproduced))
-    return "\n" + "\n\n".join(parts) + "\n" * bool(settings.title)
+    blank = "\n" * bool(settings.epochs)  # after the epochs; the header ends with one
+    return blank + "\n\n".join(parts) + "\n" * bool(settings.title)
 
 
 def make_output(settings: Settings, name: str) -> Path | None:
@@ -360,9 +366,13 @@ def make_output(settings: Settings, name: str) -> Path | None:
     if settings.output is None and not settings.plots:
         return None
     output = Path(settings.output or Path("runs") / (settings.recipe or Path(name).stem))
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "it is a file" if output.is_file() else error.strerror or error
+        raise UsageError(f"--output {output}: this folder cannot be made: {reason}; name another") from None
     if not os.access(output, os.W_OK):
-        raise UsageError(f"--output {output}: this folder cannot be written to")
+        raise UsageError(f"--output {output}: this folder cannot be written to; name another")
     return output
 
 

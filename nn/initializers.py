@@ -122,7 +122,11 @@ def get_initializer(spec: str | float | tuple[Any, ...] | list[Any] | Initialize
         raise ValueError(f"unknown initial values {spec!r}; known are {initializer_names()}")
     make, wanted = INITIALIZERS[name]
     try:
-        return make(*(float(number) for number in numbers.split(",") if numbers))
+        values = [float(number) for number in numbers.split(",") if numbers]
+    except ValueError:
+        raise ValueError(f"initial values {spec!r}: {numbers!r} must be numbers with commas between them") from None
+    try:
+        return make(*values)
     except TypeError:
         form = f"{name}:{wanted}" if wanted else f"{name}, without numbers"
         raise ValueError(f"initial values {spec!r}: write {form}") from None

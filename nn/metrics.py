@@ -28,6 +28,18 @@ class Metric:
     function: Callable[[HostArray, HostArray], Any]
     of: str = "predictions"
 
+    def value(self, targets: HostArray, found: HostArray) -> float:
+        """The number.
+
+        Raises:
+            TypeError: the function gives none.
+        """
+        value = self.function(targets, found)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"metric {self.name}: its function must give a number, not {value!r}") from None
+
     def __post_init__(self) -> None:
         if self.of not in ("predictions", "probabilities", "outputs"):
             raise ValueError(f"metric {self.name}: `of` must be predictions, probabilities or outputs, not {self.of!r}")
@@ -48,8 +60,10 @@ def get_metrics(metrics: Iterable[str | Metric | Callable[[HostArray, HostArray]
 
     Raises:
         ValueError: a name is not known, or given twice.
-        TypeError: something is no metric.
+        TypeError: something is no metric, or they are no list.
     """
+    if isinstance(metrics, str | Metric) or not isinstance(metrics, Iterable):
+        raise TypeError(f"metrics are a list, as in metrics=[{metrics!r}]")
     found: dict[str, Metric] = {}
     for metric in metrics:
         if isinstance(metric, str):

@@ -37,7 +37,7 @@ class Sequential:
             before training.
 
     Raises:
-        ValueError: two neighbouring layers do not fit, or there is none.
+        ValueError: two neighbouring layers do not fit, or there is none; the seed is no whole number of at least 0.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Sequential:
     ) -> None:
         self.layers, self.n_outputs = _checked_layers(layers)
         self.backend = get_backend(backend, dtype)
-        self.seed = seed
+        self.seed = check_whole_number("seed", seed, least=0)
         self.step = 0
         self.output_activation = output_activation_of(self.layers[-1])
         self.task = self._task_of_outputs()
@@ -103,7 +103,7 @@ class Sequential:
 
     def reset(self, seed: int | None = None) -> None:
         """Draw the initial values again, from ``seed`` or the model's own."""
-        self.seed = self.seed if seed is None else seed
+        self.seed = self.seed if seed is None else check_whole_number("seed", seed, least=0)
         self.step = 0
         self._plans: dict[bool, Plan] = {}
         self._last_plan: Plan | None = None
@@ -127,7 +127,8 @@ class Sequential:
         return {name: self.backend.to_numpy(view).copy() for name, view in arrays.items()}
 
     def load_state_dict(self, state: Mapping[str, Any], *, broadcast: bool = False) -> None:
-        """Set the parameters and the state of the layers from arrays of any library, by name.
+        """Set the parameters and the state of the layers from arrays of any library, by name. The units of rows are
+        not among them: ``save_model`` and ``load_model`` keep both.
 
         Raises:
             ValueError: a name is missing or unknown, or a shape differs; nothing is changed then.

@@ -12,6 +12,7 @@ from backends import Step, StepNumbers
 from backends.typing import Array, HostArray
 
 from .callbacks import Callback
+from .callbacks.base import check_callbacks
 from .data import Dataset
 from .data.checks import check_whole_number
 from .data.targets import targets_of
@@ -100,7 +101,7 @@ class Trainer:
         self.backend = model.backend
         self.loss = get_loss(loss)
         self.optimizer = get_optimizer(optimizer)
-        self.callbacks = list(callbacks)
+        self.callbacks = check_callbacks(callbacks)
         self.metrics = get_metrics(metrics)
         self.history = History()
         self.epoch = 0
@@ -145,7 +146,7 @@ class Trainer:
         size = check_whole_number("batch_size", len(train) if batch_size is None else batch_size)
         last = self.epoch + check_whole_number("epochs", epochs, least=0)
         check_whole_number("validation_every", validation_every)
-        called = [*self.callbacks, *callbacks]
+        called = [*self.callbacks, *check_callbacks(callbacks)]
         self.stopping = self.history.stopped = ""
         with self.backend.use():
             rows = train if isinstance(train, Rows) else self.upload(train, keep_scaled=size >= len(train))
@@ -356,7 +357,7 @@ class Trainer:
         made = {"outputs": lambda x: x, "predictions": model.predictions, "probabilities": model.probabilities}
         found = {of: without_column(made[of](outputs)) for of in {metric.of for metric in self.metrics}}
         targets = without_column(data.y)
-        return {metric.name: float(metric.function(targets, found[metric.of])) for metric in self.metrics}
+        return {metric.name: metric.value(targets, found[metric.of]) for metric in self.metrics}
 
     def _record(self, started: float, seen: int, classes: bool, validation: Rows | None) -> Record:
         # Reads the device: everything launched has finished then.

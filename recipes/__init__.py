@@ -14,6 +14,7 @@ A recipe of several runs has them as ``[[parts]]``, each with a ``title`` and ta
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,14 @@ from nn.cli.kinds import NUMBERS, STRING_TABLE, TEXT, Kind, did_you_mean, neares
 FOLDER = Path(__file__).parent
 #: What stands beside the tables of settings.
 BESIDE = ("author", "reproduced")
+#: The figures of a run (``nn.report.figures``): those with a name alone, and all of them.
+FIGURES = (
+    *(f"{which}{name}" for which in ("", "val_", "start_", "start_val_") for name in ("loss", "accuracy")),
+    *("test_loss", "test_accuracy", "train_loss", "predictions"),
+)
+FIGURE = re.compile(
+    rf"{'|'.join(FIGURES)}|(val_)?(loss|accuracy)@\d+|(output|prediction|layer .+|gradient .+)\[\d+(,\d+)*\]"
+)
 
 
 class RecipeError(UsageError):
@@ -95,9 +104,10 @@ def load(name_or_path: str) -> Recipe:
     if "parts" not in content:
         return Recipe(path.stem, title, [_part(content, path, f"{path}: ")])
     parts = content["parts"]
-    unknown = set(content) - {"title", "parts"}
-    if unknown or not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
-        raise RecipeError(f"{path}: beside [[parts]] there may only be a title, not {sorted(unknown)}")
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
+        raise RecipeError(f"{path}: parts must be tables, as in [[parts]], not {parts!r}")
+    if unknown := sorted(set(content) - {"title", "parts"}):
+        raise RecipeError(f"{path}: beside [[parts]] there may only be a title, not {', '.join(unknown)}")
     return Recipe(path.stem, title, [_part(part, path, f"{path}: parts {i}: ") for i, part in enumerate(parts, 1)])
 
 
@@ -117,6 +127,11 @@ def _part(content: dict[str, Any], path: Path, where: str) -> Part:
                 raise RecipeError(f"{where}[{table}] {key}{problem}")
             settings[key] = value
     author, reproduced = content.get("author", {}), content.get("reproduced", {})
+    for table, values in (("author", author), ("reproduced", reproduced)):
+        for key in values:
+            if not FIGURE.fullmatch(key):
+                hint = did_you_mean(key, FIGURES) or f"; known are {', '.join(FIGURES)}"
+                raise RecipeError(f"{where}[{table}] unknown figure {key!r}{hint}")
     for key, value in author.items():
         _check(TEXT, value, f"{where}[author] {key}")
     for key, value in reproduced.items():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from typing import Any
+
 import numpy as np
 
 from ..devices import Device, DeviceError, ErrorKind, first_line
@@ -17,6 +20,11 @@ class NumpyDevice(Device):
         import array_api_compat.numpy as xp
 
         super().__init__("cpu", xp)
+
+    def use(self) -> AbstractContextManager[Any]:
+        """A context without NumPy's warnings of overflow: infinity and NaN are results, as on every device, and
+        training ends at them with a message of its own."""
+        return np.errstate(all="ignore")
 
     def from_numpy(self, x: np.ndarray) -> Array:
         return x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ..history import Record
@@ -34,3 +35,19 @@ class Callback:
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Training has ended, by itself, by ``stop`` or by an error."""
+
+
+def check_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
+    """``callbacks`` as a list.
+
+    Raises:
+        TypeError: they are no list, or something in it is no callback.
+    """
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks are a list, as in callbacks=[{callbacks!r}]")
+    found = list(callbacks)
+    for callback in found:
+        if not isinstance(callback, Callback):
+            hint = f"; write {callback.__name__}()" if isinstance(callback, type) else ""
+            raise TypeError(f"a callback is a Callback, not {callback!r}{hint}")
+    return found

@@ -102,8 +102,11 @@ def unknown_word(word: str) -> str:
     name = word.partition("=")[0]
     if not name.startswith("-"):
         return f"unexpected {word!r}: settings are flags, as in --data mnist (--help lists all)"
+    key = SETTINGS.get(name.lstrip("-").replace("-", "_"))
+    if key is not None and not key.flags:
+        return f"unknown flag {name}; {key.name} is a key of [{key.table}] in recipes, and no flag"
     flags = [flag for setting in SETTINGS.values() for flag in setting.flags]
-    near = nearest(f"--{name.lstrip('-')}", [*flags, "--help", "--version"])
+    near = nearest(f"--{name.lstrip('-')}", [*flags, "--help", "--version"]) if name.strip("-") else ""
     if not near:
         return f"unknown flag {name}; --help lists all"
     return f"unknown flag {name}; did you mean {near}? (--help lists all)"

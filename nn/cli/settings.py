@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from functools import partial
+from math import isfinite
 from typing import Any
 
 from backends import PRECISIONS, device_help
@@ -146,6 +147,8 @@ class Setting:
 
     def problem(self, value: Any) -> str:
         """What is wrong with a value, to be read after the name of the setting; "" if nothing is."""
+        if isinstance(value, float) and not isfinite(value):
+            return f" must be finite, not {value}"
         if not self.kind.holds(value):
             return f" must be {self.kind.words}, not {value!r}"
         for item in value if self.kind.is_list else [value]:
@@ -163,6 +166,8 @@ class Setting:
         """
         if self.kind is SWITCH:
             return not self.default
+        if words == [""]:
+            raise UsageError(f"{self.flag} needs a value")
         values = []
         for word in words:
             try:

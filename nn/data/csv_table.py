@@ -188,7 +188,8 @@ def _cell_problem(cell: str, is_label: bool) -> str | None:
     if not cell.strip():
         return "the cell is empty; put a number there or remove the line"
     if value is None:
-        return f"{cell.strip()[:40]!r} is not a number; correct the cell or remove the line"
+        remedy = "number the classes from 0" if is_label else "correct the cell or remove the line"
+        return f"{cell.strip()[:40]!r} is not a number; {remedy}"
     if not math.isfinite(value):
         return f"{cell.strip()} is not a finite number; correct the cell or remove the line"
     problem = label_problem(value) if is_label else None

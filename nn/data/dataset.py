@@ -157,6 +157,8 @@ class Dataset:
 
     def _names_of(self, classes: Sequence[int]) -> tuple[str, ...]:
         names = self.class_names or ()
+        if not names:
+            raise DataError(f"class {classes[0]} cannot be chosen: the targets are values, not classes")
         for label in classes:
             if not 0 <= label < len(names) or not (self.y == label).any():
                 raise DataError(f"class {label} has no rows; the classes are 0 to {len(names) - 1}")

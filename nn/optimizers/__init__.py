@@ -16,9 +16,13 @@ def get_optimizer(optimizer: str | Optimizer, **settings: Any) -> Optimizer:
 
     Raises:
         ValueError: the name is not known; the message lists those that are.
+        TypeError: it is neither a name nor an optimizer.
     """
-    if not isinstance(optimizer, str):
+    if isinstance(optimizer, Optimizer):
         return optimizer
+    if not isinstance(optimizer, str):
+        hint = f"; write {optimizer.__name__}()" if isinstance(optimizer, type) else ""
+        raise TypeError(f"an optimizer is a name or an Optimizer, not {optimizer!r}{hint}")
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {optimizer!r}; known are {', '.join(sorted(OPTIMIZERS))}")
     return OPTIMIZERS[optimizer](**settings)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from math import inf
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, SupportsFloat
 
 from backends import Backend
 from backends.typing import Array
@@ -69,8 +69,18 @@ class Optimizer:
         return {name: getattr(self, name) for name in get_rule(self.rule).settings}
 
     def rate(self, update: int) -> float:
-        """The learning rate of update ``update``, from 1."""
-        return float(self.learning_rate(update) if callable(self.learning_rate) else self.learning_rate)
+        """The learning rate of update ``update``, from 1.
+
+        Raises:
+            ValueError: a schedule gives no number of at least 0.
+        """
+        rate = self.learning_rate
+        if not callable(rate):
+            return float(rate)
+        rate = rate(update)
+        if not (_is_number(rate) and 0.0 <= rate < inf):
+            raise ValueError(f"learning_rate({update}) must give a number of at least 0, not {rate!r}")
+        return float(rate)
 
     def bind(self, store: Store) -> None:
         """Make the state for the parameters of a model.
@@ -133,14 +143,21 @@ class Optimizer:
     def check(self, least: dict[str, float], below: float = inf) -> None:
         """Raise a ValueError for a setting that is not a number from ``least`` (by name) up to below ``below``."""
         rate = self.learning_rate
-        if not callable(rate) and not 0.0 < rate < inf:
-            raise ValueError(f"{type(self).__name__}: learning_rate must be above 0, not {rate}")
+        if not callable(rate) and not (_is_number(rate) and 0.0 < rate < inf):
+            raise ValueError(
+                f"{type(self).__name__}: learning_rate must be above 0, or a function of the update's number, "
+                f"not {rate!r}"
+            )
         for name, lowest in least.items():
-            if not lowest <= getattr(self, name) < below:
+            value = getattr(self, name)
+            if not (_is_number(value) and lowest <= value < below):
                 limit = f" and below {below:g}" if below < inf else ""
-                raise ValueError(
-                    f"{type(self).__name__}: {name} must be at least {lowest:g}{limit}, not {getattr(self, name)}"
-                )
+                raise ValueError(f"{type(self).__name__}: {name} must be at least {lowest:g}{limit}, not {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number of Python, NumPy or another library, an array of one element among them, but no text."""
+    return isinstance(value, SupportsFloat) and not isinstance(value, str)
 
 
 #: The optimizers by the names of their rules.

@@ -69,7 +69,7 @@ def test_an_initializer_is_returned_as_it_is() -> None:
     ("spec", "message"),
     [
         ("xavier", "unknown initial values 'xavier'; known are zeros, constant:VALUE"),
-        ("normal:a", "could not convert"),
+        ("normal:a", "'a' must be numbers with commas between them"),
         ("normal:1,2,3", "write normal:STD"),
         ("zeros:1", "write zeros, without numbers"),
         ("constant", None),

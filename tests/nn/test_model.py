@@ -223,6 +223,21 @@ def test_state_that_does_not_fit_changes_nothing() -> None:
         np.testing.assert_array_equal(values, before[name])
 
 
+@pytest.mark.parametrize("seed", [-1, 1.0, True, "one", None])
+def test_a_seed_is_a_whole_number(seed: Any) -> None:
+    """Streams are keyed by the seed as text: 1.0 would be another seed than 1."""
+    with pytest.raises(ValueError, match="seed must be a whole number of at least 0, not "):
+        Sequential(Linear(2, 2), backend="cpu", seed=seed)
+    model = Sequential(Linear(2, 2), backend="cpu", seed=np.int64(1))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(
+        model.state_dict()["0.weight"], Sequential(Linear(2, 2), backend="cpu", seed=1).state_dict()["0.weight"]
+    )
+    if seed is not None:  # which means the model's own
+        with pytest.raises(ValueError, match="seed must be a whole number of at least 0, not "):
+            model.reset(seed)
+        assert model.seed == 1
+
+
 def test_start_values_of_the_wrong_shape_are_refused() -> None:
     with pytest.raises(ValueError, match=r"0.weight has shape \(2, 1\), but the values \(2,\)"):
         Sequential(Linear(2, 1, weight_init=[1.0, 2.0]), backend="cpu")

@@ -261,6 +261,15 @@ def test_the_list_has_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> Non
         (("[0.1, 1.0]", "[1.0, 0.1]"), r"\[reproduced\] test_accuracy must be \[low, high\], not \[1.0, 0.1\]"),
         (("[0.1, 1.0]", '"high"'), r"\[reproduced\] test_accuracy must be a list of numbers"),
         (('"good"', "0.9"), r"\[author\] test_accuracy must be a string, not 0.9"),
+        (
+            ("test_accuracy = [0.1, 1.0]", "test_acuracy = [0.1, 1.0]"),
+            r"\[reproduced\] unknown figure 'test_acuracy'; did you mean test_accuracy\?$",
+        ),
+        (
+            ("test_accuracy = [0.1, 1.0]", '"output[x]" = [0.1, 1.0]'),
+            r"\[reproduced\] unknown figure 'output\[x\]'; known are loss, accuracy, ",
+        ),
+        (("title =", "parts = 3\ntitle ="), r"mine.toml: parts must be tables, as in \[\[parts\]\], not 3$"),
         (("[network]", "network = 3\n[training.x]"), r"mine.toml"),
         (
             ('"tanh"', '"tan"'),
@@ -270,7 +279,7 @@ def test_the_list_has_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> Non
             ("predictions = 3", 'show = ["output"]'),
             r"\[report\] show must be .* not 'output'; did you mean outputs\?$",
         ),
-        (("learning_rate = 1", "learning_rate = inf"), r"\[training\] learning_rate must be a number, not inf$"),
+        (("learning_rate = 1", "learning_rate = inf"), r"\[training\] learning_rate must be finite, not inf$"),
         (("epochs = 3", "epochs = -3"), r"mine.toml: \[training\] epochs must be at least 0, not -3$"),
         (("title =", "title"), r"mine.toml is not TOML: "),
     ],
@@ -309,8 +318,35 @@ def test_written_out_values_must_be_there_for_every_layer(
     assert f"{name} must hold one entry for each of the 2 layers, not 1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("rows = [[1, 2], [3, 4]]", "the recipe's `rows` have no `targets` to train on; add them, or say epochs = 0"),
+        (
+            "rows = [[1, 2], [3]]\ntargets = [0, 1]",
+            "the recipe's `rows` and `targets` cannot be used: x cannot be used",
+        ),
+    ],
+)
+def test_rows_written_out_are_checked_before_anything_is_printed(
+    tmp_path: Path, rows: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f"[data]\n{rows}\n")
+    assert train.main(["--recipe", str(path), "--device", "cpu"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+
+
+def test_one_blank_line_parts_the_header_from_the_result(capsys: pytest.CaptureFixture[str]) -> None:
+    for recipe in ("neuron", "people"):
+        assert train.main(["--recipe", recipe, "--device", "cpu"]) == 0
+        assert "\n\n\n" not in capsys.readouterr().out
+
+
 def test_parts_stand_alone(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('[data]\ndata = "digits"\n[[parts]]\ntitle = "one"\n')
-    with pytest.raises(recipes.RecipeError, match=r"beside \[\[parts\]\] there may only be a title, not \['data'\]"):
+    with pytest.raises(recipes.RecipeError, match=r"beside \[\[parts\]\] there may only be a title, not data"):
         recipes.load(str(path))

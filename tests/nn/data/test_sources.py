@@ -658,9 +658,12 @@ def test_a_large_label_beside_pixels(tmp_path: Path) -> None:
 HEADER = "a,petal,label\n"
 BAD_TABLES = {
     "text": (HEADER + "1,2,0\n1,blue,1\n", r"line 3, column 2 \(petal\): 'blue' is not a number"),
-    "text without a header": ("1,2,0\n1,blue,1\n", r"line 2, column 2: 'blue' is not a number"),
+    "text without a header": ("1,2,0\n1,blue,1\n", r"line 2, column 2: 'blue' is not a number; correct the cell"),
     "text among the first numbers": ("1,blue,0\n1,2,1\n", r"line 1, column 2: 'blue' is not a number"),
-    "text as label": (HEADER + "1,2,cat\n", r"line 2, column 3 \(label\): 'cat' is not a number"),
+    "text as label": (
+        HEADER + "1,2,cat\n",
+        r"line 2, column 3 \(label\): 'cat' is not a number; number the classes from 0",
+    ),
     "underscore": (HEADER + "1_000,2,0\n", r"line 2, column 1 \(a\): '1_000' is not a number"),
     "after a blank line": (HEADER + "1,2,0\n\n1,blue,1\n", "line 4, column 2"),
     "below a header of two lines": ('"a\nb",petal,label\n1,blue,0\n', "line 3, column 2"),

@@ -102,6 +102,12 @@ def test_a_layer_of_ones_own_is_refused_and_leaves_no_file(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "models" / "m.safetensors"
+    with pytest.raises(FileNotFoundError, match=r"m.safetensors cannot be written: there is no folder .*models; make"):
+        save_model(trained(), path)
+
+
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomically(path, b"old")
