@@ -360,7 +360,8 @@ class Backend:
 
         Args:
             rule: ``"sgd"``, ``"adam"`` or another name in the table.
-            params, gradient: (n,). The gradient's contents are arbitrary afterwards.
+            params, gradient: (n,). The gradient's contents are arbitrary afterwards, except that rule ``"sgd"`` without
+                state leaves them: a velocity may stand there.
             state: the arrays (n,) that the rule keeps with these settings, by name; updated in place. It may be empty
                 for a rule that keeps none.
             number: of this update, from 1; a Python int, or an int64 array of shape (1,).

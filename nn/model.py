@@ -51,8 +51,7 @@ class Sequential:
         self.backend = get_backend(backend, dtype)
         self.seed = check_whole_number("seed", seed, least=0)
         self.step = 0
-        self.output_activation = output_activation_of(self.layers[-1])
-        self.task = self._task_of_outputs()
+        self._set_task()
         self.units: Units | None = None
         self._initial = {
             f"{index}.{name}": spec
@@ -172,37 +171,39 @@ class Sequential:
 
     # ---- what training tells the model ------------------------------------------------------------------------------
 
-    def set_output_activation(self, activation: str) -> None:
-        """Take note that a loss with this output activation trains the network.
+    def accept_loss(self, output_activation: str) -> None:
+        """Take note that a loss with this output activation is to train the network. What a trained network predicts
+        changes by ``fit`` alone.
 
         Raises:
             ValueError: the last layer is another function.
         """
-        if not activation:
-            return
         last = self.layers[-1]
         function = last.activation if isinstance(last, Linear) else getattr(last, "function", "identity")
-        if function not in ("identity", activation):
+        if output_activation and function not in ("identity", output_activation):
             raise ValueError(
-                f"the loss is computed from the values before {activation}, but the network ends in {last!r}; "
-                f"let it end in a Linear layer, or in {activation.capitalize()}()"
+                f"the loss is computed from the values before {output_activation}, but the network ends in {last!r}; "
+                f"let it end in a Linear layer, or in {output_activation.capitalize()}()"
             )
-        self.output_activation = activation
-        self.task = self._task_of_outputs()
-
-    def _task_of_outputs(self) -> str:
-        if not self.output_activation:
-            return "values"
-        return "labels" if self.output_activation == "sigmoid" and self.n_outputs > 1 else "classes"
+        if self.units is None:
+            self._set_task(output_activation)
 
     def remember_data(self, units: Units, has_classes: bool, output_activation: str) -> None:
         """Take note of the units of the training rows, and what their targets are for a loss with this output
         activation."""
         self.units = units if self.units is None else self.units.then(units)
+        self._set_task(output_activation)
         if has_classes:
             self.task = "classes"
         elif not output_activation:
             self.task = "values"
+
+    def _set_task(self, output_activation: str = "") -> None:
+        self.output_activation = output_activation or output_activation_of(self.layers[-1])
+        if not self.output_activation:
+            self.task = "values"
+        else:
+            self.task = "labels" if self.output_activation == "sigmoid" and self.n_outputs > 1 else "classes"
 
     # ---- whose numbers rows are, and their shape ---------------------------------------------------------------------
 
@@ -347,6 +348,8 @@ def _checked_layers(layers: tuple[Any, ...]) -> tuple[list[Layer], int]:
         if not isinstance(layer, Layer):
             hint = f"; write {layer.__name__}()" if isinstance(layer, type) and issubclass(layer, Layer) else ""
             raise TypeError(f"layer {index} is {layer!r}, not a layer{hint}")
+        if "output" in layer.parameters():
+            raise ValueError(f"layer {index} names a parameter `output`, as its result is called; give it another name")
         if isinstance(layer, Softmax) and index < len(layers) - 1:
             raise ValueError(f"layer {index} is Softmax(), which belongs at the end of a network")
         try:

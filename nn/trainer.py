@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Iterable
+from numbers import Integral, Real
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -106,7 +107,7 @@ class Trainer:
         self.history = History()
         self.epoch = 0
         self.stopping = ""
-        model.set_output_activation(self.loss.output_activation)
+        model.accept_loss(self.loss.output_activation)
         self._recorded: weakref.WeakKeyDictionary[Rows, Recorded] = weakref.WeakKeyDictionary()
         with self.backend.use():
             self.optimizer.bind(model.store)
@@ -331,13 +332,19 @@ class Trainer:
         for rows in (train, validation):
             if isinstance(rows, Rows) and rows.owner() is not self:
                 raise ValueError("these rows were uploaded by another Trainer; let this one upload them")
-        is_fraction = isinstance(validation, float | int)
+        if isinstance(validation, bool):
+            raise TypeError(f"validation is rows, or the fraction or number of rows to hold out, not {validation}")
+        is_fraction = isinstance(validation, Real)  # NumPy's numbers, too
         if isinstance(train, Rows):
             if is_fraction:
                 raise ValueError("rows that are on the device are not split; split their Dataset before upload")
             return train, validation
         train = self.model.dataset(train)
-        return train.split(validation, seed=self.model.seed) if is_fraction else (train, validation)
+        if not is_fraction:
+            return train, validation
+        part = int(validation) if isinstance(validation, Integral) else float(validation)
+        rest, held_out = train.split(part, seed=self.model.seed)
+        return rest, held_out
 
     def _evaluate(self, rows: Rows, batch_size: int = 1024, losses: Any = None) -> dict[str, float]:
         feed, plan = self.feed(rows), self.plan(rows)

@@ -307,3 +307,16 @@ def test_every_rule_takes_its_settings_by_name() -> None:
         assert {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} == rule.settings.keys()
         assert rule.optional.keys() <= set(rule.state)
         assert set(rule.optional.values()) <= rule.settings.keys()
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_step_without_state_leaves_its_direction(which: tuple[str, bool], dtype: str, rate: float) -> None:
+    """The plan hands a velocity in for it, to which a product has added the gradient."""
+    backend = made(which, dtype)
+    start, gradient = numbers(1, dtype, 2)
+    with backend.use():
+        params, direction = backend.asarray(start.copy()), backend.asarray(gradient.copy())
+        for decay in (0.0, 0.1):
+            backend.update("sgd", params, direction, {}, learning_rate=rate, weight_decay=decay, n_decayed=3)
+        np.testing.assert_array_equal(backend.to_numpy(direction), gradient)

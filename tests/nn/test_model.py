@@ -306,3 +306,26 @@ def test_a_model_predicts_in_two_threads_at_once() -> None:
     meanwhile.append(predict_others)
     np.testing.assert_array_equal(model(x1), expected[0])
     np.testing.assert_array_equal(other[0], expected[1])
+
+
+def test_what_a_trained_network_predicts_changes_by_training_alone() -> None:
+    x, y = RNG.normal(size=(40, 4)), RNG.integers(0, 2, 40)
+    model = Sequential(Linear(4, 2), backend="cpu", seed=3)
+    Trainer(model).fit((x, y), 2, 10)
+    before = model.predict_proba(x)
+    Trainer(model, "binary_cross_entropy")
+    Trainer(model, "mse")
+    np.testing.assert_array_equal(model.predict_proba(x), before)
+    Trainer(model, "mse").fit((x, RNG.normal(size=(40, 2))), 1, 10)
+    np.testing.assert_array_equal(model.predict(x), model(x))
+    with pytest.raises(ValueError, match="gives no probabilities"):
+        model.predict_proba(x)
+
+
+def test_a_parameter_may_not_have_the_name_of_the_result() -> None:
+    class Named(Layer):
+        def parameters(self) -> Any:
+            return {"output": ((4,), None)}
+
+    with pytest.raises(ValueError, match="layer 0 names a parameter `output`"):
+        Sequential(Named(), Linear(4, 2), backend="cpu")

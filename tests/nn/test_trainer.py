@@ -330,6 +330,7 @@ def test_callbacks_that_began_are_closed_where_one_after_them_cannot_begin() -> 
         (lambda t: t.fit(CLASSIFICATION, 1, 2.5), ValueError, "batch_size must be a whole number"),
         (lambda t: t.fit(CLASSIFICATION, -1), ValueError, "epochs must be a whole number of at least 0"),
         (lambda t: t.fit(CLASSIFICATION, validation=2.0), DataError, "between 0 and 1"),
+        (lambda t: t.fit(CLASSIFICATION, validation=True), TypeError, "validation is rows, or the fraction or number"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_trained(call: Any, error: type[Exception], message: str) -> None:
@@ -707,3 +708,10 @@ def test_weights_of_rows_count_in_loss_gradient_and_accuracy(which_backend: tupl
         rows = backend.to_numpy(by_row)
         together = np.stack([rows[0], rows[1] + rows[2], np.zeros(3), rows[3], rows[4]])
         np.testing.assert_allclose(backend.to_numpy(gradient), together, rtol=1e-12, atol=1e-15)
+
+
+def test_a_fraction_for_validation_may_be_a_number_of_numpy() -> None:
+    runs = []
+    for fraction in (0.5, np.float32(0.5), 25, np.int64(25)):
+        runs.append(Trainer(network()).fit(CLASSIFICATION, 1, 10, validation=fraction)[-1]["val_loss"])
+    assert runs == [runs[0]] * 4
