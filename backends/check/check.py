@@ -1,8 +1,9 @@
 """A backend proved on this machine: every operation, on every kind of input, against bounds that have a reason.
 
 ``python -m backends check`` prints what ``check`` finds. An operation is computed by the backend and, apart from it, by
-the formulas of ``backends.formulas`` on NumPy in at least float64; each element must be within its own bound
-(``backends.bounds``), be NaN or infinite where the formula is, and, where nothing is rounded, be equal bit for bit.
+the formulas of ``backends.check.formulas`` on NumPy in at least float64; each element must be within its own bound
+(``backends.check.bounds``), be NaN or infinite where the formula is, and, where nothing is rounded, be equal bit for
+bit.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import itertools
 import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
 
 from ..base import Backend
 from ..typing import Array
-from .bounds import Arithmetic, Bounded
+from .bounds import Arithmetic, Bounded, Wide
 from .calls import perform, ways
 from .cases import MAKERS, Case, cases
 from .formulas import Formulas, Shape
@@ -86,21 +88,29 @@ def check(
         return [_check(backend, operation, seed, against, every) for operation in operations]
 
 
-def arithmetic(backend: Backend) -> Arithmetic:
-    """What is known of the floats of a backend: on a GPU, float32 denormals may be flushed to 0, as CuPy has it."""
-    on_gpu = "cuda" in backend.device.spec
-    return Arithmetic(backend.dtype_name, flushes=on_gpu and backend.dtype_name == "float32")
+def formulas(*backends: Backend, confidence: float = inf, with_reference: bool = True) -> Formulas:
+    """The formulas with the bounds that hold for all of some backends of one dtype.
 
+    On a GPU, float32 denormals may be flushed to 0, as CuPy has it.
 
-def formulas(backend: Backend) -> Formulas:
-    """The formulas with the bounds that hold for a backend."""
-    wide = Arithmetic("float64" if backend.device.has_float64 else "float32")
-    return Formulas(arithmetic(backend), wide)
+    Args:
+        confidence: as of ``Arithmetic``.
+        with_reference: whether results are compared with those of the formulas, which are then evaluated in NumPy's
+            widest float; otherwise it is done in float64, which is fast, and enough for bounds.
+    """
+    dtype = backends[0].dtype_name
+    flushes = dtype == "float32" and any("cuda" in backend.device.spec for backend in backends)
+    wide = "float64" if all(backend.device.has_float64 for backend in backends) else "float32"
+    reference = Wide if with_reference else np.float64
+    real, of_sums = (
+        Arithmetic(name, flushes and name == "float32", confidence, reference, with_reference) for name in (dtype, wide)
+    )
+    return Formulas(real, of_sums)
 
 
 def _check(backend: Backend, operation: str, seed: int, against: Backend | None, every: int) -> Result:
     result = Result(operation, backend.dtype_name)
-    flushes = any(arithmetic(b).flushes for b in (backend, against) if b is not None)
+    flushes = formulas(*(b for b in (backend, against) if b is not None)).real.flushes
     for case in itertools.islice(cases(operation, backend.dtype_name, seed, flushes), 0, None, every):
         expected = expected_of(formulas(backend), case)
         plain, *others = ways(case)

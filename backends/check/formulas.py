@@ -1,7 +1,8 @@
 """Every operation of ``Backend`` as its formula, in numbers that carry an error bound.
 
-Written anew from the docstrings of ``backends.base`` and not from the code there: NumPy arrays in; out come the results
-as ``Bounded`` where rounding is allowed, and as NumPy arrays where they must be equal bit for bit. Where backends are
+Written anew from the docstrings of ``backends.base`` and not from the code there. NumPy arrays in, which the device has
+exactly, or ``Bounded`` numbers, which it has computed before; out come the results as ``Bounded`` where rounding is
+allowed, and as NumPy arrays where they must be equal bit for bit. Where backends are
 free to compute something in one of two ways, the bound is the larger of the two.
 """
 
@@ -23,6 +24,8 @@ from . import namespace
 from .bounds import Arithmetic, Bounded, Wide
 
 Results = tuple[Any, ...]
+#: Numbers that a device has exactly, or with an error.
+Given = Array | Bounded
 
 
 @dataclass(frozen=True)
@@ -40,28 +43,31 @@ class Formulas:
     real: Arithmetic
     wide: Arithmetic
 
+    def given(self, x: Given) -> Bounded:
+        """What an operation is given: with its error, if it was computed before."""
+        return x if isinstance(x, Bounded) else self.real.exact(x)
+
     def matmul(
         self,
-        a: Array,
-        b: Array,
+        a: Given,
+        b: Given,
         transpose_a: bool = False,
         transpose_b: bool = False,
         alpha: float = 1.0,
         beta: float = 0.0,
         out: Array | None = None,
     ) -> Results:
-        """gamma_K |a| |b|, and a rounding or two for each of alpha, beta and the last sum."""
-        product = self.real.exact(a.T if transpose_a else a).matmul(self.real.exact(b.T if transpose_b else b))
-        if alpha != 1.0:
-            product = self.real.number(alpha) * product
+        """gamma_K |a| |b|, and a rounding or two of each term for each of alpha and beta, and of the last sum."""
+        left, right = self.given(a.T if transpose_a else a), self.given(b.T if transpose_b else b)
+        product = left.matmul(right if alpha == 1.0 else self.real.number(alpha) * right)
         if beta != 0.0:
             product = product + self.real.number(beta) * self.real.exact(out)
         return (product,)
 
     def bias_activation(
-        self, z: Array, bias: Array | None, activation: str = "identity", z_out: Array | None = None
+        self, z: Given, bias: Array | None, activation: str = "identity", z_out: Array | None = None
     ) -> Results:
-        x = self.real.exact(z)
+        x = self.given(z)
         if bias is not None:
             x = x + self.real.exact(bias)
         y = _activation(activation)[0](x)
@@ -123,7 +129,9 @@ class Formulas:
         return self._loss((difference * difference).mean(1), correct, gradient, **options)
 
     def argmax(self, x: Array) -> Results:
-        return (np.array([_first_largest(row) for row in x.tolist()], np.int64).reshape(len(x)),)
+        """The first of the largest; 0 where there is a NaN."""
+        first = np.argmax(x == x.max(axis=1, keepdims=True), axis=1) if x.size else np.zeros(len(x))
+        return (first.astype(np.int64),)
 
     def update(
         self,
@@ -254,9 +262,8 @@ class Formulas:
             loss, count = loss + self.wide.exact(totals[0]), count + self.wide.exact(totals[1])
         if weights is None:
             count = self.wide.exact(count.value)
-        sums = Bounded(self.wide, *(np.array(pair, Wide) for pair in (
-            (loss.value, count.value), (loss.error, count.error), (loss.size, count.size)
-        )))  # fmt: skip
+        value, error = np.array([loss.value, count.value]), np.array([loss.error, count.error])
+        sums = Bounded(self.wide, value, error, lambda: np.array([loss.size, count.size]))
         results = sums, dz if gradient else None
         return results if losses is None else (*results, values)
 
@@ -286,10 +293,6 @@ def _scale(m: int, scale: float | None = None, **_: Any) -> Any:
     return Wide(1) / max(m, 1) if scale is None else Wide(scale)
 
 
-def _first_largest(row: list[float]) -> int:
-    return 0 if any(map(math.isnan, row)) else row.index(max(row))
-
-
 def _sigmoid(z: Bounded) -> Bounded:
     """1 / (1 + exp(-z)), with the error of computing it as 1/2 + tanh(z/2) / 2."""
     half = z.arithmetic.exact(0.5)
@@ -317,5 +320,5 @@ ACTIVATIONS: dict[str, tuple[Callable[[Bounded], Bounded], Callable[[Bounded], B
     "identity": (lambda z: z, lambda y: y.arithmetic.exact(np.ones_like(y.value))),
     "sigmoid": (_sigmoid, lambda y: y * _one_minus(y)),
     "tanh": (lambda z: z.tanh(), lambda y: _one_minus(y * y)),
-    "relu": (lambda z: z.positive(), lambda y: y.arithmetic.exact(y.value > 0)),
+    "relu": (lambda z: z.positive(), lambda y: namespace.astype(y > 0, y.arithmetic)),
 }

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..typing import Array
-from .bounds import Arithmetic, Bounded
+from .bounds import Arithmetic, Bounded, Condition
 
 
 def exp(x: Bounded) -> Bounded:
@@ -51,7 +51,7 @@ def minimum(a: Bounded, b: Bounded | float) -> Bounded:
     return -((-a).maximum(-_like(a, b)))
 
 
-def where(condition: Array, a: Bounded | float, b: Bounded | float) -> Bounded:
+def where(condition: Condition | Array, a: Bounded | float, b: Bounded | float) -> Bounded:
     """One of them must be ``Bounded``."""
     one = a if isinstance(a, Bounded) else b
     assert isinstance(one, Bounded)
@@ -68,6 +68,9 @@ def ones_like(x: Bounded) -> Bounded:
 
 def astype(x: Any, dtype: Arithmetic) -> Bounded:
     """Numbers in another arithmetic; of a condition, 0 and 1."""
+    if isinstance(x, Condition):
+        one, zero = (dtype.exact(np.full(x.value.shape, number)) for number in (1.0, 0.0))
+        return one.where(x, zero)
     return x.rounded_to(dtype) if isinstance(x, Bounded) else dtype.exact(x)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from backends import Backend, get_backend
 from backends.__main__ import main
 from backends.base import DTYPES
-from backends.check import OPERATIONS, Result, check, compare, formulas
+from backends.check import OPERATIONS, Result, check, compare, expected_of, formulas, namespace
 from backends.check.bounds import Arithmetic, Bounded, Wide
 from backends.check.calls import ways
 from backends.check.cases import MAKERS, WITHOUT_RESULT, Case, cases
@@ -517,11 +518,63 @@ def test_what_float32_computes_is_within_the_bound(x: Any, y: Any, z: Any) -> No
         assert compare((found,), (expected,)).complaint == "", index
 
 
+@settings(deadline=None, max_examples=50, derandomize=True, database=None)
+@given(x=floats, y=floats)
+def test_a_branch_that_could_go_either_way_is_allowed_both(x: Any, y: Any) -> None:
+    """x - y + y - x is 0, and in float32 on either side of it."""
+    rule = Arithmetic("float32")
+    a, b = rule.exact(x), rule.exact(y)
+    found, near = x - y + y - x, a - b + b - a
+    for condition, taken in (
+        (near > 0.0, found > 0), (near >= 0.0, found >= 0), (~(near < 0.0), ~(found < 0)), (near <= 0.0, found <= 0),
+        ((near > 0.0) | (a > 1.0), (found > 0) | (x > 1)), ((near > 0.0) & (a > 1.0), (found > 0) & (x > 1)),
+    ):  # fmt: skip
+        found_and_expected = [
+            (np.where(taken, x, y), a.where(condition, b)),
+            (taken.astype("f4"), namespace.astype(condition, rule)),
+            (taken * x, a * condition),
+        ]
+        with np.errstate(all="ignore"):
+            assert all(compare((one,), (other,)).complaint == "" for one, other in found_and_expected)
+    sure = rule.exact(np.array([1.0, 2.0, 3.0], "f4")) > 2.0
+    assert sure.sure.all()
+    assert namespace.astype(sure, rule).error.max() == 0
+
+
+def test_the_probable_bound_of_sums_is_no_wider_and_grows_with_the_root() -> None:
+    worst, probable = Arithmetic("float32"), Arithmetic("float32", confidence=8.0)
+    for depth in (1, 10, 64):
+        assert probable.of_sum(depth) == worst.of_sum(depth) == worst.gamma(depth)
+    for depth in (65, 1000, 100_000):
+        assert probable.of_sum(depth) == pytest.approx(8 * depth**0.5 * 2.0**-24, rel=1e-3)
+        assert probable.of_sum(depth) < worst.of_sum(depth)
+        ones = np.ones((1, depth), np.float32)
+        (bound,) = dataclasses.replace(formulas(get_backend("cpu")), real=probable).matmul(ones, ones.T)
+        assert bound.error[0, 0] == pytest.approx(probable.of_sum(depth) * depth)
+    assert worst.of_sum(0) == probable.of_sum(0) == 0.0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bounds_in_float64_are_those_in_the_widest_float(dtype: str) -> None:
+    """Up to what the reference itself rounds: the comparison of training runs is as strict as the check."""
+    backend = get_backend("cpu", dtype)
+    wide, fast = formulas(backend), formulas(backend, with_reference=False)
+    for operation in ("matmul", "bias_activation", "bias_activation_backward", "softmax_cross_entropy", "update"):
+        for case in itertools.islice(cases(operation, dtype), 0, 40):
+            with np.errstate(all="ignore"):
+                pairs = zip(expected_of(wide, case), expected_of(fast, case), strict=True)
+            for a, b in pairs:
+                if isinstance(a, Bounded):
+                    small = np.abs(a.value) < 1e-30
+                    ratio = np.where((a.error == 0) | small, 1, b.error / np.where(a.error == 0, 1, a.error))
+                    assert np.all(ratio <= 1 + 1e-3), case.name
+
+
 def test_what_reaches_infinity_only_by_rounding_may() -> None:
     rule = Arithmetic("float32")
     largest = np.float32(rule.largest)
     near = Bounded(rule, np.array([Wide(largest)]), np.array([Wide(largest) * 1e-7]), np.array([Wide(largest)]))
-    far = dataclasses.replace(near, value=near.value / 2)
+    far = dataclasses.replace(near, valued=near.value / 2)
     for found, expected, right in (
         (largest, near, True), (np.inf, near, True), (-np.inf, near, False), (np.nan, near, False),
         (np.inf, far, False), (largest, far, False),
