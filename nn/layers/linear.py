@@ -11,6 +11,9 @@ from backends.typing import Array, Shape
 from ..initializers import Initializer, get_initializer
 from .base import Context, Layer, activate
 
+#: What a comparison calls x W + b, where backward needs it.
+BEFORE_ACTIVATION = "value before the activation"
+
 
 @dataclass(frozen=True, repr=False)
 class Linear(Layer):
@@ -75,6 +78,8 @@ class Linear(Layer):
         return backend.matmul(dz, ctx.parameters["weight"], transpose_b=True, out=ctx.buffer("dx", x.shape))
 
     def inside(self, phase: str, ctx: Context, given: Array) -> dict[str, Array]:
-        """dz, which backward leaves where dy was."""
-        has_dz = phase == "backward" and self.activation != "identity"
+        """x W + b, where forward keeps it; dz, which backward leaves where dy was."""
+        if phase == "forward":
+            return {BEFORE_ACTIVATION: ctx.saved[1]} if get_activation(self.activation).needs_z else {}
+        has_dz = self.activation != "identity"
         return {"gradient before the activation": given} if has_dz else {}

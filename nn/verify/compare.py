@@ -3,13 +3,13 @@
 Two views of one run:
 
 * **in lockstep**: every backend makes the same steps, and each tensor of a step is compared, in the order in which it
-  is computed. Then the first backend's values are put in its place on the others, parameters and optimizer state
+  is computed. Then it is overwritten with the first backend's values on the others, parameters and optimizer state
   included. So every operation starts from equal numbers: what differs is that operation's own doing, nothing
   accumulates, and no ReLU stands on different sides of 0;
 * **free**: each backend also trains by itself from the same start, and the curve of their differences is recorded.
 
-What rounding explains follows from the numbers that an operation is given: see ``nn.rounding``.
-Batches, start values, dropout masks and counts must be equal bit for bit.
+What rounding explains follows from the numbers that an operation is given: see ``nn.verify.rounding``.
+Batches, initial values, dropout masks and counts must be equal bit for bit.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def compare(
     True
 
     Args:
-        make: gives a new trainer on a backend, always of the same network, start values, loss and optimizer.
+        make: gives a new trainer on a backend, always of the same network, initial values, loss and optimizer.
         devices: two or more, compared with the first: names as of ``get_backend``, ``"cpu/reference"`` for the
             reference operations of a device, or backends; or backends by any names.
         data, epochs, batch_size, shuffle: as of ``Trainer.fit``.

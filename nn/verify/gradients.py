@@ -102,7 +102,7 @@ def check_gradients(
                 if compare(direction / np.linalg.norm(direction), f"random direction {number}"):
                     break
             else:
-                raise ValueError("the loss has a kink along every direction tried; use other rows or start values")
+                raise ValueError("the loss has a kink along every direction tried; use other rows or initial values")
         if coordinates:
             for name, span in spans.items():
                 for index in range(span.start, span.stop):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from ..layers import Layer
 from ..plan import Stage
 from ..trainer import Trainer
 from .result import Comparison, Finding, Largest
-from .rounding import Rounding
+from .rounding import LayerNumbers, Rounding
 
 LONGEST_REPR = 90
 
@@ -34,31 +34,6 @@ class Batch:
     batch: int
     start: int
     count: int
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A tensor of a step on the first device.
-
-    Attributes:
-        phase, name: as the plan calls it.
-        position, layer: the index of the layer and its repr; "" where the tensor belongs to none.
-        expected: its values.
-        allowed: the difference that rounding explains; None for none.
-    """
-
-    phase: str
-    name: str
-    position: str
-    layer: str
-    expected: HostArray
-    allowed: HostArray | None = None
-
-    @property
-    def full_name(self) -> str:
-        """With the layer, where the name does not say it."""
-        own = self.position and f" {self.position}." not in self.name
-        return f"{self.name} of layer {self.position}" if own else self.name
 
 
 def is_in_curve(phase: str, name: str) -> bool:
@@ -116,9 +91,38 @@ class Side:
         """A copy of an array of this device."""
         return np.array(self.backend.to_numpy(array))
 
+    def flat_buffers(self) -> list[HostArray]:
+        """Copies of the parameters and the optimizer's state."""
+        return [self.host(x) for x in (self.trainer.model.flat_parameters, *self.trainer.optimizer.state.values())]
+
     def put(self, array: Array, values: HostArray) -> None:
         """Write another device's values into an array of this one."""
         array[...] = self.backend.asarray(values, array.dtype)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of a step on the first device.
+
+    Attributes:
+        phase, name: as the plan calls it.
+        position, layer: the index of the layer and its repr; "" where the tensor belongs to none.
+        expected: its values.
+        allowed: gives the difference to another side's that rounding explains; None for none.
+    """
+
+    phase: str
+    name: str
+    position: str
+    layer: str
+    expected: HostArray
+    allowed: Callable[[Side], HostArray] | None = None
+
+    @property
+    def full_name(self) -> str:
+        """With the layer, where the name does not say it."""
+        own = self.position and f" {self.position}." not in self.name
+        return f"{self.name} of layer {self.position}" if own else self.name
 
 
 def free_step(side: Side, where: Batch) -> dict[str, HostArray]:
@@ -135,64 +139,93 @@ def free_step(side: Side, where: Batch) -> dict[str, HostArray]:
 
 
 class _Notes:
-    """What the first device computes in a step, and how much of a difference to it rounding explains."""
+    """What the first device computes in a step, and how much of a difference to it rounding explains: worked out when
+    a device differs at all, and then from the numbers of the step."""
 
-    def __init__(self, side: Side, bounded: bool) -> None:
+    def __init__(self, side: Side, rounding: Rounding) -> None:
         self.side = side
-        self.rounding = Rounding(side.backend)
-        self.bounded = bounded
+        self.rounding = rounding
         self.tensors: list[Tensor] = []
-        self.targets: Array = None
-        self.x: Array = None  # what the next layer is given
-        self.dy: Array = None  # what the next layer is given on the way back; it may overwrite it
-        self.given: HostArray = None  # its values before that
-        self.of_loss: tuple[HostArray, HostArray] | None = None
+        self.targets: HostArray = None
+        self.given: HostArray = None  # what the next layer is given, forward or backward
+        self.outputs: HostArray = None  # what the loss is given
+        self.layers: dict[str, LayerNumbers] = {}
         self.before: dict[str, HostArray] = {}
-        self.of_update: dict[str, HostArray] = {}
+        self.of_update: tuple[Side, dict[str, HostArray]] | None = None
 
     def __call__(self, phase: str, stage: Stage | None, name: str, array: Array) -> None:
+        values = self.side.host(array)
         if phase == "before update":
-            self.before[name] = self.side.host(array)
+            self.before[name] = values
             return
-        allowed = self._allowed(phase, stage, name, array) if self.bounded else None
-        self.tensors.append(Tensor(phase, name, *self._layer(phase, stage, name), self.side.host(array), allowed))
-        if phase == "batch" and name == "targets":
-            self.targets = array
-        elif name in ("batch", "activation"):
-            self.x = array
-        elif name in ("gradient of the outputs", "gradient of the input"):
-            self.dy, self.given = array, self.side.host(array)
+        if stage is not None:
+            self._numbers(phase, stage).tensors[name] = values
+        allowed = self._allowed(phase, stage, name)
+        self.tensors.append(Tensor(phase, name, *self._layer(phase, stage, name), values, allowed))
+        if name == "targets":
+            self.targets = values
+        elif name in ("batch", "activation", "gradient of the outputs", "gradient of the input"):
+            self.given = values
+        if phase in ("batch", "forward"):
+            self.outputs = self.given
+
+    def _numbers(self, phase: str, stage: Stage) -> LayerNumbers:
+        """Those of a layer, which is about to have computed something."""
+        layer, ctx = stage
+        numbers = self.layers.get(ctx.name)
+        if numbers is None:
+            scale = float(ctx.sinks["output"].get("alpha", 1.0))
+            parameter = partial(self._parameter, ctx.name)
+            numbers = self.layers[ctx.name] = LayerNumbers(layer, self.given, scale, parameter)
+        if phase == "backward" and numbers.dy is None:
+            numbers.dy = self.given
+        return numbers
+
+    def _parameter(self, layer: str, name: str) -> HostArray:
+        """A parameter as it was before the update."""
+        return self._section("parameter", f"{layer}.{name}", self.before)
+
+    def _section(self, buffer: str, name: str, buffers: dict[str, HostArray]) -> HostArray:
+        layout = self.side.trainer.model.store.layout
+        section: HostArray = buffers[buffer][layout.span(name)]
+        return section.reshape(layout.shapes[name])
 
     def _layer(self, phase: str, stage: Stage | None, name: str) -> tuple[str, str]:
         if stage is not None:
             return stage.ctx.name, short_repr(stage.layer)
         return layer_of(self.side.trainer, name) if phase == "update" else ("", "")
 
-    def _allowed(self, phase: str, stage: Stage | None, name: str, array: Array) -> HostArray | None:
-        """The difference that rounding explains; None for tensors that must be equal bit for bit."""
-        rounding = self.rounding
-        if phase == "forward" and stage is not None:
-            if name == "activation":
-                return rounding.forward(stage.layer, stage.ctx, self.x, array)
-            return rounding.unknown(self.side.host(array), self.side.host(self.x)) if name[:6] == "state " else None
-        if phase == "loss":
-            if name == "loss":
-                loss = self.side.trainer.loss
-                self.of_loss = rounding.loss(loss.operation, self.x, self.targets, array)
-            of_loss = {"loss": 0, "gradient of the outputs": 1}.get(name)
-            return None if of_loss is None or self.of_loss is None else self.of_loss[of_loss]
-        if phase == "backward" and stage is not None:
-            of = {"gradient before the activation": "before the activation", "gradient of the input": "input"}
-            which = of.get(name, name.rpartition(".")[2])
-            return rounding.backward(stage.layer, stage.ctx, self.given, self.dy, which, array)
+    def _allowed(self, phase: str, stage: Stage | None, name: str) -> Callable[[Side], HostArray] | None:
+        """What gives the difference that rounding explains; None for tensors that must be equal bit for bit."""
+        if stage is not None and name != "dropout mask":
+            numbers = self.layers[stage.ctx.name]
+            if self.rounding.moves(numbers.layer):
+                return None
+            of_layer = cache(partial(self.rounding.of_layer, numbers, phase, name))
+            return lambda _: of_layer()
+        if phase == "loss" and name in ("loss", "gradient of the outputs"):
+            return lambda _: self._of_loss[name]
         if phase == "update":
-            layout = self.side.trainer.model.store.layout
-            if not self.of_update:
-                self.of_update = rounding.update(self.side.trainer.optimizer, self.before, layout.n_decayed)
             buffer, _, parameter = name.partition(" ")
-            section: HostArray = self.of_update[buffer][layout.span(parameter)]
-            return section.reshape(layout.shapes[parameter])
+            return lambda other: self._section(buffer, parameter, self._of_update(other))
         return None
+
+    @cached_property
+    def _of_loss(self) -> dict[str, HostArray]:
+        loss = self.side.trainer.loss
+        errors = self.rounding.loss(loss.operation, self.outputs, self.targets)
+        return dict(zip(("loss", "gradient of the outputs"), errors, strict=True))
+
+    def _of_update(self, other: Side) -> dict[str, HostArray]:
+        """For the flat buffers. Rules of xpnet are elementwise, so only what differs is looked at: that is little."""
+        if self.of_update is None or self.of_update[0] is not other:
+            trainer, n_decayed = self.side.trainer, self.side.trainer.model.store.layout.n_decayed
+            differ = np.zeros(self.before["parameter"].shape, bool)
+            for mine, theirs in zip(self.side.flat_buffers(), other.flat_buffers(), strict=True):
+                differ |= mine != theirs
+            errors = self.rounding.update(trainer.optimizer, self.before, n_decayed, differ)
+            self.of_update = other, errors
+        return self.of_update[1]
 
 
 class _Differs(Exception):
@@ -204,6 +237,7 @@ class Lockstep:
 
     def __init__(self, first_name: str, first: Side, others: dict[str, Side], result: Comparison) -> None:
         self.first_name, self.first, self.others, self.result = first_name, first, others, result
+        self.rounding = Rounding(first.backend, *(side.backend for side in others.values()))
 
     def start(self) -> None:
         """Compare the initial values, of parameters and of the layers' state."""
@@ -215,12 +249,12 @@ class Lockstep:
                 for device, side in self.others.items():
                     theirs = side.trainer.model.store
                     found = side.host((theirs.parameters if kind == "parameter" else theirs.state)[name])
-                    self._judge(device, tensor, found, (0, 0, 0))
+                    self._judge(device, side, tensor, found, (0, 0, 0))
 
     def step(self, number: int, where: Batch) -> tuple[dict[str, HostArray], dict[str, dict[str, Any]]]:
         """The loss, gradients and parameters of the first device, and for each other its largest difference."""
         going = {device: side for device, side in self.others.items() if device not in self.result.findings}
-        self.first.observer = notes = _Notes(self.first, bounded=bool(going))
+        self.first.observer = notes = _Notes(self.first, self.rounding)
         self.first.step(where)
         seen = {tensor.name: tensor.expected for tensor in notes.tensors if is_in_curve(tensor.phase, tensor.name)}
         shares: dict[str, dict[str, Any]] = {device: {"share": None, "tensor": None} for device in self.others}
@@ -236,7 +270,7 @@ class Lockstep:
                 if phase == "before update":
                     return
                 tensor = next(rest)
-                share = self._judge(device, tensor, side.host(array), (number, where.epoch, where.batch))
+                share = self._judge(device, side, tensor, side.host(array), (number, where.epoch, where.batch))
                 if not share <= largest.share:
                     largest = Largest(share, tensor.full_name, number)
                 if device in self.result.findings:
@@ -255,7 +289,7 @@ class Lockstep:
             shares[device] = {"share": largest.share, "tensor": largest.tensor or None}
         return seen, shares
 
-    def _judge(self, device: str, tensor: Tensor, found: HostArray, when: tuple[int, int, int]) -> float:
+    def _judge(self, device: str, side: Side, tensor: Tensor, found: HostArray, when: tuple[int, int, int]) -> float:
         """The largest difference in units of what rounding explains; a finding if that is above 1."""
         expected = tensor.expected
         finding = partial(
@@ -269,7 +303,8 @@ class Lockstep:
                 return math.inf
         if np.array_equal(expected, found):
             return 0.0
-        times = _times(expected, found, tensor.allowed)
+        allowed = None if tensor.allowed is None else tensor.allowed(side)
+        times = _times(expected, found, allowed)
         largest = float(np.max(times))
         if largest > 1.0:
             index = tuple(int(i) for i in np.unravel_index(np.argmax(times), times.shape))
@@ -279,7 +314,7 @@ class Lockstep:
                     index=index,
                     expected=expected[index].item(),
                     found=found[index].item(),
-                    allowed=0.0 if tensor.allowed is None else float(tensor.allowed[index]),
+                    allowed=0.0 if allowed is None else float(allowed[index]),
                     times=largest,
                     count=int(np.count_nonzero(times > 1.0)),
                     region=_region(times > 1.0),
@@ -290,11 +325,15 @@ class Lockstep:
 
 def _times(expected: HostArray, found: HostArray, allowed: HostArray | None) -> HostArray:
     """The differences in units of those allowed; infinite where one value is not finite and the other is another."""
+    differ = (expected != found) & ((expected == expected) | (found == found))
+    times = np.zeros(expected.shape)
+    if allowed is None:
+        times[differ] = np.inf
+        return times
     with np.errstate(all="ignore"):
-        difference = np.abs(expected.astype(np.float64) - found)
-        times = np.full(difference.shape, np.inf) if allowed is None else difference / allowed
-    equal = (expected == found) | ((expected != expected) & (found != found))
-    return np.where(equal, 0.0, np.where(times >= 0.0, times, np.inf))
+        of_these = np.abs(expected[differ].astype(np.float64) - found[differ]) / allowed[differ]
+    times[differ] = np.where(of_these >= 0.0, of_these, np.inf)
+    return times
 
 
 def _region(beyond: HostArray) -> str:

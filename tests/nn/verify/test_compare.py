@@ -16,7 +16,7 @@ import pytest
 import recipes
 import train
 from backends import Backend, DeviceError, get_backend
-from backends.activations import ACTIVATIONS
+from backends.activations import ACTIVATIONS, Activation
 from backends.cpu.numpy_backend import NumpyBackend
 from backends.cuda.cupy_backend import CupyBackend
 from backends.updates import RULES, Rule
@@ -136,7 +136,9 @@ def test_every_layer_loss_and_optimizer_is_no_false_alarm(
     result = compare_backends(make, backends, (DATA.x, targets), epochs=4)
     assert result.agrees, str(result)
     assert result.steps == 20
-    assert all(largest.share < 0.7 for largest in result.largest.values())  # 0 where the bits agree
+    # A result that is rounded once may be off by its whole bound, up here and down there. Nothing else comes near it.
+    for record in result.curve:
+        assert record["share"] < 0.7 or record["tensor"].startswith(("activation", "parameter")), record
 
 
 def test_layers_and_rules_of_users_are_no_false_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,6 +163,68 @@ def test_layers_and_rules_of_users_are_no_false_alarm(monkeypatch: pytest.Monkey
     assert compare_backends(make, ["cpu", "cpu/reference", "array_api_strict"], DATA, 3).agrees
 
 
+def register(monkeypatch: pytest.MonkeyPatch, activation: Activation) -> None:
+    monkeypatch.setitem(ACTIVATIONS, activation.name, activation)
+
+
+#: Written in z, with a branch in each and a slope of up to 3.
+BENT = Activation(
+    "bent",
+    forward=lambda xp, z: xp.where(z > 0.0, 3.0 * z, xp.expm1(z)),
+    derivative=lambda xp, z: xp.where(z > 0.0, 3.0 * xp.ones_like(z), xp.exp(z)),
+    needs_z=True,
+)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_activation_of_users_has_the_bound_of_its_formula(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, BENT)
+    backends = {name: get_backend(name, dtype) for name in ("cpu", "array_api_strict")}
+    if HAS_COMPILER and dtype == "float32":
+        backends["emulated"] = emulated()
+    make = making(Linear(64, 20, activation="bent"), Linear(20, 12, activation="bent"), Linear(12, 10), optimizer=adam)
+    result = compare_backends(make, backends, DATA, epochs=4)
+    assert result.agrees, str(result)
+    scale = NumpyBackend.bias_activation
+
+    def faulty(self: Any, z: Any, bias: Any, activation: str = "identity", **options: Any) -> Any:
+        y = scale(self, z, bias, activation, **options)
+        if activation == "bent":
+            y *= y.dtype.type(1.0 + 1000.0 * np.finfo(dtype).eps)
+        return y
+
+    monkeypatch.setattr(NumpyBackend, "bias_activation", faulty)
+    finding = compare_backends(make, [get_backend("array_api_strict", dtype), get_backend("cpu", dtype)], DATA).findings
+    assert (finding["cpu"].step, finding["cpu"].tensor, finding["cpu"].position) == (1, "activation", "0")
+
+
+def test_what_backward_keeps_of_forward_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, BENT)
+    plant(monkeypatch, "matmul", enlarge, lambda a, b, **flags: b.shape == (20, 12) and not flags.get("transpose_a"))
+    make = making(Linear(64, 20, activation="bent"), Linear(20, 12, activation="bent"), Linear(12, 10))
+    finding = compare_backends(make, ["array_api_strict", "cpu"], DATA).findings["cpu"]
+    assert (finding.position, finding.tensor) == ("1", "value before the activation")
+
+
+def test_a_formula_of_users_without_a_bound_is_no_false_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing bounds a sine, so layers and rules with it get the rough bound, which finds what is far off."""
+    register(monkeypatch, Activation("sine", lambda xp, z: xp.sin(z), lambda xp, z: xp.cos(z), needs_z=True))
+    monkeypatch.setitem(RULES, "waves", Rule("waves", lambda xp, gradient, state, number: (xp.sin(gradient), {})))
+    monkeypatch.setitem(OPTIMIZERS, "waves", Optimizer)
+
+    @dataclass
+    class Waves(Optimizer):
+        rule = "waves"
+        learning_rate: Any = 0.1
+
+    make = making(Linear(64, 20, activation="sine"), Linear(20, 10), optimizer=Waves)
+    result = compare_backends(make, ["array_api_strict", "cpu", "cpu/reference"], DATA, epochs=2)
+    assert result.agrees, str(result)
+    plant(monkeypatch, "update", slow_update)
+    finding = compare_backends(make, ["array_api_strict", "cpu"], DATA).findings["cpu"]
+    assert (finding.step, finding.phase) == (1, "update")
+
+
 @pytest.mark.parametrize("optimizer", [momentum, adam])
 def test_a_compared_step_is_a_step_of_training(optimizer: Callable[[], Optimizer]) -> None:
     make = making(optimizer=optimizer)
@@ -175,17 +239,6 @@ def test_a_compared_step_is_a_step_of_training(optimizer: Callable[[], Optimizer
     assert (compared.model.step, compared.optimizer.steps) == (5, 5)
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_no_activation_has_a_derivative_above_1(name: str) -> None:
-    """As the rule for the activation of a Linear layer has it."""
-    import array_api_compat.numpy as xp
-
-    activation = ACTIVATIONS[name]
-    y = activation.forward(xp, np.linspace(-20, 20, 100_001))
-    assert activation.derivative is None or activation.derivative(xp, y).max() <= 1.0
-    assert name in ("identity", "relu") or np.abs(y).max() <= 1.0
-
-
 @pytest.mark.parametrize("n", [1, 10, 64, 100, 1000, 100_000])
 @pytest.mark.parametrize("all_positive", [False, True])
 def test_real_sums_err_less_than_the_bound_and_not_by_far(n: int, all_positive: bool) -> None:
@@ -195,8 +248,8 @@ def test_real_sums_err_less_than_the_bound_and_not_by_far(n: int, all_positive: 
     products = a * b
     found = np.add.accumulate(products, axis=0)[-1]
     exact = (a.astype("f8") * b).sum(axis=0)
-    bound = Rounding(get_backend("cpu")).sums(n) * np.abs(products.astype("f8")).sum(axis=0)
-    largest = (np.abs(found - exact) / bound).max()
+    (bound,) = Rounding(get_backend("cpu")).formulas.matmul(np.ones((1, n), "f4"), products)
+    largest = (np.abs(found - exact) / bound.error[0]).max()
     assert 1e-4 < largest < 1.0
 
 
@@ -365,7 +418,7 @@ def test_three_devices_and_a_wrong_first_one(monkeypatch: pytest.MonkeyPatch) ->
     assert str(first_wrong).endswith("all of them differ from cpu in the same tensor: look at cpu first")
 
 
-def test_other_start_values_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_initial_values_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def make(backend: Backend) -> Trainer:
         trainer = making()(backend)
         if not backend.fused:
