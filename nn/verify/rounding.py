@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -166,7 +167,10 @@ class Rounding:
             differ: which elements are asked for, a boolean array.
         """
         names = ("parameter", *optimizer.state)
-        is_ours = optimizer.rule in BUILT_IN and type(optimizer).update_of is Optimizer.update_of
+        unknown = partial(self.unknown, given=before["gradient"])
+        if type(optimizer).update_of is not Optimizer.update_of:
+            return {name: unknown(before[name]) for name in names}
+        is_ours = optimizer.rule in BUILT_IN
         if not is_ours:  # it may be one that is not elementwise
             differ = np.ones_like(differ)
         indices = np.flatnonzero(differ)
@@ -182,7 +186,7 @@ class Rounding:
         except NO_BOUND:
             if is_ours:
                 raise
-            return {name: self.unknown(before[name], before["gradient"]) for name in names}
+            return {name: unknown(before[name]) for name in names}
         errors = {name: np.zeros(differ.shape) for name in names}
         for error, result in zip(errors.values(), results, strict=True):
             error[indices] = _both(result)

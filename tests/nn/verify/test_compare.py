@@ -225,6 +225,30 @@ def test_a_formula_of_users_without_a_bound_is_no_false_alarm(monkeypatch: pytes
     assert (finding.step, finding.phase) == (1, "update")
 
 
+def test_an_update_of_users_is_no_false_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An optimizer that updates otherwise than its rule says is not held to the bound of the rule."""
+    monkeypatch.setitem(RULES, "clipped", RULES["sgd"])
+    monkeypatch.setitem(OPTIMIZERS, "clipped", Optimizer)
+
+    @dataclass
+    class Clipped(SGD):
+        rule = "clipped"
+
+        def update_of(self, backend: Backend, parameters: Any, gradient: Any, *rest: Any, **options: Any) -> Any:
+            update = super().update_of(backend, parameters, gradient, *rest, **options)
+
+            def clipped(**numbers: Any) -> Any:
+                terms = gradient * gradient
+                total = backend.xp.sum(terms if backend.fused else backend.xp.flip(terms))
+                gradient[...] = gradient * (100.0 / (1e-8 + total**0.5))
+                return update(**numbers)
+
+            return clipped
+
+    result = compare_backends(making(optimizer=lambda: Clipped(0.001)), ["cpu", "cpu/reference"], DATA, epochs=4)
+    assert result.agrees, str(result)
+
+
 @pytest.mark.parametrize("optimizer", [momentum, adam])
 def test_a_compared_step_is_a_step_of_training(optimizer: Callable[[], Optimizer]) -> None:
     make = making(optimizer=optimizer)
