@@ -86,7 +86,7 @@ def test_float64(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--compare", "cpu"], "must be two devices or more with commas between them, not 'cpu'"),
         (["--compare", "cpu,"], "must be two devices or more with commas between them, not 'cpu,'"),
-        (["--compare", ""], "must be two devices or more"),
+        (["--compare", ""], "--compare needs a value"),
         (["--compare", "cpu,cpu"], "'cpu' is the same as 'cpu'"),
         (["--compare", "cpu,nonsense"], "unknown device 'nonsense'; known are auto, cpu, "),
         (["--compare", "cpu:reference,cpu"], "NumPy has one device; say 'cpu'"),
