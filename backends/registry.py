@@ -127,6 +127,7 @@ WHY_NO_GPU = {
     ErrorKind.NO_GPU: "no GPU: the NVIDIA driver sees none",
     ErrorKind.NO_MEMORY: "GPU not used: it has no memory left",
     ErrorKind.CANNOT_COMPUTE: "GPU not used: CuPy cannot compute on it",
+    ErrorKind.UNSAFE_ENVIRONMENT: "GPU not used: an environment variable forbids it",
 }
 
 _lock = RLock()  # held while a device is made, or two threads would make two, with a stream each

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from contextlib import AbstractContextManager, ExitStack
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,12 +19,19 @@ from . import cublas
 INSTALL = "pip install 'cupy-cuda12x[ctk]' or 'cupy-cuda13x[ctk]', by the CUDA version that nvidia-smi prints"
 
 
-class CupyDevice(Device):
-    """A CUDA GPU, through CuPy, with a stream of its own.
+@cache
+def stream_of(cupy: Any, index: int) -> Any:
+    """The stream of a GPU, one as long as the process: on two, what one wrote would not be ready for the other.
 
-    The stream is a blocking one: it orders itself after the default stream, so that an array made outside ``use()`` is
-    ready inside.
+    It is a blocking one: it orders itself after the default stream, so that an array made outside ``use()`` is ready
+    inside.
     """
+    with cupy.cuda.Device(index):
+        return cupy.cuda.Stream()
+
+
+class CupyDevice(Device):
+    """A CUDA GPU, through CuPy, with a stream of its own."""
 
     library = "cupy"
     has_overrides = True
@@ -34,8 +43,7 @@ class CupyDevice(Device):
         self.cupy = cupy
         self.index = index
         super().__init__(f"cuda:{index}", xp, cupy.cuda.Device(index))
-        with self.handle:
-            self.stream = cupy.cuda.Stream()
+        self.stream = stream_of(cupy, index)
 
     def use(self) -> AbstractContextManager[Any]:
         stack = ExitStack()
@@ -99,7 +107,8 @@ def find_gpu(number: str) -> CupyDevice:
     """The GPU of that number, counted from 0, after it has proved that it computes.
 
     Raises:
-        DeviceError: there is no driver, no GPU, none of that number, no memory left on it, or it does not compute.
+        DeviceError: there is no driver, no GPU, none of that number, no memory left on it, it does not compute, or an
+            environment variable takes the order from what is launched.
     """
     import cupy
 
@@ -110,6 +119,12 @@ def find_gpu(number: str) -> CupyDevice:
     if int(number) >= count:
         have = "only cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
         raise DeviceError(f"there is no GPU of that number; this machine has {have}", ErrorKind.NO_SUCH_DEVICE)
+    per_thread = os.environ.get("CUPY_CUDA_PER_THREAD_DEFAULT_STREAM", "")
+    if per_thread.strip() not in ("", "0"):  # the stream of a device orders itself after the one that is not per thread
+        raise DeviceError(
+            f"CUPY_CUDA_PER_THREAD_DEFAULT_STREAM={per_thread} lets arrays be read before they are written: unset it",
+            ErrorKind.UNSAFE_ENVIRONMENT,
+        )
     try:
         device = CupyDevice(int(number))
         with device.use():

@@ -24,6 +24,8 @@ def remedy(kind: ErrorKind | None) -> str:
         return both
     if kind is ErrorKind.NO_SUCH_DEVICE:
         return "take one of those numbers, from 0; CUDA_VISIBLE_DEVICES renumbers the GPUs and hides the others"
+    if kind is ErrorKind.UNSAFE_ENVIRONMENT:
+        return "unset it and start Python again: CuPy reads it when it is imported"
     wheels, driver = cupy_wheels(), cuda_of_driver()
     wanted = WHEELS[13 if driver is None or driver[0] >= 13 else 12]
     if driver is None:

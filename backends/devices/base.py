@@ -26,6 +26,7 @@ class ErrorKind(Enum):
     NO_GPU = "the driver sees no GPU"
     NO_MEMORY = "the device has no memory left"
     CANNOT_COMPUTE = "it fails to compile or to compute, or computes wrongly"
+    UNSAFE_ENVIRONMENT = "an environment variable would make it compute wrongly"
     LACKS_FEATURE = "its arrays lack something that xpnet needs"
     LACKS_PRECISION = "it has no such dtype, or no products of such precision"
 

@@ -8,10 +8,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import array_api_compat.numpy
 import array_api_strict
 import numpy as np
 import pytest
@@ -505,6 +507,16 @@ def test_threads_get_the_same_device(monkeypatch: pytest.MonkeyPatch, emulated_g
     assert len(found) == 8
     assert set(found) == set(emulated_gpus)
     assert len(emulated_gpus) == 1
+
+
+def test_the_stream_of_a_gpu_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Backends from before ``forget_devices`` and after it share memory, and a thread's handle of cuBLAS."""
+    cupy: Any = ModuleType("cupy")
+    cupy.cuda = SimpleNamespace(Device=nullcontext, Stream=object)
+    for name, module in (("cupy", cupy), ("array_api_compat.cupy", array_api_compat.numpy)):
+        monkeypatch.setitem(sys.modules, name, module)
+    first, again, other = CupyDevice(0), CupyDevice(0), CupyDevice(1)
+    assert first.stream is again.stream is not other.stream
 
 
 def test_devices_can_be_forgotten(emulated_gpus: list[EmulatedCudaDevice]) -> None:

@@ -186,6 +186,19 @@ def test_a_gpu_number_too_high(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     )
 
 
+@pytest.mark.usefixtures("nothing_found_yet")
+def test_an_environment_in_which_a_gpu_would_compute_wrongly(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    breaks, reason, *_ = BROKEN["streams per thread"]
+    breaks(monkeypatch)
+    machine(monkeypatch, ["cupy-cuda13x"], (13, 0))
+    _, out, _ = run(capsys, "--device", "cuda")
+    first, second = out.splitlines()
+    assert first.endswith(f"not usable: {reason}")
+    assert second.endswith("what to do: unset it and start Python again: CuPy reads it when it is imported")
+
+
 def test_a_gpu_hidden_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, ["cupy-cuda13x"], (13, 0))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")

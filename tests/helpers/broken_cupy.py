@@ -52,6 +52,14 @@ def broken_device(error: Exception) -> Callable[[pytest.MonkeyPatch], None]:
     return breaks
 
 
+def unsafe_environment(name: str, value: str) -> Callable[[pytest.MonkeyPatch], None]:
+    def breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "cupy", cupy_with(lambda: 1))
+        monkeypatch.setenv(name, value)
+
+    return breaks
+
+
 def broken_import(error: Exception, module: str = "cupy") -> Callable[[pytest.MonkeyPatch], None]:
     def find_spec(name: str, path: Any = None, target: Any = None) -> None:
         if name == module:
@@ -110,5 +118,11 @@ BROKEN = {
         "the GPU has no memory left; nvidia-smi shows who uses it (Out of memory allocating 512 bytes)",
         ErrorKind.NO_MEMORY,
         "GPU not used: it has no memory left",
+    ),
+    "streams per thread": (
+        unsafe_environment("CUPY_CUDA_PER_THREAD_DEFAULT_STREAM", "1"),
+        "CUPY_CUDA_PER_THREAD_DEFAULT_STREAM=1 lets arrays be read before they are written: unset it",
+        ErrorKind.UNSAFE_ENVIRONMENT,
+        "GPU not used: an environment variable forbids it",
     ),
 }
