@@ -11,7 +11,10 @@ import ctypes
 import importlib
 import os
 import sys
+import threading
 import weakref
+from collections import deque
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -54,7 +57,7 @@ def load(cupy: Any) -> ctypes.CDLL:
     """The cuBLAS that this CuPy uses.
 
     Raises:
-        OSError: it is not found. AttributeError: it lacks a function.
+        OSError, ImportError: it is not found. AttributeError: it lacks a function.
     """
     importlib.import_module(f"{cupy.__name__}.cublas")  # CuPy finds and loads its own, which then goes by its name
     major = cupy.cuda.runtime.runtimeGetVersion() // 1000
@@ -65,7 +68,6 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
     """``library`` with the signatures of its functions, which raise a CublasError where they fail."""
     name_of = library.cublasGetStatusName
     name_of.argtypes, name_of.restype = (_INT,), ctypes.c_char_p
-    library.cublasDestroy_v2.argtypes = (_POINTER,)
 
     def check(status: Any, function: Any, _: Any) -> Any:
         if status != 0:
@@ -85,35 +87,111 @@ def why_not_plain(precision: str) -> str:
         return f"NVIDIA_TF32_OVERRIDE={override} rounds float32 products to tf32: unset it, or ask for tf32"
     if precision == "tf32" and override == "0":
         return "NVIDIA_TF32_OVERRIDE=0 forbids tf32: unset it, or ask for float32"
+    emulate = os.environ.get("CUBLAS_EMULATE_SINGLE_PRECISION", "")
+    if precision == "float32" and emulate not in ("", "0"):
+        return f"CUBLAS_EMULATE_SINGLE_PRECISION={emulate} makes float32 products of bf16 ones: unset it"
     return ""
 
 
-class Cublas:
-    """A handle of cuBLAS with a workspace, for one device, one thread and one dtype.
+# ---- handles ---------------------------------------------------------------------------------------------------------
 
-    The workspace is the handle's as long as it lives, so that a product gives the same bits eagerly and in a graph.
+
+class Handle:
+    """A handle of cuBLAS with a workspace, for one device and for one thread at a time.
+
+    It lives as long as the process, for two reasons. ``cublasDestroy`` waits for the device, which ends every capture
+    that is under way, in any thread; and the collector of garbage would call it at any time. Graphs use the workspace
+    as long as they live. One workspace for everything also means that a product gives the same bits eagerly and in a
+    graph.
 
     Args:
         library: from ``load``.
-        workspace: memory on the device.
-        precision: one of ``PRECISIONS`` for float32.
+        workspace: memory on the device, of ``WORKSPACE_BYTES``.
+
+    Attributes:
+        lock: to be held while a product, or a graph with products that were noted with this handle, is launched. The
+            kernels of one product may leave numbers in the workspace to each other, and while ctypes and CuPy are in
+            CUDA, other threads run.
 
     Raises:
         CublasError: there is no handle to be had.
     """
 
-    def __init__(
-        self, cupy: Any, library: ctypes.CDLL, workspace: Array, dtype: str = "float32", precision: str = "float32"
-    ) -> None:
-        self._current_stream = cupy.cuda.get_current_stream
-        self._library = library
+    def __init__(self, library: ctypes.CDLL, workspace: Array) -> None:
+        self.library = library
+        self.lock = threading.Lock()
         self._workspace = workspace
+        self._stream: Any = None
+        self._is_set = False
+        self._pointer = _POINTER()
+        library.cublasCreate_v2(ctypes.byref(self._pointer))
+
+    def on(self, stream: Any) -> ctypes.c_void_p:
+        """The handle as cuBLAS takes it, for launches on ``stream``; it costs nothing where that is still the same."""
+        if stream is not self._stream or not self._is_set:
+            self._is_set = False  # should one of these fail
+            self.library.cublasSetStream_v2(self._pointer, stream.ptr)
+            self._stream = stream  # only now may the one before be destroyed
+            workspace = self._workspace  # which each SetStream undoes
+            self.library.cublasSetWorkspace_v2(self._pointer, workspace.data.ptr, workspace.nbytes)
+            self._is_set = True
+        return self._pointer
+
+
+class _Lent:
+    """A handle that a thread has; when the thread ends, and this with it, the handle is idle."""
+
+    def __init__(self, handle: Handle, idle: deque[Handle]) -> None:
+        self.handle = handle
+        weakref.finalize(self, idle.append, handle).atexit = False
+
+
+class _OfThread(threading.local):
+    def __init__(self) -> None:
+        self.lent: dict[tuple[ctypes.CDLL, int], _Lent] = {}
+
+
+_of_thread = _OfThread()
+_idle: dict[tuple[ctypes.CDLL, int], deque[Handle]] = {}
+
+
+def handle_of(library: ctypes.CDLL, device: int, make_workspace: Callable[[], Array]) -> Handle:
+    """The handle of the calling thread for that device, which must be the current one.
+
+    A thread that has none gets one that an ended thread has left, or else a new one.
+
+    Raises:
+        CublasError: there is no handle to be had. MemoryError: there is no workspace.
+    """
+    key = library, device
+    lent = _of_thread.lent
+    if key not in lent:
+        idle = _idle.setdefault(key, deque())
+        try:
+            handle = idle.pop()
+        except IndexError:
+            handle = Handle(library, make_workspace())
+        lent[key] = _Lent(handle, idle)
+    return lent[key].handle
+
+
+# ---- products --------------------------------------------------------------------------------------------------------
+
+
+class Cublas:
+    """Products of matrices of one dtype, by a handle.
+
+    Args:
+        cupy: the module.
+        handle: of the calling thread.
+        precision: one of ``PRECISIONS`` for float32.
+    """
+
+    def __init__(self, cupy: Any, handle: Handle, dtype: str = "float32", precision: str = "float32") -> None:
+        self._current_stream = cupy.cuda.get_current_stream
+        self._handle = handle
         self._scalar, self._type = _SCALARS[dtype], _TYPES[dtype]
         self._compute = PRECISIONS[precision] if dtype == "float32" else _COMPUTE_64F
-        self._handle = _POINTER()
-        library.cublasCreate_v2(ctypes.byref(self._handle))
-        # Not at exit: the driver may be gone by then.
-        weakref.finalize(self, library.cublasDestroy_v2, self._handle).atexit = False
 
     def gemm(
         self, a: Array, b: Array, out: Array, transpose_a: bool, transpose_b: bool, alpha: float, beta: float
@@ -129,15 +207,14 @@ class Cublas:
             raise ValueError(f"matmul: cuBLAS takes no matrix of more than {_INT_MAX:,} rows or columns")
         op_a, lda = _seen_by_columns(a, transpose_a)
         op_b, ldb = _seen_by_columns(b, transpose_b)
-        library, handle, workspace = self._library, self._handle, self._workspace
-        library.cublasSetStream_v2(handle, self._current_stream().ptr)
-        library.cublasSetWorkspace_v2(handle, workspace.data.ptr, workspace.nbytes)  # each SetStream undoes it
-        library.cublasGemmEx(
-            *(handle, op_b, op_a, n, m, k),
-            *(ctypes.byref(self._scalar(alpha)), b.data.ptr, self._type, ldb, a.data.ptr, self._type, lda),
-            *(ctypes.byref(self._scalar(beta)), out.data.ptr, self._type, n, self._compute, _DEFAULT_ALGORITHM),
-        )
-        keep(self, a, b, out)
+        handle = self._handle
+        with handle.lock:
+            handle.library.cublasGemmEx(
+                *(handle.on(self._current_stream()), op_b, op_a, n, m, k),
+                *(ctypes.byref(self._scalar(alpha)), b.data.ptr, self._type, ldb, a.data.ptr, self._type, lda),
+                *(ctypes.byref(self._scalar(beta)), out.data.ptr, self._type, n, self._compute, _DEFAULT_ALGORITHM),
+            )
+        keep(a, b, out)
 
 
 def _seen_by_columns(x: Array, transpose: bool) -> tuple[int, int]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import importlib
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +25,7 @@ from ..devices import DeviceError, ErrorKind
 from ..step import Step, StepNumbers
 from ..typing import Array
 from ..updates import BUILT_IN, get_rule
-from .cublas import WORKSPACE_BYTES, Cublas, CublasError, why_not_plain
+from .cublas import WORKSPACE_BYTES, Cublas, CublasError, Handle, handle_of, why_not_plain
 from .device import CupyDevice
 from .graphs import Recording
 from .keep import keep
@@ -33,6 +34,15 @@ from .source import GATHERED, SCALED
 
 #: gemm(a, b, out, transpose_a, transpose_b, alpha, beta)
 Gemm = Callable[[Array, Array, Array, bool, bool, float, float], None]
+
+
+class _OfThread(threading.local):
+    """What operations of one thread use: scratch memory, cuBLAS (None: not asked for yet) and, with it, its handle."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[str, Array] = {}
+        self.gemm: Gemm | None = None
+        self.handle: Handle | None = None
 
 
 class CupyBackend(Backend):
@@ -62,7 +72,7 @@ class CupyBackend(Backend):
         self.precision = precision
         self.without_cublas = ""
         self._real = np.dtype(dtype)
-        self._scratch = threading.local()
+        self._of_thread = _OfThread()
         self._check_precision()
 
     def _check_precision(self) -> None:
@@ -95,20 +105,23 @@ class CupyBackend(Backend):
     @property
     def _gemm(self) -> Gemm:
         """The products of this thread, eager and recorded alike."""
-        known = self._scratch.__dict__
-        if "gemm" not in known:
-            known["gemm"] = self._make_gemm()
-        gemm: Gemm = known["gemm"]
-        return gemm
+        known = self._of_thread
+        if known.gemm is None:
+            known.gemm = self._make_gemm()
+        return known.gemm
 
     def _make_gemm(self) -> Gemm:
-        workspace = self.empty((WORKSPACE_BYTES,), np.uint8)
         try:
-            return Cublas(self.cupy, self.device.cublas(), workspace, self.dtype_name, self.precision).gemm
-        except (OSError, AttributeError, CublasError) as error:
+            library = self.device.cublas()
+            with self.device.handle:
+                handle = handle_of(library, self.index, lambda: self.empty((WORKSPACE_BYTES,), np.uint8))
+        except (ImportError, OSError, AttributeError, CublasError) as error:
             if self.precision != "float32":
                 raise
             self.without_cublas = f"cuBLAS cannot be called directly ({error})"
+        else:
+            self._of_thread.handle = handle
+            return Cublas(self.cupy, handle, self.dtype_name, self.precision).gemm
         by_cupy = importlib.import_module(f"{self.cupy.__name__}.cublas").gemm  # `import cupy` does not import it
         return lambda a, b, out, transpose_a, transpose_b, alpha, beta: by_cupy(
             "NT"[transpose_a], "NT"[transpose_b], a, b, out=out, alpha=alpha, beta=beta
@@ -118,7 +131,30 @@ class CupyBackend(Backend):
         """``step`` as a CUDA graph for each count: its Python code runs at the first two calls of a count only."""
         start, number, update = (self.empty((1,), np.int64) for _ in range(3))
         numbers = StepNumbers(start, number, update, self.empty((1,)))
-        return Recording(self.cupy, self._kernels, numbers, step, self._why_eager)
+        return Recording(
+            self.cupy,
+            self._kernels,
+            numbers,
+            step,
+            scratch=self._scratch_in,
+            in_order=self._in_order,
+            refused=self._why_eager,
+        )
+
+    @contextmanager
+    def _scratch_in(self, buffers: dict[str, Array]) -> Iterator[None]:
+        """A context in which the scratch memory of this thread is ``buffers``."""
+        known = self._of_thread
+        before, known.buffers = known.buffers, buffers
+        try:
+            yield
+        finally:
+            known.buffers = before
+
+    def _in_order(self) -> AbstractContextManager[Any]:
+        """The lock of this thread's handle of cuBLAS: see ``Handle``."""
+        handle = self._of_thread.handle
+        return nullcontext() if handle is None else handle.lock
 
     def _why_eager(self, said: str) -> str:
         """The reason why a step is not recorded: that products cannot be, or else what was ``said``."""
@@ -532,13 +568,13 @@ class CupyBackend(Backend):
         return None, x
 
     def _buffer(self, name: str, size: int, dtype: Any) -> Array:
-        """Memory for what a launch leaves to the next one; kept, for each thread, as long as the backend.
+        """Memory for what a launch leaves to the next one; kept as long as the thread and the backend, or a recording.
 
         Sizes are rounded up to powers of two, and a buffer is never given up for a larger one: a recorded step goes on
         writing where it was recorded.
         """
         capacity = 1 << max(size - 1, 0).bit_length()
-        buffers = self._scratch.__dict__
+        buffers = self._of_thread.buffers
         key = f"{name}/{capacity}"
         if key not in buffers:
             buffers[key] = self.empty((capacity,), dtype)

@@ -1,7 +1,8 @@
-"""Lifetimes: what a captured graph uses must live as long as the graph."""
+"""Lifetimes: what a captured graph uses must live as long as the graph, and nothing dies while it is captured."""
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,3 +30,31 @@ def keeping(things: list[Any]) -> Iterator[None]:
         yield
     finally:
         _kept.things = None
+
+
+class _Collector:
+    """Who has it switched off, and whether it was on before."""
+
+    lock = threading.Lock()
+    users = 0
+    was_on = False
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """A context in which Python's collector of garbage, which is one for all threads, does not run.
+
+    What it frees may belong to anybody, and a finalizer that waits for the device ends every capture that is under way.
+    """
+    with _Collector.lock:
+        if _Collector.users == 0:
+            _Collector.was_on = gc.isenabled()
+            gc.disable()
+        _Collector.users += 1
+    try:
+        yield
+    finally:
+        with _Collector.lock:
+            _Collector.users -= 1
+            if _Collector.users == 0 and _Collector.was_on:
+                gc.enable()

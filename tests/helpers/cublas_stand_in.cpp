@@ -1,4 +1,4 @@
-// As much of cuBLAS as backends/cublas.py calls, on memory of the host: signatures and numbers as in cublas_api.h, so
+// As much of cuBLAS as backends/cuda/cublas.py calls, on memory of the host: signatures and numbers as in cublas_api.h, so
 // that an argument in the wrong place is found. A product is handed to `enqueue`, which decides when it is run.
 #include <stdint.h>
 #include <string.h>
@@ -24,12 +24,19 @@ struct Product {
 };
 
 static int (*enqueue)(void* stream, const Product* product) = nullptr;
+static int (*wait)() = nullptr;
+static int (*is_stream)(void* stream) = nullptr;
+static int streams_set = 0, workspaces_set = 0;
 static int status_of_create = SUCCESS;
 static int handles = 0;
 
 extern "C" {
 
 void stand_in_enqueue(int (*function)(void*, const Product*)) { enqueue = function; }
+void stand_in_wait(int (*function)()) { wait = function; }
+void stand_in_is_stream(int (*function)(void*)) { is_stream = function; }
+int stand_in_streams_set() { return streams_set; }
+int stand_in_workspaces_set() { return workspaces_set; }
 void stand_in_fail(int status) { status_of_create = status; }
 int stand_in_handles() { return handles; }
 
@@ -55,13 +62,18 @@ int cublasCreate_v2(Handle** handle)
 
 int cublasDestroy_v2(Handle* handle)
 {
-    delete handle;
-    --handles;
-    return SUCCESS;
+    const int status = wait();  // for the device, which no capture in the process survives
+    if (status == SUCCESS) {
+        delete handle;
+        --handles;
+    }
+    return status;
 }
 
 int cublasSetStream_v2(Handle* handle, void* stream)
 {
+    if (!is_stream(handle->stream)) return INVALID_VALUE;  // the one before has been destroyed under the handle
+    ++streams_set;
     *handle = {stream, nullptr};  // the workspace is forgotten
     return SUCCESS;
 }
@@ -69,6 +81,7 @@ int cublasSetStream_v2(Handle* handle, void* stream)
 int cublasSetWorkspace_v2(Handle* handle, void* workspace, size_t bytes)
 {
     if (bytes < (size_t)32 << 20) return INVALID_VALUE;
+    ++workspaces_set;
     handle->workspace = workspace;
     return SUCCESS;
 }

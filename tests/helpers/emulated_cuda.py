@@ -7,7 +7,8 @@ stricter than CuPy where CuPy is silent or only a GPU would fail:
 * arguments of a launch are held against the C declaration of the kernel, grids against CUDA's limits;
 * memory from ``empty`` is filled with NaN or 0xCD, so that reading what nobody wrote shows;
 * an array refuses everything that would make the host wait: ``float()``, ``bool()``, ``item()``, an iteration;
-* a graph holds addresses only, and a launch of it fails where the memory at one of them has been given back.
+* a graph holds addresses only, and a launch of it fails where the memory at one of them has been given back;
+* who waits for the device ends every capture that is under way in the process, with CUDA's errors 900 and 901.
 
 Blocks get at most ``max_threads`` threads, since each is a real one; the kernels are right for any number.
 """
@@ -30,7 +31,7 @@ from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import array_api_compat.numpy
 import numpy as np
@@ -61,6 +62,17 @@ _C_TYPES = {
 
 class OutOfMemoryError(MemoryError):
     pass
+
+
+class CUDARuntimeError(RuntimeError):
+    NAMES: ClassVar = {
+        900: "cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing",
+        901: "cudaErrorStreamCaptureInvalidated: operation failed due to a previous error during capture",
+    }
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        super().__init__(self.NAMES[status])
 
 
 # ---- streams that capture, and graphs --------------------------------------------------------------------------------
@@ -95,6 +107,7 @@ class Stream:
         self.ptr = 0 if null else 16 * Stream.made
         self.non_blocking = non_blocking
         self.nodes: list[Node] | None = None
+        self.is_invalid = False
         stream_at[self.ptr] = self
 
     def __enter__(self) -> Stream:
@@ -112,12 +125,24 @@ class Stream:
     def end_capture(self) -> Graph:
         assert self.nodes is not None
         nodes, self.nodes = self.nodes, None
+        if self.is_invalid:
+            self.is_invalid = False
+            raise CUDARuntimeError(901)
         return Graph(nodes)
 
 
 stream_at: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
 null_stream = Stream(null=True)
 streams = Streams()
+
+
+def wait_for_device() -> None:
+    """What ``cudaDeviceSynchronize``, and all that calls it, does to streams that capture, in any thread."""
+    capturing = [stream for stream in list(stream_at.values()) if stream.nodes is not None]
+    for stream in capturing:
+        stream.is_invalid = True
+    if capturing:
+        raise CUDARuntimeError(900)
 
 
 def get_current_stream() -> Stream:
@@ -149,7 +174,10 @@ class Graph:
 
 def enqueue(name: str, addresses: list[int], work: Callable[[], None], stream: Stream | None = None) -> None:
     """Run ``work`` now or, where the stream is capturing, note it; it must know memory by its address only."""
-    nodes = (get_current_stream() if stream is None else stream).nodes
+    stream = get_current_stream() if stream is None else stream
+    nodes = stream.nodes
+    if stream.is_invalid:
+        raise CUDARuntimeError(901)
     if nodes is None:
         launched.names.append(name)
         work()
@@ -403,9 +431,11 @@ class Product(ctypes.Structure):
     )
 
 
-@cache
-def stand_in_cublas() -> Any:
-    """``cublas_stand_in.cpp``, its functions declared by ``backends.cuda.cublas`` as those of the real library."""
+def new_stand_in_cublas() -> Any:
+    """``cublas_stand_in.cpp``, its functions declared by ``backends.cuda.cublas`` as those of the real library.
+
+    Handles live as long as the process. Where a test needs a library of which there is none yet, it makes one.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "libcublas.so"
         source = Path(__file__).parent / "cublas_stand_in.cpp"
@@ -417,6 +447,8 @@ def stand_in_cublas() -> Any:
             copy = Product.from_buffer_copy(product.contents)
             addresses = [copy.a, copy.b, copy.c, copy.workspace]
             enqueue("gemm", addresses, partial(library.stand_in_run, ctypes.byref(copy)), stream_at[stream or 0])
+        except CUDARuntimeError:
+            return EXECUTION_FAILED
         except BaseException:  # ctypes would print it and go on without the product
             traceback.print_exc()
             return EXECUTION_FAILED
@@ -424,7 +456,23 @@ def stand_in_cublas() -> Any:
 
     library.on_launch = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(Product))(on_launch)
     library.stand_in_enqueue(library.on_launch)
+
+    def on_wait() -> int:
+        try:
+            wait_for_device()
+        except CUDARuntimeError:
+            return EXECUTION_FAILED
+        return 0
+
+    library.on_wait = ctypes.CFUNCTYPE(ctypes.c_int)(on_wait)
+    library.stand_in_wait(library.on_wait)
+    library.is_stream = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(lambda stream: (stream or 0) in stream_at)
+    library.stand_in_is_stream(library.is_stream)
+    library.cublasDestroy_v2.argtypes = (ctypes.c_void_p,)
     return library
+
+
+stand_in_cublas = cache(new_stand_in_cublas)
 
 
 class Allocator:
@@ -539,6 +587,7 @@ class EmulatedCudaDevice(CupyDevice):
 
     def synchronize(self) -> None:
         must_not_capture("synchronous API calls")
+        wait_for_device()
 
     def hardware(self) -> str:
         return "an emulated GPU"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib.util
 import json
 import sys
@@ -17,9 +18,16 @@ import pytest
 import train
 from backends import DeviceError, get_backend
 from backends.cuda import cublas
-from backends.cuda.cublas import Cublas, CublasError, declared
+from backends.cuda.cublas import Cublas, CublasError, Handle, declared
 from backends.cuda.cupy_backend import CupyBackend
-from tests.helpers.emulated_cuda import EmulatedCudaDevice, Stream, ndarray, needs_compiler, stand_in_cublas
+from tests.helpers.emulated_cuda import (
+    EmulatedCudaDevice,
+    Stream,
+    launched,
+    ndarray,
+    needs_compiler,
+    new_stand_in_cublas,
+)
 
 emulated = needs_compiler
 
@@ -75,19 +83,28 @@ def backend() -> CupyBackend:
     return CupyBackend(EmulatedCudaDevice())
 
 
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A library of which there is no handle yet, for every emulated device."""
+    library = new_stand_in_cublas()
+    monkeypatch.setattr(EmulatedCudaDevice, "cublas", lambda self: library)
+    return library
+
+
 @emulated
 def test_an_error_has_cublass_name(backend: CupyBackend) -> None:
     x = backend.zeros((3, 3))
-    small = Cublas(backend.cupy, backend.device.cublas(), backend.empty((1024,), np.uint8))
-    with pytest.raises(CublasError, match=r"^cublasSetWorkspace_v2: CUBLAS_STATUS_INVALID_VALUE$"):
-        small.gemm(x, x, backend.zeros((3, 3)), False, False, 1.0, 0.0)
+    small = Cublas(backend.cupy, Handle(backend.device.cublas(), backend.empty((1024,), np.uint8)))
+    for _ in range(2):  # the second one does not take the workspace for set
+        with pytest.raises(CublasError, match=r"^cublasSetWorkspace_v2: CUBLAS_STATUS_INVALID_VALUE$"):
+            small.gemm(x, x, backend.zeros((3, 3)), False, False, 1.0, 0.0)
 
 
 @emulated
 def test_a_matrix_that_cublas_cannot_count_is_refused(backend: CupyBackend) -> None:
     """ctypes would cut the number of columns down to 32 bits."""
     workspace = backend.empty((cublas.WORKSPACE_BYTES,), np.uint8)
-    gemm = Cublas(backend.cupy, backend.device.cublas(), workspace).gemm
+    gemm = Cublas(backend.cupy, Handle(backend.device.cublas(), workspace)).gemm
     huge: Any = SimpleNamespace(shape=(1, 2**31))
     with pytest.raises(
         ValueError, match=r"^matmul: cuBLAS takes no matrix of more than 2,147,483,647 rows or columns$"
@@ -96,26 +113,80 @@ def test_a_matrix_that_cublas_cannot_count_is_refused(backend: CupyBackend) -> N
 
 
 @emulated
-def test_a_handle_for_each_backend_and_thread() -> None:
-    library = stand_in_cublas()
-    before = library.stand_in_handles()
+def test_a_handle_for_each_thread_and_device_as_long_as_the_process(library: Any) -> None:
+    """Backends of one thread share it, an ended thread leaves it to the next one, and nobody destroys it."""
+
+    def multiply(meanwhile: threading.Barrier | None = None) -> None:
+        for dtype, precision in (("float32", "float32"), ("float64", "float32"), ("float32", "tf32")):
+            backend = CupyBackend(EmulatedCudaDevice(), dtype, precision)
+            x = np.array([[1.0, 2.0], [3.0, 4.0]])
+            product = backend.matmul(*(backend.asarray(factor) for factor in (x, x)))
+            np.testing.assert_array_equal(backend.to_numpy(product), x @ x)
+        if meanwhile is not None:
+            meanwhile.wait(60)
+
+    def in_threads(count: int) -> None:
+        barrier = threading.Barrier(count)
+        threads = [threading.Thread(target=multiply, args=(barrier,)) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    multiply()
+    assert library.stand_in_handles() == 1
+    for threads, handles in ((1, 2), (1, 2), (3, 4), (2, 4)):
+        in_threads(threads)
+        assert library.stand_in_handles() == handles
+    multiply()
+    gc.collect()
+    assert library.stand_in_handles() == 4
+
+
+@emulated
+def test_stream_and_workspace_are_set_only_where_the_stream_is_another(library: Any) -> None:
     backend = CupyBackend(EmulatedCudaDevice())
-    x = backend.zeros((3, 3))
+    x, out = backend.asarray([[2.0]]), backend.zeros((1, 1))
 
-    handles = []
+    def calls() -> tuple[int, int]:
+        return library.stand_in_streams_set(), library.stand_in_workspaces_set()
 
-    def multiply(backend: CupyBackend) -> None:
-        backend.matmul(x, x)
-        backend.matmul(x, x)
-        handles.append(library.stand_in_handles() - before)
+    with backend.use():
+        for _ in range(5):
+            backend.matmul(x, x, out=out)
+    assert calls() == (1, 1)
+    for number in range(2, 6, 2):  # each capturing stream is gone when the next one comes
+        stream = Stream(non_blocking=True)
+        with stream:
+            stream.begin_capture()
+            for _ in range(3):
+                backend.matmul(x, x, out=out, beta=1.0)
+            graph = stream.end_capture()
+        del stream
+        assert calls() == (number, number)
+        out[...] = 0.0
+        graph.launch()
+        assert backend.to_numpy(out) == 12.0
+        launched.names.clear()
+        with backend.use():
+            backend.matmul(x, x, out=out, beta=1.0)
+            backend.matmul(x, x, out=out, beta=1.0)
+        assert launched.names == ["gemm", "gemm"]
+        assert backend.to_numpy(out) == 20.0
+        assert calls() == (number + 1, number + 1)
 
-    multiply(backend)
-    thread = threading.Thread(target=multiply, args=(backend,))
-    thread.start()
-    thread.join()
-    assert handles == [1, 2]
-    del backend, thread
-    assert library.stand_in_handles() == before
+
+@emulated
+def test_no_workspace_is_made_where_cublas_cannot_be_loaded(
+    backend: CupyBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_found(self: Any) -> None:
+        raise ImportError("no module named cupy.cublas")
+
+    monkeypatch.setattr(EmulatedCudaDevice, "cublas", not_found)
+    monkeypatch.setattr(backend.cupy.allocate, "limit", cublas.WORKSPACE_BYTES // 2)
+    assert backend.to_numpy(backend.matmul(backend.asarray([[2.0]]), backend.asarray([[3.0]]))) == 6.0
+    assert backend.without_cublas == "cuBLAS cannot be called directly (no module named cupy.cublas)"
 
 
 # ---- precision -------------------------------------------------------------------------------------------------------
@@ -174,6 +245,15 @@ def test_precision_that_cannot_be_had(cuda_is_emulated: list[str], monkeypatch: 
     refused(DeviceError, message, "cuda")
     get_backend("cuda", "float64")
     get_backend("cuda", "float32", True, "tf32")
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
+
+    monkeypatch.setenv("CUBLAS_EMULATE_SINGLE_PRECISION", "0")
+    get_backend("cuda")
+    monkeypatch.setenv("CUBLAS_EMULATE_SINGLE_PRECISION", "1")
+    message = "cuda:0: CUBLAS_EMULATE_SINGLE_PRECISION=1 makes float32 products of bf16 ones: unset it"
+    refused(DeviceError, message, "cuda")
+    get_backend("cuda", "float64")
+    get_backend("cuda", "float32", True, "bf16")
 
     def not_found(self: Any) -> None:
         raise OSError("libcublas.so.13: no such file")
@@ -205,14 +285,9 @@ def test_train_py_prints_and_keeps_the_precision(capsys: pytest.CaptureFixture[s
 
 @emulated
 @pytest.mark.usefixtures("cuda_is_emulated")
-def test_train_py_says_why_steps_are_not_recorded(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stand_in_cublas().stand_in_fail(3)
-    try:
-        assert train.main(["--device", "cuda", "--epochs", "1", "--limit", "100", "--hidden", "8"]) == 0
-    finally:
-        stand_in_cublas().stand_in_fail(0)
+def test_train_py_says_why_steps_are_not_recorded(capsys: pytest.CaptureFixture[str], library: Any) -> None:
+    library.stand_in_fail(3)
+    assert train.main(["--device", "cuda", "--epochs", "1", "--limit", "100", "--hidden", "8"]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if "not recorded" in line)
     assert line == (
         "steps were not recorded as a CUDA graph, which is slower: cuBLAS cannot be called directly "
@@ -233,3 +308,18 @@ def test_the_stand_in_says_so_where_it_cannot_note_a_product(capfd: pytest.Captu
             backend.matmul(a, b, out=out)
         assert not stream.end_capture().nodes
     assert "there is no memory of the device at 0x" in capfd.readouterr().err
+
+
+@emulated
+def test_the_stand_in_destroys_no_handle_while_a_stream_captures(library: Any) -> None:
+    """And the capture is lost, as it is in CUDA."""
+    handle = ctypes.c_void_p()
+    library.cublasCreate_v2(ctypes.byref(handle))
+    stream = Stream(non_blocking=True)
+    stream.begin_capture()
+    assert library.cublasDestroy_v2(handle) == 13
+    assert library.stand_in_handles() == 1
+    with pytest.raises(RuntimeError, match=r"^cudaErrorStreamCaptureInvalidated: "):
+        stream.end_capture()
+    assert library.cublasDestroy_v2(handle) == 0
+    assert library.stand_in_handles() == 0

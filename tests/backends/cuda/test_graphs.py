@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,18 +24,21 @@ from backends import Step, StepNumbers
 from backends.base import Backend
 from backends.cuda import launch
 from backends.cuda.cupy_backend import CupyBackend
-from backends.cuda.graphs import Recording
+from backends.cuda.graphs import TRIES, Recording
 from nn import SGD, Adam, Callback, Context, Dropout, Layer, Linear, Optimizer, ReLU, Sequential, Softmax, Trainer
 from nn.data import Dataset
 from tests.helpers import emulated_cuda
 from tests.helpers.backends import make_backend
 from tests.helpers.emulated_cuda import (
+    CUDARuntimeError,
     EmulatedCudaDevice,
     Graph,
     Stream,
     launched,
+    memory,
     needs_compiler,
-    stand_in_cublas,
+    new_stand_in_cublas,
+    wait_for_device,
 )
 
 pytestmark = needs_compiler
@@ -292,7 +298,7 @@ def test_a_recording_keeps_what_its_graphs_use() -> None:
 
     copied, squares = [backend.zeros((4, 3))], [backend.zeros((4, 3))]
     recording = backend.record(step)
-    with ThreadPoolExecutor(1) as thread:  # it ends, and its workspace of cuBLAS with it
+    with ThreadPoolExecutor(1) as thread:  # it ends, and its scratch memory with it
         for number in range(2):
             thread.submit(recording, StepNumbers(0, number, number + 1, 0.1), 4).result()
     for array in (batch, weights, copied, squares):
@@ -340,13 +346,13 @@ def test_a_capture_that_fails_costs_nothing_but_speed(owner: Any, method: str, m
     def fails(self: Any) -> None:
         if owner is Stream:
             self.nodes = None
-        raise RuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted\nand more")
+        raise RuntimeError("cudaErrorUnknown: unknown error\nand more")
 
     expected = train(eager())
     monkeypatch.setattr(owner, method, fails)
     backend = recorded()
     train(backend).is_that_of(expected)
-    assert backend.why_eager == "RuntimeError: cudaErrorStreamCaptureUnsupported: operation not permitted"
+    assert backend.why_eager == "RuntimeError: cudaErrorUnknown: unknown error"
 
 
 def test_after_a_failure_recorded_counts_go_on_as_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,24 +388,30 @@ def test_after_a_failure_recorded_counts_go_on_as_graphs(monkeypatch: pytest.Mon
     assert np.abs(found).min() > 0
 
 
-@pytest.mark.parametrize("how", ["not found", "no handle"])
-def test_without_cublas_products_go_through_cupy_and_steps_are_eager(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if how == "not found":
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError, "libcublas.so.13: cannot open shared object file"),
+        (ImportError, "DLL load failed while importing cublas"),
+        (AttributeError, "undefined symbol: cublasGemmEx"),
+        (None, "cublasCreate_v2: CUBLAS_STATUS_NOT_INITIALIZED"),
+    ],
+)
+def test_without_cublas_products_go_through_cupy_and_steps_are_eager(
+    error: type[Exception] | None, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = new_stand_in_cublas()  # of which there is no handle yet
+    library.stand_in_fail(1)
 
-        def not_found(self: Any) -> None:
-            raise OSError("libcublas.so.13: cannot open shared object file")
+    def load(self: Any) -> Any:
+        if error is not None:
+            raise error(reason)
+        return library
 
-        monkeypatch.setattr(EmulatedCudaDevice, "cublas", not_found)
-        reason = "libcublas.so.13: cannot open shared object file"
-    else:
-        stand_in_cublas().stand_in_fail(1)
-        reason = "cublasCreate_v2: CUBLAS_STATUS_NOT_INITIALIZED"
-    try:
-        backend = recorded()
-        outcome = train(backend)
-        outcome.is_that_of(train(eager()))
-    finally:
-        stand_in_cublas().stand_in_fail(0)
+    monkeypatch.setattr(EmulatedCudaDevice, "cublas", load)
+    backend = recorded()
+    outcome = train(backend)
+    outcome.is_that_of(train(eager()))
     assert backend.why_eager == f"cuBLAS cannot be called directly ({reason})"
 
 
@@ -439,3 +451,335 @@ def test_ctrl_c_while_recording_ends_the_capture(streams: list[Stream]) -> None:
     assert len(streams) == 2
     assert impatient == [False]
     assert backend.why_eager == ""
+
+
+# ---- what others do while a step is captured -----------------------------------------------------------------------
+
+
+class InACycle:
+    """Garbage that only the collector finds, and that waits for the device when it is found."""
+
+    def __init__(self) -> None:
+        self.myself = self
+        weakref.finalize(self, self.wait)
+
+    @staticmethod
+    def wait() -> None:
+        with suppress(CUDARuntimeError):
+            wait_for_device()
+
+
+@dataclass
+class Products:
+    """A recording of ``out = a b``, then ``out += a b``; ``before`` is called between the two."""
+
+    backend: CupyBackend
+    before: Callable[[], None] = lambda: None
+    ran: int = 0
+
+    def __post_init__(self) -> None:
+        backend = self.backend
+        self.a, self.b = (backend.asarray(RNG.standard_normal((4, 4)).astype(np.float32)) for _ in range(2))
+        self.out = backend.zeros((4, 4))
+        self.expected = backend.to_numpy(backend.matmul(self.a, self.b)) * 2
+        self.number = 0
+        recording = backend.record(self.step)
+        assert isinstance(recording, Recording)
+        self.recording = recording
+
+    def step(self, numbers: StepNumbers, count: int) -> None:
+        self.ran += 1
+        self.backend.matmul(self.a, self.b, out=self.out)
+        self.before()
+        self.backend.matmul(self.a, self.b, beta=1.0, out=self.out)
+
+    def __call__(self) -> None:
+        self.out[...] = 0.0
+        self.recording(StepNumbers(self.number * 4, self.number, self.number + 1, 0.1), 4)
+        self.number += 1
+        np.testing.assert_allclose(self.backend.to_numpy(self.out), self.expected, rtol=1e-6)
+
+
+def test_the_collector_does_not_run_while_a_step_is_captured(streams: list[Stream]) -> None:
+    found: list[int] = []
+
+    def leaves_garbage() -> None:
+        made = [weakref.ref(InACycle()) for _ in range(10)]
+        _ = [[number] for number in range(2000)]  # enough for the collector to begin
+        found.append(sum(reference() is None for reference in made))
+
+    gc.collect()
+    products = Products(recorded(), leaves_garbage)
+    for _ in range(4):
+        products()
+    assert gc.isenabled()
+    assert found[0] > 0
+    assert found[1:] == [0]
+    assert (products.ran, len(streams), products.recording.interruptions) == (2, 1, [])
+
+
+def test_models_that_die_while_a_step_is_captured_do_not_end_it(streams: list[Stream]) -> None:
+    """Their handles of cuBLAS stay, also where the references to them end and not the collector finds them."""
+    others = [CupyBackend(EmulatedCudaDevice()) for _ in range(2)]
+    for other in others:
+        other.matmul(other.zeros((2, 2)), other.zeros((2, 2)))
+    products = Products(recorded(), lambda: others.clear() if products.ran == 2 else None)
+    for _ in range(3):
+        products()
+    assert not others
+    assert (products.ran, len(streams), products.recording.interruptions) == (2, 1, [])
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_the_collector_is_left_as_it_was(on: bool) -> None:
+    """Also where a capture fails, and where the captures of two threads overlap."""
+    backend = recorded()
+    seen: list[bool] = []
+    both, other_has_ended = threading.Barrier(2), threading.Event()
+
+    def look() -> None:
+        if products.ran == 2:
+            both.wait(60)  # inside both captures
+            other_has_ended.wait(60)
+            seen.append(gc.isenabled())
+
+    def look_and_fail() -> None:
+        if failing.ran == 2:
+            both.wait(60)
+            seen.append(gc.isenabled())
+            raise ValueError("once")
+
+    def twice() -> None:
+        products()
+        products()
+
+    products, failing = Products(backend, look), Products(backend, look_and_fail)
+    failing()
+    if not on:
+        gc.disable()
+    try:
+        thread = threading.Thread(target=twice)
+        thread.start()
+        failing()
+        other_has_ended.set()
+        thread.join()
+        assert gc.isenabled() == on
+    finally:
+        gc.enable()
+    assert seen == [False, False]
+    assert (failing.recording.reason, products.recording.reason) == ("ValueError: once", "")
+
+
+@pytest.mark.parametrize("times", [1, TRIES - 1, TRIES])
+def test_an_interrupted_capture_is_tried_again_a_few_times(times: int, streams: list[Stream]) -> None:
+    """Somebody waits for the device between the two products; the second one or the end of the capture fails."""
+
+    def somebody_waits() -> None:
+        if products.ran >= 2 and len(streams) <= times:
+            InACycle.wait()
+
+    products = Products(recorded(), somebody_waits)
+    recording = products.recording
+    said = "CublasError: cublasGemmEx: CUBLAS_STATUS_EXECUTION_FAILED"
+    for _ in range(2 * TRIES + 2):
+        products()
+    assert recording.interruptions == [said] * times
+    if times < TRIES:
+        assert (len(streams), products.ran) == (times + 1, 2 + 2 * times)
+        assert recording.reason == products.backend.why_eager == ""
+    else:
+        assert len(streams) == TRIES
+        assert recording.reason == products.backend.why_eager == said
+    launched.names.clear()
+    products()
+    assert launched.count("graph") == (times < TRIES)
+
+
+@pytest.mark.parametrize("where", ["begin_capture", "end_capture"])
+def test_errors_of_cuda_that_say_interrupted(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = [900, 901]
+
+    def fails(self: Stream) -> Any:
+        if errors:
+            self.nodes = None
+            raise CUDARuntimeError(errors.pop())
+        return original(self)
+
+    original = getattr(Stream, where)
+    monkeypatch.setattr(Stream, where, fails)
+    products = Products(recorded())
+    for _ in range(5):
+        products()
+    assert [line.partition(":")[2].split(":")[0] for line in products.recording.interruptions] == [
+        " cudaErrorStreamCaptureInvalidated",
+        " cudaErrorStreamCaptureUnsupported",
+    ]
+    assert products.recording.reason == ""
+    launched.names.clear()
+    products()
+    assert launched.count("graph") == 1
+
+
+# ---- threads -------------------------------------------------------------------------------------------------------
+
+
+def test_a_recording_is_called_from_several_threads() -> None:
+    """Each runs the step once before it notes it, with its own handle of cuBLAS, and all replay what one has noted."""
+    backend = recorded()
+    logits, labels = backend.asarray(RNG.standard_normal((4, 3))), backend.asarray([0, 2, 1, 1])
+    totals, x = backend.zeros((2,), backend.wide), backend.asarray(np.eye(3))
+    out, buffers = backend.zeros((4, 3)), threading.local()
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        if not hasattr(buffers, "product"):  # as those of a model, which each thread has for itself
+            buffers.product = backend.empty((4, 3))
+        backend.matmul(logits, x, out=buffers.product)
+        backend.softmax_cross_entropy(buffers.product, labels, totals=totals, out=out)
+
+    recording = backend.record(step)
+    launched.names.clear()
+
+    def call(number: int) -> None:
+        with backend.use():
+            recording(StepNumbers(0, number, number + 1, 0.1), 4)
+
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other, ThreadPoolExecutor(1) as third:
+        for number, thread in enumerate([one, other, third, other, one, third, other, third]):
+            thread.submit(call, number).result()
+    assert backend.why_eager == ""
+    assert launched.count("graph") == 5
+    expected = 8 * backend.to_numpy(backend.softmax_cross_entropy(logits, labels)[0])
+    np.testing.assert_allclose(backend.to_numpy(totals), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_trainer_goes_on_in_another_thread(epochs: int) -> None:
+    """After one epoch its step has been run, after three it is a graph; with all rows at once there is one an epoch."""
+
+    def run(backend: CupyBackend) -> Outcome:
+        trainer, _ = make_trainer(backend)
+        rows = trainer.upload(ROWS)
+        trainer.fit(rows, epochs, None)
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(trainer.fit, rows, 4, None).result()
+        return Outcome(trainer)
+
+    backend = recorded()
+    launched.names.clear()
+    found = run(backend)
+    assert launched.count("graph") == (3 if epochs == 1 else 6)
+    assert backend.why_eager == ""
+    found.is_that_of(run(eager()))
+
+
+def test_a_graph_writes_into_no_scratch_memory_of_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replayed by another thread between the two launches of a loss, it leaves the sums of that one alone."""
+    backend = recorded()
+    logits, labels = backend.asarray(RNG.standard_normal((4, 3))), backend.asarray([0, 2, 1, 1])
+    others = backend.asarray(RNG.standard_normal((4, 3)))
+    totals = backend.zeros((2,), backend.wide)
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        backend.softmax_cross_entropy(others, labels, totals=totals, gradient=False)
+
+    recording = backend.record(step)
+    for number in range(2):
+        recording(StepNumbers(0, number, number + 1, 0.1), 4)
+    expected = backend.to_numpy(backend.softmax_cross_entropy(logits, labels)[0])
+    original = emulated_cuda.enqueue
+    replayed: list[str] = []
+
+    def enqueue(name: str, *arguments: Any) -> None:
+        original(name, *arguments)
+        if name == "softmax_cross_entropy" and not replayed:
+            replayed.append(name)
+            thread = threading.Thread(target=recording, args=(StepNumbers(0, 2, 3, 0.1), 4))
+            thread.start()
+            thread.join()
+
+    monkeypatch.setattr(emulated_cuda, "enqueue", enqueue)
+    launched.names.clear()
+    found = backend.to_numpy(backend.softmax_cross_entropy(logits, labels)[0])
+    assert launched.count("graph") == len(replayed) == 1
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_no_graph_comes_between_the_launches_of_a_product_with_its_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
+    products = Products(recorded())
+    for _ in range(2):
+        products()
+    original = emulated_cuda.enqueue
+    threads: list[threading.Thread] = []
+    seen: list[int] = []
+
+    def enqueue(name: str, *arguments: Any) -> None:
+        if name == "gemm" and not threads:
+            threads.append(threading.Thread(target=products))
+            threads[0].start()
+            threads[0].join(0.3)
+            seen.append(launched.count("graph"))
+        original(name, *arguments)
+
+    monkeypatch.setattr(emulated_cuda, "enqueue", enqueue)
+    launched.names.clear()
+    products.backend.matmul(products.a, products.b)
+    threads[0].join()
+    assert seen == [0]
+    assert launched.count("graph") == 1
+
+
+# ---- what a finished run leaves ------------------------------------------------------------------------------------
+
+
+def test_rows_and_graphs_of_a_finished_fit_are_freed_without_the_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs: list[weakref.ref[Graph]] = []
+    recordings: list[weakref.ref[Any]] = []
+    end, record = Stream.end_capture, CupyBackend.record
+
+    def end_capture(self: Stream) -> Graph:
+        graph = end(self)
+        graphs.append(weakref.ref(graph))
+        return graph
+
+    def noted(self: CupyBackend, step: Step) -> Step:
+        recording = record(self, step)
+        recordings.append(weakref.ref(recording))
+        return recording
+
+    monkeypatch.setattr(Stream, "end_capture", end_capture)
+    monkeypatch.setattr(CupyBackend, "record", noted)
+    trainer, _ = make_trainer(recorded())
+    gc.collect()
+    gc.disable()
+    try:
+        pieces = []
+        for _ in range(3):
+            trainer.fit(ROWS, 3, 16, validation=MORE_ROWS)
+            assert memory.are_in_use([])  # what was given back is struck off
+            pieces.append(len(memory.live))
+        assert pieces == pieces[:1] * 3
+        assert [graph() for graph in graphs] == [None] * 6
+        assert [recording() for recording in recordings] == [None] * 3
+    finally:
+        gc.enable()
+
+
+def test_model_backend_and_recordings_are_freed_with_the_last_reference() -> None:
+    """No cycle holds them, so that a model on a GPU gives its memory back at ``del``."""
+    gc.collect()
+    gc.disable()
+    try:
+        assert memory.are_in_use([])
+        before = len(memory.live)
+        trainer, _ = make_trainer(recorded())
+        rows = trainer.upload(ROWS)
+        trainer.fit(rows, 3, 16)
+        left = [weakref.ref(x) for x in (trainer, trainer.model, trainer.backend, rows)]
+        assert memory.are_in_use([])
+        assert len(memory.live) > before
+        del trainer, rows
+        assert [reference() for reference in left] == [None] * 4
+        assert memory.are_in_use([])
+        assert len(memory.live) <= before + 1  # the workspace of cuBLAS, if this was the first test that needed one
+    finally:
+        gc.enable()
