@@ -403,6 +403,7 @@ def test_a_metric_of_one_number_a_row_gets_pairs_and_not_a_table(loss: str, colu
         (["top2"], ValueError, "unknown metric 'top2'; known are .*, or give a function"),
         ([3], TypeError, "a metric is a name, a Metric or a function, not 3"),
         ([Metric("accuracy", max)], ValueError, "the metric 'accuracy' is there already"),
+        ([Metric("loss", max)], ValueError, "the metric 'loss' is there already"),
         ([max, max], ValueError, "the metric 'max' is there already"),
     ],
 )
