@@ -5,7 +5,9 @@
 
 #include <vector>
 
-enum Status { SUCCESS = 0, NOT_INITIALIZED = 1, ALLOC_FAILED = 3, INVALID_VALUE = 7, NOT_SUPPORTED = 15 };
+enum Status {
+    SUCCESS = 0, NOT_INITIALIZED = 1, ALLOC_FAILED = 3, INVALID_VALUE = 7, EXECUTION_FAILED = 13, NOT_SUPPORTED = 15
+};
 enum Type { R_32F = 0, R_64F = 1 };
 enum Compute { F32 = 68, F64 = 70, FAST_16BF = 75, FAST_TF32 = 77 };
 
@@ -21,13 +23,13 @@ struct Product {
     void *c, *workspace;
 };
 
-static void (*enqueue)(void* stream, const Product* product) = nullptr;
+static int (*enqueue)(void* stream, const Product* product) = nullptr;
 static int status_of_create = SUCCESS;
 static int handles = 0;
 
 extern "C" {
 
-void stand_in_enqueue(void (*function)(void*, const Product*)) { enqueue = function; }
+void stand_in_enqueue(int (*function)(void*, const Product*)) { enqueue = function; }
 void stand_in_fail(int status) { status_of_create = status; }
 int stand_in_handles() { return handles; }
 
@@ -37,6 +39,7 @@ const char* cublasGetStatusName(int status)
     case NOT_INITIALIZED: return "CUBLAS_STATUS_NOT_INITIALIZED";
     case ALLOC_FAILED: return "CUBLAS_STATUS_ALLOC_FAILED";
     case INVALID_VALUE: return "CUBLAS_STATUS_INVALID_VALUE";
+    case EXECUTION_FAILED: return "CUBLAS_STATUS_EXECUTION_FAILED";
     case NOT_SUPPORTED: return "CUBLAS_STATUS_NOT_SUPPORTED";
     }
     return "unknown";
@@ -83,8 +86,7 @@ int cublasGemmEx(
     auto number = [=](const void* x) { return type_a == R_64F ? *(const double*)x : (double)*(const float*)x; };
     const Product product = {
         op_a, op_b, m, n, k, lda, ldb, ldc, type_a, compute, number(alpha), number(beta), a, b, c, handle->workspace};
-    enqueue(handle->stream, &product);
-    return SUCCESS;
+    return enqueue(handle->stream, &product);
 }
 
 }

@@ -22,7 +22,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
@@ -141,7 +143,7 @@ class Graph:
         assert get_current_stream().nodes is None
         launched.names.append("graph")
         for node in self.nodes:
-            assert all(piece in memory.live for piece in node.memory), f"{node.name} uses memory that was given back"
+            assert memory.are_in_use(node.memory), f"{node.name} uses memory that was given back"
             node.work()
 
 
@@ -173,24 +175,47 @@ def must_not_capture(what: str) -> None:
 
 
 class Memory:
-    """The pieces of memory that are in use."""
+    """The pieces of memory that are in use.
+
+    The collector of garbage gives memory back whenever it likes, also while another thread, or ``piece`` itself, walks
+    over the table. So what is given back is only noted, and is struck off at the beginning of the next call.
+    """
 
     def __init__(self) -> None:
         self.live: dict[int, tuple[int, int]] = {}
+        self.given_back: deque[int] = deque()
+        self.lock = threading.RLock()
         self.made = 0
 
     def allocate(self, shape: Any, dtype: Any) -> Any:
         if streams.allocator is not None:
             streams.allocator(int(np.prod(shape)) * np.dtype(dtype).itemsize)
         array = np.empty(shape, dtype)
-        self.made += 1
-        self.live[self.made] = (array.ctypes.data, array.ctypes.data + max(array.nbytes, 1))
-        weakref.finalize(array, self.live.pop, self.made).atexit = False
+        with self.lock:
+            self._strike_off()
+            self.made += 1
+            self.live[self.made] = (array.ctypes.data, array.ctypes.data + max(array.nbytes, 1))
+            weakref.finalize(array, self.given_back.append, self.made).atexit = False
         return array.view(ndarray)
 
     def piece(self, address: int) -> int:
         """The number of the piece that the address lies in."""
-        return next(number for number, (begin, end) in self.live.items() if begin <= address < end)
+        with self.lock:
+            self._strike_off()
+            for number, (begin, end) in self.live.items():
+                if begin <= address < end:
+                    return number
+        raise AssertionError(f"there is no memory of the device at {address:#x}")
+
+    def are_in_use(self, pieces: list[int]) -> bool:
+        """Whether none of the pieces has been given back."""
+        with self.lock:
+            self._strike_off()
+            return all(piece in self.live for piece in pieces)
+
+    def _strike_off(self) -> None:
+        while self.given_back:
+            del self.live[self.given_back.popleft()]
 
 
 memory = Memory()
@@ -366,6 +391,10 @@ def gemm(transa: str, transb: str, a: Any, b: Any, out: Any = None, alpha: float
     return out
 
 
+#: CUBLAS_STATUS_EXECUTION_FAILED, which ``Cublas`` answers with an error.
+EXECUTION_FAILED = 13
+
+
 class Product(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int) for name in ("op_a", "op_b", "m", "n", "k", "lda", "ldb", "ldc", "type", "compute")),
@@ -383,12 +412,17 @@ def stand_in_cublas() -> Any:
         subprocess.run(["g++", *FLAGS, *EXTRA_FLAGS, str(source), "-o", str(path)], check=True)
         library: Any = cublas.declared(ctypes.CDLL(str(path)))
 
-    def on_launch(stream: int | None, product: Any) -> None:
-        copy = Product.from_buffer_copy(product.contents)
-        addresses = [copy.a, copy.b, copy.c, copy.workspace]
-        enqueue("gemm", addresses, partial(library.stand_in_run, ctypes.byref(copy)), stream_at[stream or 0])
+    def on_launch(stream: int | None, product: Any) -> int:
+        try:
+            copy = Product.from_buffer_copy(product.contents)
+            addresses = [copy.a, copy.b, copy.c, copy.workspace]
+            enqueue("gemm", addresses, partial(library.stand_in_run, ctypes.byref(copy)), stream_at[stream or 0])
+        except BaseException:  # ctypes would print it and go on without the product
+            traceback.print_exc()
+            return EXECUTION_FAILED
+        return 0
 
-    library.on_launch = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(Product))(on_launch)
+    library.on_launch = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(Product))(on_launch)
     library.stand_in_enqueue(library.on_launch)
     return library
 

@@ -19,7 +19,7 @@ from backends import DeviceError, get_backend
 from backends.cuda import cublas
 from backends.cuda.cublas import Cublas, CublasError, declared
 from backends.cuda.cupy_backend import CupyBackend
-from tests.helpers.emulated_cuda import EmulatedCudaDevice, needs_compiler, stand_in_cublas
+from tests.helpers.emulated_cuda import EmulatedCudaDevice, Stream, ndarray, needs_compiler, stand_in_cublas
 
 emulated = needs_compiler
 
@@ -218,3 +218,18 @@ def test_train_py_says_why_steps_are_not_recorded(
         "steps were not recorded as a CUDA graph, which is slower: cuBLAS cannot be called directly "
         "(cublasCreate_v2: CUBLAS_STATUS_ALLOC_FAILED)"
     )
+
+
+@emulated
+def test_the_stand_in_says_so_where_it_cannot_note_a_product(capfd: pytest.CaptureFixture[str]) -> None:
+    """An error inside the callback of the stand-in is a status, as any other of cuBLAS, and not lost."""
+    device = EmulatedCudaDevice()
+    backend = CupyBackend(device)
+    a, b, out = (np.ones((2, 2), np.float32).view(ndarray) for _ in range(3))  # not in memory of the device
+    stream = Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        with pytest.raises(CublasError, match="cublasGemmEx: CUBLAS_STATUS_EXECUTION_FAILED"):
+            backend.matmul(a, b, out=out)
+        assert not stream.end_capture().nodes
+    assert "there is no memory of the device at 0x" in capfd.readouterr().err

@@ -7,6 +7,7 @@ memory has been given back; while a stream captures, nothing is computed.
 from __future__ import annotations
 
 import gc
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from backends.cuda.cupy_backend import CupyBackend
 from backends.cuda.graphs import Recording
 from nn import SGD, Adam, Callback, Context, Dropout, Layer, Linear, Optimizer, ReLU, Sequential, Softmax, Trainer
 from nn.data import Dataset
+from tests.helpers import emulated_cuda
 from tests.helpers.backends import make_backend
 from tests.helpers.emulated_cuda import (
     EmulatedCudaDevice,
@@ -151,6 +153,30 @@ def test_the_same_on_a_gpu_that_is_there(optimizer: str, dtype: str, batch_size:
     with_graphs = train(backend, optimizer, batch_size, shuffle)
     assert backend.why_eager == ""
     with_graphs.is_that_of(train(Eager(backend.device, dtype), optimizer, batch_size, shuffle))
+
+
+def test_memory_that_is_given_back_while_a_step_is_noted_changes_nothing() -> None:
+    """The collector of garbage may free arrays at any moment; here one is freed at every line that asks the emulated
+    device where an address lies, within the search too."""
+    expected, backend = train(eager()), recorded()
+    others = [backend.empty((3,)) for _ in range(2000)]
+
+    def free_one(frame: Any, event: str, _: Any) -> Any:
+        if frame.f_code.co_filename != emulated_cuda.__file__:
+            return None
+        if frame.f_code.co_name in ("piece", "<genexpr>") and others:
+            del others[len(others) // 2]
+        return free_one
+
+    before = sys.gettrace()
+    sys.settrace(free_one)
+    try:
+        found = train(backend)
+    finally:
+        sys.settrace(before)
+    assert backend.why_eager == ""
+    assert len(others) < 1500
+    found.is_that_of(expected)
 
 
 def test_the_python_code_of_a_step_runs_twice_for_each_count() -> None:
