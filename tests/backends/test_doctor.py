@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import os
 import sys
 import tomllib
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from backends import DeviceError, ErrorKind, doctor, find_device
+from backends import Device, DeviceError, ErrorKind, doctor, find_device
 from backends.__main__ import main
 from backends.base import DTYPES
 from backends.check import OPERATIONS
@@ -238,6 +239,35 @@ def test_remedies_of_other_libraries_follow_from_the_kind(kind: ErrorKind, what_
 def test_a_device_that_works_needs_no_remedy() -> None:
     found = doctor.finding("cpu", find_device("cpu"))
     assert (found.reason, found.remedy) == ("", "")
+
+
+def test_free_and_total_memory_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = {"SC_PAGE_SIZE": 4096, "SC_AVPHYS_PAGES": 3 * 2**17, "SC_PHYS_PAGES": 7 * 2**18}
+    monkeypatch.setattr(os, "sysconf", pages.__getitem__, raising=False)
+    cpu = find_device("cpu")
+    assert cpu.memory() == (3 * 2**29, 7 * 2**30)
+    assert doctor.finding("cpu", cpu).text.endswith(", 1.5 of 7.0 GiB of memory free")
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, AttributeError])
+def test_where_the_system_says_nothing_of_memory_nothing_is_told(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def unknown(name: str) -> int:
+        raise error(name)
+
+    monkeypatch.setattr(os, "sysconf", unknown, raising=False)
+    cpu = find_device("cpu")
+    assert cpu.memory() is None
+    assert doctor.finding("cpu", cpu).text == f"{cpu.version()} on {cpu.hardware()}"
+
+
+def test_a_driver_that_does_not_say_how_much_memory_there_is_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(self: Device) -> None:
+        raise RuntimeError("from the driver")
+
+    monkeypatch.setattr(Device, "memory", unknown)
+    assert "memory" not in doctor.finding("cpu", find_device("cpu")).text
 
 
 def test_both_wheels_are_mentioned_even_where_the_gpu_works(monkeypatch: pytest.MonkeyPatch) -> None:
