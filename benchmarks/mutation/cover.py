@@ -19,6 +19,8 @@ from coverage import Coverage, CoverageData
 #: with the same examples in every run; and without a warning that a plugin was imported before a fork.
 PYTEST = ["-q", "-o", "addopts=", "-m", "not slow", "-p", "no:cacheprovider", "-p", "hypothesis.extra.pytestplugin"]
 PYTEST += ["--hypothesis-seed=0", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+#: Tests that read what an import leaves behind, names, signatures and defaults, and call nothing of it.
+READERS = ("tests/test_public_api.py::", "tests/test_imports.py::test_import_paths")
 
 
 class Recorder:
@@ -134,22 +136,27 @@ class Lines:
     def of(self, path: str, line: int) -> list[str]:
         """The tests of the statement at this line.
 
-        A line that runs only when its module is imported, as a row of a table does, is tested by what executes the
-        function, class or file around it; a line in a function that no test calls has no tests.
+        A line that runs only when its module is imported, as a row of a table or a default does, is tested by what
+        executes the function, class or file around it, and by ``READERS``; a line in a function that no test calls has
+        no tests.
         """
         if path not in self._of_file:
             by_line = self.data.contexts_by_lineno(str(self.root / path))
-            passing = {number: set(tests) - self.failed - {""} for number, tests in by_line.items()}
+            passing = {number: set(tests) - self.failed for number, tests in by_line.items()}
             self._of_file[path] = passing, blocks((self.root / path).read_text(encoding="utf-8"))
         by_line_passing, all_blocks = self._of_file[path]
-        tests = by_line_passing.get(line, set())
-        for block in all_blocks:
+        around = [block for block in all_blocks if line in block]
+        tests = by_line_passing.get(line, set()) - {""}
+        readers = set[str]()
+        for block in around:
             if tests:
                 break
-            if line in block:
-                tests = set().union(*(by_line_passing.get(n, set()) for n in range(block.first, block.last + 1)))
-                if block.function:
-                    break
+            tests = set().union(*(by_line_passing.get(n, set()) for n in range(block.first, block.last + 1)))
+            if "" in tests and block is around[0]:
+                readers = {test for test in {*self.seconds} - self.failed if test.startswith(READERS)}
+            tests.discard("")
+            if block.function:
+                break
         else:
-            tests = tests or set().union(*by_line_passing.values())
-        return sorted(tests, key=lambda test: (self.seconds[test], test))
+            tests = tests or set().union(*by_line_passing.values()) - {""}
+        return sorted(tests | readers, key=lambda test: (self.seconds[test], test))
