@@ -116,7 +116,7 @@ def blocks(text: str) -> list[Block]:
 
 
 class Lines:
-    """The tests that execute a line, the quickest first."""
+    """The tests that execute a line: those of its module first, by the names of the files, then the quickest first."""
 
     def __init__(self, root: Path, measured: Sequence[Path]) -> None:
         """From the folders that ``measure`` wrote into."""
@@ -159,4 +159,5 @@ class Lines:
                 break
         else:
             tests = tests or set().union(*by_line_passing.values()) - {""}
-        return sorted(tests | readers, key=lambda test: (self.seconds[test], test))
+        own = f"test_{Path(path).stem}.py::"
+        return sorted(tests | readers, key=lambda test: (own not in test, self.seconds[test], test))

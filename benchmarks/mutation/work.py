@@ -28,7 +28,7 @@ from .mutants import Mutant
 #: What tests import and no mutant changes; those that are installed are imported once, before the forks.
 LIBRARIES = [
     "numpy", "hypothesis", "hypothesis.extra.numpy", "array_api_compat.numpy", "array_api_strict", "threadpoolctl",
-    "safetensors.numpy", "sklearn.datasets", "tqdm", "h5py", "matplotlib.figure", "numba",
+    "safetensors.numpy", "sklearn.datasets", "tqdm", "h5py", "matplotlib.figure", "numba", "torch",
 ]  # fmt: skip
 #: How many of the quickest tests are run before all others.
 QUICKEST = 25

@@ -168,6 +168,9 @@ class Lengths(Layer):
         self.seen.append(x.shape[0])
         return x
 
+    def backward(self, dy: Any, ctx: Context) -> Any:
+        return dy
+
 
 @pytest.mark.parametrize(
     "method", ["evaluate", "losses", "predict", "predict_proba", "model.predict", "model.predict_proba", "model"]
@@ -183,6 +186,47 @@ def test_rows_are_computed_so_many_at_a_time(method: str) -> None:
         lengths.seen.clear()
         call((x, y) if method in ("evaluate", "losses") else x, **options)
         assert lengths.seen == expected
+
+
+@pytest.mark.parametrize(
+    "method", ["evaluate", "losses", "predict", "predict_proba", "model.predict", "model.predict_proba", "model"]
+)
+def test_a_number_of_rows_that_is_none_is_refused_by_name(method: str) -> None:
+    trainer = Trainer(network())
+    of, _, name = method.rpartition(".")
+    call: Any = trainer.model if method == "model" else getattr(trainer.model if of else trainer, name)
+    for bad in (0, -1, 2.5, True):
+        with pytest.raises(ValueError, match=f"^batch_size must be a whole number of at least 1, not {bad}$"):
+            call(CLASSIFICATION if method in ("evaluate", "losses") else X, batch_size=bad)
+
+
+def test_rows_are_evaluated_every_so_many_epochs_and_after_the_first_and_the_last() -> None:
+    trainer = Trainer(network())
+    history = trainer.fit(CLASSIFICATION, 7, 25, validation=CLASSIFICATION, validation_every=3)
+    assert [loss is not None for loss in history["val_loss"]] == [True, False, True, False, False, True, True]
+    assert all(("val_accuracy" in record) == ("val_loss" in record) for record in history)
+    with pytest.raises(ValueError, match="validation_every must be a whole number of at least 1, not 0"):
+        trainer.fit(CLASSIFICATION, 1, validation=CLASSIFICATION, validation_every=0)
+
+
+def test_one_epoch_of_batches_of_32_unless_said_otherwise() -> None:
+    lengths = Lengths()
+    trainer = Trainer(Sequential(Linear(4, 3), lengths, Softmax(), backend="cpu"))
+    trainer.fit(CLASSIFICATION)
+    assert lengths.seen == [32, 18]
+
+
+def test_gradients_are_those_of_a_training_step() -> None:
+    """With the dropout mask of the step that would come next; asking moves nothing on."""
+    layers = Linear(4, 8), Dropout(0.5), Linear(8, 3), Softmax()
+    model = Sequential(*layers, backend="cpu", dtype="float64", seed=3)
+    trainer = Trainer(model, optimizer=SGD(1.0))
+    trainer.fit(CLASSIFICATION, 1, None)
+    before, gradients = model.state_dict(), trainer.gradients(CLASSIFICATION)
+    assert model.step == trainer.optimizer.steps == 1
+    trainer.fit(CLASSIFICATION, 1, None)
+    for name, values in model.state_dict().items():
+        np.testing.assert_allclose(values, before[name] - gradients[name], rtol=1e-12, atol=1e-15)
 
 
 def test_validation_can_be_a_fraction() -> None:

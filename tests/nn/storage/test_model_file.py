@@ -132,7 +132,7 @@ def test_a_setting_that_no_file_can_hold_is_named(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"Unsaveable\(setting=\{1, 2\}\) cannot be saved: .*not JSON serializable"):
         save_model(model, tmp_path / "m.safetensors")
     save_model(Sequential(Linear(2, 2), Unsaveable([1, 2]), backend="cpu"), tmp_path / "m.safetensors")
-    assert load_model(tmp_path / "m.safetensors", "cpu").layers[1] == Unsaveable([1, 2])
+    assert load_model(tmp_path / "m.safetensors", "cpu").layers[1] == Unsaveable((1, 2))
 
 
 def test_files_that_are_no_models(tmp_path: Path) -> None:
