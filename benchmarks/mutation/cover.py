@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from coverage import Coverage, CoverageData
 #: with the same examples in every run; and without a warning that a plugin was imported before a fork.
 PYTEST = ["-q", "-o", "addopts=", "-m", "not slow", "-p", "no:cacheprovider", "-p", "hypothesis.extra.pytestplugin"]
 PYTEST += ["--hypothesis-seed=0", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+#: How many of the quickest tests are run before all others.
+QUICKEST = 25
 #: Tests that read what an import leaves behind, names, signatures and defaults, and call nothing of it.
 READERS = ("tests/test_public_api.py::", "tests/test_imports.py::test_import_paths")
 
@@ -116,7 +119,8 @@ def blocks(text: str) -> list[Block]:
 
 
 class Lines:
-    """The tests that execute a line: those of its module first, by the names of the files, then the quickest first."""
+    """The tests that execute a line: those of its module first, by the names of the files, then the quickest ones,
+    then the quickest of each file, the second of each, and so on, so that no file is left out where time is short."""
 
     def __init__(self, root: Path, measured: Sequence[Path]) -> None:
         """From the folders that ``measure`` wrote into."""
@@ -160,4 +164,11 @@ class Lines:
         else:
             tests = tests or set().union(*by_line_passing.values()) - {""}
         own = f"test_{Path(path).stem}.py::"
-        return sorted(tests | readers, key=lambda test: (own not in test, self.seconds[test], test))
+        order = sorted(tests | readers, key=lambda test: (own not in test, self.seconds[test], test))
+        seen = Counter[str]()
+        ranks: dict[str, int] = {}
+        for test in order[QUICKEST:]:
+            file = test.partition("::")[0]
+            seen[file] += 1
+            ranks[test] = seen[file]
+        return order[:QUICKEST] + sorted(ranks, key=lambda test: ranks[test])
