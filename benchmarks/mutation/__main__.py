@@ -1,8 +1,8 @@
 """``python -m benchmarks.mutation [FILE or FOLDER ...]``: which planted faults do the tests notice?
 
 The tests are run once to learn which of them executes which line (kept in ``.mutation`` until a file changes). Then
-each mutant, or a sample of them, is tested by the tests of its line, the quickest first, until one fails. Written is a
-table by module and every survivor, ``benchmarks/results/mutation.md``. BLAS uses one thread.
+each mutant, or a sample of them, is tested by the tests of its line, those of its module and the quickest first, until
+one fails. Written is a table by module and every survivor, ``benchmarks/results/mutation.md``. BLAS uses one thread.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time; one for each core")
     parser.add_argument("--tests", nargs="+", default=["tests"], help="the tests that are to notice; tests")
     parser.add_argument(
-        "--seconds", type=float, default=60.0, help="of tests for one mutant, the quickest first; those after are left"
+        "--seconds", type=float, default=60.0, help="of tests for one mutant; those after are left out; 60"
     )
     parser.add_argument("--patience", type=float, default=20.0, help="seconds beyond 8 times what its tests take; 20")
     parser.add_argument("--output", type=Path, default=RESULT, help=f"where the report goes; {RESULT}")
