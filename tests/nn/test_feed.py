@@ -106,8 +106,8 @@ def test_rows_are_scaled_once_where_each_batch_has_them_all() -> None:
     assert scaled.scaled(backend) is scaled
     _, plain = uploaded(Dataset(PIXELS, LABELS))
     assert plain.scaled(backend).x.dtype == np.float32
-    for options in ({"scale": 0.5}, {"shift": 0.5}):
-        _, other = uploaded(Dataset(PIXELS.astype("f4"), LABELS, **options))
+    for scale, shift in ((0.5, 0.0), (1.0, 0.5)):
+        _, other = uploaded(Dataset(PIXELS.astype("f4"), LABELS, scale, shift))
         assert other.scaled(backend) is not other
 
 
