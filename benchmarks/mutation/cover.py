@@ -141,7 +141,7 @@ class Lines:
         """The tests of the statement at this line.
 
         A line that runs only when its module is imported, as a row of a table or a default does, is tested by what
-        executes the function, class or file around it, and by ``READERS``; a line in a function that no test calls has
+        executes the function or file around it, and by ``READERS``; a line in a function that no test calls has
         no tests.
         """
         if path not in self._of_file:
@@ -150,21 +150,24 @@ class Lines:
             self._of_file[path] = passing, blocks((self.root / path).read_text(encoding="utf-8"))
         by_line_passing, all_blocks = self._of_file[path]
         around = [block for block in all_blocks if line in block]
-        tests = by_line_passing.get(line, set()) - {""}
-        readers = set[str]()
-        for block in around:
-            if tests:
-                break
-            tests = set().union(*(by_line_passing.get(n, set()) for n in range(block.first, block.last + 1)))
-            if "" in tests and block is around[0]:
+        tests, readers = by_line_passing.get(line, set()) - {""}, set[str]()
+        if not tests and around:
+            function = next((block for block in around if block.function), None)
+            tests = self._within(by_line_passing, around[0])
+            if "" in tests:
                 readers = {test for test in {*self.seconds} - self.failed if test.startswith(READERS)}
-            tests.discard("")
-            if block.function:
-                break
-        else:
-            tests = tests or set().union(*by_line_passing.values()) - {""}
+            if function is None or not tests - {""}:
+                tests = self._within(by_line_passing, function)
+        return self._in_order((tests - {""}) | readers, path)
+
+    @staticmethod
+    def _within(tests: dict[int, set[str]], block: Block | None) -> set[str]:
+        """The tests that execute a line of a block, or of the whole file."""
+        return set().union(*(found for line, found in tests.items() if block is None or line in block))
+
+    def _in_order(self, tests: set[str], path: str) -> list[str]:
         own = f"test_{Path(path).stem}.py::"
-        order = sorted(tests | readers, key=lambda test: (own not in test, self.seconds[test], test))
+        order = sorted(tests, key=lambda test: (own not in test, self.seconds[test], test))
         seen = Counter[str]()
         ranks: dict[str, int] = {}
         for test in order[QUICKEST:]:
