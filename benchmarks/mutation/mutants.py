@@ -19,6 +19,8 @@ UNTOUCHED_CALLS = {"isinstance", "len", "cast", "TypeVar"}
 #: words of help; and how a picture looks, not what it shows.
 UNTOUCHED_ARGUMENTS = {"encoding"} | {"help", "description", "epilog"}
 UNTOUCHED_ARGUMENTS |= {"fontsize", "ha", "va", "alpha", "rotation", "interpolation", "dpi"}
+#: Functions that give a buffer by its name.
+BUFFERS = {"buffer", "_scratch"}
 #: What names of types are made of: with annotations that nobody evaluates, they do nothing.
 TYPES = {"Callable", "dict", "list", "tuple", "Literal"}
 
@@ -118,8 +120,8 @@ def called(node: cst.Call) -> str:
 
 
 def name_of_buffer(node: cst.CSTNode) -> list[cst.CSTNode]:
-    """The first argument of ``buffer(name, shape)``."""
-    return [*node.args[:1]] if isinstance(node, cst.Call) and called(node) == "buffer" and len(node.args) > 1 else []
+    """The first argument of ``buffer(name, shape)`` or ``_scratch(name, shape)``."""
+    return [*node.args[:1]] if isinstance(node, cst.Call) and called(node) in BUFFERS and len(node.args) > 1 else []
 
 
 def untouched(node: cst.CSTNode) -> list[cst.BaseExpression]:

@@ -737,6 +737,8 @@ def test_help_tells_every_flag_and_its_default_in_80_columns(
     assert re.search(rf"learning rate \(default: .*\b{SGD().learning_rate:g} for sgd\b", text)
     assert re.search(rf"learning rate \(default: .*\b{Adam().learning_rate:g} for adam\b", text)
     assert "None" not in text
+    headings = [line for line in out.splitlines() if re.fullmatch(r"\S.*:", line)]
+    assert headings == ["options:", "recipes:", "where to compute:", "data:", "network:", "training:", "output:"]
 
 
 def header(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
