@@ -16,8 +16,9 @@ from mutmut.mutation.mutators import mutation_operators
 #: Calls whose arguments are left alone: what becomes of them is an error in any program, or nothing at all.
 UNTOUCHED_CALLS = {"isinstance", "len", "cast", "TypeVar"}
 #: Arguments that are left alone, by their names: UTF-8 is what the systems that run this take without ``encoding``;
-#: words of help; and how a picture looks, not what it shows.
-UNTOUCHED_ARGUMENTS = {"encoding"} | {"help", "description", "epilog"}
+#: ``strict`` of ``zip`` says that lengths are equal, as an assertion does; words of help; and how a picture looks, not
+#: what it shows.
+UNTOUCHED_ARGUMENTS = {"encoding", "strict"} | {"help", "description", "epilog"}
 UNTOUCHED_ARGUMENTS |= {"fontsize", "ha", "va", "alpha", "rotation", "interpolation", "dpi"}
 #: Functions that give a buffer by its name.
 BUFFERS = {"buffer", "_scratch"}
