@@ -1,8 +1,8 @@
 """``python -m benchmarks.mutation [FILE or FOLDER ...]``: which planted faults do the tests notice?
 
 The tests are run once to learn which of them executes which line (kept in ``.mutation`` until a file changes). Then
-each mutant, or a sample of them, is tested by the tests of its line, the quickest first, until one fails. Written is a
-table by module and every survivor, ``benchmarks/results/mutation.md``. BLAS uses one thread.
+each mutant, or a sample of them, is tested by the tests of its line, those of its module and the quickest first, until
+one fails. Written is a table by module and every survivor, ``benchmarks/results/mutation.md``. BLAS uses one thread.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time; one for each core")
     parser.add_argument("--tests", nargs="+", default=["tests"], help="the tests that are to notice; tests")
     parser.add_argument(
-        "--seconds", type=float, default=60.0, help="of tests for one mutant, the quickest first; those after are left"
+        "--seconds", type=float, default=60.0, help="of tests for one mutant; those after are left out; 60"
     )
     parser.add_argument("--patience", type=float, default=20.0, help="seconds beyond 8 times what its tests take; 20")
     parser.add_argument("--output", type=Path, default=RESULT, help=f"where the report goes; {RESULT}")
@@ -128,6 +128,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     outcomes: dict[str, Counter[str]] = defaultdict(Counter)
     unnoticed: list[tuple[mutants.Mutant, str]] = []
+
+    def write_report() -> list[str]:
+        total = sum(outcomes.values(), Counter[str]())
+        report = [
+            *table(outcomes, total),
+            "",
+            f"{total.total()} of {len(every)} mutants"
+            + (f", drawn with seed {settings.seed}" if total.total() < len(every) else "")
+            + f"; {len(lines.seconds) - len(lines.failed)} tests of `{' '.join(settings.tests)}`; "
+            f"{time.monotonic() - begin:.0f} s with {settings.jobs} at a time. "
+            f"Python {platform.python_version()}, {date.today()}.",
+            "",
+            *survivors(unnoticed, {path: module.text for path, module in modules.items()}, cut, settings.seconds),
+        ]
+        settings.output.write_text("\n".join(report).rstrip() + "\n", encoding="utf-8")
+        return report[: len(outcomes) + 5]
+
     try:
         for number, (task, outcome) in enumerate(work.run(root, tasks, settings.jobs, settings.patience), 1):
             mutant = task.mutant
@@ -135,26 +152,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             outcomes[mutant.path][outcome] += 1
             if outcome not in NOTICED:
                 unnoticed.append((mutant, outcome))
-            if number % 50 == 0 or number == len(tasks):
+            if number % 25 == 0:
                 so_far = time.monotonic() - begin
                 print(f"{number} of {len(tasks)}, {len(unnoticed)} not noticed, {so_far:.0f} s", flush=True)
+                write_report()  # whoever has no time to wait reads it
     except KeyboardInterrupt:
         print("stopped: the report is of the mutants that were tested")
 
-    total = sum(outcomes.values(), Counter[str]())
-    report = [
-        *table(outcomes, total),
-        "",
-        f"{total.total()} of {len(every)} mutants"
-        + (f", drawn with seed {settings.seed}" if total.total() < len(every) else "")
-        + f"; {len(lines.seconds) - len(lines.failed)} tests of `{' '.join(settings.tests)}`; "
-        f"{time.monotonic() - begin:.0f} s with {settings.jobs} at a time. "
-        f"Python {platform.python_version()}, {date.today()}.",
-        "",
-        *survivors(unnoticed, {path: module.text for path, module in modules.items()}, cut, settings.seconds),
-    ]
-    settings.output.write_text("\n".join(report).rstrip() + "\n", encoding="utf-8")
-    print("\n".join(report[: len(outcomes) + 5]))
+    print("\n".join(write_report()))
     return 0
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,10 @@ from coverage import Coverage, CoverageData
 #: with the same examples in every run; and without a warning that a plugin was imported before a fork.
 PYTEST = ["-q", "-o", "addopts=", "-m", "not slow", "-p", "no:cacheprovider", "-p", "hypothesis.extra.pytestplugin"]
 PYTEST += ["--hypothesis-seed=0", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+#: How many of the quickest tests are run before all others.
+QUICKEST = 25
+#: Tests that read what an import leaves behind, names, signatures and defaults, and call nothing of it.
+READERS = ("tests/test_public_api.py::", "tests/test_imports.py::test_import_paths")
 
 
 class Recorder:
@@ -114,7 +119,8 @@ def blocks(text: str) -> list[Block]:
 
 
 class Lines:
-    """The tests that execute a line, the quickest first."""
+    """The tests that execute a line: those of its module first, by the names of the files, then the quickest ones,
+    then the quickest of each file, the second of each, and so on, so that no file is left out where time is short."""
 
     def __init__(self, root: Path, measured: Sequence[Path]) -> None:
         """From the folders that ``measure`` wrote into."""
@@ -134,22 +140,38 @@ class Lines:
     def of(self, path: str, line: int) -> list[str]:
         """The tests of the statement at this line.
 
-        A line that runs only when its module is imported, as a row of a table does, is tested by what executes the
-        function, class or file around it; a line in a function that no test calls has no tests.
+        A line that runs only when its module is imported, as a row of a table or a default does, is tested by what
+        executes the function or file around it, and by ``READERS``; a line in a function that no test calls has
+        no tests.
         """
         if path not in self._of_file:
             by_line = self.data.contexts_by_lineno(str(self.root / path))
-            passing = {number: set(tests) - self.failed - {""} for number, tests in by_line.items()}
+            passing = {number: set(tests) - self.failed for number, tests in by_line.items()}
             self._of_file[path] = passing, blocks((self.root / path).read_text(encoding="utf-8"))
         by_line_passing, all_blocks = self._of_file[path]
-        tests = by_line_passing.get(line, set())
-        for block in all_blocks:
-            if tests:
-                break
-            if line in block:
-                tests = set().union(*(by_line_passing.get(n, set()) for n in range(block.first, block.last + 1)))
-                if block.function:
-                    break
-        else:
-            tests = tests or set().union(*by_line_passing.values())
-        return sorted(tests, key=lambda test: (self.seconds[test], test))
+        around = [block for block in all_blocks if line in block]
+        tests, readers = by_line_passing.get(line, set()) - {""}, set[str]()
+        if not tests and around:
+            function = next((block for block in around if block.function), None)
+            tests = self._within(by_line_passing, around[0])
+            if "" in tests:
+                readers = {test for test in {*self.seconds} - self.failed if test.startswith(READERS)}
+            if function is None or not tests - {""}:
+                tests = self._within(by_line_passing, function)
+        return self._in_order((tests - {""}) | readers, path)
+
+    @staticmethod
+    def _within(tests: dict[int, set[str]], block: Block | None) -> set[str]:
+        """The tests that execute a line of a block, or of the whole file."""
+        return set().union(*(found for line, found in tests.items() if block is None or line in block))
+
+    def _in_order(self, tests: set[str], path: str) -> list[str]:
+        own = f"test_{Path(path).stem}.py::"
+        order = sorted(tests, key=lambda test: (own not in test, self.seconds[test], test))
+        seen = Counter[str]()
+        ranks: dict[str, int] = {}
+        for test in order[QUICKEST:]:
+            file = test.partition("::")[0]
+            seen[file] += 1
+            ranks[test] = seen[file]
+        return order[:QUICKEST] + sorted(ranks, key=lambda test: ranks[test])

@@ -15,6 +15,15 @@ from mutmut.mutation.mutators import mutation_operators
 
 #: Calls whose arguments are left alone: what becomes of them is an error in any program, or nothing at all.
 UNTOUCHED_CALLS = {"isinstance", "len", "cast", "TypeVar"}
+#: Arguments that are left alone, by their names: UTF-8 is what the systems that run this take without ``encoding``;
+#: ``strict`` of ``zip`` says that lengths are equal, as an assertion does; words of help; and how a picture looks, not
+#: what it shows.
+UNTOUCHED_ARGUMENTS = {"encoding", "strict"} | {"help", "description", "epilog"}
+UNTOUCHED_ARGUMENTS |= {"fontsize", "ha", "va", "alpha", "rotation", "interpolation", "dpi"}
+#: Functions that give a buffer by its name.
+BUFFERS = {"buffer", "_scratch"}
+#: What names of types are made of: with annotations that nobody evaluates, they do nothing.
+TYPES = {"Callable", "dict", "list", "tuple", "Literal"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,8 @@ class Mutant:
 class Places(cst.CSTVisitor):  # type: ignore[misc]
     """The nodes of a module that can be changed, each with its line.
 
-    Annotations and decorators are passed over, and the words of error messages, which no test has to repeat.
+    Annotations, names of types and decorators are passed over, and so are the words of error messages and warnings,
+    which no test has to repeat, and the names of buffers, of which another one does as well.
     """
 
     METADATA_DEPENDENCIES = (PositionProvider,)
@@ -56,15 +66,20 @@ class Places(cst.CSTVisitor):  # type: ignore[misc]
     def __init__(self) -> None:
         self.found: list[tuple[cst.CSTNode, int, bool]] = []
         self.raising = 0
+        self.names_of_buffers: list[cst.CSTNode] = []
 
     def on_visit(self, node: cst.CSTNode) -> bool:
-        if isinstance(node, cst.Annotation | cst.Decorator | cst.Import | cst.ImportFrom) or is_list_of_names(node):
+        if isinstance(node, cst.Annotation | cst.Decorator | cst.Import | cst.ImportFrom):
             return False
-        if isinstance(node, cst.Arg) and encodings(node):
+        if is_list_of_names(node) or is_name_of_type(node):
             return False
-        if isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value in UNTOUCHED_CALLS:
+        if isinstance(node, cst.Arg) and (untouched(node) or node in self.names_of_buffers):
             return False
-        if isinstance(node, cst.Raise):
+        if isinstance(node, cst.Call) and called(node) in UNTOUCHED_CALLS:
+            return False
+        if isinstance(node, cst.Call):
+            self.names_of_buffers += name_of_buffer(node)
+        if is_message(node):
             self.raising += 1
         position = self.get_metadata(PositionProvider, node, None)
         if position is not None:
@@ -72,7 +87,7 @@ class Places(cst.CSTVisitor):  # type: ignore[misc]
         return True
 
     def on_leave(self, original_node: cst.CSTNode) -> None:
-        if isinstance(original_node, cst.Raise):
+        if is_message(original_node):
             self.raising -= 1
 
 
@@ -83,10 +98,43 @@ def is_list_of_names(node: cst.CSTNode) -> bool:
     )
 
 
-def encodings(node: cst.CSTNode) -> list[cst.BaseExpression]:
-    """The arguments named ``encoding``: on the systems that run this, UTF-8 is what is taken without them."""
+def is_name_of_type(node: cst.CSTNode) -> bool:
+    """Whether a statement is ``Name = Callable[...]`` or the like."""
+    return (
+        isinstance(node, cst.Assign)
+        and isinstance(node.value, cst.Subscript)
+        and isinstance(node.value.value, cst.Name)
+        and node.value.value.value in TYPES
+    )
+
+
+def is_message(node: cst.CSTNode) -> bool:
+    """Whether the texts inside are for people: those of ``raise`` and of ``warnings.warn``."""
+    return isinstance(node, cst.Raise) or (isinstance(node, cst.Call) and called(node) == "warn")
+
+
+def called(node: cst.Call) -> str:
+    """The name of the function or method that is called."""
+    if isinstance(node.func, cst.Attribute):
+        return str(node.func.attr.value)
+    return str(node.func.value) if isinstance(node.func, cst.Name) else ""
+
+
+def name_of_buffer(node: cst.CSTNode) -> list[cst.CSTNode]:
+    """The first argument of ``buffer(name, shape)`` or ``_scratch(name, shape)``."""
+    return [*node.args[:1]] if isinstance(node, cst.Call) and called(node) in BUFFERS and len(node.args) > 1 else []
+
+
+def untouched(node: cst.CSTNode) -> list[cst.BaseExpression]:
+    """The values of the arguments that are left alone, of a call or of one argument."""
     arguments = node.args if isinstance(node, cst.Call) else [node] if isinstance(node, cst.Arg) else []
-    return [argument.value for argument in arguments if argument.keyword and argument.keyword.value == "encoding"]
+    return [a.value for a in arguments if a.keyword and a.keyword.value in UNTOUCHED_ARGUMENTS]
+
+
+def leaves_alone(node: cst.CSTNode, replacement: cst.CSTNode) -> bool:
+    """Whether the arguments that are to be left alone are the same in both."""
+    names = name_of_buffer(node), name_of_buffer(replacement)
+    return untouched(node) == untouched(replacement) and (names[0] == names[1] or not names[1])
 
 
 @dataclass(frozen=True)
@@ -115,7 +163,7 @@ class Module:
             for kind, operator in mutation_operators
             if isinstance(node, kind) and not (raising and operator.__name__ == "operator_string")
             for replacement in cast("Iterable[cst.CSTNode]", operator(node))
-            if encodings(node) == encodings(replacement)
+            if leaves_alone(node, replacement)
         ]
 
     def mutant(self, index: int) -> Mutant | None:

@@ -22,16 +22,14 @@ from pathlib import Path
 
 import pytest
 
-from .cover import PYTEST
+from .cover import PYTEST, QUICKEST
 from .mutants import Mutant
 
 #: What tests import and no mutant changes; those that are installed are imported once, before the forks.
 LIBRARIES = [
     "numpy", "hypothesis", "hypothesis.extra.numpy", "array_api_compat.numpy", "array_api_strict", "threadpoolctl",
-    "safetensors.numpy", "sklearn.datasets", "tqdm", "h5py", "matplotlib.figure", "numba",
+    "safetensors.numpy", "sklearn.datasets", "tqdm", "h5py", "matplotlib.figure", "numba", "torch",
 ]  # fmt: skip
-#: How many of the quickest tests are run before all others.
-QUICKEST = 25
 #: A process is ended when it takes this many times as long as its tests do without a fault, and some seconds more.
 SLOWER = 8
 MEMORY = 16 * 2**30
@@ -111,7 +109,7 @@ def forked(work: Callable[[], int], output: Path | None = None) -> int:
 
 
 def test(root: Path, task: Task, folder: Path) -> int:
-    """Run the tests of a task in this process, the quickest first, until one fails; pytest's exit status.
+    """Run the tests of a task in this process, in their order, until one fails; pytest's exit status.
 
     Their temporary files go to ``folder``.
     """

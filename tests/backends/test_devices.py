@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import re
 import sys
@@ -57,6 +58,20 @@ def test_spec(spec: str, canonical: str, library: str) -> None:
     assert device.hardware()
     assert find_device(spec) is device
     assert get_backend(canonical).device.spec == canonical
+
+
+@pytest.mark.parametrize("module", ["numpy", "numba", "array_api_strict", "torch"])
+def test_a_library_that_can_be_imported_computes(module: str) -> None:
+    """Else its tests, here and elsewhere, would be skipped for our own mistakes."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # such as Numba's of a NumPy that is too new for it
+        pytest.skip(f"{module} cannot be imported: {error}")
+    library = find_library(module)
+    for spec in (*library.names, *(f"{library.names[0]}:{name}" for name in library.listed() if name)):
+        device = find_device(spec)
+        x = device.asarray([[1.0, 2.0]], "float32")
+        np.testing.assert_array_equal(device.to_numpy(x + x), [[2.0, 4.0]])
 
 
 def test_auto_takes_what_works_and_says_why() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import os
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -11,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from backends import DeviceError, ErrorKind, doctor, find_device
+import backends.__main__
+from backends import Device, DeviceError, ErrorKind, doctor, find_device
 from backends.__main__ import main
 from backends.base import DTYPES
 from backends.check import OPERATIONS
+from backends.cpu.numpy_backend import NumpyBackend
 from backends.cuda import remedies
 from tests.helpers.broken_cupy import BROKEN, cupy_with
 from tests.helpers.emulated_cuda import EmulatedCudaDevice
@@ -98,6 +102,41 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str], flags: tuple[str, ...],
     code, out, err = run(capsys, "check", *flags)
     assert (code, out) == (2, "")
     assert message in err
+
+
+def test_a_reader_that_leaves_is_exit_code_141(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As of ``python -m backends | head -1``; what is still in the buffer goes nowhere, and is no second error."""
+
+    def nobody_reads(specs: Any) -> Any:
+        print("a line in the buffer")
+        raise BrokenPipeError
+
+    monkeypatch.setattr(backends.__main__, "examine", nobody_reads)
+    with (tmp_path / "out").open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert main([]) == 141
+    assert (tmp_path / "out").read_text() == ""
+
+
+def test_check_says_what_is_out_of_bounds_and_where(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = NumpyBackend.argmax
+    monkeypatch.setattr(NumpyBackend, "argmax", lambda self, x: right(self, x) + 1)
+    flags = ["--device", "cpu", "--operation", "argmax", "all_finite", "--dtype", "float32", "--every", "10"]
+    code, out, _ = run(capsys, "check", *flags)
+    assert code == 1
+    lines = out.splitlines()
+    wrong = next(number for number, line in enumerate(lines) if line.split()[:2] == ["argmax", "float32"])
+    cases = int(lines[wrong].split()[2])
+    assert lines[wrong].split()[3:] == ["inf", "inf", "WRONG", "in", str(cases)]
+    assert lines[wrong + 1].startswith("      ")
+    assert "instead of exactly" in lines[wrong + 1]
+    (finite,) = (line.split() for line in lines if line.split()[:2] == ["all_finite", "float32"])
+    assert finite[3:] == ["0.0e+00", "0.000", "ok"]
+    assert re.fullmatch(
+        rf"{cases + int(finite[2])} cases on 1 backend, seed 0, in \d+ s: {cases} out of bounds, in argmax", lines[-1]
+    )
 
 
 def test_the_console_script_is_this_main() -> None:
@@ -251,6 +290,35 @@ def test_remedies_of_other_libraries_follow_from_the_kind(kind: ErrorKind, what_
 def test_a_device_that_works_needs_no_remedy() -> None:
     found = doctor.finding("cpu", find_device("cpu"))
     assert (found.reason, found.remedy) == ("", "")
+
+
+def test_free_and_total_memory_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = {"SC_PAGE_SIZE": 4096, "SC_AVPHYS_PAGES": 3 * 2**17, "SC_PHYS_PAGES": 7 * 2**18}
+    monkeypatch.setattr(os, "sysconf", pages.__getitem__, raising=False)
+    cpu = find_device("cpu")
+    assert cpu.memory() == (3 * 2**29, 7 * 2**30)
+    assert doctor.finding("cpu", cpu).text.endswith(", 1.5 of 7.0 GiB of memory free")
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, AttributeError])
+def test_where_the_system_says_nothing_of_memory_nothing_is_told(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def unknown(name: str) -> int:
+        raise error(name)
+
+    monkeypatch.setattr(os, "sysconf", unknown, raising=False)
+    cpu = find_device("cpu")
+    assert cpu.memory() is None
+    assert doctor.finding("cpu", cpu).text == f"{cpu.version()} on {cpu.hardware()}"
+
+
+def test_a_driver_that_does_not_say_how_much_memory_there_is_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(self: Device) -> None:
+        raise RuntimeError("from the driver")
+
+    monkeypatch.setattr(Device, "memory", unknown)
+    assert "memory" not in doctor.finding("cpu", find_device("cpu")).text
 
 
 def test_both_wheels_are_mentioned_even_where_the_gpu_works(monkeypatch: pytest.MonkeyPatch) -> None:

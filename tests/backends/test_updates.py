@@ -94,7 +94,7 @@ def test_sgd_is_the_plain_loop(which: tuple[str, bool], dtype: str, on_device: b
     start, *gradients = numbers(11, dtype)
     with backend.use():
         for momentum, dampening, nesterov, decay, n_decayed in itertools.product(
-            (0.0, 0.9), (0.0, 0.9), (False, True), (0.0, 0.01), (0, 3, N)
+            (0.0, 0.9), (0.0, 0.9), (False, True), (0.0, 0.01), (0, 1, 3, N)
         ):
             settings = {"momentum": momentum, "dampening": dampening, "nesterov": nesterov}
             run = Run(backend, "sgd", start, **settings, weight_decay=decay, n_decayed=n_decayed)
@@ -116,7 +116,7 @@ def test_adam_is_the_plain_loop(which: tuple[str, bool], dtype: str, on_device: 
     backend, rate, epsilon = made(which, dtype), 0.125, 1e-8
     start, *gradients = numbers(12, dtype)
     with backend.use():
-        for beta1, beta2, decay, n_decayed in itertools.product((0.0, 0.9), (0.0, 0.999), (0.0, 0.01), (0, 3, N)):
+        for beta1, beta2, decay, n_decayed in itertools.product((0.0, 0.9), (0.0, 0.999), (0.0, 0.01), (0, 1, 3, N)):
             settings = {"beta1": beta1, "beta2": beta2, "epsilon": epsilon}
             run = Run(backend, "adam", start, **settings, weight_decay=decay, n_decayed=n_decayed)
             p, mean, square = start.copy(), np.zeros(N), np.zeros(N)

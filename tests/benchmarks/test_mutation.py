@@ -140,6 +140,47 @@ def test_annotations_texts_of_errors_and_encodings_are_left_alone(tmp_path: Path
     assert {mutant.module for mutant in made} == {"module"}
 
 
+def changes_of(tmp_path: Path, text: str) -> list[str]:
+    (tmp_path / "module.py").write_text(text)
+    module = mutants.Module(tmp_path, "module.py")
+    made = [mutant for index in range(len(module.changes)) if (mutant := module.mutant(index))]
+    return sorted("".join(line for line in mutant.diff(text) if line[0] == "+") for mutant in made)
+
+
+def test_help_looks_names_of_types_and_of_buffers_are_left_alone(tmp_path: Path) -> None:
+    assert changes_of(tmp_path, "Update = Callable[[int], float]\nSink = dict[str, Any]\n") == []
+    assert changes_of(tmp_path, "Size = 3\n") == ["+Size = 4", "+Size = None"]
+    assert changes_of(tmp_path, 'f(help="words", fontsize=9)\n') == []
+    assert changes_of(tmp_path, 'ctx.buffer("y", shape)\n') == [
+        '+ctx.buffer("y", )',
+        '+ctx.buffer("y", None)',
+        "+ctx.buffer(shape)",
+    ]
+    text = 'if x:\n    warnings.warn("words", Kind)\n'
+    assert {*changes_of(tmp_path, text)} == {
+        '+    warnings.warn("words", )',
+        '+    warnings.warn("words", None)',
+        "+    warnings.warn(Kind)",
+        "+    warnings.warn(None, Kind)",
+    }
+
+
+def test_what_is_read_after_an_import_is_tested_by_those_who_read_it(shop: Path) -> None:
+    """The tests of the public API execute no line of a default or a table, but notice other ones."""
+    (shop / "shop" / "price.py").write_text("def price(of=3):\n    return of\n\n\ndef never():\n    return 1 + 1\n")
+    (shop / "tests" / "test_price.py").write_text(
+        "from shop.price import price\n\ndef test_price():\n    assert price(1) == 1\n"
+    )
+    (shop / "tests" / "test_public_api.py").write_text(
+        "import inspect\nfrom shop import price\n\n"
+        "def test_signature():\n    assert '3' in str(inspect.signature(price.price))\n"
+    )
+    assert search(shop, "--output", str(shop / "report.md")).returncode == 0
+    report = (shop / "report.md").read_text(encoding="utf-8")
+    assert "of=4" not in report
+    assert "`shop/price.py:6` no tests" in report
+
+
 def test_a_folder_that_is_not_there(shop: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no file or folder nowhere"):
         list(mutants.files(shop, ["nowhere"], []))

@@ -737,6 +737,8 @@ def test_help_tells_every_flag_and_its_default_in_80_columns(
     assert re.search(rf"learning rate \(default: .*\b{SGD().learning_rate:g} for sgd\b", text)
     assert re.search(rf"learning rate \(default: .*\b{Adam().learning_rate:g} for adam\b", text)
     assert "None" not in text
+    headings = [line for line in out.splitlines() if re.fullmatch(r"\S.*:", line)]
+    assert headings == ["options:", "recipes:", "where to compute:", "data:", "network:", "training:", "output:"]
 
 
 def header(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
@@ -840,3 +842,12 @@ def test_layers_are_those_of_python() -> None:
     layers = [Linear(64, 12), Tanh(), Linear(12, 10), run.trainer.model.layers[-1]]
     for name, values in Sequential(layers, backend="cpu", seed=4).state_dict().items():
         np.testing.assert_array_equal(values, parameters(run)[name])
+
+
+def test_kinds_are_called_by_what_a_user_would_call_them() -> None:
+    """As in "--epochs must be a whole number, not 'two'", and in the tables of the page on recipes."""
+    assert {setting.kind.words for setting in SETTINGS.values()} == {
+        "true or false", "a string", "a whole number", "a number", "a list of whole numbers", "a list of strings",
+        "a list of numbers, or of lists of them", "a name of initial values or a number", "a whole number or full",
+        "a fraction between 0 and 1, a number of rows or test", "two devices or more with commas between them",
+    }  # fmt: skip

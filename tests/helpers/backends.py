@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backends import Backend, DeviceError, get_backend
+from backends import Backend, DeviceError, ErrorKind, get_backend
 
 #: (device, fused): the overrides and the reference operations of each library.
 BACKENDS = [
@@ -33,10 +33,16 @@ def backend_params(which: list[tuple[str, bool]] = BACKENDS) -> list[object]:
     return [pytest.param(w, id=backend_id(w), marks=[pytest.mark.gpu] if is_on_gpu(w[0]) else []) for w in which]
 
 
+#: What a machine may lack. Any other error of a device that is no GPU is one of ours, and no reason to skip its tests.
+NOT_HERE = (ErrorKind.NOT_INSTALLED, ErrorKind.CANNOT_IMPORT)
+
+
 def make_backend(which: tuple[str, bool], dtype: str = "float32") -> Backend:
-    """The backend, or a skipped test with the reason why there is none."""
+    """The backend, or a skipped test with the reason why there is none here."""
     device, fused = which
     try:
         return get_backend(device, dtype, fused=fused)
     except DeviceError as error:
+        if error.kind not in NOT_HERE and not is_on_gpu(device):
+            raise
         pytest.skip(str(error))

@@ -247,6 +247,14 @@ def test_state_is_not_trained_and_is_saved_restored_and_reset(tmp_path: Path) ->
     assert not model.state_dict()["1.mean"].any()
 
 
+def test_layers_are_registered_by_their_names_and_others_with_their_module() -> None:
+    """Model files hold these names."""
+    assert {"Linear", "Flatten", "Dropout", "Sigmoid", "Tanh", "ReLU", "Softmax"} <= set(LAYERS)
+    center = add_center()
+    assert center.registered_name == f"{__name__}.add_center.<locals>.Center"
+    assert LAYERS[center.registered_name] is center
+
+
 def test_a_layer_with_state_is_compared() -> None:
     center = add_center()
 
@@ -397,12 +405,26 @@ def test_a_metric_of_one_number_a_row_gets_pairs_and_not_a_table(loss: str, colu
         assert found["squared"] == pytest.approx(found["loss"], rel=1e-5)
 
 
+class HowMany:
+    """A metric that is no function, and so has no name of its own."""
+
+    def __call__(self, targets: Any, predictions: Any) -> int:
+        return len(predictions)
+
+
+def test_a_metric_without_a_name_is_called_by_its_class() -> None:
+    trainer = Trainer(Sequential(Linear(64, 10), backend="cpu"), metrics=[HowMany()])
+    assert list(trainer.evaluate(DATA)) == ["loss", "accuracy", "HowMany"]
+    assert trainer.evaluate(DATA)["HowMany"] == 300.0
+
+
 @pytest.mark.parametrize(
     ("metrics", "error", "message"),
     [
-        (["top2"], ValueError, "unknown metric 'top2'; known are .*, or give a function"),
+        (["top2"], ValueError, "unknown metric 'top2'; known are none by name yet, or give a function"),
         ([3], TypeError, "a metric is a name, a Metric or a function, not 3"),
         ([Metric("accuracy", max)], ValueError, "the metric 'accuracy' is there already"),
+        ([Metric("loss", max)], ValueError, "the metric 'loss' is there already"),
         ([max, max], ValueError, "the metric 'max' is there already"),
     ],
 )

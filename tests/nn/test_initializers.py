@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 
 from backends.random import generator
-from nn.initializers import INITIALIZERS, Initializer, Normal, get_initializer
+from nn.initializers import (
+    INITIALIZERS,
+    Constant,
+    Initializer,
+    Normal,
+    ScaledNormal,
+    ScaledUniform,
+    Uniform,
+    get_initializer,
+    initializer_names,
+)
 
 SHAPE = (300, 200)
 
@@ -54,6 +64,41 @@ def test_constants() -> None:
     assert get_initializer([0.0, 1.0])((2,), None) == (0.0, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("initializer", "variance"),
+    [
+        (ScaledNormal(3.0, "in"), 3 / 20_000),
+        (ScaledUniform(3.0, "in"), 3 / 20_000),
+        (ScaledNormal(3.0, "mean"), 3 / 20_000),
+        (ScaledUniform(3.0, "mean"), 3 / 20_000),
+    ],
+)
+def test_an_array_of_one_dimension_has_its_length_as_both_fans(initializer: Initializer, variance: float) -> None:
+    values = initializer((20_000,), generator(0, "start values", "b"))
+    assert values.shape == (20_000,)
+    assert np.var(values) == pytest.approx(variance, rel=0.05)
+
+
+def test_fans_are_the_first_extent_and_the_last() -> None:
+    shape = (100, 7, 300)
+    for initializer, fan in ((ScaledNormal(1.0, "in"), 100), (ScaledNormal(1.0, "mean"), 200)):
+        values = initializer(shape, generator(0, "start values", "w"))
+        assert np.var(values) == pytest.approx(1 / fan, rel=0.02)
+
+
+def test_initializers_without_numbers_are_the_plain_ones() -> None:
+    assert (Normal(), Uniform(), Constant()) == (Normal(1.0), Uniform(-0.5, 0.5), Constant(0.0))
+    assert (ScaledNormal(), ScaledUniform()) == (ScaledNormal(1.0, "in"), ScaledUniform(1.0, "in"))
+    Uniform(1.0, 1.0)  # one number
+    assert initializer_names().split(", ")[:4] == [
+        "zeros",
+        "constant:VALUE",
+        "normal:STD (1)",
+        "uniform:LOW,HIGH (-0.5,0.5)",
+    ]
+    assert initializer_names().endswith(", glorot_uniform, he_normal, he_uniform")
+
+
 def test_every_name_is_tested_here() -> None:
     source = Path(__file__).read_text(encoding="utf-8")
     assert [name for name in INITIALIZERS if f'"{name}' not in source] == []
@@ -69,9 +114,9 @@ def test_an_initializer_is_returned_as_it_is() -> None:
     ("spec", "message"),
     [
         ("xavier", "unknown initial values 'xavier'; known are zeros, constant:VALUE"),
-        ("normal:a", "'a' must be numbers with commas between them"),
-        ("normal:1,2,3", "write normal:STD"),
-        ("zeros:1", "write zeros, without numbers"),
+        ("normal:a", "initial values 'normal:a': 'a' must be numbers with commas between them"),
+        ("normal:1,2,3", r"initial values 'normal:1,2,3': write normal:STD \(1\)$"),
+        ("zeros:1", "write zeros, without numbers$"),
         ("constant", None),
         ("uniform:1,0", "low .* must not be above high"),
     ],

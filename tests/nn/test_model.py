@@ -212,6 +212,30 @@ def test_rows_that_do_not_fit_are_named() -> None:
         model(np.ones((3, 5)))
 
 
+def test_rows_that_fit_neither_flat_nor_as_pictures_are_named_as_they_are() -> None:
+    model = Sequential(Linear(4, 2), backend="cpu")
+    with pytest.raises(ValueError, match=r"^the rows of the data, of shape \(3, 3\), do not fit: Linear\(4, 2\) takes"):
+        Trainer(model).fit(Dataset(np.ones((2, 3, 3)), np.array([0, 1])))
+
+
+def test_layer_outputs_are_those_of_rows_as_the_network_sees_them() -> None:
+    pixels = RNG.integers(0, 17, size=(7, 4), dtype=np.uint8)
+    model = Sequential(Linear(4, 3), Tanh(), Linear(3, 2), Softmax(), backend="cpu", dtype="float64")
+    found = model.layer_outputs(Dataset(pixels, np.zeros(7, int), scale=1 / 16, shift=-0.5))
+    p = model.state_dict()
+    hidden = np.tanh((pixels / 16 - 0.5) @ p["0.weight"] + p["0.bias"])
+    assert list(found) == ["0", "2", "3"]
+    np.testing.assert_allclose(found["0"], hidden, rtol=1e-12)
+    np.testing.assert_allclose(found["2"], hidden @ p["2.weight"] + p["2.bias"], rtol=1e-12)
+    np.testing.assert_allclose(found["3"], softmax(found["2"]), rtol=1e-12)
+
+
+def test_a_new_model_has_gradients_of_zero() -> None:
+    model = Sequential(Linear(4, 2), backend="cpu")
+    assert list(model.gradients) == ["0.weight", "0.bias"]
+    assert not any(gradient.any() for gradient in model.gradients.values())
+
+
 def test_state_that_does_not_fit_changes_nothing() -> None:
     model = Sequential(Linear(2, 2), backend="cpu")
     before = model.state_dict()

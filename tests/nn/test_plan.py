@@ -19,6 +19,7 @@ from nn import (
     Callback,
     Context,
     Dataset,
+    Dropout,
     Layer,
     Linear,
     Optimizer,
@@ -175,6 +176,54 @@ def test_a_loop_of_ones_own_goes_forward_backward_and_steps() -> None:
         optimizer.step(by_hand)
     for name, values in by_trainer.state_dict().items():
         np.testing.assert_allclose(by_hand.state_dict()[name], values, rtol=1e-9)
+
+
+# ---- what an observer sees -------------------------------------------------------------------------------------------
+
+
+def test_an_observer_sees_every_tensor_of_a_step_in_its_order() -> None:
+    layers = [Linear(12, 8), Sigmoid(), Dropout(0.5), Linear(8, 8, bias=False), Dropout(0.0), Linear(8, 5), Softmax()]
+    trainer = Trainer(Sequential(layers, backend="cpu", dtype="float64", seed=5), optimizer=SGD(0.2, momentum=0.9))
+    seen: list[tuple[str, str, str]] = []
+
+    def look(phase: str, stage: Any, name: str, array: Any) -> None:
+        seen.append((phase, stage.ctx.name if stage else "", name))
+
+    rows = trainer.upload(DATA)
+    plan = trainer.plan(rows, optimizer=trainer.optimizer, observer=look)
+    x, y = trainer.feed(rows).batch(0, 20)
+    plan.train(x, y, np.zeros(2), step=0, update=1, learning_rate=0.1)
+    assert seen == [
+        ("batch", "", "batch"),
+        ("batch", "", "targets"),
+        ("forward", "0", "activation"),
+        ("forward", "2", "dropout mask"),
+        ("forward", "2", "activation"),
+        ("forward", "3", "activation"),
+        ("forward", "4", "activation"),
+        ("forward", "5", "activation"),
+        ("loss", "", "loss"),
+        ("loss", "", "correct rows"),
+        ("loss", "", "gradient of the outputs"),
+        ("backward", "5", "gradient of 5.bias"),
+        ("backward", "5", "gradient of 5.weight"),
+        ("backward", "5", "gradient of the input"),
+        ("backward", "4", "gradient of the input"),
+        ("backward", "3", "gradient of 3.weight"),
+        ("backward", "3", "gradient of the input"),
+        ("backward", "2", "gradient of the input"),
+        ("backward", "0", "gradient before the activation"),
+        ("backward", "0", "gradient of 0.bias"),
+        ("backward", "0", "gradient of 0.weight"),
+        ("before update", "", "velocity"),
+        ("before update", "", "parameter"),
+        ("before update", "", "gradient"),
+        *(
+            ("update", "", f"{array} {name}")
+            for array in ("velocity", "parameter")
+            for name in trainer.model.parameters
+        ),
+    ]
 
 
 # ---- where gradients go ---------------------------------------------------------------------------------------------

@@ -14,12 +14,14 @@ from nn import (
     SGD,
     Adam,
     Callback,
+    Context,
     Data,
     DataError,
     Dataset,
     Dropout,
     Flatten,
     History,
+    Layer,
     Linear,
     Metric,
     Optimizer,
@@ -34,7 +36,7 @@ from nn import (
 )
 from nn.data import as_dataset
 from nn.losses import get_loss
-from nn.optimizers import OPTIMIZERS
+from nn.optimizers import OPTIMIZERS, get_optimizer
 from nn.plan import Plan, takes_input_scale
 from tests.helpers.backends import make_backend
 
@@ -154,6 +156,77 @@ def test_history_and_evaluation() -> None:
     assert trainer.evaluate(CLASSIFICATION, batch_size=7)["loss"] == pytest.approx(
         trainer.evaluate(CLASSIFICATION)["loss"], rel=1e-6
     )
+
+
+class Lengths(Layer):
+    """Keeps how many rows each call had."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def forward(self, x: Any, ctx: Context) -> Any:
+        self.seen.append(x.shape[0])
+        return x
+
+    def backward(self, dy: Any, ctx: Context) -> Any:
+        return dy
+
+
+@pytest.mark.parametrize(
+    "method", ["evaluate", "losses", "predict", "predict_proba", "model.predict", "model.predict_proba", "model"]
+)
+def test_rows_are_computed_so_many_at_a_time(method: str) -> None:
+    """1024 unless something else is asked for; as many as are left at the end."""
+    lengths = Lengths()
+    trainer = Trainer(Sequential(lengths, Linear(1, 2), Softmax(), backend="cpu"))
+    of, _, name = method.rpartition(".")
+    call: Any = trainer.model if method == "model" else getattr(trainer.model if of else trainer, name)
+    x, y = np.zeros((1030, 1)), np.arange(1030) % 2
+    for options, expected in (({}, [1024, 6]), ({"batch_size": 400}, [400, 400, 230]), ({"batch_size": 5000}, [1030])):
+        lengths.seen.clear()
+        call((x, y) if method in ("evaluate", "losses") else x, **options)
+        assert lengths.seen == expected
+
+
+@pytest.mark.parametrize(
+    "method", ["evaluate", "losses", "predict", "predict_proba", "model.predict", "model.predict_proba", "model"]
+)
+def test_a_number_of_rows_that_is_none_is_refused_by_name(method: str) -> None:
+    trainer = Trainer(network())
+    of, _, name = method.rpartition(".")
+    call: Any = trainer.model if method == "model" else getattr(trainer.model if of else trainer, name)
+    for bad in (0, -1, 2.5, True):
+        with pytest.raises(ValueError, match=f"^batch_size must be a whole number of at least 1, not {bad}$"):
+            call(CLASSIFICATION if method in ("evaluate", "losses") else X, batch_size=bad)
+
+
+def test_rows_are_evaluated_every_so_many_epochs_and_after_the_first_and_the_last() -> None:
+    trainer = Trainer(network())
+    history = trainer.fit(CLASSIFICATION, 7, 25, validation=CLASSIFICATION, validation_every=3)
+    assert [loss is not None for loss in history["val_loss"]] == [True, False, True, False, False, True, True]
+    assert all(("val_accuracy" in record) == ("val_loss" in record) for record in history)
+    with pytest.raises(ValueError, match="validation_every must be a whole number of at least 1, not 0"):
+        trainer.fit(CLASSIFICATION, 1, validation=CLASSIFICATION, validation_every=0)
+
+
+def test_one_epoch_of_batches_of_32_unless_said_otherwise() -> None:
+    lengths = Lengths()
+    trainer = Trainer(Sequential(Linear(4, 3), lengths, Softmax(), backend="cpu"))
+    trainer.fit(CLASSIFICATION)
+    assert lengths.seen == [32, 18]
+
+
+def test_gradients_are_those_of_a_training_step() -> None:
+    """With the dropout mask of the step that would come next; asking moves nothing on."""
+    layers = Linear(4, 8), Dropout(0.5), Linear(8, 3), Softmax()
+    model = Sequential(*layers, backend="cpu", dtype="float64", seed=3)
+    trainer = Trainer(model, optimizer=SGD(1.0))
+    trainer.fit(CLASSIFICATION, 1, None)
+    before, gradients = model.state_dict(), trainer.gradients(CLASSIFICATION)
+    assert model.step == trainer.optimizer.steps == 1
+    trainer.fit(CLASSIFICATION, 1, None)
+    for name, values in model.state_dict().items():
+        np.testing.assert_allclose(values, before[name] - gradients[name], rtol=1e-12, atol=1e-15)
 
 
 def test_validation_can_be_a_fraction() -> None:
@@ -362,17 +435,20 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
     [
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"learning_rate": float("nan")}, "learning_rate"),
-        ({"momentum": 1.0}, "momentum must be at least 0 and below 1"),
-        ({"dampening": -0.1}, "dampening"),
-        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"learning_rate": float("inf")}, "learning_rate must be above 0, .*, not inf"),
+        ({"momentum": 1.0}, "momentum must be at least 0 and below 1, not 1.0"),
+        ({"dampening": -0.1}, "dampening must be at least 0 and below 1"),
+        ({"dampening": 1.0}, "dampening"),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0, not -1.0"),
+        ({"weight_decay": float("inf")}, "weight_decay"),
         ({"nesterov": True}, "nesterov needs a momentum"),
         ({"learning_rate": "0.1"}, "learning_rate must be above 0, or a function of the update's number, not '0.1'"),
         ({"learning_rate": None}, "learning_rate must be above 0, .*, not None"),
         ({"momentum": "high"}, "momentum must be at least 0 and below 1, not 'high'"),
     ],
 )
-def test_settings_of_the_optimizer_are_checked(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_settings_of_sgd_are_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"SGD: {message}"):
         SGD(**settings)
 
 
@@ -419,6 +495,43 @@ def test_what_load_data_gives_has_two_sets_of_rows() -> None:
         Trainer(network()).fit(Data("mine", as_dataset(CLASSIFICATION), None))
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learning_rate": -0.1}, "learning_rate must be above 0"),
+        ({"beta1": 1.0}, "beta1 must be at least 0 and below 1"),
+        ({"beta2": 1.0}, "beta2 must be at least 0 and below 1"),
+        ({"beta1": -0.1}, "beta1"),
+        ({"beta2": -0.1}, "beta2"),
+        ({"epsilon": -1e-9}, "epsilon must be at least 0, not -1e-09"),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
+    ],
+)
+def test_settings_of_adam_are_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"Adam: {message}"):
+        Adam(**settings)
+
+
+def test_settings_at_the_ends_of_their_ranges_are_taken() -> None:
+    SGD(1e-300, momentum=0.0, dampening=0.0, weight_decay=0.0)
+    SGD(1e300, momentum=0.5, dampening=0.0, nesterov=True)
+    SGD(0.1, weight_decay=2.0)  # no fraction
+    Adam(beta1=0.0, beta2=0.0, epsilon=0.0)
+    Adam(epsilon=3.0, weight_decay=3.0)
+
+
+def test_optimizers_begin_with_the_usual_settings() -> None:
+    plain = {"momentum": 0.0, "dampening": 0.0, "nesterov": False, "weight_decay": 0.0}
+    assert SGD().settings() == {"learning_rate": 0.1, **plain}
+    # Kingma and Ba, ICLR 2015, algorithm 1
+    assert Adam().settings() == {
+        "learning_rate": 0.001, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.0
+    }  # fmt: skip
+    assert SGD(0.2, 0.9, 0.8, True, 0.1).settings() == {
+        "learning_rate": 0.2, "momentum": 0.9, "dampening": 0.8, "nesterov": True, "weight_decay": 0.1
+    }  # fmt: skip
+
+
 def loop_of_sgd(w: np.ndarray, gradients: list[np.ndarray]) -> np.ndarray:
     v = np.zeros_like(w)
     for g in gradients:
@@ -455,6 +568,15 @@ def test_every_optimizer_is_its_loop_written_out(name: str) -> None:
         optimizer.step(model)
     np.testing.assert_allclose(model.state_dict()["0.weight"], loop(start, gradients), rtol=1e-12)
     assert optimizer.steps == 7
+
+
+def test_an_optimizer_is_named_or_given() -> None:
+    adam = Adam()
+    assert get_optimizer(adam) is adam
+    assert get_optimizer("adam", beta1=0.5) == Adam(beta1=0.5)
+    assert Trainer(network()).optimizer == SGD()
+    assert Trainer(network()).loss is get_loss("softmax_cross_entropy")
+    assert Trainer(network(), optimizer="adam").optimizer == Adam()
 
 
 def test_an_optimizer_serves_one_model() -> None:

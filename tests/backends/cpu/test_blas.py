@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,18 @@ needs_blas = pytest.mark.skipif(numpy_blas("float32") is None, reason="NumPy's B
 
 def drawn(dtype: str, *shape: int) -> np.ndarray:
     return RNG.standard_normal(shape).astype(dtype)
+
+
+@pytest.mark.parametrize(("dtype", "letter"), [("float32", "s"), ("float64", "d")])
+def test_it_is_used_where_numpy_has_it(dtype: str, letter: str) -> None:
+    """A mistake in how it is called would make a slower program, and skip the tests below."""
+    library = ctypes.CDLL(sys.modules["numpy._core._multiarray_umath"].__file__)
+    forms = ("scipy_cblas_{}64_", "cblas_{}64_", "cblas_{}")
+    if not all(any(hasattr(library, form.format(f"{letter}{name}")) for form in forms) for name in ("axpby", "gemm")):
+        pytest.skip("this NumPy is not linked with a BLAS that has these functions")
+    assert numpy_blas(dtype) is not None
+    assert numpy_blas(dtype) is numpy_blas(dtype)
+    assert get_backend("cpu", dtype).accumulates
 
 
 @needs_blas
@@ -72,14 +87,34 @@ def test_without_it_numpy_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> 
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_a_library_that_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_blas
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("axpby", lambda right, self, alpha, x, beta, y: right(self, alpha, x, 1.0, y)),
+        ("axpby", lambda right, self, alpha, x, beta, y: right(self, 2.0, x, beta, y)),
+        ("axpby", lambda right, self, alpha, x, beta, y: right(self, alpha, x[:-1], beta, y[:-1])),
+        ("gemm", lambda right, self, alpha, *rest: right(self, 1.0, *rest)),
+        ("gemm", lambda right, self, *rest: right(self, *rest[:5], 1.0, rest[6])),
+        ("gemm", lambda right, self, *rest: right(self, *rest[:3], rest[3][::-1].copy(), *rest[4:])),
+    ],
+)
+def test_a_library_that_computes_something_else_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, name: str, wrong: Callable[..., None]
+) -> None:
     numpy_blas.cache_clear()
     try:
-        right = blas.Blas.axpby
-        monkeypatch.setattr(blas.Blas, "axpby", lambda self, alpha, x, beta, y: right(self, alpha, x, 1.0, y))
+        monkeypatch.setattr(blas.Blas, name, method_of(wrong, getattr(blas.Blas, name)))
         assert numpy_blas("float32") is None
     finally:
         numpy_blas.cache_clear()
+
+
+def method_of(wrong: Callable[..., None], right: Callable[..., None]) -> Callable[..., None]:
+    def method(self: blas.Blas, *arguments: Any) -> None:
+        wrong(right, self, *arguments)
+
+    return method
 
 
 def test_zero_factors_lose_no_nan() -> None:

@@ -136,6 +136,11 @@ def test_arrays_that_do_not_fit_are_not_read_beyond_their_ends(numba: Backend) -
         lambda: numba.squared_error(z, numba.zeros((4, 7)), out=z),
         lambda: numba.binary_cross_entropy(z, numba.zeros((4, 7)), out=z),
         lambda: numba.update("sgd", flat, short, {}, learning_rate=0.1),
+        lambda: numba.update("sgd", flat, short, {"velocity": flat}, learning_rate=0.1, momentum=0.9),
+        lambda: numba.update("sgd", flat, flat, {"velocity": short}, learning_rate=0.1, momentum=0.9),
+        lambda: numba.update("sgd", flat, short, {}, learning_rate=0.1, weight_decay=0.1, n_decayed=3),
+        lambda: numba.update("adam", flat, short, {"mean": flat, "square": flat}, learning_rate=0.1),
+        lambda: numba.update("adam", flat, flat, {"mean": flat, "square": short}, learning_rate=0.1),
         lambda: numba.update("adam", flat, flat, {"mean": short, "square": flat}, learning_rate=0.1),
     ]
     for call in calls:

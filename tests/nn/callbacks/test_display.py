@@ -31,12 +31,45 @@ def test_every_tenth_epoch_and_the_last() -> None:
     assert [line.split()[0] for line in out.getvalue().splitlines()[1:]] == ["1", "10", "20", "25"]
 
 
+def test_a_line_has_a_cell_for_each_column_of_the_first_epoch() -> None:
+    out = io.StringIO()
+    history = trainer(PrintEpochs(file=out)).fit(DATA, 4, 6, validation=DATA, validation_every=3)
+    head, *lines = out.getvalue().splitlines()
+    assert len({len(line) for line in [head, *lines]}) == 1
+    for line, record in zip(lines, history, strict=True):
+        expected = [str(record["epoch"]), f"{record['loss']:.5f}", f"{record['accuracy']:.2%}"]
+        if "val_loss" in record:
+            expected += [f"{record['val_loss']:.5f}", f"{record['val_accuracy']:.2%}"]
+        expected += [f"{record['rows_per_second']:,.0f}", f"{record['seconds']:.2f}"]
+        assert line.split() == expected
+
+
+def test_a_run_that_is_stopped_prints_its_last_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    class Stop(Callback):
+        def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+            if trainer.epoch == 3:
+                trainer.stop("the test")
+
+    trainer(PrintEpochs(every=10), Stop()).fit(DATA, 25, 6)  # to standard output
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["epoch", "1", "3"]
+
+
+def test_epochs_of_a_second_fit_are_counted_on() -> None:
+    out = io.StringIO()
+    again = trainer(PrintEpochs(every=10, file=out))
+    again.fit(DATA, 2, 6)
+    again.fit(DATA, 2, 6)
+    lines = [line.split()[0] for line in out.getvalue().splitlines()]
+    assert lines == ["epoch", "1", "2", "epoch", "4"]
+
+
 def test_the_bar_counts_rows_on_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
     trainer(ProgressBar()).fit(DATA, 2, 2)
     assert capsys.readouterr().err == ""
     trainer(ProgressBar(disable=False)).fit(DATA, 2, 2)
     shown = capsys.readouterr().err
     assert "/12.0" in shown  # rows of both epochs
+    assert "row/s" in shown
 
 
 def test_the_bar_names_the_epoch(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -461,7 +461,7 @@ def test_values(y: object, n_outputs: int, expected: list[list[float]], dtype: t
         ([0.5, 1.0], 3, "y has 1 value a row, but the network has 3 outputs"),
         ([[0.5, 1.0]], 1, "y has 2 values a row, but the network has 1 output;"),
         ([0, 2], 1, r"y\[1\] is 2, outside the classes 0 to 1 \(the network has 1 output; pass floats"),
-        ([0, 3], 3, r"y\[1\] is 3, outside the classes 0 to 2"),
+        ([0, 3], 3, r"y\[1\] is 3, outside the classes 0 to 2 \(the network has 3 outputs\)"),
         ([0.5, NAN], 1, r"y\[1\] is nan"),
         (np.zeros((2, 0)), 1, "no targets"),
     ],

@@ -187,6 +187,7 @@ def check_small_mnist(data: sources.Data, files: dict[str, bytes]) -> None:
 def test_mnist_from_a_folder(tmp_path: Path, small_mnist: dict[str, bytes], ending: str, dotted: bool) -> None:
     folder = write(tmp_path / "data", small_mnist, ending, dotted)
     check_small_mnist(load_data("mnist", folder), small_mnist)
+    assert load_data("mnist", folder).name == "mnist"
     limited = load_data("MNIST", folder, limit=25)
     assert limited.test is not None
     assert (len(limited.train), len(limited.test), limited.train.n_classes) == (25, 20, 10)
@@ -213,6 +214,17 @@ def test_mnist_from_the_cache(tmp_path: Path, small_mnist: dict[str, bytes], mon
     monkeypatch.setenv("XPNET_DATA", "")
     write(tmp_path / "cache" / "xpnet" / "mnist", small_mnist, ".gz")
     check_small_mnist(load_data("mnist"), small_mnist)
+
+
+def test_the_classes_of_mnist_are_ten_whichever_are_there(
+    tmp_path: Path, small_mnist: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for half, n in (("train", 30), ("t10k", 20)):
+        name = f"{half}-labels-idx1-ubyte"
+        small_mnist[name] = idx_bytes((np.arange(n) % 3).astype(np.uint8))
+        monkeypatch.setitem(mnist.MNIST_SHA256, name, hashlib.sha256(small_mnist[name]).hexdigest())
+    data = load_data("mnist", write(tmp_path / "data", small_mnist))
+    assert data.train.class_names == tuple("0123456789")
 
 
 @pytest.mark.parametrize("name", mnist.MNIST_SHA256)
@@ -682,6 +694,7 @@ BAD_TABLES = {
         r"line 3, column 3 \(label\): the label is 0\.5, .*no class",
     ),
     "negative label": (HEADER + "1,2,0\n1,2,-1\n", "line 3, .*the label is -1, .*count from 0"),
+    "a fraction before the cell at fault": (HEADER + "1.5,-7,0\n1,nan,1\n", r"line 3, column 2 \(petal\): nan is not"),
     "huge label": (HEADER + "1,2,0\n1,2,100001\n", "line 3, .*the label is 100001, which looks like a value"),
     "empty": ("", "is empty"),
     "blank": ("\n\n", "is empty"),

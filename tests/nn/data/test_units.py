@@ -51,6 +51,15 @@ def test_the_shape_of_a_raw_row(
     assert Units.of(Dataset(np.ones((2, *shape)), np.zeros(2), image_shape=image_shape)).row_shape == row_shape
 
 
+def test_the_smallest_peak_of_two_trainings_is_that_of_both() -> None:
+    first, second = Units(0.5, 0.0, 0.0, 3.0, 0.75), Units(0.5, 0.0, -1.0, 2.0, 0.25)
+    assert first.then(second) == Units(0.5, 0.0, -1.0, 3.0, 0.25)
+    assert second.then(first) == Units(0.5, 0.0, -1.0, 3.0, 0.25)
+    not_known = Units(0.5, 0.0, 0.0, 2.0, 0.0)
+    assert first.then(not_known).smallest_peak == 0.75
+    assert not_known.then(not_known).smallest_peak == 0.0
+
+
 def test_no_rows_teach_no_range() -> None:
     assert Units.of(Dataset(np.zeros((0, 3)), np.zeros(0), 0.5, 1.0)) == Units(0.5, 1.0)
 

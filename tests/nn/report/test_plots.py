@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -324,6 +325,25 @@ def test_draw_all_writes_everything(ten: Trainer, tmp_path: Path) -> None:
         assert content.endswith(b"IEND\xaeB`\x82")
         assert b"Software" not in content
         assert len(content) < 200_000
+
+
+def test_the_sizes_of_pictures_follow_from_what_they_show(ten: Trainer, tmp_path: Path) -> None:
+    """In hundredths of an inch: room for every panel, class and picture."""
+    found = {"losses": plots.cost_curve(History([{"epoch": 1, "loss": 0.9}])), "none": plots.cost_curve(History())}
+    found |= {"history": plots.cost_curve(ten.history), "weights": plots.first_layer_weights(ten.model, (8, 8))}
+    for count in (1, 25, 26):
+        found[f"{count} digits"] = plots.digit_grid(ten, DIGITS, count)
+    for classes in (2, 8, 40):
+        data = Dataset(np.eye(4, dtype=np.float32), np.array([0, 0, 1, classes - 1]))
+        found[f"{classes} classes"] = plots.confusion_heat_map(trained(data, Linear(4, classes), Softmax()), data)
+    assert {name: tuple((figure.get_size_inches() * 100).round().tolist()) for name, figure in found.items()} == {
+        "losses": (500, 380), "none": (500, 380), "history": (1000, 380), "weights": (720, 290),
+        "1 digits": (600, 250), "25 digits": (650, 850), "26 digits": (780, 850),
+        "2 classes": (520, 420), "8 classes": (620, 520), "40 classes": (1720, 1620),
+    }  # fmt: skip
+    plots.write_picture(found["losses"], tmp_path / "cost.png")
+    width_and_height = (tmp_path / "cost.png").read_bytes()[16:24]
+    assert struct.unpack(">II", width_and_height) == (500, 380)
 
 
 def test_draw_all_writes_the_same_bytes_again_but_transposed(ten: Trainer, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from nn import (
     Context,
+    Dataset,
     Dropout,
     Flatten,
     Layer,
@@ -22,7 +24,9 @@ from nn import (
     load_model,
     save_model,
 )
+from nn.data import Units
 from nn.files import write_atomically
+from nn.initializers import Constant, Normal
 from tests.helpers.backends import make_backend
 
 RNG = np.random.default_rng(0)
@@ -60,6 +64,75 @@ def test_another_precision_can_be_asked_for(tmp_path: Path) -> None:
     loaded = load_model(tmp_path / "m.safetensors", "cpu", dtype="float64")
     assert loaded(PIXELS).dtype == "float64"
     np.testing.assert_allclose(loaded(PIXELS), model(PIXELS), rtol=1e-5)
+
+
+def rewritten(path: Path, change: Any) -> None:
+    """Let ``change`` change the description in the header of a model file."""
+    from safetensors import safe_open
+    from safetensors.numpy import load_file, save_file
+
+    with safe_open(path, framework="numpy") as file:
+        description = json.loads(file.metadata()["xpnet"])
+    change(description)
+    save_file(load_file(path), path, metadata={"xpnet": json.dumps(description)})
+
+
+def test_a_file_of_version_0_1_is_read(tmp_path: Path) -> None:
+    """It said link for the output activation, and scale and shift where units are now."""
+    path = tmp_path / "m.safetensors"
+    model = Sequential(Linear(4, 3), backend="cpu", seed=4)
+    Trainer(model).fit(Dataset(PIXELS.reshape(20, 4), np.arange(20) % 3, scale=1 / 16, shift=-0.5), 2, 8)
+    save_model(model, path)
+
+    def as_version_0_1(description: dict[str, Any]) -> None:
+        description["link"] = description.pop("output_activation")
+        units = description.pop("units")
+        description["input_scale"], description["input_shift"] = units["scale"], units["shift"]
+
+    rewritten(path, as_version_0_1)
+    loaded = load_model(path, "cpu")
+    assert loaded.output_activation == "softmax"
+    assert loaded.units == Units(1 / 16, -0.5)
+    np.testing.assert_array_equal(loaded.predict_proba(PIXELS), model.predict_proba(PIXELS))
+
+
+def test_a_file_of_a_model_without_training_has_no_units(tmp_path: Path) -> None:
+    save_model(Sequential(Linear(4, 3), backend="cpu"), tmp_path / "m.safetensors")
+    assert load_model(tmp_path / "m.safetensors", "cpu").units is None
+
+
+def test_a_layer_that_is_not_known_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    save_model(Sequential(Linear(4, 3), backend="cpu"), path)
+    rewritten(path, lambda description: description["layers"][0].update(type="mine.Linear"))
+    with pytest.raises(ValueError, match=r"m.safetensors has a layer 'mine.Linear' that is not known here; import"):
+        load_model(path, "cpu")
+
+
+def test_initial_values_that_no_file_can_hold_do_not_matter(tmp_path: Path) -> None:
+    model = Sequential(Linear(4, 3, weight_init=Normal(0.1), bias_init=Constant(2.0)), backend="cpu")
+    save_model(model, tmp_path / "m.safetensors")
+    loaded = load_model(tmp_path / "m.safetensors", "cpu")
+    np.testing.assert_array_equal(loaded.state_dict()["0.bias"], [2.0, 2.0, 2.0])
+    assert loaded.layers == [Linear(4, 3)]
+
+
+@dataclass(frozen=True)
+class Unsaveable(Layer):
+    """A layer with a setting that is no number, text, list or None."""
+
+    setting: Any = None
+
+    def forward(self, x: Any, ctx: Any) -> Any:
+        return x
+
+
+def test_a_setting_that_no_file_can_hold_is_named(tmp_path: Path) -> None:
+    model = Sequential(Linear(2, 2), Unsaveable({1, 2}), backend="cpu")
+    with pytest.raises(TypeError, match=r"Unsaveable\(setting=\{1, 2\}\) cannot be saved: .*not JSON serializable"):
+        save_model(model, tmp_path / "m.safetensors")
+    save_model(Sequential(Linear(2, 2), Unsaveable([1, 2]), backend="cpu"), tmp_path / "m.safetensors")
+    assert load_model(tmp_path / "m.safetensors", "cpu").layers[1] == Unsaveable((1, 2))
 
 
 def test_files_that_are_no_models(tmp_path: Path) -> None:

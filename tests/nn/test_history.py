@@ -1,0 +1,40 @@
+"""The history of a run: its records, by row and by column, in a file and as it shows itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nn import History
+
+RECORDS = [{"epoch": 1, "loss": 0.5, "val_loss": 0.75}, {"epoch": 2, "loss": 0.25}]
+
+
+def test_an_epoch_without_an_evaluation_reads_as_none() -> None:
+    history = History(RECORDS)
+    assert history["val_loss"] == [0.75, None]
+    assert history[-1] == {"epoch": 2, "loss": 0.25}
+    assert [record["epoch"] for record in history] == [1, 2]
+    with pytest.raises(KeyError, match="has no 'accuracy'; it has epoch, loss, val_loss"):
+        history["accuracy"]
+
+
+def test_a_history_without_epochs_has_empty_columns() -> None:
+    history = History()
+    assert (len(history), history["loss"], history.stopped, history.to_json_lines()) == (0, [], "", "")
+    history.append({"epoch": 1, "loss": 0.5})
+    assert history["loss"] == [0.5]
+    assert len(History()) == 0  # another one has records of its own
+
+
+def test_a_history_shows_how_long_it_is_and_its_last_record() -> None:
+    assert repr(History()) == "<History of 0 epochs>"
+    assert repr(History(RECORDS)) == "<History of 2 epochs: {'epoch': 2, 'loss': 0.25}>"
+
+
+def test_a_history_is_a_line_an_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    History(RECORDS).save(str(path))
+    assert path.read_text() == '{"epoch": 1, "loss": 0.5, "val_loss": 0.75}\n{"epoch": 2, "loss": 0.25}\n'
+    assert History.load(str(path)).records == RECORDS
