@@ -366,6 +366,20 @@ def test_the_other_side_may_be_the_one_that_is_wrong(
     assert "column_sum                float32" in out
 
 
+@pytest.mark.parametrize(("message", "said"), [("one line", "one line"), ("first\nand more", "first")])
+def test_an_error_of_the_other_side_is_named_by_its_first_line(
+    monkeypatch: pytest.MonkeyPatch, message: str, said: str
+) -> None:
+    def fails(self: Backend, x: Any, **options: Any) -> Any:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(NumpyBackend, "column_sum", fails)
+    other = get_backend("cpu", "float64")
+    (result,) = check(make_backend(("array_api_strict", False), "float64"), against=other, operations=["column_sum"])
+    assert result.wrong == result.cases
+    assert result.first_wrong.endswith(f": {other!r}: RuntimeError: {said}")
+
+
 # ---- the bounds themselves -------------------------------------------------------------------------------------------
 
 
