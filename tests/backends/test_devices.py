@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends import Backend, Device, DeviceError, ErrorKind, available, device_help, get_backend, registry
+from backends.cpu.device import NumpyDevice
 from backends.cpu.numpy_backend import NumpyBackend
 from backends.cuda.cupy_backend import CupyBackend
 from backends.cuda.device import CupyDevice
@@ -72,6 +73,14 @@ def test_a_library_that_can_be_imported_computes(module: str) -> None:
         device = find_device(spec)
         x = device.asarray([[1.0, 2.0]], "float32")
         np.testing.assert_array_equal(device.to_numpy(x + x), [[2.0, 4.0]])
+
+
+def test_the_cpu_is_numpys_device_and_other_libraries_have_one_for_all() -> None:
+    assert type(find_device("cpu")) is NumpyDevice
+    assert find_device("cpu").has_overrides
+    assert type(find_device("array_api_strict")) is ArrayApiDevice
+    library = find_library("json")  # installed, and not in the table
+    assert (library.names, library.title, library.module) == (("json",), "json", "json")
 
 
 def test_auto_takes_what_works_and_says_why() -> None:

@@ -37,6 +37,16 @@ def made(which: tuple[str, bool], dtype: str) -> Backend:
     return CupyBackend(EmulatedCudaDevice(), dtype)
 
 
+def test_settings_that_are_not_given_are_the_defaults_of_the_rule(which: Any) -> None:
+    """Also those of a rule whose state is there: a velocity without a momentum is the gradient."""
+    backend = made(which, "float64")
+    with backend.use():
+        params, gradient, velocity = (backend.asarray(np.array([value] * 3)) for value in (1.0, 2.0, 8.0))
+        backend.update("sgd", params, gradient, {"velocity": velocity}, learning_rate=0.25)
+        np.testing.assert_array_equal(backend.to_numpy(params), [0.5] * 3)
+        np.testing.assert_array_equal(backend.to_numpy(velocity), [2.0] * 3)
+
+
 @pytest.fixture
 def table() -> Iterator[None]:
     """What a test registers is forgotten afterwards."""

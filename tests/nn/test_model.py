@@ -177,7 +177,11 @@ def test_numbers_of_any_dtype_are_scaled_as_in_training() -> None:
     ("layers", "error", "message"),
     [
         ([], ValueError, "at least one layer"),
-        ([Linear(3, 4), Linear(5, 2)], ValueError, r"layer 1 does not fit .*Linear\(5, 2\) takes rows of 5 numbers"),
+        (
+            [Linear(3, 4), Linear(5, 2)],
+            ValueError,
+            r"layer 1 does not fit .*takes rows of 5 numbers, not of shape \(4,\)$",
+        ),
         ([Linear(3, 4), ReLU], TypeError, r"layer 1 is <class .*ReLU'>, not a layer; write ReLU\(\)"),
         ([Linear(3, 4), "relu"], TypeError, "layer 1 is 'relu', not a layer"),
         ([Softmax(), Linear(3, 4)], ValueError, "layer 0 is Softmax.*belongs at the end"),

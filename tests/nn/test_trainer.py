@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import weakref
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -227,6 +228,16 @@ def test_gradients_are_those_of_a_training_step() -> None:
     trainer.fit(CLASSIFICATION, 1, None)
     for name, values in model.state_dict().items():
         np.testing.assert_allclose(values, before[name] - gradients[name], rtol=1e-12, atol=1e-15)
+
+
+def test_seconds_are_those_of_training_and_rows_are_counted_by_them() -> None:
+    started = perf_counter()
+    history = Trainer(network()).fit(CLASSIFICATION, 3, 8)
+    passed = perf_counter() - started
+    assert all(0.0 < record["seconds"] < passed for record in history)
+    assert sum(history["seconds"]) < passed
+    for record in history:
+        assert record["rows_per_second"] == pytest.approx(50 / record["seconds"])
 
 
 def test_validation_can_be_a_fraction() -> None:

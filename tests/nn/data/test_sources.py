@@ -83,7 +83,9 @@ def test_limit_and_test_fraction() -> None:
 
 
 def test_unknown_sources_are_told_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"'diggits' is neither .*'digits', 'mnist', .*\.npz, \.csv"):
+    with pytest.raises(
+        DataError, match=r"'diggits' is neither .* known are 'digits', 'mnist', or a file \.npz, .*, \.h5 or \.hdf5$"
+    ):
         load_data("diggits")
     with pytest.raises(DataError, match=r"missing\.npz' is neither a file"):
         load_data(tmp_path / "missing.npz")
