@@ -126,6 +126,23 @@ def test_zero_factors_lose_no_nan() -> None:
         assert np.isnan(p).all()
 
 
+@pytest.mark.parametrize(
+    ("nan_in", "settings"),
+    [
+        ("velocity", {"momentum": 0.0}),
+        ("gradient", {"momentum": 0.5, "dampening": 1.0}),
+        ("gradient", {"momentum": 0.5, "learning_rate": 0.0}),
+    ],
+)
+def test_a_nan_in_one_array_alone_is_not_lost_either(nan_in: str, settings: dict[str, Any]) -> None:
+    arrays = {name: np.full(4, np.nan if name == nan_in else 1.0, "f") for name in ("gradient", "velocity")}
+    options = {"learning_rate": 0.1, **settings}
+    p = get_backend("cpu").update(
+        "sgd", np.ones(4, "f"), arrays["gradient"], {"velocity": arrays["velocity"]}, **options
+    )
+    assert np.isnan(p).all()
+
+
 def test_arrays_that_do_not_fit_are_not_read_beyond_their_ends() -> None:
     backend = get_backend("cpu")
     z, flat, short = (np.zeros(shape, "f") for shape in ((4, 6), 24, 5))
