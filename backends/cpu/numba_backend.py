@@ -189,9 +189,10 @@ class NumbaBackend(NumpyBackend):
         if rule == "sgd":
             velocity = state.get("velocity")
             simple = velocity is None and weight_decay == 0.0  # one call of the BLAS, which is as fast
-            if not simple and are_alike(params, gradient, velocity):
-                _sgd(params, gradient, velocity, learning_rate, weight_decay, n_decayed, **settings)
-                return params
+            if simple or not are_alike(params, gradient, velocity):
+                return self._sgd(params, gradient, velocity, learning_rate, weight_decay, n_decayed, **settings)
+            _sgd(params, gradient, velocity, learning_rate, weight_decay, n_decayed, **settings)
+            return params
         elif rule == "adam":
             mean, square = adam_state(state)
             if are_alike(params, gradient, mean, square):

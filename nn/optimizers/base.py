@@ -121,12 +121,17 @@ class Optimizer:
             n_decayed: how many elements at the beginning of the section decay.
             folded: whether the state already has the gradient, as ``fold`` says.
         """
-        decay: dict[str, Any] = {"weight_decay": self.weight_decay, "n_decayed": n_decayed}
+        # Arguments that are their own defaults are left out: each costs a little in every step.
+        decay: dict[str, Any] = {}
+        if self.weight_decay != 0.0 and n_decayed > 0:
+            decay = {"weight_decay": self.weight_decay, "n_decayed": n_decayed}
         fold = self.fold() if folded else None
         if fold is not None:  # what is left to do is a plain step along the state
             return partial(backend.update, "sgd", parameters, state[fold.state], {}, **decay)
         kept = {name: state[name] for name in self.kept()}
-        return partial(backend.update, self.rule, parameters, gradient, kept, **decay, **self.settings_of_rule())
+        defaults = get_rule(self.rule).settings
+        settings = {name: value for name, value in self.settings_of_rule().items() if value != defaults[name]}
+        return partial(backend.update, self.rule, parameters, gradient, kept, **decay, **settings)
 
     def step(self, model: Any) -> None:
         """Move the parameters of a ``Sequential`` by the gradients that its ``backward`` left, and use these up. For
