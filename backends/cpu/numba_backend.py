@@ -193,7 +193,7 @@ class NumbaBackend(NumpyBackend):
                 return self._sgd(params, gradient, velocity, learning_rate, weight_decay, n_decayed, **settings)
             _sgd(params, gradient, velocity, learning_rate, weight_decay, n_decayed, **settings)
             return params
-        elif rule == "adam":
+        if rule == "adam":
             mean, square = adam_state(state)
             if are_alike(params, gradient, mean, square):
                 _adam(params, gradient, mean, square, learning_rate, number, weight_decay, n_decayed, **settings)
