@@ -47,9 +47,10 @@ def train(
     begin: Callable[[int], None],
     end: Callable[[int], None],
     batch_size: int = 128,
+    epochs: int = 3,
     **optimizer: Any,
 ) -> None:
-    """Three epochs of four steps, with ``begin`` and ``end`` called in each as by ``Watch``, with its number."""
+    """Epochs of four steps, with ``begin`` and ``end`` called in each as by ``Watch``, with its number."""
     n = 4 * batch_size - 20
     pixels = RNG.integers(0, 256, size=(n, 4, WIDTH // 4), dtype=np.uint8)
     classes = loss == "softmax_cross_entropy"
@@ -59,12 +60,12 @@ def train(
         Linear(WIDTH, WIDTH), ENDS[loss], backend=make_backend(which),
     )  # fmt: skip
     data = Dataset(pixels, targets, scale=1 / 255)
-    Trainer(model, loss, SGD(0.01, **optimizer)).fit(data, 3, batch_size, callbacks=[Watch(4, begin, end)])
+    Trainer(model, loss, SGD(0.01, **optimizer)).fit(data, epochs, batch_size, callbacks=[Watch(4, begin, end)])
 
 
 def allocated(which: tuple[str, bool], loss: str, batch_size: int, **optimizer: Any) -> int:
     """The most memory in bytes that the steps of an epoch after the first hold beyond what was there before them: the
-    less of two, for the interpreter has needs of its own."""
+    least of six, for other threads of the process (a worker's messages) allocate too."""
     before, held = 0, list[int]()
 
     def begin(epoch: int) -> None:
@@ -78,7 +79,7 @@ def allocated(which: tuple[str, bool], loss: str, batch_size: int, **optimizer: 
 
     tracemalloc.start()
     try:
-        train(which, loss, begin, end, batch_size, **optimizer)
+        train(which, loss, begin, end, batch_size, epochs=7, **optimizer)
     finally:
         tracemalloc.stop()
     return min(held[1:])
