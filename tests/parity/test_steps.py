@@ -92,9 +92,10 @@ def test_after_the_first_epoch_a_step_on_numpy_allocates_nothing(
     loss: str, optimizer: dict[str, Any], device: str
 ) -> None:
     """Beyond Python's small objects, and the buffers of 8,192 elements in which NumPy converts dtypes: what a step
-    allocates does not grow with the batch, not even by a byte a row."""
+    allocates does not grow with the batch, not even by a byte a row, which would be 30,000. (A worker's other threads
+    have been seen to allocate some thousand at the same time.)"""
     short, long = (allocated((device, True), loss, size, **optimizer) for size in (10_000, 40_000))
-    assert long - short < 2048
+    assert long - short < 15_000
     assert long < 200_000
 
 
