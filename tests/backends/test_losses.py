@@ -10,16 +10,14 @@ import pytest
 
 from backends import Backend
 from backends.check import formulas
-from backends.cuda.cupy_backend import CupyBackend
-from tests.helpers.backends import BACKENDS, backend_params, make_backend
-from tests.helpers.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
+from tests.helpers.backends import make_backend
+from tests.helpers.with_emulated import WITH_EMULATED, made
 
 LOSSES = ("softmax_cross_entropy", "binary_cross_entropy", "squared_error")
 NAN = math.nan
-EMULATED = ("emulated", True)
 
 
-@pytest.fixture(params=backend_params([*BACKENDS, EMULATED]))
+@pytest.fixture(params=WITH_EMULATED)
 def which(request: pytest.FixtureRequest) -> Any:
     return request.param
 
@@ -29,14 +27,6 @@ def backend(which: tuple[str, bool], request: pytest.FixtureRequest) -> Any:
     backend = made(which, request.param)
     with backend.use():
         yield backend
-
-
-def made(which: tuple[str, bool], dtype: str) -> Backend:
-    if which != EMULATED:
-        return make_backend(which, dtype)
-    if not HAS_COMPILER:
-        pytest.skip("no g++ to run the CUDA text on the CPU")
-    return CupyBackend(EmulatedCudaDevice(), dtype)
 
 
 def inputs(name: str, m: int, n: int, dtype: str) -> tuple[Any, Any]:

@@ -14,27 +14,17 @@ import pytest
 
 from backends import Backend
 from backends.check import check
-from backends.cuda.cupy_backend import CupyBackend
 from backends.step import StepNumbers
 from backends.updates import BUILT_IN, RULES, Rule, get_rule, register_rule
-from tests.helpers.backends import BACKENDS, backend_params, make_backend
-from tests.helpers.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice, launched
+from tests.helpers.emulated_cuda import launched
+from tests.helpers.with_emulated import EMULATED, WITH_EMULATED, made
 
-EMULATED = ("emulated", True)
 N = 7
 
 
-@pytest.fixture(params=backend_params([*BACKENDS, EMULATED]))
+@pytest.fixture(params=WITH_EMULATED)
 def which(request: pytest.FixtureRequest) -> Any:
     return request.param
-
-
-def made(which: tuple[str, bool], dtype: str) -> Backend:
-    if which != EMULATED:
-        return make_backend(which, dtype)
-    if not HAS_COMPILER:
-        pytest.skip("no g++ to run the CUDA text on the CPU")
-    return CupyBackend(EmulatedCudaDevice(), dtype)
 
 
 def test_settings_that_are_not_given_are_the_defaults_of_the_rule(which: Any) -> None:

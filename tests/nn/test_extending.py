@@ -13,7 +13,6 @@ import pytest
 
 from backends import Backend
 from backends.activations import ACTIVATIONS, Activation, register_activation
-from backends.cuda.cupy_backend import CupyBackend
 from backends.updates import RULES, Rule, register_rule
 from nn import (
     METRICS,
@@ -38,11 +37,10 @@ from nn import (
 from nn.initializers import Constant
 from nn.layers import LAYERS, ElementwiseActivation
 from nn.optimizers import OPTIMIZERS, get_optimizer
-from tests.helpers.backends import BACKENDS, backend_params, make_backend
-from tests.helpers.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
+from tests.helpers.backends import make_backend
+from tests.helpers.with_emulated import WITH_EMULATED, made
 
 DATA = load_data("digits", limit=300).train
-EMULATED = ("emulated", True)
 
 
 @pytest.fixture(autouse=True)
@@ -56,14 +54,10 @@ def tables() -> Iterator[None]:
         table.update(content)
 
 
-@pytest.fixture(params=backend_params([*BACKENDS, EMULATED]))
+@pytest.fixture(params=WITH_EMULATED)
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Every backend in float64, that on the emulated GPU among them."""
-    if request.param != EMULATED:
-        return make_backend(request.param, "float64")
-    if not HAS_COMPILER:
-        pytest.skip("no g++ to run the CUDA text on the CPU")
-    return CupyBackend(EmulatedCudaDevice(max_threads=1), "float64")
+    return made(request.param, "float64")
 
 
 # ---- an activation: GELU, whose derivative needs z ------------------------------------------------------------------

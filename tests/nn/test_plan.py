@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from backends import Backend
-from backends.cuda.cupy_backend import CupyBackend
 from nn import (
     SGD,
     Adam,
@@ -30,8 +29,7 @@ from nn import (
     Trainer,
 )
 from nn.plan import takes_input_scale
-from tests.helpers.backends import BACKENDS, backend_params, make_backend
-from tests.helpers.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
+from tests.helpers.with_emulated import WITH_EMULATED, made
 
 RNG = np.random.default_rng(3)
 PIXELS = RNG.integers(0, 256, size=(70, 12), dtype=np.uint8)
@@ -67,17 +65,10 @@ def _identity(shape: Any, generator: Any) -> Any:
     return np.eye(*shape)
 
 
-EMULATED = ("emulated", True)
-
-
-@pytest.fixture(params=backend_params([*BACKENDS, EMULATED]))
+@pytest.fixture(params=WITH_EMULATED)
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Every backend in float64, that on the emulated GPU among them."""
-    if request.param != EMULATED:
-        return make_backend(request.param, "float64")
-    if not HAS_COMPILER:
-        pytest.skip("no g++ to run the CUDA text on the CPU")
-    return CupyBackend(EmulatedCudaDevice(max_threads=1), "float64")
+    return made(request.param, "float64")
 
 
 def network(backend: Backend | str = "cpu", *middle: Layer) -> Sequential:
