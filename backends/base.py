@@ -76,12 +76,16 @@ class Backend:
         """Wait until everything that was launched on the device has finished."""
         self.device.synchronize()
 
-    def record(self, step: Step) -> Step:
+    def record(self, step: Step, *, only_operations: bool = True) -> Step:
         """Something to call like ``step(numbers, count)`` that does the same work with less overhead, where possible.
 
         ``step`` must only launch operations of this backend, on arrays that stay where they are from call to call, and
         must hand the numbers on as they come: its Python code may run once for each ``count``, not at every call.
         This class returns ``step`` itself.
+
+        Args:
+            only_operations: whether that is known. With False a step is returned as it is by a backend that would not
+                notice what else it computes.
         """
         return step
 

@@ -80,6 +80,11 @@ class Plan:
     observer: Observer | None = None
     keeps_gradients: bool = True
 
+    @property
+    def recordable(self) -> bool:
+        """Whether all that a step computes, it computes by operations of the backend."""
+        return self.observer is None and all(layer.recordable for layer, _ in self.stages)
+
     def train(
         self,
         x: Array,

@@ -212,8 +212,8 @@ class Trainer:
         known = self._recorded.get(rows)
         if known is None or not known.serves(settings, state):
             feed, plan = self.feed(rows, shuffled), self.plan(rows, optimizer=optimizer, keep=keep_gradients)
-            known = Recorded(settings, state, feed, self.backend.record(self.make_step(feed, plan)))
-            self._recorded[rows] = known
+            step = self.backend.record(self.make_step(feed, plan), only_operations=plan.recordable)
+            known = self._recorded[rows] = Recorded(settings, state, feed, step)
         return Epoch(known.feed, known.step, size, rows.classes, keep_gradients)
 
     def make_step(self, feed: Feed, plan: Plan) -> Step:

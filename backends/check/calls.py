@@ -1,7 +1,9 @@
-"""The ways to call an operation: inputs of several layouts or read-only, ``out``, ``out`` written over an input."""
+"""The ways to call an operation: inputs of several layouts or read-only, ``out``, ``out`` written over an input; and
+recorded in a step, which has run on other inputs before."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,6 +32,13 @@ WRITTEN = {"update": (1,)}
 ARBITRARY = {"update": (2,)}
 #: Arrays that an operation writes beside its results, and which input each may be.
 KEPT: dict[str, tuple[int, ...]] = {"z_out": (0,), "losses": ()}
+#: Arguments that a step hands on as it is given them: how they come in a step's numbers, and what they were before.
+#: (Not the learning rate, which is rounded to the backend's dtype on a GPU.)
+OF_STEP: dict[str, Callable[[StepNumbers], Any]] = {
+    "start": lambda numbers: numbers.start,
+    "step": lambda numbers: numbers.step,
+    "number": lambda numbers: numbers.update,
+}
 TAKES_OUT = {*MAY_BE_OUT, "matmul", "column_sum", "take_rows", "dropout_mask", "copy"}
 
 
@@ -54,6 +63,8 @@ def ways(case: Case) -> Iterator[str]:
         if name in case.options:
             for index in indices:
                 yield f"{name} into input {index}"
+    if case.operation not in SPECIAL:
+        yield "recorded"
 
 
 def _plain(backend: Backend, x: Array) -> Array:
@@ -114,13 +125,52 @@ def perform(backend: Backend, case: Case, way: str) -> tuple[Any, ...]:
         elif way.startswith("into") and "out" not in options:
             expected = _blank_result(case, backend.dtype_name)
             options["out"] = (_strided if "strided" in way else _plain)(backend, expected)
-        results = getattr(backend, operation)(*inputs, **options)
+        if way == "recorded":
+            results = _recorded(backend, operation, inputs, options)
+        else:
+            results = getattr(backend, operation)(*inputs, **options)
         results = results if isinstance(results, tuple) else (results,)
         results += tuple(options[name] for name in KEPT if options.get(name) is not None)
         results += tuple(x for values in inputs if isinstance(values, dict) for x in values.values())
         host = tuple(None if x is None else np.array(backend.to_numpy(x)) for x in results)
         _look_at_arrays(backend, case, way, inputs, options, host)
     return host
+
+
+def _recorded(backend: Backend, operation: str, inputs: list[Any], options: dict[str, Any]) -> Any:
+    """The results of an operation that is a step: it has been run, and noted, with all numbers in the arrays 0 and with
+    other numbers of the step, and is then repeated with those that are given."""
+    bound = inspect.signature(getattr(backend, operation)).bind(*inputs, **options)
+    of_step = {name: bound.arguments[name] for name in OF_STEP if name in bound.arguments}
+    given = {name: number for name, number in of_step.items() if isinstance(number, int)}
+    results: Any = None
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        nonlocal results
+        bound.arguments.update({name: OF_STEP[name](numbers) for name in given})
+        results = getattr(backend, operation)(*bound.args, **bound.kwargs)
+
+    recorded = backend.record(step)
+    numbers = StepNumbers(given.get("start", 0), given.get("step", 0), given.get("number", 1), 0.0)
+    arrays = [x for name, value in bound.arguments.items() if name not in of_step for x in _arrays(value)]
+    values = [backend.copy(x) for x in arrays]
+    for x in arrays:
+        x[...] = backend.asarray(np.zeros_like(backend.to_numpy(x)), x.dtype)
+    for _ in range(2):  # a GPU runs it once before it captures it
+        recorded(StepNumbers(0, numbers.step + 1, numbers.update + 1, 0.0), 1)
+    for x, value in zip(arrays, values, strict=True):
+        x[...] = value
+    recorded(numbers, 1)
+    return results
+
+
+def _arrays(value: Any) -> Iterator[Array]:
+    """The arrays in an argument."""
+    if isinstance(value, dict):
+        for x in value.values():
+            yield from _arrays(x)
+    elif hasattr(value, "shape") and hasattr(value, "dtype"):
+        yield value
 
 
 def _blank_result(case: Case, dtype: str) -> Array:

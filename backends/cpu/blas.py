@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,15 @@ _LETTERS = {"float32": "s", "float64": "d"}
 _NOTHING = ctypes.c_char * 0
 
 
+#: A call with all its arguments.
+Call = Callable[[], None]
+
 _BY_ROWS, _AS_IT_IS, _TRANSPOSED = 101, 111, 112
 
 
 class Blas:
-    """axpby and gemm for one dtype, on C-contiguous arrays of it."""
+    """axpby and gemm for one dtype, on C-contiguous arrays of it: calls with all arguments bound, to be made at once or
+    again and again. Each keeps its arrays alive."""
 
     def __init__(self, library: ctypes.CDLL, dtype: str) -> None:
         real: Any = ctypes.c_float if dtype == "float32" else ctypes.c_double
@@ -42,13 +47,23 @@ class Blas:
             library, f"{_LETTERS[dtype]}gemm", *kinds, *extents, real, *matrix, *matrix, real, *matrix
         )
 
-    def axpby(self, alpha: float, x: Any, beta: float, y: Any) -> None:
+    def axpby(self, alpha: float, x: Any, beta: float, y: Any) -> Call:
         """y <- alpha x + beta y. Does not read x for alpha = 0, nor y for beta = 0."""
-        self._axpby(x.size, alpha, _NOTHING.from_buffer(x), 1, beta, _NOTHING.from_buffer(y), 1)
+        return partial(self._axpby, x.size, alpha, _NOTHING.from_buffer(x), 1, beta, _NOTHING.from_buffer(y), 1)
 
-    def gemm(self, alpha: float, a: Any, transpose_a: bool, b: Any, transpose_b: bool, beta: float, out: Any) -> None:
+    def subtraction(self, x: Any, y: Any) -> Callable[[float], None]:
+        """y <- y - factor x, the factor to be given at each call. Does not read x where that is 0."""
+        axpby, size, from_x, to_y = self._axpby, x.size, _NOTHING.from_buffer(x), _NOTHING.from_buffer(y)
+
+        def subtract(factor: float) -> None:
+            axpby(size, -factor, from_x, 1, 1.0, to_y, 1)
+
+        return subtract
+
+    def gemm(self, alpha: float, a: Any, transpose_a: bool, b: Any, transpose_b: bool, beta: float, out: Any) -> Call:
         """out <- alpha op(a) op(b) + beta out, of no empty matrices. Does not read a and b for alpha = 0."""
-        self._gemm(
+        return partial(
+            self._gemm,
             _BY_ROWS,
             _TRANSPOSED if transpose_a else _AS_IT_IS,
             _TRANSPOSED if transpose_b else _AS_IT_IS,
@@ -83,10 +98,10 @@ def numpy_blas(dtype: str) -> Blas | None:
     except (AttributeError, KeyError, OSError, TypeError):
         return None
     x, y, z = (np.arange(start, start + 37, dtype=dtype) for start in (1, 5, 9))
-    blas.axpby(2.0, x, 1.0, y)
-    blas.axpby(3.0, x, 4.0, z)
+    blas.axpby(2.0, x, 1.0, y)()
+    blas.axpby(3.0, x, 4.0, z)()
     a, b, c = x.reshape(1, 37), y[:35].reshape(7, 5), np.ones((5, 1), dtype)
-    blas.gemm(2.0, b, True, a[:, :7].reshape(7, 1).copy(), False, 3.0, c)
+    blas.gemm(2.0, b, True, a[:, :7].reshape(7, 1).copy(), False, 3.0, c)()
     n = np.arange(37)
     good = (y == 3 * n + 7).all() and (z == 7 * n + 39).all()
     return blas if good and (c == 2.0 * b.T @ np.arange(1.0, 8.0)[:, None] + 3.0).all() else None

@@ -7,10 +7,11 @@ layers and optimizers hand over; with any others ``NumpyBackend`` does the work.
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
 from typing import Any
 
-import numpy as np
+import numpy
 
 from .. import random
 from ..typing import Array
@@ -43,14 +44,15 @@ class NumbaBackend(NumpyBackend):
         plain = out is z and z_out is None and are_plain(z, bias) and activation in _DERIVATIVES
         if bias is None or bias.shape != z.shape[1:] or not plain:
             return super().bias_activation(z, bias, activation, out=out, z_out=z_out)
+        np, call = self._memory.numpy, self._call
         if activation == "relu":
-            kernels.add_bias_relu(z, bias)
+            call(kernels.add_bias_relu, z, bias)
             return z
-        kernels.add_bias(z, bias, 0.5 if activation == "sigmoid" else 1.0)
+        call(kernels.add_bias, z, bias, 0.5 if activation == "sigmoid" else 1.0)
         if activation != "identity":
             np.tanh(z, out=z)
         if activation == "sigmoid":
-            kernels.half_and_half(z)
+            call(kernels.half_and_half, z)
         return z
 
     def bias_activation_backward(
@@ -66,7 +68,8 @@ class NumbaBackend(NumpyBackend):
         plain = out is dy and are_alike(dy, saved) and are_plain(bias_gradient)
         if bias_gradient is None or bias_gradient.shape != dy.shape[1:] or derivative is None or not plain:
             return super().bias_activation_backward(dy, saved, activation, out=out, bias_gradient=bias_gradient)
-        kernels.backward(dy, saved, derivative, bias_gradient, self._scratch("partial", bias_gradient.shape))
+        partial_sums = self._scratch("partial", bias_gradient.shape)
+        self._call(kernels.backward, dy, saved, derivative, bias_gradient, partial_sums)
         return dy, bias_gradient
 
     # ---- losses -----------------------------------------------------------------------------------------------------
@@ -96,17 +99,17 @@ class NumbaBackend(NumpyBackend):
                 losses=losses,
                 out=out,
             )
-        m = len(labels)
-        if labels.dtype != np.int64:
-            signed = self._scratch("labels", (m,), np.int64)
+        np, call, m = self._memory.numpy, self._call, len(labels)
+        if labels.dtype != numpy.int64:
+            signed = self._scratch("labels", (m,), numpy.int64)
             np.copyto(signed, labels, casting="unsafe")
             labels = signed
-        totals = np.zeros(2, self.wide) if totals is None else totals
+        totals = self._totals(totals)
         result = self._gradient_buffer(logits, gradient, out)
         label_part = self._scratch("row_max", (m,))
-        kernels.shift_rows(logits, labels, result, label_part, totals)
+        call(kernels.shift_rows, logits, labels, result, label_part, totals)
         np.exp(result, out=result)
-        kernels.finish_rows(result, labels, label_part, self._scale(scale, m), totals)
+        call(kernels.finish_rows, result, labels, label_part, self._scale(scale, m), totals)
         return totals, result if gradient else None
 
     def binary_cross_entropy(
@@ -133,13 +136,15 @@ class NumbaBackend(NumpyBackend):
                 losses=losses,
                 out=out,
             )
-        totals = np.zeros(2, self.wide) if totals is None else totals
+        np, call = self._memory.numpy, self._call
+        totals = self._totals(totals)
         result = self._gradient_buffer(logits, gradient, out)
         tangent, logarithm = self._scratch("derivative", logits.shape), self._scratch("product", logits.shape)
-        kernels.halves_and_negatives(logits, tangent, logarithm)
+        call(kernels.halves_and_negatives, logits, tangent, logarithm)
         np.tanh(tangent, out=tangent)
         np.log1p(np.exp(logarithm, out=logarithm), out=logarithm)
-        kernels.finish_binary(logits, targets, tangent, logarithm, self._scale(scale, len(logits)), result, totals)
+        factor = self._scale(scale, len(logits))
+        call(kernels.finish_binary, logits, targets, tangent, logarithm, factor, result, totals)
         return totals, result if gradient else None
 
     def squared_error(
@@ -166,9 +171,9 @@ class NumbaBackend(NumpyBackend):
                 losses=losses,
                 out=out,
             )
-        totals = np.zeros(2, self.wide) if totals is None else totals
+        totals = self._totals(totals)
         result = self._gradient_buffer(outputs, gradient, out)
-        kernels.squared_error(outputs, targets, self._scale(scale, len(outputs)), result, totals)
+        self._call(kernels.squared_error, outputs, targets, self._scale(scale, len(outputs)), result, totals)
         return totals, result if gradient else None
 
     # ---- updates and masks ------------------------------------------------------------------------------------------
@@ -191,12 +196,14 @@ class NumbaBackend(NumpyBackend):
             simple = velocity is None and weight_decay == 0.0  # one call of the BLAS, which is as fast
             if simple or not are_alike(params, gradient, velocity):
                 return self._sgd(params, gradient, velocity, learning_rate, weight_decay, n_decayed, **settings)
-            _sgd(params, gradient, velocity, learning_rate, weight_decay, n_decayed, **settings)
+            update = partial(_sgd, params, gradient, velocity, **settings)
+            self._call(update, learning_rate, weight_decay, n_decayed)
             return params
         if rule == "adam":
             mean, square = adam_state(state)
             if are_alike(params, gradient, mean, square):
-                _adam(params, gradient, mean, square, learning_rate, number, weight_decay, n_decayed, **settings)
+                update = partial(_adam, params, gradient, mean, square, **settings)
+                self._call(update, learning_rate, number, weight_decay, n_decayed)
                 return params
         return super().update(
             rule,
@@ -221,25 +228,28 @@ class NumbaBackend(NumpyBackend):
     ) -> Array:
         if out is not None and (out.shape != shape or not are_plain(out)):
             return super().dropout_mask(shape, rate=rate, key=key, step=step, out=out)
-        out = np.empty(shape, self.dtype) if out is None else out
-        of_step = random.hash32((host_number(step) + key[1]) & random.UINT32)
-        element_hash = self._element_hash(prod(shape), key)
-        kernels.dropout_mask(element_hash, of_step, random.mask_threshold(rate), 1.0 / (1.0 - rate), out.reshape(-1))
+        out = numpy.empty(shape, self.dtype) if out is None else out
+        self._call(_mask, self._element_hash(prod(shape), key), rate, key, step, out.reshape(-1))
         return out
 
     # ---- inside -----------------------------------------------------------------------------------------------------
 
     def _scaled(self, taken: Array, scale: float, shift: float, out: Array) -> Array:
-        if taken.dtype != np.uint8 or not are_alike(taken, out):
+        if taken.dtype != numpy.uint8 or not are_alike(taken, out):
             return super()._scaled(taken, scale, shift, out)
-        kernels.scale_bytes(taken.reshape(-1), scale, shift, out.reshape(-1))
+        self._call(kernels.scale_bytes, taken.reshape(-1), scale, shift, out.reshape(-1))
         return out
 
     def _gradient_buffer(self, like: Array, gradient: bool, out: Array | None) -> Array:
         """Where a loss computes its gradient, be it asked for or not."""
         if not gradient:
             return self._scratch("losses", like.shape)
-        return np.empty_like(like) if out is None else out
+        return numpy.empty_like(like) if out is None else out
+
+
+def _mask(element_hash: Array, rate: float, key: tuple[int, int], step: int | Array, out: Array) -> None:
+    of_step = random.hash32((host_number(step) + key[1]) & random.UINT32)
+    kernels.dropout_mask(element_hash, of_step, random.mask_threshold(rate), 1.0 / (1.0 - rate), out)
 
 
 def _sgd(
@@ -277,7 +287,7 @@ def _adam(
     epsilon: float = 1e-8,
 ) -> None:
     t, rate = host_number(number), float(host_number(learning_rate))
-    corrected = rate / bias_correction(np, beta1, t, params.dtype)
-    correction = bias_correction(np, beta2, t, params.dtype)
+    corrected = rate / bias_correction(numpy, beta1, t, params.dtype)
+    correction = bias_correction(numpy, beta2, t, params.dtype)
     decay, n_decayed = rate * weight_decay, n_decayed if weight_decay != 0.0 else 0
     kernels.adam_update(params, gradient, mean, square, corrected, beta1, beta2, correction, epsilon, decay, n_decayed)

@@ -2,24 +2,30 @@
 
 Where an operation needs memory it uses scratch memory that belongs to the backend and the calling thread, so that a
 training step allocates nothing once every shape has been seen.
+
+A step can be recorded (``recording``). So an operation takes NumPy's functions from ``self._memory.numpy``, which notes
+them then, and calls whatever else computes through ``self._call``. All that it does beside, looking at shapes for one,
+is done once for all steps of a size.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from functools import partial
 from math import isfinite, prod
 from typing import Any
 
-import numpy as np
+import numpy
 
 from .. import random
 from ..activations import get_activation
 from ..base import Backend
 from ..devices import Device
+from ..step import Step
 from ..typing import Array
 from ..updates import bias_correction, get_rule
 from .blas import numpy_blas
+from .recording import Memory, Recording
 
 SCRATCH_LIMIT = 1000
 #: Fewer columns than this are narrow: see ``_SoftmaxBuffers``.
@@ -60,13 +66,6 @@ def are_alike(first: Array, *others: Array | None) -> bool:
     return are_plain(first, *others)
 
 
-class _Scratch(threading.local):
-    """Memory by name, one set for each thread (``__init__`` runs anew in every thread that looks)."""
-
-    def __init__(self) -> None:
-        self.buffers: dict[Any, Any] = {}
-
-
 class _SoftmaxBuffers:
     """Scratch memory of ``softmax_cross_entropy`` for (m, n) logits.
 
@@ -76,17 +75,17 @@ class _SoftmaxBuffers:
 
     def __init__(self, m: int, n: int, dtype: Any) -> None:
         self.axis = 0 if n < NARROW else 1
-        self.z = np.empty((n, m) if self.axis == 0 else (m, n), dtype)
+        self.z = numpy.empty((n, m) if self.axis == 0 else (m, n), dtype)
         self.flat = self.z.reshape(-1)
         self.column_stride = m if self.axis == 0 else 1
-        self.row_starts = np.arange(m) * (1 if self.axis == 0 else n)
-        self.positions = np.empty(m, np.intp)
-        self.best = np.empty(m, np.intp)
-        self.correct = np.empty(m, np.bool_)
-        self.label_part = np.empty(m, dtype)
-        self.losses = np.empty(m, dtype)
-        self.top = np.empty((1, m) if self.axis == 0 else (m, 1), dtype)
-        self.normalizer = np.empty_like(self.top)
+        self.row_starts = numpy.arange(m) * (1 if self.axis == 0 else n)
+        self.positions = numpy.empty(m, numpy.intp)
+        self.best = numpy.empty(m, numpy.intp)
+        self.correct = numpy.empty(m, numpy.bool_)
+        self.label_part = numpy.empty(m, dtype)
+        self.losses = numpy.empty(m, dtype)
+        self.top = numpy.empty((1, m) if self.axis == 0 else (m, 1), dtype)
+        self.normalizer = numpy.empty_like(self.top)
 
 
 class NumpyBackend(Backend):
@@ -96,9 +95,39 @@ class NumpyBackend(Backend):
 
     def __init__(self, device: Device, dtype: str = "float32") -> None:
         super().__init__(device, dtype)
-        self._memory = _Scratch()
+        self._memory = Memory()
         self._blas = numpy_blas(dtype)
         self.accumulates = self._blas is not None
+
+    def record(self, step: Step, *, only_operations: bool = True) -> Step:
+        """``step`` as prepared calls for each count: its Python code runs at the first call of a count only."""
+        return Recording(self._memory, step) if only_operations else step
+
+    def _call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function and, while a step is recorded, note it. The functions that it calls itself are not noted, and
+        numbers of the step are arrays, of which it takes ``host_number``."""
+        memory = self._memory
+        if memory.tape is None:
+            return function(*args)
+        tape = memory.tape
+        with memory.noting(None):
+            return tape.call(function, *args)
+
+    # ---- arrays in and out ------------------------------------------------------------------------------------------
+
+    def asarray(self, x: Any, dtype: Any = None) -> Array:
+        return self._call(super().asarray, x, dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any = None) -> Array:
+        array = super().zeros(shape, dtype)
+        self._call(array.fill, 0)
+        return array
+
+    def copy(self, x: Array, out: Array | None = None) -> Array:
+        np = self._memory.numpy
+        out = np.empty(x.shape, x.dtype) if out is None else out
+        np.copyto(out, x, casting="unsafe")
+        return out
 
     # ---- products and activations -----------------------------------------------------------------------------------
 
@@ -113,6 +142,7 @@ class NumpyBackend(Backend):
         beta: float = 0.0,
         out: Array | None = None,
     ) -> Array:
+        np = self._memory.numpy
         if beta != 0.0:
             if out is None:
                 raise ValueError("matmul with beta needs the array `out` that beta scales")
@@ -137,8 +167,9 @@ class NumpyBackend(Backend):
         n, k_b = b.shape if transpose_b else b.shape[::-1]
         fits = k == k_b and out.shape == (m, n) and 0 not in (m, n, k) and are_plain(a, b, out)
         if self._blas is not None and alpha != 0.0 and fits:
-            self._blas.gemm(alpha, a, transpose_a, b, transpose_b, beta, out)
+            self._call(self._blas.gemm(alpha, a, transpose_a, b, transpose_b, beta, out))
             return out
+        np = self._memory.numpy
         product = np.matmul(
             a.T if transpose_a else a, b.T if transpose_b else b, out=self._scratch("product", out.shape)
         )
@@ -156,6 +187,7 @@ class NumpyBackend(Backend):
         out: Array | None = None,
         z_out: Array | None = None,
     ) -> Array:
+        np = self._memory.numpy
         known = get_activation(activation)
         if z_out is not None:
             self._check_z_out(z_out, out)
@@ -170,9 +202,9 @@ class NumpyBackend(Backend):
         if bias is not None:
             z = np.add(z, bias, out=out)
         if known.numpy_forward is None:
-            out[...] = known.forward(self.xp, z)
-        else:
-            known.numpy_forward(np, z, out)
+            self._call(_assign, out, known.forward, self.xp, z)
+        elif out is not z or known.name != "identity":
+            self._call(known.numpy_forward, numpy, z, out)
         return out
 
     def bias_activation_backward(
@@ -184,13 +216,14 @@ class NumpyBackend(Backend):
         out: Array | None = None,
         bias_gradient: Array | None = None,
     ) -> tuple[Array, Array | None]:
+        np = self._memory.numpy
         known = get_activation(activation)
         if known.numpy_derivative is not None:
             derivative = self._scratch("derivative", saved.shape)
-            known.numpy_derivative(np, saved, derivative)
+            self._call(known.numpy_derivative, numpy, saved, derivative)
             dy = np.multiply(dy, derivative, out=out)
         elif known.derivative is not None:
-            dy = np.multiply(dy, known.derivative(self.xp, saved), out=out)
+            dy = np.multiply(dy, self._call(known.derivative, self.xp, saved), out=out)
         elif out is not None and out is not dy:
             np.copyto(out, dy)
             dy = out
@@ -198,20 +231,25 @@ class NumpyBackend(Backend):
 
     def column_sum(self, x: Array, *, out: Array | None = None) -> Array:
         # A product with ones runs through the BLAS, several times faster than a sum over the long axis.
-        return np.matmul(self._ones(x.shape[0]), x, out=out)
+        return self._memory.numpy.matmul(self._ones(x.shape[0]), x, out=out)
 
     def multiply(self, a: Array, b: Array, *, out: Array | None = None) -> Array:
-        return np.multiply(a, b, out=out)
+        return self._memory.numpy.multiply(a, b, out=out)
 
     def softmax(self, logits: Array, *, out: Array | None = None) -> Array:
+        np = self._memory.numpy
         out = np.subtract(logits, self._row_max(logits), out=out)
         np.exp(out, out=out)
         return np.divide(out, self._row_sum(out), out=out)
 
     def softmax_backward(self, dy: Array, y: Array, *, out: Array | None = None) -> Array:
+        np = self._memory.numpy
         inner = self._row_sum(np.multiply(dy, y, out=self._scratch("product", y.shape)))
         out = np.subtract(dy, inner, out=out)
         return np.multiply(out, y, out=out)
+
+    def argmax(self, x: Array) -> Array:
+        return self._call(super().argmax, x)
 
     # ---- losses -----------------------------------------------------------------------------------------------------
 
@@ -227,30 +265,27 @@ class NumpyBackend(Backend):
         losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
+        np, call = self._memory.numpy, self._call
         m, n = logits.shape
         buffers = self._softmax_buffers(m, n)
         z, axis = buffers.z, buffers.axis
         np.copyto(z, logits.T if axis == 0 else logits)
-        top = np.maximum.reduce(z, axis=axis, out=buffers.top, keepdims=True)
-        correct = np.equal(logits.argmax(1, buffers.best), labels, out=buffers.correct)
+        top = np.maximum.reduce(z, axis, None, buffers.top, True)
+        call(logits.argmax, 1, buffers.best)
+        correct = np.equal(buffers.best, labels, out=buffers.correct)
         # The positions of the label logits in the flat array, to read and write just those.
         # (Their dtype, since uint8 labels times the stride would wrap.)
         positions = np.multiply(labels, buffers.column_stride, out=buffers.positions, dtype=np.intp, casting="unsafe")
         np.add(positions, buffers.row_starts, out=positions)
         np.subtract(z, top, out=z)
-        label_part = buffers.flat.take(positions, None, buffers.label_part, "clip")
+        label_part = call(buffers.flat.take, positions, None, buffers.label_part, "clip")
         np.exp(z, out=z)
-        normalizer = np.add.reduce(z, axis=axis, out=buffers.normalizer, keepdims=True)
+        normalizer = np.add.reduce(z, axis, None, buffers.normalizer, True)
         values = np.log(normalizer.reshape(m), out=buffers.losses)
-        loss_sum = np.subtract(values, label_part, out=values).sum(dtype=self.wide)
-        if not isfinite(loss_sum):  # argmax takes NaN for the largest, but a row with NaN is never correct
-            correct &= np.equal(top, top).reshape(m)
-        if weights is None and losses is None:
-            totals = np.zeros(2, self.wide) if totals is None else totals
-            totals[0] += loss_sum
-            totals[1] += np.count_nonzero(correct)
-        else:
-            totals = self._add_totals(totals, values, correct, weights, losses)
+        values = np.subtract(values, label_part, out=values)
+        totals = self._totals(totals)
+        # argmax takes NaN for the largest, but a row with NaN is never correct.
+        call(self._add_totals, totals, values, correct, weights, losses, 1, top.reshape(m, 1))
         if not gradient:
             return totals, None
         factor: Any = self._scale(scale, m)
@@ -260,8 +295,8 @@ class NumpyBackend(Backend):
             factor = np.multiply(weights, factor, out=self._scratch("factor", (m,)))
             np.divide(factor.reshape(normalizer.shape), normalizer, out=normalizer)
         np.multiply(z, normalizer, out=z)
-        label_part = buffers.flat.take(positions, None, label_part, "clip")
-        buffers.flat[positions] = np.subtract(label_part, factor, out=label_part)
+        call(buffers.flat.take, positions, None, label_part, "clip")
+        call(buffers.flat.put, positions, np.subtract(label_part, factor, out=label_part))
         out = np.empty(logits.shape, self.dtype) if out is None else out
         np.copyto(out, z.T if axis == 0 else z)
         return totals, out
@@ -278,19 +313,23 @@ class NumpyBackend(Backend):
         losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
+        np = self._memory.numpy
         m, n = logits.shape
-        correct = np.greater(logits, 0.0, out=self._scratch("correct", logits.shape, np.bool_))
-        other = self._scratch("valid", logits.shape, np.bool_)
-        np.equal(correct, np.greater(targets, 0.5, out=other), out=correct)
-        correct &= np.equal(logits, logits, out=other)
+        agree = np.greater(logits, 0.0, out=self._scratch("agree", logits.shape, numpy.bool_))
+        is_yes = np.greater(targets, 0.5, out=self._scratch("yes", logits.shape, numpy.bool_))
+        np.equal(agree, is_yes, out=agree)
+        correct = np.logical_and.reduce(agree, 1, None, self._scratch("correct", (m,), numpy.bool_))
         # max(z, 0) - z t + log(1 + exp(-|z|))
-        values = np.abs(logits, out=self._scratch("losses", logits.shape))
+        values = np.absolute(logits, out=self._scratch("losses", logits.shape))
         np.negative(values, out=values)
-        np.log1p(np.exp(values, out=values), out=values)
+        np.exp(values, out=values)
+        np.log1p(values, out=values)
         linear = np.maximum(logits, 0.0, out=self._scratch("product", logits.shape))
-        np.subtract(linear, np.multiply(logits, targets, out=self._scratch("derivative", logits.shape)), out=linear)
+        product = np.multiply(logits, targets, out=self._scratch("derivative", logits.shape))
+        np.subtract(linear, product, out=linear)
         np.add(values, linear, out=values)
-        totals = self._add_totals(totals, self._row_mean(values), self._all_in_row(correct), weights, losses)
+        totals = self._totals(totals)
+        self._call(self._add_totals, totals, values, correct, weights, losses, n, logits)
         if not gradient:
             return totals, None
         out = self.bias_activation(logits, None, "sigmoid", out=out)
@@ -310,26 +349,27 @@ class NumpyBackend(Backend):
         losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
+        np, call = self._memory.numpy, self._call
         m, n = outputs.shape
-        valid = self._all_in_row(np.equal(outputs, outputs, out=self._scratch("valid", outputs.shape, np.bool_)))
-        correct = self._scratch("correct", (m,), np.bool_)
+        correct = self._scratch("correct", (m,), numpy.bool_)
         if n == 1:
-            np.greater(outputs[:, 0], 0.5, out=correct)
-            np.equal(correct, np.greater(targets[:, 0], 0.5), out=correct)
+            is_yes = np.greater(targets[:, 0], 0.5, out=self._scratch("yes", (m,), numpy.bool_))
+            np.equal(np.greater(outputs[:, 0], 0.5, out=correct), is_yes, out=correct)
         else:
-            best = np.argmax(outputs, axis=1, out=self._scratch("argmax", (m,), np.intp))
-            target = np.argmax(targets, axis=1, out=self._scratch("target", (m,), np.intp))
+            best, target = (self._scratch(name, (m,), numpy.intp) for name in ("argmax", "target"))
+            call(outputs.argmax, 1, best)
+            call(targets.argmax, 1, target)
             np.equal(best, target, out=correct)
-        correct &= valid
         difference = np.subtract(outputs, targets, out=out if gradient else self._scratch("losses", outputs.shape))
         squares = np.multiply(difference, difference, out=self._scratch("product", outputs.shape))
-        totals = self._add_totals(totals, self._row_mean(squares), correct, weights, losses)
+        totals = self._totals(totals)
+        call(self._add_totals, totals, squares, correct, weights, losses, n, outputs)
         if not gradient:
             return totals, None
         out = np.multiply(difference, 2.0 * self._scale(scale, m) / n, out=difference)
         return totals, out if weights is None else np.multiply(out, weights[:, None], out=out)
 
-    # ---- updates ----------------------------------------------------------------------------------------------------
+    # ---- updates and checks on flat buffers -----------------------------------------------------------------------
 
     def update(
         self,
@@ -349,16 +389,31 @@ class NumpyBackend(Backend):
             return self._sgd(params, gradient, velocity, learning_rate, weight_decay, n_decayed, **settings)
         if rule == "adam":
             mean, square = adam_state(state)
-            return self._adam(
-                params, gradient, mean, square, learning_rate, number, weight_decay, n_decayed, **settings
-            )
-        return super().update(
+            update = partial(self._adam, params, gradient, mean, square, **settings)
+        else:
+            update = partial(self._update_by_rule, rule, params, gradient, state, **settings)
+        self._call(update, learning_rate, number, weight_decay, n_decayed)
+        return params
+
+    def _update_by_rule(
+        self,
+        rule: str,
+        params: Array,
+        gradient: Array,
+        state: dict[str, Array],
+        learning_rate: float | Array,
+        number: int | Array,
+        weight_decay: float,
+        n_decayed: int,
+        **settings: Any,
+    ) -> None:
+        super().update(
             rule,
             params,
             gradient,
             state,
-            learning_rate=learning_rate,
-            number=number,
+            learning_rate=host_number(learning_rate),
+            number=host_number(number),
             weight_decay=weight_decay,
             n_decayed=n_decayed,
             **settings,
@@ -376,25 +431,19 @@ class NumpyBackend(Backend):
         dampening: float = 0.0,
         nesterov: bool = False,
     ) -> Array:
-        rate, fresh = float(host_number(learning_rate)), 1.0 - dampening
-        decay = rate * weight_decay if n_decayed > 0 else 0.0
-        direction, blas = gradient, self._blas
-        if velocity is None and momentum != 0.0:
-            get_rule("sgd").check_state({}, {"momentum": momentum})
+        np, fresh = self._memory.numpy, 1.0 - dampening
+        direction, blas = gradient, self._blas if are_alike(params, gradient, velocity) else None
+        if velocity is None:
+            if momentum != 0.0:
+                get_rule("sgd").check_state({}, {"momentum": momentum})
         # Where a factor is 0 the BLAS does not read the vector, and a NaN in it would be lost.
-        factors = (rate,) if velocity is None else (rate, momentum, fresh)
-        if blas is not None and 0.0 not in factors and are_alike(params, gradient, velocity):
-            if velocity is not None:
-                blas.axpby(fresh, gradient, momentum, velocity)
-                direction = velocity
-                if nesterov:
-                    blas.axpby(momentum, velocity, fresh, gradient)
-                    direction = gradient
-            if decay != 0.0:
-                blas.axpby(-decay, params[:n_decayed], 1.0, params[:n_decayed])
-            blas.axpby(-rate, direction, 1.0, params)
-            return params
-        if velocity is not None:
+        elif blas is not None and momentum != 0.0 and fresh != 0.0:
+            self._call(blas.axpby(fresh, gradient, momentum, velocity))
+            direction = velocity
+            if nesterov:
+                self._call(blas.axpby(momentum, velocity, fresh, gradient))
+                direction = gradient
+        else:
             np.multiply(gradient, fresh, out=gradient)
             np.multiply(velocity, momentum, out=velocity)
             np.add(velocity, gradient, out=velocity)
@@ -402,11 +451,26 @@ class NumpyBackend(Backend):
             if nesterov:
                 pushed = np.multiply(velocity, momentum, out=self._scratch("update", velocity.shape))
                 direction = np.add(gradient, pushed, out=gradient)
-        to = self._scratch("update", params.shape) if velocity is None else gradient
-        change = np.multiply(direction, rate, out=to)
-        if decay != 0.0:
-            self._add_decay(change[:n_decayed], params[:n_decayed], decay)
-        return np.subtract(params, change, out=params)
+        if weight_decay == 0.0:
+            n_decayed = 0
+        if blas is None:
+            self._call(self._move, params, direction, learning_rate, weight_decay, n_decayed)
+        else:
+            shrink = blas.subtraction(params[:n_decayed], params[:n_decayed]) if n_decayed > 0 else None
+            move = blas.subtraction(direction, params)
+            otherwise = partial(self._move, params, direction)
+            self._call(_move_by_blas, move, shrink, otherwise, learning_rate, weight_decay, n_decayed)
+        return params
+
+    def _move(
+        self, params: Array, direction: Array, learning_rate: float | Array, weight_decay: float, n_decayed: int
+    ) -> None:
+        """params <- params - learning_rate (direction + weight_decay params), the decay for the first ``n_decayed``"""
+        rate = float(host_number(learning_rate))
+        change = numpy.multiply(direction, rate, out=self._scratch("change", params.shape))
+        if n_decayed > 0:
+            self._add_decay(change[:n_decayed], params[:n_decayed], rate * weight_decay)
+        numpy.subtract(params, change, out=params)
 
     def _adam(
         self,
@@ -421,8 +485,8 @@ class NumpyBackend(Backend):
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
-    ) -> Array:
-        t = host_number(number)
+    ) -> None:
+        np, rate, t = numpy, host_number(learning_rate), host_number(number)
         scratch = np.multiply(gradient, 1.0 - beta1, out=self._scratch("update", params.shape))
         np.multiply(mean, beta1, out=mean)
         np.add(mean, scratch, out=mean)
@@ -434,14 +498,20 @@ class NumpyBackend(Backend):
         np.sqrt(scratch, out=scratch)
         np.add(scratch, epsilon, out=scratch)
         change = np.divide(mean, scratch, out=gradient)
-        np.multiply(change, learning_rate / bias_correction(np, beta1, t, self.dtype), out=change)
+        np.multiply(change, rate / bias_correction(np, beta1, t, self.dtype), out=change)
         if weight_decay != 0.0 and n_decayed > 0:
-            self._add_decay(change[:n_decayed], params[:n_decayed], learning_rate * weight_decay)
-        return np.subtract(params, change, out=params)
+            self._add_decay(change[:n_decayed], params[:n_decayed], rate * weight_decay)
+        np.subtract(params, change, out=params)
 
-    def _add_decay(self, change: Array, weights: Array, rate: float | Array) -> None:
+    def _add_decay(self, change: Array, weights: Array, rate: float) -> None:
         """Not weights * (1 - rate), which would keep an infinite weight infinite where the reference has NaN."""
-        np.add(change, np.multiply(weights, rate, out=self._scratch("decay", weights.shape)), out=change)
+        numpy.add(change, numpy.multiply(weights, rate, out=self._scratch("decay", weights.shape)), out=change)
+
+    def sum_of_squares(self, x: Array) -> Array:
+        return self._call(lambda: numpy.asarray(super(NumpyBackend, self).sum_of_squares(x)))
+
+    def all_finite(self, x: Array) -> Array:
+        return self._call(lambda: numpy.asarray(super(NumpyBackend, self).all_finite(x)))
 
     # ---- rows and masks ---------------------------------------------------------------------------------------------
 
@@ -456,19 +526,21 @@ class NumpyBackend(Backend):
         shift: float = 0.0,
         out: Array | None = None,
     ) -> Array:
-        first = host_number(start)
+        np = self._memory.numpy
         shape = (count, *rows.shape[1:])
-        if order is None:
+        if order is None and (isinstance(start, int) or count == len(rows)):
+            first = host_number(start)
             taken = rows[first : first + count]
         else:
-            # mode="clip" lets NumPy write straight into `out`; an order is a permutation, there is nothing to clip.
             same = scale is None or rows.dtype == self.dtype_name
             gathered = out if same and out is not None else self._scratch("rows", shape, rows.dtype)
             if same and out is None:
                 gathered = np.empty(shape, rows.dtype)
-            taken = rows.take(order[first : first + count], 0, gathered, "clip")
+            taken = self._call(_gather, rows, order, start, count, gathered)
         if scale is None:
-            return taken if out is None or out is taken else self._result(taken, out)
+            if out is not None and out is not taken:
+                np.copyto(out, taken, casting="unsafe")
+            return taken if out is None else out
         return self._scaled(taken, scale, shift, np.empty(shape, self.dtype) if out is None else out)
 
     def dropout_mask(
@@ -480,32 +552,39 @@ class NumpyBackend(Backend):
         step: int | Array,
         out: Array | None = None,
     ) -> Array:
+        out = self._memory.numpy.empty(shape, self.dtype) if out is None else out
+        self._call(self._mask, shape, rate, key, step, out)
+        return out
+
+    def _mask(self, shape: tuple[int, ...], rate: float, key: tuple[int, int], step: int | Array, out: Array) -> None:
         size = prod(shape)
-        mixed = random.hash32((host_number(step) + key[1]) & random.UINT32)
-        bits = np.bitwise_xor(self._element_hash(size, key), np.uint32(mixed), out=self._scratch("bits", (size,), "u4"))
+        mixed = numpy.uint32(random.hash32((host_number(step) + key[1]) & random.UINT32))
+        bits = self._scratch("bits", (size,), "u4")
+        numpy.bitwise_xor(self._element_hash(size, key), mixed, out=bits)
         self._hash32_in_place(bits)
-        kept = self._scratch("kept", shape, np.bool_)
-        np.greater_equal(bits.reshape(shape), np.uint32(random.mask_threshold(rate)), out=kept)
-        return np.multiply(kept, self._number(1.0 / (1.0 - rate)), out=out)
+        kept = self._scratch("kept", shape, numpy.bool_)
+        numpy.greater_equal(bits.reshape(shape), numpy.uint32(random.mask_threshold(rate)), out=kept)
+        numpy.multiply(kept, self._number(1.0 / (1.0 - rate)), out=out)
 
     # ---- inside -----------------------------------------------------------------------------------------------------
 
     def _scaled(self, taken: Array, scale: float, shift: float, out: Array) -> Array:
         """out = taken * scale + shift"""
+        np = self._memory.numpy
         if out is not taken:
             np.copyto(out, taken, casting="unsafe")
         if scale != 1.0:
             np.multiply(out, scale, out=out)
         return out if shift == 0.0 else np.add(out, shift, out=out)
 
-    def _scratch(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> np.ndarray:
+    def _scratch(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> numpy.ndarray:
         """Memory of that shape for the operation that is running; ``name`` keeps two uses in one operation apart."""
         dtype = self.dtype if dtype is None else dtype
         buffers = self._memory.buffers
         key = (name, shape, dtype)
-        buffer: np.ndarray | None = buffers.get(key)
+        buffer: numpy.ndarray | None = buffers.get(key)
         if buffer is None:
-            buffer = self._keep(key, np.empty(shape, dtype))
+            buffer = self._keep(key, numpy.empty(shape, dtype))
         return buffer
 
     def _keep(self, key: Any, made: Any) -> Any:
@@ -520,7 +599,7 @@ class NumpyBackend(Backend):
         return self._keep((name, size), make()) if made is None else made
 
     def _ones(self, size: int) -> Any:
-        return self._constant("ones", size, lambda: np.ones(size, self.dtype))
+        return self._constant("ones", size, lambda: numpy.ones(size, self.dtype))
 
     def _softmax_buffers(self, m: int, n: int) -> _SoftmaxBuffers:
         key = ("softmax", m, n)
@@ -529,50 +608,97 @@ class NumpyBackend(Backend):
             made = self._keep(key, _SoftmaxBuffers(m, n, self.dtype))
         return made
 
-    def _element_hash(self, size: int, key: tuple[int, int]) -> np.ndarray:
+    def _element_hash(self, size: int, key: tuple[int, int]) -> numpy.ndarray:
         """The part of ``random.mask_bits`` that does not change from step to step."""
 
-        def make() -> np.ndarray:
-            return self._hash32_in_place(np.arange(size, dtype=np.uint32) + np.uint32(key[0]))
+        def make() -> numpy.ndarray:
+            return self._hash32_in_place(numpy.arange(size, dtype=numpy.uint32) + numpy.uint32(key[0]))
 
-        hashed: np.ndarray = self._constant(f"element hash {key[0]}", size, make)
+        hashed: numpy.ndarray = self._constant(f"element hash {key[0]}", size, make)
         return hashed
 
-    def _hash32_in_place(self, x: np.ndarray) -> np.ndarray:
+    def _hash32_in_place(self, x: numpy.ndarray) -> numpy.ndarray:
         """``random.hash32`` of a uint32 array, whose products wrap by themselves."""
-        shifted = self._scratch("shifted", x.shape, np.uint32)
+        shifted = self._scratch("shifted", x.shape, numpy.uint32)
         for shift, multiplier in ((random.SHIFT_1, random.MULTIPLIER_1), (random.SHIFT_2, random.MULTIPLIER_2)):
-            np.bitwise_xor(x, np.right_shift(x, shift, out=shifted), out=x)
-            np.multiply(x, np.uint32(multiplier), out=x)
-        np.bitwise_xor(x, np.right_shift(x, random.SHIFT_3, out=shifted), out=x)
+            numpy.bitwise_xor(x, numpy.right_shift(x, shift, out=shifted), out=x)
+            numpy.multiply(x, numpy.uint32(multiplier), out=x)
+        numpy.bitwise_xor(x, numpy.right_shift(x, random.SHIFT_3, out=shifted), out=x)
         return x
 
     def _number(self, x: float) -> Any:
-        return np.float32(x) if self.dtype_name == "float32" else x
+        return numpy.float32(x) if self.dtype_name == "float32" else x
 
     def _row_max(self, x: Array) -> Array:
-        return np.max(x, axis=1, keepdims=True, out=self._scratch("row_max", (x.shape[0], 1)))
+        return self._memory.numpy.maximum.reduce(x, 1, None, self._scratch("row_max", (x.shape[0], 1)), True)
 
     def _row_sum(self, x: Array) -> Array:
-        return np.sum(x, axis=1, keepdims=True, out=self._scratch("row_sum", (x.shape[0], 1)))
+        return self._memory.numpy.add.reduce(x, 1, None, self._scratch("row_sum", (x.shape[0], 1)), True)
 
-    def _row_mean(self, x: Array) -> Array:
-        return np.mean(x, axis=1, out=self._scratch("row_mean", (x.shape[0],)))
+    def _totals(self, totals: Array | None) -> Array:
+        return self.zeros((2,), self.wide) if totals is None else totals
 
-    def _all_in_row(self, x: Array) -> Array:
-        return np.all(x, axis=1, out=self._scratch("all_in_row", (x.shape[0],), np.bool_))
+    def _add_totals(  # type: ignore[override]
+        self,
+        totals: Array,
+        values: Array,
+        correct: Array,
+        weights: Array | None,
+        losses: Array | None,
+        columns: int,
+        outputs: Array,
+    ) -> None:
+        """Add loss sum and correct rows to ``totals``.
 
-    def _add_totals(
-        self, totals: Array | None, values: Array, correct: Array, weights: Array | None, losses: Array | None
-    ) -> Array:
-        if totals is None:
-            totals = np.zeros(2, self.wide)
+        Args:
+            values: (m,) losses of the rows; or (m, columns), of which the loss of a row is the mean.
+            correct: (m,), as if no output were NaN; overwritten.
+            outputs: (m, n), to look for NaN in, where the loss sum says that there may be one.
+        """
+        by_rows = weights is not None or losses is not None
+        if by_rows and values.ndim > 1:
+            values = numpy.mean(values, axis=1, out=self._scratch("row_mean", (values.shape[0],)))
+            columns = 1
+        loss_sum = values.sum(dtype=self.wide)
+        if not isfinite(loss_sum):
+            is_number = numpy.equal(outputs, outputs, out=self._scratch("number", outputs.shape, numpy.bool_))
+            numpy.logical_and(correct, is_number.all(axis=1), out=correct)
         if losses is not None:
-            np.copyto(losses, values)
-        if weights is not None:
-            values = np.multiply(values, weights, out=values)
-            totals[1] += np.sum(weights * correct, dtype=self.wide)
+            numpy.copyto(losses, values)
+        if weights is None:
+            totals[0] += loss_sum / columns
+            totals[1] += numpy.count_nonzero(correct)
         else:
-            totals[1] += np.count_nonzero(correct)
-        totals[0] += np.sum(values, dtype=self.wide)
-        return totals
+            totals[0] += numpy.sum(numpy.multiply(values, weights, out=values), dtype=self.wide)
+            totals[1] += numpy.sum(weights * correct, dtype=self.wide)
+
+
+def _assign(out: Array, function: Callable[..., Array], *args: Any) -> None:
+    out[...] = function(*args)
+
+
+def _gather(rows: Array, order: Array | None, start: int | Array, count: int, out: Array) -> Array:
+    """The rows from position ``start`` on, of an order or of the rows themselves."""
+    first = host_number(start)
+    if order is None:
+        numpy.copyto(out, rows[first : first + count], casting="unsafe")
+        return out
+    # mode="clip" lets NumPy write straight into `out`; an order is a permutation, there is nothing to clip.
+    return rows.take(order[first : first + count], 0, out, "clip")
+
+
+def _move_by_blas(
+    move: Callable[[float], None],
+    shrink: Callable[[float], None] | None,
+    otherwise: Callable[..., None],
+    learning_rate: float | Array,
+    weight_decay: float,
+    n_decayed: int,
+) -> None:
+    rate = float(host_number(learning_rate))
+    if rate == 0.0:  # a vector that the BLAS does not read
+        otherwise(rate, weight_decay, n_decayed)
+        return
+    if shrink is not None:
+        shrink(rate * weight_decay)
+    move(rate)

@@ -127,7 +127,7 @@ class CupyBackend(Backend):
             "NT"[transpose_a], "NT"[transpose_b], a, b, out=out, alpha=alpha, beta=beta
         )
 
-    def record(self, step: Step) -> Step:
+    def record(self, step: Step, *, only_operations: bool = True) -> Step:
         """``step`` as a CUDA graph for each count: its Python code runs at the first two calls of a count only."""
         start, number, update = (self.empty((1,), np.int64) for _ in range(3))
         numbers = StepNumbers(start, number, update, self.empty((1,)))

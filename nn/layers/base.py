@@ -78,18 +78,25 @@ class Layer:
             or names of parameters, for their gradients. Such a product can be scaled, and a gradient can be added to a
             velocity by the product itself. A subclass that computes otherwise, by a forward or backward of its own,
             has none unless it says so.
+        recordable: whether forward and backward compute by operations of ``ctx.backend`` alone, on arrays of the
+            context, so that a step can be repeated without their Python code. Of a subclass with a forward or backward
+            of its own it is not known, unless it says so; its steps then run on the CPU as they are written.
         registered_name: its name in ``LAYERS``.
     """
 
     products: ClassVar[tuple[str, ...]] = ()
+    recordable: ClassVar[bool] = False
     registered_name: ClassVar[str] = ""
 
     def __init_subclass__(cls, *, abstract: bool = False, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         own = vars(cls)
-        if "products" not in own and ("forward" in own or "backward" in own):
-            cls.products = ()
         is_ours = cls.__module__.startswith(__name__.rpartition(".")[0] + ".")
+        if "forward" in own or "backward" in own:
+            if "products" not in own:
+                cls.products = ()
+            if "recordable" not in own:
+                cls.recordable = is_ours
         cls.registered_name = cls.__name__ if is_ours else f"{cls.__module__}.{cls.__qualname__}"
         if not abstract:
             LAYERS[cls.registered_name] = cls

@@ -728,7 +728,7 @@ def test_an_update_is_recorded_again_where_a_setting_changed(monkeypatch: pytest
     trainer = trained(SGD(0.3, momentum=0.9), epochs=1)
     recorded: list[Any] = []
 
-    def record(step: Any) -> Any:
+    def record(step: Any, **_: Any) -> Any:
         recorded.append(step)
         return step
 
@@ -761,7 +761,7 @@ def test_what_was_recorded_for_other_settings_is_given_up(monkeypatch: pytest.Mo
     trainer = Trainer(network(), optimizer=SGD(0.1, momentum=0.5))
     steps: list[Any] = []
 
-    def record(step: Any) -> Any:
+    def record(step: Any, **_: Any) -> Any:
         def recorded(*numbers: Any) -> None:
             step(*numbers)
 

@@ -55,8 +55,8 @@ OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
 class Eager(CupyBackend):
     """The same device, its steps launched one by one."""
 
-    def record(self, step: Step) -> Step:
-        return Backend.record(self, step)
+    def record(self, step: Step, *, only_operations: bool = True) -> Step:
+        return Backend.record(self, step, only_operations=only_operations)
 
 
 class SlowsDown(Callback):

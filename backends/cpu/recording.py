@@ -1,0 +1,151 @@
+"""``Recording``: a training step on the CPU, recorded once and replayed as prepared calls.
+
+In a small network most of a step is Python: layers that look up buffers, operations that look at shapes, keywords. All
+of that gives the same for every batch of a size. So the first step of a size runs with a tape: what its operations call
+in the end, functions of NumPy and of the BLAS with the arrays they work on, is called and noted. Further steps run down
+the notes.
+
+What was noted stays as it was: the arrays, and every number that was handed to a call. The numbers that change from
+step to step are in arrays of their own, which are written before the notes are run; who needs one of them is noted as a
+function that reads it then (``NumpyBackend._call``).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy
+
+from ..step import Step, StepNumbers
+
+#: What is called of NumPy beside its universal functions.
+_NOTED = {"copyto", "dot"}
+#: What makes arrays, which stay the same from step to step.
+_NOT_NOTED = {"empty", "empty_like", "zeros", "ones", "arange"}
+
+
+class Tape:
+    """Calls in their order, and NumPy's functions as attributes, each of which is called and noted.
+
+    Attributes:
+        calls: what has been noted; to be called without arguments.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], Any]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(numpy, name)
+        if isinstance(function, numpy.ufunc):
+            made: Any = _NotedFunction(function, self)
+        elif name in _NOTED:
+            made = partial(self.call, function)
+        elif name in _NOT_NOTED or isinstance(function, type | numpy.dtype | float):
+            made = function
+        else:
+            raise AttributeError(f"a recorded step cannot use numpy.{name}: it is not among the noted functions")
+        setattr(self, name, made)
+        return made
+
+    def call(self, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+        """Call a function and note it. An array that it has made is written again at each replay."""
+        result = function(*args, **keywords)
+        call = _prepared(function, args, keywords)
+        is_new = isinstance(result, numpy.ndarray) and not any(result is a for a in (*args, *keywords.values()))
+        self.calls.append(partial(_write, result, call) if is_new else call)
+        return result
+
+
+class _NotedFunction:
+    """A universal function of NumPy that is called and noted, and its ``reduce``."""
+
+    def __init__(self, function: numpy.ufunc, tape: Tape) -> None:
+        self._call = partial(tape.call, function)
+        self.reduce = partial(tape.call, function.reduce)
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        return self._call(*args, **keywords)
+
+
+def _prepared(function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> Callable[[], Any]:
+    """The call, all arguments bound; ``out`` by its position, which is quicker (and deprecated for two functions)."""
+    by_position = isinstance(function, numpy.ufunc) and function not in (numpy.maximum, numpy.minimum)
+    if by_position and len(args) == function.nin and keywords.keys() == {"out"}:
+        return partial(function, *args, keywords["out"])
+    return partial(function, *args, **keywords)
+
+
+def _write(result: Any, call: Callable[[], Any]) -> None:
+    numpy.copyto(result, call())
+
+
+class Memory(threading.local):
+    """What a backend has for each thread (``__init__`` runs anew in every thread that looks).
+
+    Attributes:
+        buffers: scratch memory by name.
+        tape: where calls are noted; None where nothing is recorded.
+        numpy: where operations find NumPy's functions: the module, or the tape.
+    """
+
+    def __init__(self) -> None:
+        self.buffers: dict[Any, Any] = {}
+        self.tape: Tape | None = None
+        self.numpy: Any = numpy
+
+    @contextmanager
+    def noting(self, tape: Tape | None) -> Iterator[None]:
+        """A context in which this thread's calls are noted on that tape, or not noted."""
+        before = self.tape, self.numpy
+        self.tape, self.numpy = tape, numpy if tape is None else tape
+        try:
+            yield
+        finally:
+            self.tape, self.numpy = before
+
+
+class _Tapes(threading.local):
+    """The calls of a step by its count, those of each thread, which work in that thread's buffers; and the arrays for
+    the numbers of the step."""
+
+    def __init__(self) -> None:
+        self.calls: dict[int, list[Callable[[], Any]]] = {}
+        # Float64 whatever the backend's dtype: eagerly the learning rate is a Python number.
+        self.numbers = StepNumbers(*(numpy.zeros(1, dtype) for dtype in ("i8", "i8", "i8", "f8")))
+
+
+class Recording:
+    """``step``, to be called as ``recording(numbers, count)``; what ``NumpyBackend.record`` returns.
+
+    For each ``count`` the first call in a thread runs and notes the step; further ones run the notes. It may be called
+    from any thread, but not from two at a time.
+
+    Args:
+        memory: of the backend.
+    """
+
+    def __init__(self, memory: Memory, step: Step) -> None:
+        self._memory = memory
+        self._step = step
+        self._tapes = _Tapes()
+
+    def __call__(self, numbers: StepNumbers, count: int) -> None:
+        tapes = self._tapes
+        for array, number in zip(tapes.numbers, numbers, strict=True):
+            array[0] = number
+        calls = tapes.calls.get(count)
+        if calls is None:
+            self._record(count)
+            return
+        for call in calls:
+            call()
+
+    def _record(self, count: int) -> None:
+        tape = Tape()
+        with self._memory.noting(tape):
+            self._step(self._tapes.numbers, count)
+        self._tapes.calls[count] = tape.calls
