@@ -74,7 +74,7 @@ class _NotedFunction:
 def _prepared(function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> Callable[[], Any]:
     """The call, all arguments bound; ``out`` by its position, which is quicker (and deprecated for two functions)."""
     by_position = isinstance(function, numpy.ufunc) and function not in (numpy.maximum, numpy.minimum)
-    if by_position and len(args) == function.nin and keywords.keys() == {"out"}:
+    if by_position and len(args) == getattr(function, "nin", 0) and keywords.keys() == {"out"}:
         return partial(function, *args, keywords["out"])
     return partial(function, *args, **keywords)
 
@@ -115,7 +115,7 @@ class _Tapes(threading.local):
     def __init__(self) -> None:
         self.calls: dict[int, list[Callable[[], Any]]] = {}
         # Float64 whatever the backend's dtype: eagerly the learning rate is a Python number.
-        self.numbers = StepNumbers(*(numpy.zeros(1, dtype) for dtype in ("i8", "i8", "i8", "f8")))
+        self.arrays = tuple(numpy.zeros(1, dtype) for dtype in ("i8", "i8", "i8", "f8"))
 
 
 class Recording:
@@ -135,7 +135,7 @@ class Recording:
 
     def __call__(self, numbers: StepNumbers, count: int) -> None:
         tapes = self._tapes
-        for array, number in zip(tapes.numbers, numbers, strict=True):
+        for array, number in zip(tapes.arrays, numbers, strict=True):
             array[0] = number
         calls = tapes.calls.get(count)
         if calls is None:
@@ -147,5 +147,5 @@ class Recording:
     def _record(self, count: int) -> None:
         tape = Tape()
         with self._memory.noting(tape):
-            self._step(self._tapes.numbers, count)
+            self._step(StepNumbers(*self._tapes.arrays), count)
         self._tapes.calls[count] = tape.calls
