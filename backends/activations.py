@@ -116,14 +116,15 @@ ACTIVATIONS: dict[str, Activation] = {
             forward=lambda xp, z: xp.maximum(z, xp.zeros_like(z)),
             derivative=lambda xp, y: xp.astype(y > 0, y.dtype),
             # Three times as fast as np.maximum(z, 0.0), which is what it computes.
-            numpy_forward=lambda np, z, out: z.clip(0.0, np.inf, out=out),
+            numpy_forward=lambda np, z, out: np.clip(z, 0.0, np.inf, out=out),
             numpy_derivative=lambda np, y, out: np.greater(y, 0.0, out=out, casting="unsafe"),
             cuda_forward="z <= REAL(0) ? REAL(0) : z",
             cuda_derivative="y > REAL(0) ? REAL(1) : REAL(0)",
         ),
     )
 }
-_BUILT_IN = frozenset(ACTIVATIONS)
+#: Their functions for NumPy call only functions of the ``np`` that they are given, and so can be recorded.
+BUILT_IN = frozenset(ACTIVATIONS)
 
 
 def register_activation(activation: Activation) -> None:
@@ -133,7 +134,7 @@ def register_activation(activation: Activation) -> None:
         ValueError: its name is that of a built-in activation, or not one that a C function could have.
     """
     name = activation.name
-    if name in _BUILT_IN:
+    if name in BUILT_IN:
         raise ValueError(f"activation {name!r} is built in; register yours under another name")
     if not (name.isascii() and name.isidentifier()):
         raise ValueError(f"the name of an activation must be letters, digits and underscores, not {name!r}")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy
 
 from .. import random
-from ..activations import get_activation
+from ..activations import BUILT_IN, get_activation
 from ..base import Backend
 from ..devices import Device
 from ..step import Step
@@ -154,10 +154,14 @@ class NumpyBackend(Backend):
         if alpha != 1.0 and out is not None and b.size < out.size:
             b = np.multiply(b, alpha, out=self._scratch("scaled", b.shape))
             alpha = 1.0
-        # An inner dimension of 1, the gradient of one row, takes np.matmul seven times as long as np.dot.
-        one = a.shape[1] == 1 and (out is None or out.flags.c_contiguous)
-        out = np.dot(a, b, out=out) if one else np.matmul(a, b, out=out)
+        out = self._product(a, b, out)
         return out if alpha == 1.0 else np.multiply(out, alpha, out=out)
+
+    def _product(self, a: Array, b: Array, out: Array | None) -> Array:
+        """The product of two matrices, or of a vector and a matrix, by the same function of the BLAS in both cases:
+        np.dot gets there sooner, and takes a seventh of np.matmul's time where the inner dimension is 1."""
+        np = self._memory.numpy
+        return (np.dot if out is None or out.flags.c_contiguous else np.matmul)(a, b, out=out)
 
     def _add_product(
         self, a: Array, b: Array, transpose_a: bool, transpose_b: bool, alpha: float, beta: float, out: Array
@@ -170,8 +174,8 @@ class NumpyBackend(Backend):
             self._call(self._blas.gemm(alpha, a, transpose_a, b, transpose_b, beta, out))
             return out
         np = self._memory.numpy
-        product = np.matmul(
-            a.T if transpose_a else a, b.T if transpose_b else b, out=self._scratch("product", out.shape)
+        product = self._product(
+            a.T if transpose_a else a, b.T if transpose_b else b, self._scratch("product", out.shape)
         )
         if alpha != 1.0:
             np.multiply(product, alpha, out=product)
@@ -203,7 +207,9 @@ class NumpyBackend(Backend):
             z = np.add(z, bias, out=out)
         if known.numpy_forward is None:
             self._call(_assign, out, known.forward, self.xp, z)
-        elif out is not z or known.name != "identity":
+        elif known.name in BUILT_IN:
+            known.numpy_forward(np, z, out)
+        else:
             self._call(known.numpy_forward, numpy, z, out)
         return out
 
@@ -220,7 +226,10 @@ class NumpyBackend(Backend):
         known = get_activation(activation)
         if known.numpy_derivative is not None:
             derivative = self._scratch("derivative", saved.shape)
-            self._call(known.numpy_derivative, numpy, saved, derivative)
+            if known.name in BUILT_IN:
+                known.numpy_derivative(np, saved, derivative)
+            else:
+                self._call(known.numpy_derivative, numpy, saved, derivative)
             dy = np.multiply(dy, derivative, out=out)
         elif known.derivative is not None:
             dy = np.multiply(dy, self._call(known.derivative, self.xp, saved), out=out)
@@ -231,7 +240,7 @@ class NumpyBackend(Backend):
 
     def column_sum(self, x: Array, *, out: Array | None = None) -> Array:
         # A product with ones runs through the BLAS, several times faster than a sum over the long axis.
-        return self._memory.numpy.matmul(self._ones(x.shape[0]), x, out=out)
+        return self._product(self._ones(x.shape[0]), x, out)
 
     def multiply(self, a: Array, b: Array, *, out: Array | None = None) -> Array:
         return self._memory.numpy.multiply(a, b, out=out)
@@ -655,22 +664,19 @@ class NumpyBackend(Backend):
             correct: (m,), as if no output were NaN; overwritten.
             outputs: (m, n), to look for NaN in, where the loss sum says that there may be one.
         """
-        by_rows = weights is not None or losses is not None
-        if by_rows and values.ndim > 1:
-            values = numpy.mean(values, axis=1, out=self._scratch("row_mean", (values.shape[0],)))
-            columns = 1
+        if losses is not None:
+            numpy.copyto(losses, values if values.ndim == 1 else numpy.mean(values, axis=1))
         loss_sum = values.sum(dtype=self.wide)
         if not isfinite(loss_sum):
             is_number = numpy.equal(outputs, outputs, out=self._scratch("number", outputs.shape, numpy.bool_))
             numpy.logical_and(correct, is_number.all(axis=1), out=correct)
-        if losses is not None:
-            numpy.copyto(losses, values)
         if weights is None:
-            totals[0] += loss_sum / columns
             totals[1] += numpy.count_nonzero(correct)
         else:
-            totals[0] += numpy.sum(numpy.multiply(values, weights, out=values), dtype=self.wide)
+            values = numpy.multiply(values.T, weights, out=values.T)
+            loss_sum = values.T.sum(dtype=self.wide)
             totals[1] += numpy.sum(weights * correct, dtype=self.wide)
+        totals[0] += loss_sum / columns
 
 
 def _assign(out: Array, function: Callable[..., Array], *args: Any) -> None:

@@ -24,6 +24,8 @@ from ..step import Step, StepNumbers
 
 #: What is called of NumPy beside its universal functions.
 _NOTED = {"copyto", "dot"}
+#: And what leads to a method of its first argument, which is called and noted at once.
+_METHODS = {"clip"}
 #: What makes arrays, which stay the same from step to step.
 _NOT_NOTED = {"empty", "empty_like", "zeros", "ones", "arange"}
 
@@ -44,12 +46,17 @@ class Tape:
             made: Any = _NotedFunction(function, self)
         elif name in _NOTED:
             made = partial(self.call, function)
+        elif name in _METHODS:
+            made = partial(self._call_method, name)
         elif name in _NOT_NOTED or isinstance(function, type | numpy.dtype | float):
             made = function
         else:
             raise AttributeError(f"a recorded step cannot use numpy.{name}: it is not among the noted functions")
         setattr(self, name, made)
         return made
+
+    def _call_method(self, name: str, array: Any, *args: Any, **keywords: Any) -> Any:
+        return self.call(getattr(array, name), *args, **keywords)
 
     def call(self, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
         """Call a function and note it. An array that it has made is written again at each replay."""
@@ -72,10 +79,15 @@ class _NotedFunction:
 
 
 def _prepared(function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> Callable[[], Any]:
-    """The call, all arguments bound; ``out`` by its position, which is quicker (and deprecated for two functions)."""
-    by_position = isinstance(function, numpy.ufunc) and function not in (numpy.maximum, numpy.minimum)
-    if by_position and len(args) == getattr(function, "nin", 0) and keywords.keys() == {"out"}:
-        return partial(function, *args, keywords["out"])
+    """The call, all arguments bound, in the form in which NumPy takes it soonest: a number as an array of the dtype
+    that it would be converted to, ``out`` by its position (which is deprecated for two functions)."""
+    out = keywords.get("out")
+    if isinstance(function, numpy.ufunc) and len(args) == function.nin and keywords.keys() == {"out"}:
+        dtypes = {x.dtype for x in (*args, out) if isinstance(x, numpy.ndarray)}
+        if len(dtypes) == 1:
+            args = tuple(numpy.asarray(x, *dtypes) if isinstance(x, float) else x for x in args)
+        if function not in (numpy.maximum, numpy.minimum):
+            return partial(function, *args, out)
     return partial(function, *args, **keywords)
 
 
