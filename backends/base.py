@@ -43,12 +43,15 @@ class Backend:
         wide: the dtype of loss sums and counts: float64 where the device has it.
         accumulates: whether ``matmul`` adds to what stands in ``out`` at little cost, so that a gradient need not be
             written before it is added to a velocity.
+        multiplies: whether ``times`` of ``matmul`` costs little as well, so that a gradient need not be written before
+            a parameter moves against it.
         why_device: why it is this device, where ``auto`` chose it; "" where it was named.
         why_eager: why steps that ``record`` was to record run as they are; "" where there is nothing to say.
     """
 
     fused = False
     accumulates = False
+    multiplies = False
     why_device = ""
     why_eager = ""
 
@@ -140,16 +143,19 @@ class Backend:
         transpose_b: bool = False,
         alpha: float = 1.0,
         beta: float = 0.0,
+        times: float | Array = 1.0,
         out: Array | None = None,
     ) -> Array:
-        """alpha op(a) op(b) + beta out: the GEMM of the BLAS. op(a) is ``a`` or its transpose.
+        """times alpha op(a) op(b) + beta out: the GEMM of the BLAS. op(a) is ``a`` or its transpose.
 
         ``a`` and ``b`` have two dimensions. ``out`` must overlap neither; with ``beta != 0`` it must be given, and with
-        ``beta == 0`` its contents, NaN included, are not read.
+        ``beta == 0`` its contents, NaN included, are not read. ``times`` may be an array of shape (1,) on the device.
         """
         product = self.xp.matmul(a.T if transpose_a else a, b.T if transpose_b else b)
         if alpha != 1.0:
             product = alpha * product
+        if not isinstance(times, float) or times != 1.0:
+            product = times * product
         if beta != 0.0:
             if out is None:
                 raise ValueError("matmul with beta needs the array `out` that beta scales")

@@ -6,7 +6,7 @@ first product multiplies the rows by, and where each gradient goes. So no layer,
 
 A gradient goes to the gradient buffer; or, in a training step whose gradients nobody reads, the matrix product that
 computes it adds it to the velocity of the optimizer at once (beta of the GEMM), which spares the update a pass over
-memory. That is decided for each parameter by itself.
+memory; and where there is no velocity, to the parameter itself. That is decided for each parameter by itself.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 from backends.typing import Array
 
 from .layers import Context, ElementwiseActivation, Flatten, Layer, Linear, Sigmoid, Softmax
+from .layers.base import Sink
 from .losses import Loss
 from .memory import Store
 from .optimizers import Optimizer
@@ -68,6 +69,7 @@ class Plan:
         loss: what ``gradients`` differentiates and ``evaluate`` adds up; None for outputs alone.
         optimizer: whose updates ``train`` makes.
         sections: the parts of the flat buffers that it updates.
+        moving: the sinks of products that move parameters themselves, and so take the learning rate of each step.
         observer: who looks at every tensor; None for nobody.
         keeps_gradients: whether the gradients of a step are still there after its update.
     """
@@ -77,6 +79,7 @@ class Plan:
     loss: Loss | None = None
     optimizer: Optimizer | None = None
     sections: tuple[Section, ...] = ()
+    moving: tuple[Sink, ...] = ()
     observer: Observer | None = None
     keeps_gradients: bool = True
 
@@ -103,6 +106,8 @@ class Plan:
             update: the number of the update, from 1.
             learning_rate: of this update. All three may be arrays of shape (1,) on the device.
         """
+        for sink in self.moving:
+            sink["times"] = learning_rate
         totals = self.gradients(x, targets, totals, step)
         self.update(update, learning_rate)
         return totals
@@ -214,10 +219,13 @@ def compile_plan(
     if input_scale != 1.0:
         _scale_input(stages, input_scale)
     sections: tuple[Section, ...] = ()
+    moving: tuple[Sink, ...] = ()
     if optimizer is not None:
+        moved = {} if keep_gradients else _move(stages, store, optimizer)
         folded = set() if keep_gradients else _fold(stages, store, optimizer)
-        sections = tuple(_sections(store, optimizer, folded, keep_gradients))
-    return Plan(store, stages, loss, optimizer, sections, observer, keep_gradients)
+        sections = tuple(_sections(store, optimizer, folded, {*moved}, keep_gradients))
+        moving = tuple(moved.values())
+    return Plan(store, stages, loss, optimizer, sections, moving, observer, keep_gradients)
 
 
 def _context(index: int, layer: Layer, store: Store, seed: int, training: bool) -> Context:
@@ -301,7 +309,7 @@ def _scale_input(stages: Sequence[Stage], scale: float) -> None:
 def _fold(stages: Sequence[Stage], store: Store, optimizer: Optimizer) -> set[str]:
     """Let products add gradients to the velocity, v <- kept v + fresh gradient; the names of those parameters."""
     fold = optimizer.fold() if store.backend.accumulates else None
-    if fold is None:
+    if fold is None or not fold.state:
         return set()
     velocities = store.layout.views(store.backend, optimizer.state[fold.state])
     folded = set()
@@ -314,25 +322,44 @@ def _fold(stages: Sequence[Stage], store: Store, optimizer: Optimizer) -> set[st
     return folded
 
 
-def _sections(store: Store, optimizer: Optimizer, folded: set[str], keep_gradients: bool) -> Iterator[Section]:
-    """Neighbours in the flat buffers that are updated alike, together."""
+def _move(stages: Sequence[Stage], store: Store, optimizer: Optimizer) -> dict[str, Sink]:
+    """Let products move parameters, W <- W - learning_rate gradient: those of the first layer that has any, which no
+    product reads after that. The sinks, by the names of the parameters."""
+    fold = optimizer.fold() if store.backend.multiplies else None
+    if fold is None or fold.state:
+        return {}
+    moved: dict[str, Sink] = {}
+    for layer, ctx in stages:
+        if not ctx.needs_dx:
+            for name in {*layer.products} & {*ctx.gradients}:
+                alpha = fold.fresh * ctx.sinks[name].get("alpha", 1.0)
+                ctx.sinks[name] = {"alpha": alpha, "beta": fold.kept, "out": ctx.parameters[name]}
+                moved[f"{ctx.name}.{name}"] = ctx.sinks[name]
+    return moved
+
+
+def _sections(
+    store: Store, optimizer: Optimizer, folded: set[str], moved: set[str], keep_gradients: bool
+) -> Iterator[Section]:
+    """Neighbours in the flat buffers that are updated alike, together; without those that products have moved."""
     layout, backend = store.layout, store.backend
     names = sorted(layout.offsets, key=lambda name: layout.offsets[name])
     start = 0
-    for is_folded, group in groupby(names, key=lambda name: name in folded):
+    for (is_folded, is_moved), group in groupby(names, key=lambda name: (name in folded, name in moved)):
         last = [*group][-1]
         following = names[names.index(last) + 1 :]
-        end = layout.offsets[following[0]] if following else layout.size
-        part = slice(start, end)
+        begin, end = start, layout.offsets[following[0]] if following else layout.size
+        start, part = end, slice(begin, end)
+        if is_moved:
+            continue
         gradient = store.flat_gradients[part]
-        used_up = store.workspace.buffer(("gradient to use up", start), gradient.shape) if keep_gradients else None
+        used_up = store.workspace.buffer(("gradient to use up", begin), gradient.shape) if keep_gradients else None
         update = optimizer.update_of(
             backend,
             store.flat_parameters[part],
             gradient if used_up is None else used_up,
             {name: array[part] for name, array in optimizer.state.items()},
-            n_decayed=max(min(layout.n_decayed, end) - start, 0),
+            n_decayed=max(min(layout.n_decayed, end) - begin, 0),
             folded=is_folded,
         )
         yield Section(update, gradient, used_up, is_folded)
-        start = end

@@ -160,6 +160,9 @@ def _matmul(make: Inputs) -> Made:
             yield "random", (a.T.copy(), b), {"transpose_a": True, "alpha": -0.7}
             yield "random", (a, b.T.copy()), {"transpose_b": True, "alpha": 0.1, "beta": 0.9, "out": make.normal(m, n)}
             yield "random", (a, b), {"beta": 1.0, "out": make.normal(m, n)}
+            out = make.normal(m, n)
+            yield "random", (a.T.copy(), b), {"transpose_a": True, "alpha": -0.7, "beta": 1.0, "times": 0.3, "out": out}
+            yield "random", (a, b), {"alpha": 0.1, "times": make.array([0.3])}
             both = {"transpose_a": True, "transpose_b": True}
             yield "random", (a.T.copy(), b.T.copy()), {**both, "beta": -1 / 3, "out": make.normal(m, n)}
     for m, k, n in ((4, 9, 5), (3, 301, 2), (2, 2050, 2)):
@@ -183,6 +186,7 @@ def _matmul(make: Inputs) -> Made:
         yield name, (x, make.array(np.arange(1.0, 13).reshape(4, 3))), {}
         yield name, (x, make.array([[0.0, 1.0], [0.0, -1.0], [1.0, 0.0], [2.0, 0.5]])), {"alpha": 0.5}
         yield name, (x, make.normal(4, 4)), {"beta": 0.5, "out": np.resize(x, (len(x), 4))}
+        yield name, (x, make.normal(4, 4)), {"beta": 1.0, "times": 0.0, "out": make.normal(len(x), 4)}
 
 
 def _bias_activation(make: Inputs) -> Made:

@@ -55,11 +55,14 @@ class Formulas:
         transpose_b: bool = False,
         alpha: float = 1.0,
         beta: float = 0.0,
+        times: float | Array = 1.0,
         out: Array | None = None,
     ) -> Results:
-        """gamma_K |a| |b|, and a rounding or two of each term for each of alpha and beta, and of the last sum."""
+        """gamma_K |a| |b|, a rounding or two of each term for times, alpha and beta, and that of the last sum."""
         left, right = self.given(a.T if transpose_a else a), self.given(b.T if transpose_b else b)
         product = left.matmul(right if alpha == 1.0 else self.real.number(alpha) * right)
+        if not isinstance(times, float) or times != 1.0:
+            product = self.real.number(float(np.asarray(times).reshape(()))) * product
         if beta != 0.0:
             product = product + self.real.number(beta) * self.real.exact(out)
         return (product,)

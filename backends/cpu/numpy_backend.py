@@ -97,7 +97,7 @@ class NumpyBackend(Backend):
         super().__init__(device, dtype)
         self._memory = Memory()
         self._blas = numpy_blas(dtype)
-        self.accumulates = self._blas is not None
+        self.accumulates = self.multiplies = self._blas is not None
 
     def record(self, step: Step, *, only_operations: bool = True) -> Step:
         """``step`` as prepared calls for each count: its Python code runs at the first call of a count only."""
@@ -140,13 +140,14 @@ class NumpyBackend(Backend):
         transpose_b: bool = False,
         alpha: float = 1.0,
         beta: float = 0.0,
+        times: float | Array = 1.0,
         out: Array | None = None,
     ) -> Array:
         np = self._memory.numpy
         if beta != 0.0:
             if out is None:
                 raise ValueError("matmul with beta needs the array `out` that beta scales")
-            return self._add_product(a, b, transpose_a, transpose_b, alpha, beta, out)
+            return self._add_product(a, b, transpose_a, transpose_b, alpha, beta, times, out)
         if transpose_a:
             a = a.T
         if transpose_b:
@@ -155,23 +156,45 @@ class NumpyBackend(Backend):
             b = np.multiply(b, alpha, out=self._scratch("scaled", b.shape))
             alpha = 1.0
         out = self._product(a, b, out)
-        return out if alpha == 1.0 else np.multiply(out, alpha, out=out)
+        if alpha != 1.0:
+            np.multiply(out, alpha, out=out)
+        self._multiply_by(out, times)
+        return out
+
+    def _multiply_by(self, product: Array, times: float | Array) -> None:
+        if not isinstance(times, float) or times != 1.0:
+            self._call(_multiply_by, product, times)
 
     def _product(self, a: Array, b: Array, out: Array | None) -> Array:
         """The product of two matrices, or of a vector and a matrix, by the same function of the BLAS in both cases:
         np.dot gets there sooner, and takes a seventh of np.matmul's time where the inner dimension is 1."""
         np = self._memory.numpy
-        return (np.dot if out is None or out.flags.c_contiguous else np.matmul)(a, b, out=out)
+        # np.matmul takes any `out`, and says which shape would fit.
+        fits = out is None or (out.flags.c_contiguous and out.shape == (*a.shape[:-1], b.shape[1]))
+        return (np.dot if fits else np.matmul)(a, b, out=out)
 
     def _add_product(
-        self, a: Array, b: Array, transpose_a: bool, transpose_b: bool, alpha: float, beta: float, out: Array
+        self,
+        a: Array,
+        b: Array,
+        transpose_a: bool,
+        transpose_b: bool,
+        alpha: float,
+        beta: float,
+        times: float | Array,
+        out: Array,
     ) -> Array:
-        """out = alpha op(a) op(b) + beta out"""
+        """out = times alpha op(a) op(b) + beta out"""
         k, m = a.shape if transpose_a else a.shape[::-1]
         n, k_b = b.shape if transpose_b else b.shape[::-1]
         fits = k == k_b and out.shape == (m, n) and 0 not in (m, n, k) and are_plain(a, b, out)
         if self._blas is not None and alpha != 0.0 and fits:
-            self._call(self._blas.gemm(alpha, a, transpose_a, b, transpose_b, beta, out))
+            if isinstance(times, float) and times == 1.0:
+                self._call(self._blas.gemm(alpha, a, transpose_a, b, transpose_b, beta, out))
+            else:
+                product = partial(super().matmul, a, b, transpose_a=transpose_a, transpose_b=transpose_b, alpha=alpha)
+                add = self._blas.gemm_times(alpha, a, transpose_a, b, transpose_b, beta, out)
+                self._call(_add_times, add, partial(product, beta=beta, out=out), times)
             return out
         np = self._memory.numpy
         product = self._product(
@@ -179,6 +202,7 @@ class NumpyBackend(Backend):
         )
         if alpha != 1.0:
             np.multiply(product, alpha, out=product)
+        self._multiply_by(product, times)
         np.multiply(out, beta, out=out)
         return np.add(out, product, out=out)
 
@@ -294,7 +318,7 @@ class NumpyBackend(Backend):
         values = np.subtract(values, label_part, out=values)
         totals = self._totals(totals)
         # argmax takes NaN for the largest, but a row with NaN is never correct.
-        call(self._add_totals, totals, values, correct, weights, losses, 1, top.reshape(m, 1))
+        self._count(totals, values, correct, weights, losses, 1, top.reshape(m, 1))
         if not gradient:
             return totals, None
         factor: Any = self._scale(scale, m)
@@ -338,7 +362,7 @@ class NumpyBackend(Backend):
         np.subtract(linear, product, out=linear)
         np.add(values, linear, out=values)
         totals = self._totals(totals)
-        self._call(self._add_totals, totals, values, correct, weights, losses, n, logits)
+        self._count(totals, values, correct, weights, losses, n, logits)
         if not gradient:
             return totals, None
         out = self.bias_activation(logits, None, "sigmoid", out=out)
@@ -372,7 +396,7 @@ class NumpyBackend(Backend):
         difference = np.subtract(outputs, targets, out=out if gradient else self._scratch("losses", outputs.shape))
         squares = np.multiply(difference, difference, out=self._scratch("product", outputs.shape))
         totals = self._totals(totals)
-        call(self._add_totals, totals, squares, correct, weights, losses, n, outputs)
+        self._count(totals, squares, correct, weights, losses, n, outputs)
         if not gradient:
             return totals, None
         out = np.multiply(difference, 2.0 * self._scale(scale, m) / n, out=difference)
@@ -647,7 +671,7 @@ class NumpyBackend(Backend):
     def _totals(self, totals: Array | None) -> Array:
         return self.zeros((2,), self.wide) if totals is None else totals
 
-    def _add_totals(  # type: ignore[override]
+    def _count(
         self,
         totals: Array,
         values: Array,
@@ -657,26 +681,50 @@ class NumpyBackend(Backend):
         columns: int,
         outputs: Array,
     ) -> None:
-        """Add loss sum and correct rows to ``totals``.
+        """Add loss sum and correct rows to ``totals``, and write the losses of the rows.
 
         Args:
-            values: (m,) losses of the rows; or (m, columns), of which the loss of a row is the mean.
-            correct: (m,), as if no output were NaN; overwritten.
+            values: (m,) losses of the rows; or (m, columns), of which the loss of a row is the mean. Overwritten.
+            correct: (m,), as if no output were NaN. Overwritten.
             outputs: (m, n), to look for NaN in, where the loss sum says that there may be one.
         """
-        if losses is not None:
-            numpy.copyto(losses, values if values.ndim == 1 else numpy.mean(values, axis=1))
-        loss_sum = values.sum(dtype=self.wide)
-        if not isfinite(loss_sum):
-            is_number = numpy.equal(outputs, outputs, out=self._scratch("number", outputs.shape, numpy.bool_))
-            numpy.logical_and(correct, is_number.all(axis=1), out=correct)
-        if weights is None:
-            totals[1] += numpy.count_nonzero(correct)
-        else:
-            values = numpy.multiply(values.T, weights, out=values.T)
-            loss_sum = values.T.sum(dtype=self.wide)
-            totals[1] += numpy.sum(weights * correct, dtype=self.wide)
-        totals[0] += loss_sum / columns
+        wide, total, count = self.wide, numpy.add.reduce, numpy.count_nonzero
+
+        def add() -> None:
+            loss_sum = total(values, None, wide)
+            if not isfinite(loss_sum):
+                _take_out_nan(outputs, correct)
+            totals[0] += loss_sum / columns
+            totals[1] += count(correct)
+
+        def add_weighted() -> None:
+            if losses is not None:
+                numpy.copyto(losses, values if values.ndim == 1 else numpy.mean(values, axis=1))
+            if not isfinite(total(values, None, wide)):
+                _take_out_nan(outputs, correct)
+            if weights is not None:
+                numpy.multiply(values.T, weights, out=values.T)
+            totals[0] += total(values, None, wide) / columns
+            totals[1] += count(correct) if weights is None else numpy.sum(weights * correct, dtype=wide)
+
+        self._call(add if weights is None and losses is None else add_weighted)
+
+
+def _take_out_nan(outputs: Array, correct: Array) -> None:
+    """Rows with NaN are not correct."""
+    numpy.logical_and(correct, numpy.equal(outputs, outputs).all(axis=1), out=correct)
+
+
+def _multiply_by(product: Array, times: float | Array) -> None:
+    numpy.multiply(product, host_number(times), out=product)
+
+
+def _add_times(add: Callable[[float], None], otherwise: Callable[..., Array], times: float | Array) -> None:
+    factor = float(host_number(times))
+    if factor == 0.0:  # matrices that the BLAS does not read
+        otherwise(times=factor)
+    else:
+        add(factor)
 
 
 def _assign(out: Array, function: Callable[..., Array], *args: Any) -> None:

@@ -195,9 +195,15 @@ class CupyBackend(Backend):
         transpose_b: bool = False,
         alpha: float = 1.0,
         beta: float = 0.0,
+        times: float | Array = 1.0,
         out: Array | None = None,
     ) -> Array:
-        """alpha op(a) op(b) + beta out, by cuBLAS."""
+        """times alpha op(a) op(b) + beta out, by cuBLAS; a number that only the device knows multiplies the product."""
+        if isinstance(times, float):
+            alpha *= times
+        else:
+            product = self.matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b, alpha=alpha) * times
+            return self._result(product if out is None or beta == 0.0 else product + beta * out, out)
         k, m = self._matrix("matmul", "a", a) if transpose_a else self._matrix("matmul", "a", a)[::-1]
         n, k_b = self._matrix("matmul", "b", b) if transpose_b else self._matrix("matmul", "b", b)[::-1]
         if k != k_b:

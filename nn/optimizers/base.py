@@ -22,16 +22,17 @@ Update = Callable[..., Array]
 
 class Fold(NamedTuple):
     """That all an optimizer does with a gradient is ``state <- kept state + fresh gradient``, the state then being the
-    direction of the step: so whoever computes the gradient can add it there at once.
+    direction of the step: so whoever computes the gradient can add it there at once. Or that it does no more than move
+    the parameters, ``parameters <- parameters - learning_rate gradient``: so even that can be done there.
 
     Attributes:
-        state: the name of the array.
+        state: the name of the array; "" for the parameters themselves.
         kept, fresh: the factors.
     """
 
     state: str
-    kept: float
-    fresh: float
+    kept: float = 1.0
+    fresh: float = -1.0
 
 
 class Optimizer:

@@ -39,6 +39,8 @@ class SGD(Optimizer):
 
     def fold(self) -> Fold | None:
         # A subclass with a rule of its own inherits the settings, not the formula.
-        if self.rule != SGD.rule or self.momentum == 0.0 or self.nesterov:
+        if self.rule != SGD.rule or self.nesterov:
             return None
+        if self.momentum == 0.0:
+            return Fold("") if self.weight_decay == 0.0 else None
         return Fold("velocity", kept=self.momentum, fresh=1.0 - self.dampening)
