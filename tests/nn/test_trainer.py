@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from backends import Backend
 from backends.random import permutation
 from backends.updates import RULES, Rule, register_rule
 from nn import (
@@ -730,7 +731,7 @@ def test_an_update_is_recorded_again_where_a_setting_changed(monkeypatch: pytest
 
     def record(step: Any) -> Any:
         recorded.append(step)
-        return step
+        return Backend.record(trainer.backend, step)
 
     monkeypatch.setattr(trainer.backend, "record", record)
     rows = trainer.upload(Dataset(PIXELS, FOUR_CLASSES, scale=1 / 255))
@@ -762,9 +763,7 @@ def test_what_was_recorded_for_other_settings_is_given_up(monkeypatch: pytest.Mo
     steps: list[Any] = []
 
     def record(step: Any) -> Any:
-        def recorded(*numbers: Any) -> None:
-            step(*numbers)
-
+        recorded = Backend.record(trainer.backend, step)
         steps.append(weakref.ref(recorded))
         return recorded
 
