@@ -195,6 +195,8 @@ class Trainer:
                 callback.on_batch_end(self, made * count)
             if self.stopping:
                 break
+        if self.backend.device.queues and not self.stopping:
+            epoch.feed.prepare(self.epoch + 1)
         record = self._record(started, seen, epoch.classes, validation if due or self.stopping else None)
         self.history.append(record)
         for callback in called:

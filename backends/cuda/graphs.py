@@ -165,8 +165,9 @@ class Recording:
             self._set(numbers, count)
         self._held = None  # should launching fail
         work()
-        if not isinstance(numbers.learning_rate, tuple):
-            self._held = numbers.after(count, times)
+        self._held = numbers.after(
+            count, times
+        )  # without a learning rate, and so like no step's, where each had its own
 
     def _set(self, numbers: StepNumbers, count: int) -> None:
         """Write the numbers of the next steps, of which these are the first's."""

@@ -16,9 +16,11 @@ from backends import StepNumbers
 from backends.cuda import graphs
 from backends.cuda.cupy_backend import CupyBackend
 from backends.cuda.graphs import STEPS, TRIES, Recording
+from backends.random import permutation
 from nn import Callback, Trainer, TrainingDiverged
+from nn import feed as feed_module
 from nn import trainer as trainer_module
-from tests.helpers.emulated_cuda import CUDARuntimeError, Graph, Stream, launched, needs_compiler
+from tests.helpers.emulated_cuda import CUDARuntimeError, EmulatedCudaDevice, Graph, Stream, launched, needs_compiler
 from tests.helpers.recorded_runs import MORE_ROWS, OPTIMIZERS, ROWS, Outcome, eager, make_trainer, recorded
 
 pytestmark = needs_compiler
@@ -284,3 +286,116 @@ def test_a_run_in_graphs_of_several_steps_diverges_in_the_same_epoch() -> None:
         return str(raised.value), (trainer.epoch, trainer.model.step)
 
     assert run(recorded()) == run(eager())
+
+
+# ---- the order of the next epoch -------------------------------------------------------------------------------------
+
+
+def noted_orders(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The epochs whose order is made, among what is launched and ``"wait"`` where the device is waited for."""
+    seen: list[Any] = []
+    down = EmulatedCudaDevice.to_numpy
+
+    def noted(n: int, seed: int, epoch: int) -> Any:
+        seen.append(epoch)
+        return permutation(n, seed, epoch)
+
+    def to_numpy(self: EmulatedCudaDevice, x: Any) -> Any:
+        seen.append("wait")
+        return down(self, x)
+
+    def launch(self: Graph) -> None:
+        seen.append("graph")
+        launch_it(self)
+
+    launch_it = Graph.launch
+    monkeypatch.setattr(feed_module, "permutation", noted)
+    monkeypatch.setattr(EmulatedCudaDevice, "to_numpy", to_numpy)
+    monkeypatch.setattr(Graph, "launch", launch)
+    return seen
+
+
+def test_the_next_order_is_made_after_the_launches_and_before_the_device_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainer, _ = make_trainer(recorded())
+    rows, seen = trainer.upload(ROWS), noted_orders(monkeypatch)
+    trainer.fit(rows, 3, 16)
+    assert seen[:1] == [1]
+    assert seen[-7:] == [*["graph"] * 5, 4, "wait"]
+    seen.clear()
+    trainer.fit(rows, 1, 16)  # finds the fourth
+    assert seen == [*["graph"] * 5, 5, "wait"]
+
+
+def test_where_launches_are_not_queued_an_order_is_made_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EmulatedCudaDevice, "queues", False)
+    trainer, _ = make_trainer(recorded())
+    seen = noted_orders(monkeypatch)
+    trainer.fit(ROWS, 3, 16)
+    assert [epoch for epoch in seen if isinstance(epoch, int)] == [1, 2, 3]
+    assert seen[-7:] == [3, *["graph"] * 5, "wait"]
+
+
+def stopped(trainer: Trainer, rows: Any) -> None:
+    class Stop(Callback):
+        def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+            trainer.stop("enough")
+
+    trainer.fit(rows, 2, 4, callbacks=[Stop()])
+
+
+def killed(trainer: Trainer, rows: Any) -> None:
+    class Kill(Callback):
+        def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(rows, 2, 4, callbacks=[Kill()])
+
+
+def other_seed(trainer: Trainer, rows: Any) -> None:
+    trainer.model.seed = 99
+
+
+def in_order(trainer: Trainer, rows: Any) -> None:
+    trainer.fit(rows, 2, 4, shuffle=False)
+
+
+def other_epoch(trainer: Trainer, rows: Any) -> None:
+    trainer.epoch = 7
+
+
+def other_rows(trainer: Trainer, rows: Any) -> None:
+    trainer.fit(MORE_ROWS, 1, 5)
+
+
+@pytest.mark.usefixtures("several")
+@pytest.mark.parametrize("between", [stopped, killed, other_seed, in_order, other_epoch, other_rows, None])
+def test_an_order_that_was_prepared_for_another_epoch_is_not_used(
+    between: Callable[[Trainer, Any], None] | None,
+) -> None:
+    def run(backend: CupyBackend) -> Outcome:
+        trainer, _ = make_trainer(backend)
+        rows = trainer.upload(ROWS)
+        trainer.fit(rows, 3, 4)
+        if between is not None:
+            between(trainer, rows)
+        trainer.fit(rows, 2, 4)
+        return Outcome(trainer)
+
+    class OnCall(EmulatedCudaDevice):
+        queues = False
+
+    run(recorded()).is_that_of(run(type(eager())(OnCall())))
+
+
+def test_three_epochs_and_two_are_five() -> None:
+    def run(*epochs: int) -> Outcome:
+        trainer, _ = make_trainer(recorded())
+        rows = trainer.upload(ROWS)
+        for number in epochs:
+            trainer.fit(rows, number, 4)
+        return Outcome(trainer)
+
+    run(3, 2).is_that_of(run(5))
