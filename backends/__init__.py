@@ -14,7 +14,7 @@ from .base import Backend
 from .cuda.cublas import PRECISIONS
 from .devices import Device, DeviceError, ErrorKind
 from .registry import available, device_help, find_device, get_backend
-from .step import Step, StepNumbers
+from .step import RecordedStep, Step, StepNumbers
 
 __all__ = [
     "PRECISIONS",
@@ -22,6 +22,7 @@ __all__ = [
     "Device",
     "DeviceError",
     "ErrorKind",
+    "RecordedStep",
     "Step",
     "StepNumbers",
     "available",

@@ -23,7 +23,7 @@ from typing import Any
 from . import random
 from .activations import get_activation
 from .devices import Device, DeviceError, ErrorKind
-from .step import Step
+from .step import RecordedStep, Step, StepNumbers
 from .typing import Array
 from .updates import get_rule
 
@@ -79,18 +79,23 @@ class Backend:
         """Wait until everything that was launched on the device has finished."""
         self.device.synchronize()
 
-    def record(self, step: Step, *, only_operations: bool = True) -> Step:
-        """Something to call like ``step(numbers, count)`` that does the same work with less overhead, where possible.
+    def record(self, step: Step, *, only_operations: bool = True) -> RecordedStep:
+        """Something that makes the same step, once or several times in one call, with less overhead where possible.
 
         ``step`` must only launch operations of this backend, on arrays that stay where they are from call to call, and
-        must hand the numbers on as they come: its Python code may run once for each ``count``, not at every call.
-        This class returns ``step`` itself.
+        must hand the numbers on as they come: its Python code may run once for each ``count``, not at every step.
+        This class runs ``step`` itself.
 
         Args:
-            only_operations: whether that is known. With False a step is returned as it is by a backend that would not
-                notice what else it computes.
+            only_operations: whether that is known. With False a backend that would not notice what else the step
+                computes runs it as it is.
         """
-        return step
+
+        def recorded(numbers: StepNumbers, count: int, times: int = 1) -> None:
+            for each in numbers.steps(count, times):
+                step(each, count)
+
+        return recorded
 
     # ---- arrays in and out ------------------------------------------------------------------------------------------
 

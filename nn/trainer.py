@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from backends import Step, StepNumbers
+from backends import RecordedStep, Step, StepNumbers
 from backends.typing import Array, HostArray
 
 from .callbacks import Callback
@@ -25,6 +25,11 @@ from .model import Sequential
 from .optimizers import Optimizer, get_optimizer
 from .plan import Observer, Plan, compile_plan, takes_input_scale
 
+#: A part of an epoch, which is launched in one call: so many steps that it takes about so many seconds, and at most so
+#: many. Whether training is to be stopped is looked at between parts.
+PART_SECONDS = 0.005
+MOST_STEPS = 48
+
 
 class TrainingDiverged(ArithmeticError):
     """The loss became infinite or NaN."""
@@ -35,14 +40,14 @@ class Epoch(NamedTuple):
 
     Attributes:
         feed: gives the batches.
-        step: makes a step on one, perhaps recorded.
+        step: makes steps on some, perhaps recorded.
         size: rows in a batch.
         classes: whether there is an accuracy.
         keeps_gradients: whether the gradients of a step are still there after its update.
     """
 
     feed: Feed
-    step: Step
+    step: RecordedStep
     size: int
     classes: bool
     keeps_gradients: bool
@@ -60,7 +65,7 @@ class Recorded(NamedTuple):
     settings: tuple[Any, ...]
     state: list[Array]
     feed: Feed
-    step: Step
+    step: RecordedStep
 
     def serves(self, settings: tuple[Any, ...], state: list[Array]) -> bool:
         """Whether it is for these settings and these very arrays."""
@@ -107,6 +112,7 @@ class Trainer:
         self.history = History()
         self.epoch = 0
         self.stopping = ""
+        self._part: dict[int, int] = {}  # how many steps are launched in one call, by their rows
         model.accept_loss(self.loss.output_activation)
         self._recorded: weakref.WeakKeyDictionary[Rows, Recorded] = weakref.WeakKeyDictionary()
         with self.backend.use():
@@ -177,30 +183,61 @@ class Trainer:
         for callback in called:
             callback.on_epoch_begin(self, self.epoch)
         each_batch = [callback for callback in called if type(callback).on_batch_end is not Callback.on_batch_end]
+        alone = not all(callback.takes_parts for callback in each_batch)
         rows, started, seen = epoch.feed.size, perf_counter(), 0
         self.totals[...] = 0.0
         epoch.feed.begin_epoch(self.epoch)
-        for start in range(0, rows, epoch.size):
-            count = min(epoch.size, rows - start)
-            self.step(epoch, start, count)
-            seen += count
+        while seen < rows:
+            count = min(epoch.size, rows - seen)
+            made = self.steps(epoch, seen, count, most=1 if alone else (rows - seen) // count)
+            seen += made * count
             for callback in each_batch:
-                callback.on_batch_end(self, count)
+                callback.on_batch_end(self, made * count)
             if self.stopping:
                 break
+        if self.backend.device.queues and not self.stopping:
+            epoch.feed.prepare(self.epoch + 1)
         record = self._record(started, seen, epoch.classes, validation if due or self.stopping else None)
         self.history.append(record)
         for callback in called:
             callback.on_epoch_end(self, record)
 
-    def step(self, epoch: Epoch, start: int, count: int) -> None:
-        """Make a step on the ``count`` rows from ``start`` on, and count it."""
+    def steps(self, epoch: Epoch, start: int, count: int, most: int = 1) -> int:
+        """Make steps on ``count`` rows each, the first on those from ``start`` on, and count them.
+
+        Args:
+            most: how many, unless so many take longer than a part of an epoch should.
+
+        Returns:
+            How many it has made, at least one.
+        """
         update = self.optimizer.steps + 1
-        epoch.step(StepNumbers(start, self.model.step, update, self.optimizer.rate(update)), count)
+        rate, times = self._rates(update, min(most, self._part.get(count, 1)))
+        began = perf_counter()
+        epoch.step(StepNumbers(start, self.model.step, update, rate), count, times)
+        seconds = max(perf_counter() - began, 1e-9)
+        self._part[count] = min(int(times * PART_SECONDS / seconds) + 1, MOST_STEPS)
         # Said here too: a recorded step is replayed without the Python code of its plan.
         self.model.store.gradients_are_kept = epoch.keeps_gradients
-        self.model.step += 1
-        self.optimizer.steps = update
+        self.model.step += times
+        self.optimizer.steps += times
+        return times
+
+    def _rates(self, update: int, times: int) -> tuple[float | tuple[float, ...], int]:
+        """The learning rate of ``times`` updates, or a tuple with that of each; and of how many updates.
+
+        These are fewer where a schedule fails for one of them: it fails again, as it should, when that one is the
+        first."""
+        optimizer = self.optimizer
+        rates = [optimizer.rate(update)]
+        if not callable(optimizer.learning_rate):
+            return rates[0], times
+        for later in range(update + 1, update + times):
+            try:
+                rates.append(optimizer.rate(later))
+            except Exception:
+                break
+        return tuple(rates) if len({*rates}) > 1 else rates[0], len(rates)
 
     def _prepared(self, rows: Rows, size: int, shuffled: bool, keep_gradients: bool) -> Epoch:
         """Feed and step for ``rows``; those of the epoch before as long as no setting has changed."""

@@ -20,6 +20,7 @@ FOREIGN = {
     "_actions": "the flags of an argparse parser",
     "_obj": "what ctypes.byref points to",
     "_fields_": "of a ctypes structure",
+    "_replace": "of a named tuple",
 }
 
 #: The tests that need MNIST's own files, and for each the one that shows the same on made-up rows.

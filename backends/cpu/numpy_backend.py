@@ -21,7 +21,7 @@ from .. import random
 from ..activations import BUILT_IN, get_activation
 from ..base import Backend
 from ..devices import Device
-from ..step import Step
+from ..step import RecordedStep, Step
 from ..typing import Array
 from ..updates import bias_correction, get_rule
 from .blas import numpy_blas
@@ -99,9 +99,9 @@ class NumpyBackend(Backend):
         self._blas = numpy_blas(dtype)
         self.accumulates = self.multiplies = self._blas is not None
 
-    def record(self, step: Step, *, only_operations: bool = True) -> Step:
-        """``step`` as prepared calls for each count: its Python code runs at the first call of a count only."""
-        return Recording(self._memory, step) if only_operations else step
+    def record(self, step: Step, *, only_operations: bool = True) -> RecordedStep:
+        """``step`` as prepared calls for each count: its Python code runs at the first step of a count only."""
+        return Recording(self._memory, step) if only_operations else super().record(step)
 
     def _call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function and, while a step is recorded, note it. The functions that it calls itself are not noted, and

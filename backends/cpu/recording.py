@@ -131,9 +131,9 @@ class _Tapes(threading.local):
 
 
 class Recording:
-    """``step``, to be called as ``recording(numbers, count)``; what ``NumpyBackend.record`` returns.
+    """``step``, to be called as ``recording(numbers, count, times)``; what ``NumpyBackend.record`` returns.
 
-    For each ``count`` the first call in a thread runs and notes the step; further ones run the notes. It may be called
+    For each ``count`` the first step in a thread is run and noted; for further ones the notes are run. It may be called
     from any thread, but not from two at a time.
 
     Args:
@@ -145,19 +145,20 @@ class Recording:
         self._step = step
         self._tapes = _Tapes()
 
-    def __call__(self, numbers: StepNumbers, count: int) -> None:
-        tapes = self._tapes
-        for array, number in zip(tapes.arrays, numbers, strict=True):
-            array[0] = number
-        calls = tapes.calls.get(count)
-        if calls is None:
-            self._record(count)
-            return
-        for call in calls:
-            call()
+    def __call__(self, numbers: StepNumbers, count: int, times: int = 1) -> None:
+        start, step, update, rate = self._tapes.arrays
+        calls = self._tapes.calls.get(count)
+        for start[0], step[0], update[0], rate[0] in numbers.steps(count, times):
+            if calls is None:
+                calls = self._record(count)
+            else:
+                for call in calls:
+                    call()
 
-    def _record(self, count: int) -> None:
+    def _record(self, count: int) -> list[Callable[[], Any]]:
+        """Run the step and note it, with the numbers that are in the arrays."""
         tape = Tape()
         with self._memory.noting(tape):
             self._step(StepNumbers(*self._tapes.arrays), count)
         self._tapes.calls[count] = tape.calls
+        return tape.calls

@@ -22,12 +22,12 @@ from .. import random
 from ..activations import get_activation
 from ..base import Backend
 from ..devices import DeviceError, ErrorKind
-from ..step import Step, StepNumbers
+from ..step import RecordedStep, Step
 from ..typing import Array
 from ..updates import BUILT_IN, get_rule
 from .cublas import WORKSPACE_BYTES, Cublas, CublasError, Handle, handle_of, why_not_plain
 from .device import CupyDevice
-from .graphs import Recording
+from .graphs import STEPS, Recording
 from .keep import keep
 from .launch import Kernels, kernels, partial_blocks, row_blocks
 from .source import GATHERED, SCALED
@@ -127,10 +127,10 @@ class CupyBackend(Backend):
             "NT"[transpose_a], "NT"[transpose_b], a, b, out=out, alpha=alpha, beta=beta
         )
 
-    def record(self, step: Step, *, only_operations: bool = True) -> Step:
-        """``step`` as a CUDA graph for each count: its Python code runs at the first two calls of a count only."""
-        start, number, update = (self.empty((1,), np.int64) for _ in range(3))
-        numbers = StepNumbers(start, number, update, self.empty((1,)))
+    def record(self, step: Step, *, only_operations: bool = True) -> RecordedStep:
+        """``step`` as a CUDA graph for each count, and as one of several steps where many are asked for: its Python
+        code runs when those are captured, and at the first step of a count."""
+        numbers = [*(self.empty((STEPS,), np.int64) for _ in range(3)), self.empty((STEPS,))]
         return Recording(
             self.cupy,
             self._kernels,

@@ -35,6 +35,7 @@ class CupyDevice(Device):
 
     library = "cupy"
     has_overrides = True
+    queues = True
 
     def __init__(self, index: int = 0) -> None:
         import array_api_compat.cupy as xp

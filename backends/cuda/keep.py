@@ -10,7 +10,7 @@ from typing import Any
 
 
 class _Kept(threading.local):
-    things: list[Any] | None = None
+    launches: list[tuple[Any, ...]] | None = None
 
 
 _kept = _Kept()
@@ -18,18 +18,18 @@ _kept = _Kept()
 
 def keep(*things: Any) -> None:
     """Whoever launches says here what the launch uses; while this thread is recording, the recording keeps it."""
-    if _kept.things is not None:
-        _kept.things += things
+    if _kept.launches is not None:
+        _kept.launches.append(things)
 
 
 @contextmanager
-def keeping(things: list[Any]) -> Iterator[None]:
-    """A context in which what this thread says to ``keep`` is added to ``things``."""
-    _kept.things = things
+def keeping(launches: list[tuple[Any, ...]]) -> Iterator[None]:
+    """A context in which what this thread says to ``keep`` is added to ``launches``, one entry for each."""
+    _kept.launches = launches
     try:
         yield
     finally:
-        _kept.things = None
+        _kept.launches = None
 
 
 class _Collector:

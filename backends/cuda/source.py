@@ -399,24 +399,30 @@ KERNEL dropout_mask(
     FOR_GRID(i, size) out[i] = hash32(hash32((Word)i + key_0) ^ now) >= threshold ? kept : REAL(0);
 }
 
-// The numbers of a recorded step: as given, and those of the next step after one on `count` rows.
+// The numbers of `size` steps on `count` rows each, one after the other, of which the first has the given ones; each
+// its own learning rate, where those are given.
 KERNEL set_numbers(
-    long long* start, long long* step, long long* update, REAL* learning_rate,
-    long long new_start, long long new_step, long long new_update, REAL new_learning_rate)
+    long long* start, long long* step, long long* update, REAL* learning_rate, const REAL* learning_rates,
+    long long new_start, long long new_step, long long new_update, REAL new_learning_rate,
+    long long count, long long size)
 {
-    if (blockIdx.x != 0 || threadIdx.x != 0) return;
-    *start = new_start;
-    *step = new_step;
-    *update = new_update;
-    *learning_rate = new_learning_rate;
+    FOR_GRID(i, size) {
+        start[i] = new_start + i * count;
+        step[i] = new_step + i;
+        update[i] = new_update + i;
+        learning_rate[i] = learning_rates ? learning_rates[i] : new_learning_rate;
+    }
 }
 
-KERNEL advance_numbers(long long* start, long long* step, long long* update, long long count)
+// Those numbers after `steps` steps on `rows` rows in all.
+KERNEL advance_numbers(
+    long long* start, long long* step, long long* update, long long rows, long long steps, long long size)
 {
-    if (blockIdx.x != 0 || threadIdx.x != 0) return;
-    *start += count;
-    *step += 1;
-    *update += 1;
+    FOR_GRID(i, size) {
+        start[i] += rows;
+        step[i] += steps;
+        update[i] += steps;
+    }
 }
 
 // Nobody can check positions that are on the device without waiting for it; one that is out of range reads the

@@ -58,11 +58,13 @@ class Device:
         xp: the array-API namespace (through array-api-compat where that wraps the library).
         handle: the library's own device object, or None for its only device.
         has_overrides: whether there is a backend for it with operations of its own, beside the reference.
+        queues: whether it is known to run what is launched one after the other while the host goes on.
     """
 
     library = "numpy"
     has_float64 = True
     has_overrides = False
+    queues = False
 
     def __init__(self, spec: str, xp: Any, handle: Any = None) -> None:
         self.spec = spec

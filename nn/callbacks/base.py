@@ -17,9 +17,12 @@ class Callback:
     Attributes:
         reads_gradients: whether the callback reads ``trainer.model.gradients``, which costs a pass over memory in each
             step. None: if it overrides ``on_batch_end``.
+        takes_parts: whether ``on_batch_end`` may be called once for several batches with all their rows; then they are
+            launched in one call, which costs less where they are small.
     """
 
     reads_gradients: bool | None = None
+    takes_parts = False
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
         """Training on ``rows`` rows for ``epochs`` epochs begins."""
@@ -28,7 +31,7 @@ class Callback:
         """Epoch ``epoch`` (from 1) begins."""
 
     def on_batch_end(self, trainer: Trainer, rows: int) -> None:
-        """A step on ``rows`` rows has been launched; on a GPU it may still be running."""
+        """A step on ``rows`` rows, or a part of several steps, has been launched; on a GPU it may still be running."""
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
         """An epoch has ended, and ``record`` is its line of the history."""

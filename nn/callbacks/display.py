@@ -13,6 +13,7 @@ class ProgressBar(Callback):
     """A tqdm bar over the rows of all epochs; on a terminal only, unless ``disable`` says otherwise."""
 
     reads_gradients = False
+    takes_parts = True
 
     def __init__(self, disable: bool | None = None) -> None:
         self.disable = disable

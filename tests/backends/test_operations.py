@@ -120,6 +120,29 @@ def test_a_recorded_step_does_what_the_step_does(backend: Backend) -> None:
         assert backend.to_numpy(out).ravel().tolist() == [2 * start, 2 * start + 1, 2 * start + 2, 2 * start + 3]
 
 
+@pytest.mark.parametrize("rates", [0.5, (0.5, 0.25, 0.125, 1.0)])
+def test_a_recorded_step_is_made_several_times_in_one_call(backend: Backend, rates: Any) -> None:
+    """Each time with the numbers of the next step, its own learning rate among them."""
+    rows, batch, sums = backend.asarray(np.arange(24.0).reshape(12, 2)), backend.zeros((2, 2)), backend.zeros((2,))
+    moved = backend.zeros((2,))
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        x = backend.take_rows(rows, None, numbers.start, count, out=batch)
+        backend.column_sum(x, out=sums)
+        backend.update("sgd", moved, sums, {}, learning_rate=numbers.learning_rate)
+
+    recorded = backend.record(step)
+    expected = np.zeros(2)
+    for _ in range(3):
+        numbers = StepNumbers(2, 0, 1, rates)
+        recorded(numbers, 2, 4)
+        recorded(numbers.first(1), 2)
+        for each in [*numbers.steps(2, 4), numbers.first(1)]:
+            start = int(each.start)
+            expected -= each.learning_rate * np.arange(24.0).reshape(12, 2)[start : start + 2].sum(axis=0)
+    np.testing.assert_allclose(backend.to_numpy(moved), expected, rtol=1e-6)
+
+
 def test_repr_names_device_and_dtype(backend: Backend) -> None:
     text = repr(backend)
     assert backend.device.spec in text

@@ -10,6 +10,7 @@ import pytest
 from backends import get_backend
 from backends.random import permutation
 from nn import Dataset, Linear, Sequential, Trainer
+from nn import feed as feed_module
 from nn.feed import MOST_BUFFERS, MOST_NUMBERS, Feed, Rows
 
 RNG = np.random.default_rng(0)
@@ -65,6 +66,35 @@ def test_every_epoch_has_an_order_of_its_own() -> None:
     feed = feed_of(Dataset(PIXELS, LABELS))
     feed.begin_epoch(1)
     np.testing.assert_array_equal(feed.batch(0, 50)[0], PIXELS)
+
+
+def test_an_order_may_be_prepared_and_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def noted(n: int, seed: int, epoch: int) -> Any:
+        made.append(epoch)
+        return permutation(n, seed, epoch)
+
+    monkeypatch.setattr(feed_module, "permutation", noted)
+    feed = feed_of(Dataset(PIXELS, LABELS), shuffled=True, seed=7)
+    feed.begin_epoch(3)
+    feed.prepare(4)
+    for epoch in (4, 4, 2):  # prepared; the same again; another than was prepared
+        feed.begin_epoch(epoch)
+        np.testing.assert_array_equal(feed.batch(0, 50)[1], LABELS[permutation(50, 7, epoch)])
+    assert made == [3, 4, 2]
+    feed.prepare(3)
+    made.clear()
+    monkeypatch.setattr(feed_module, "permutation", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        feed.prepare(5)
+    monkeypatch.setattr(feed_module, "permutation", noted)
+    feed.begin_epoch(3)
+    assert made == [3]  # who was interrupted may have changed it
+    in_order = feed_of(Dataset(PIXELS, LABELS))
+    in_order.prepare(1)
+    in_order.begin_epoch(1)
+    assert made == [3]
 
 
 def buffers_of(feed: Feed, count: int, numbers: list[Any]) -> list[int]:

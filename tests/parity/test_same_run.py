@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from backends import Step, StepNumbers
+from backends import Backend, RecordedStep, Step, StepNumbers
 from nn import SGD, Dropout, History, Linear, ReLU, Sequential, Sigmoid, Softmax, Trainer, load_data
 from tests.helpers.backends import make_backend
 
@@ -70,14 +70,14 @@ def test_numbers_that_only_the_device_knows_give_the_same_run(
 ) -> None:
     """What a recorded step reads: position, step and learning rate as arrays on the device."""
     _, expected = run(which_backend, "float64", epochs=2)
-    backend = make_backend(which_backend, "float64")
+    backend, loop = make_backend(which_backend, "float64"), Backend.record
 
-    def on_device(step: Step) -> Step:
+    def on_device(step: Step) -> RecordedStep:
         def called(numbers: StepNumbers, count: int) -> None:
             start, of_step, of_update = (backend.asarray(np.array([number], np.int64)) for number in numbers[:3])
             step(StepNumbers(start, of_step, of_update, backend.asarray([numbers.learning_rate])), count)
 
-        return called
+        return loop(backend, called)
 
     monkeypatch.setattr(type(backend), "record", lambda _, step, **__: on_device(step))
     _, history = run(which_backend, "float64", epochs=2)

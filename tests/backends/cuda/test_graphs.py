@@ -11,22 +11,20 @@ import sys
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
 from backends import Step, StepNumbers
-from backends.base import Backend
 from backends.cuda import launch
 from backends.cuda.cupy_backend import CupyBackend
 from backends.cuda.graphs import TRIES, Recording
-from nn import SGD, Adam, Callback, Context, Dropout, Layer, Linear, Optimizer, ReLU, Sequential, Softmax, Trainer
-from nn.data import Dataset
+from nn import Callback, Trainer
 from tests.helpers import emulated_cuda
 from tests.helpers.backends import make_backend
 from tests.helpers.emulated_cuda import (
@@ -40,98 +38,22 @@ from tests.helpers.emulated_cuda import (
     new_stand_in_cublas,
     wait_for_device,
 )
+from tests.helpers.recorded_runs import (
+    MORE_ROWS,
+    OPTIMIZERS,
+    ROWS,
+    Allocates,
+    Eager,
+    Outcome,
+    eager,
+    make_trainer,
+    recorded,
+    train,
+)
 
 pytestmark = needs_compiler
 
 RNG = np.random.default_rng(5)
-ROWS = Dataset(RNG.integers(0, 256, (70, 12), dtype=np.uint8), RNG.integers(0, 5, 70), scale=1 / 255)
-MORE_ROWS = Dataset(RNG.integers(0, 256, (90, 12), dtype=np.uint8), RNG.integers(0, 5, 90), scale=1 / 255)
-OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
-    "sgd": lambda: SGD(0.2, momentum=0.9, dampening=0.5, weight_decay=1e-3),
-    "adam": lambda: Adam(0.02),
-}
-
-
-class Eager(CupyBackend):
-    """The same device, its steps launched one by one."""
-
-    def record(self, step: Step, *, only_operations: bool = True) -> Step:
-        return Backend.record(self, step, only_operations=only_operations)
-
-
-class SlowsDown(Callback):
-    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
-        if epoch > 1:
-            trainer.optimizer.learning_rate *= 0.7
-
-
-class Counts(Layer):
-    """Counts how often the Python code of a training step runs, by the number of rows; computes nothing."""
-
-    def __init__(self) -> None:
-        self.ran: Counter[int] = Counter()
-
-    def forward(self, x: Any, ctx: Context) -> Any:
-        if ctx.training:
-            self.ran[x.shape[0]] += 1
-        return x
-
-    def backward(self, dy: Any, ctx: Context) -> Any:
-        return dy
-
-
-class Allocates(Counts):
-    """What a recorded step must not do."""
-
-    def forward(self, x: Any, ctx: Context) -> Any:
-        ctx.backend.column_sum(x)
-        return super().forward(x, ctx)
-
-
-def make_trainer(
-    backend: Backend, optimizer: str = "sgd", width: int = 9, counts: type[Counts] = Counts
-) -> tuple[Trainer, Counter[int]]:
-    """A trainer, and how often the Python code of its steps ran."""
-    layer = counts()
-    layers = [Linear(12, width), ReLU(), Dropout(0.3), layer, Linear(width, 5), Softmax()]
-    model = Sequential(layers, backend=backend, seed=3)
-    return Trainer(model, optimizer=OPTIMIZERS[optimizer](), callbacks=[SlowsDown()]), layer.ran
-
-
-@dataclass
-class Outcome:
-    """Everything that a run leaves behind."""
-
-    trainer: Trainer
-    arrays: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        trainer, down = self.trainer, self.trainer.backend.to_numpy
-        self.arrays = trainer.model.state_dict() | {name: down(x) for name, x in trainer.optimizer.state.items()}
-        for column in ("loss", "accuracy", "val_loss", "val_accuracy"):
-            if column in trainer.history[0]:
-                self.arrays[column] = np.array(trainer.history[column])
-
-    def is_that_of(self, other: Outcome) -> None:
-        assert self.arrays.keys() == other.arrays.keys()
-        for name, values in self.arrays.items():
-            np.testing.assert_array_equal(values, other.arrays[name], err_msg=name, strict=True)
-
-
-def train(backend: Backend, optimizer: str = "sgd", batch_size: int | None = 16, shuffle: bool = True) -> Outcome:
-    """Two fits; the rows for validation come as one batch, larger than those of training."""
-    trainer, _ = make_trainer(backend, optimizer)
-    trainer.fit(ROWS, 4, batch_size, shuffle=shuffle, validation=MORE_ROWS)
-    trainer.fit(ROWS, 2, batch_size, shuffle=shuffle)
-    return Outcome(trainer)
-
-
-def recorded(dtype: str = "float32") -> CupyBackend:
-    return CupyBackend(EmulatedCudaDevice(), dtype)
-
-
-def eager(dtype: str = "float32") -> CupyBackend:
-    return Eager(EmulatedCudaDevice(), dtype)
 
 
 # ---- the same as without -------------------------------------------------------------------------------------------
@@ -206,8 +128,10 @@ def test_nothing_but_graphs_is_launched_in_the_steady_state() -> None:
     launched.names.clear()
     trainer.fit(ROWS, 4, 16, callbacks=[Marks()])
     assert launched.count("set_numbers") == 4  # once an epoch, for the batch is the first one again
-    # In an epoch: the totals to 0, the new order on its way to its buffer, its numbers, and a launch for each batch.
-    assert launched.names[begins[2] : begins[3]] == ["copy", "copy", "copy", "set_numbers", *["graph"] * 5]
+    # In an epoch: the totals to 0, its numbers, a launch for each batch, and the order of the next epoch, on its way to
+    # its buffer, after the steps that still read the present one.
+    steady = ["copy", "set_numbers", *["graph"] * 5, "copy", "copy"]
+    assert launched.names[begins[2] : begins[3]] == steady
 
 
 def test_numbers_are_sent_only_where_they_are_not_those_of_the_next_step() -> None:
@@ -239,12 +163,18 @@ def test_numbers_are_sent_only_where_they_are_not_those_of_the_next_step() -> No
 def test_the_numbers_on_the_device(dtype: str) -> None:
     backend = recorded(dtype)
     sent = StepNumbers(5, 2**40, 7, 0.1)
-    held = [*(backend.empty((1,), np.int64) for _ in range(3)), backend.empty((1,))]
+    held = [*(backend.empty((5,), np.int64) for _ in range(3)), backend.empty((5,))]
     kernels = launch.kernels(backend.cupy, 0, "float" if dtype == "float32" else "double")
-    kernels.one_thread("set_numbers", *held, *sent)
-    kernels.one_thread("advance_numbers", *held[:3], 32)
-    for array, number in zip(held, sent.after(32), strict=True):
-        assert backend.to_numpy(array)[0] == np.asarray(number, array.dtype)
+    for rates in (None, (0.5, 0.4, 0.3, 0.2, 0.1)):
+        given = sent if rates is None else sent._replace(learning_rate=rates)
+        on_device = None if rates is None else backend.asarray(np.array(rates, dtype))
+        kernels.elements("set_numbers", 5, *held, on_device, *sent, 32)
+        for steps in (0, 3):
+            numbers = zip(*(backend.to_numpy(array) for array in held), strict=True)
+            for found, expected in zip(numbers, given.steps(32, 5), strict=True):
+                assert found[:3] == expected.after(32, steps)[:3]
+                assert found[3] == np.asarray(expected.learning_rate, dtype)
+            kernels.elements("advance_numbers", 5, *held[:3], 3 * 32, 3)
 
 
 def test_recordings_interleaved_on_one_device() -> None:
@@ -310,21 +240,6 @@ def test_a_recording_keeps_what_its_graphs_use() -> None:
 
 
 # ---- steps that cannot be recorded ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def streams(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Stream]]:
-    """The streams that begin to capture; afterwards none does so any more."""
-    begun: list[Stream] = []
-    begin = Stream.begin_capture
-
-    def begin_capture(self: Stream) -> None:
-        begun.append(self)
-        begin(self)
-
-    monkeypatch.setattr(Stream, "begin_capture", begin_capture)
-    yield begun
-    assert all(stream.nodes is None for stream in begun)
 
 
 def test_a_step_that_allocates_runs_eagerly_and_says_so(streams: list[Stream]) -> None:
