@@ -25,7 +25,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from backends import Backend, DeviceError, get_backend
-from benchmarks.contenders import CONFIGS, MOMENTUM, Config, Products, Xpnet
+from benchmarks.by_hand import OneRow
+from benchmarks.contenders import CONFIGS, Config, Products, Xpnet
 from benchmarks.epoch import RESULTS, load_rows, machine, ratio
 from nn import Callback, Trainer
 from nn.report import plots
@@ -205,67 +206,15 @@ class Part(Callback):
 
 
 class ByHand:
-    """What somebody careful writes for this one network and one row a step: sigmoid, softmax, momentum.
-
-    All in float32, the rows scaled beforehand; vectors, no matrices of one row; every result into memory that is there
-    already; parameters, gradients and velocities each in one piece, so that an update is five calls. It keeps no
-    account of the loss and checks nothing.
-    """
+    """A loop written by hand for one row a step."""
 
     def __init__(self, config: Config, x: np.ndarray, y: np.ndarray) -> None:
-        n_in, n_hidden, n_out = config.widths
-        self.x, self.y = x / np.float32(255), y.tolist()
-        self.learning_rate = config.learning_rate
-        self.rng = np.random.default_rng(0)
-        shapes = ((n_in, n_hidden), (n_hidden,), (n_hidden, n_out), (n_out,))
-        ends = np.cumsum([math.prod(shape) for shape in shapes])
-        self.params, self.gradients, self.velocity = np.zeros((3, ends[-1]), np.float32)
-
-        def pieces(whole: np.ndarray) -> list[np.ndarray]:
-            return [part.reshape(shape) for part, shape in zip(np.split(whole, ends[:-1]), shapes, strict=True)]
-
-        self.w1, self.b1, self.w2, self.b2 = pieces(self.params)
-        self.dw1, self.db1, self.dw2, self.db2 = pieces(self.gradients)
-        for w in (self.w1, self.w2):
-            w[...] = self.rng.standard_normal(w.shape) / np.sqrt(len(w))
-        self.a1 = np.zeros(n_hidden, np.float32)
-
-    def step(self, i: int) -> None:
-        x, a1 = self.x[i], self.a1
-        d1, d2 = self.db1, self.db2  # the gradient of a bias is that of its sum
-
-        np.dot(x, self.w1, out=a1)
-        np.add(a1, self.b1, out=a1)
-        np.negative(a1, out=a1)
-        np.exp(a1, out=a1)
-        np.add(a1, 1.0, out=a1)
-        np.reciprocal(a1, out=a1)
-        np.dot(a1, self.w2, out=d2)
-        np.add(d2, self.b2, out=d2)
-        np.subtract(d2, d2.max(), out=d2)
-        np.exp(d2, out=d2)
-        np.divide(d2, d2.sum(), out=d2)
-
-        d2[self.y[i]] -= 1.0
-        np.dot(a1[:, None], d2[None], out=self.dw2)  # half the time of np.outer
-        np.dot(self.w2, d2, out=d1)
-        np.multiply(d1, a1, out=d1)
-        np.subtract(1.0, a1, out=a1)
-        np.multiply(d1, a1, out=d1)
-        np.dot(x[:, None], d1[None], out=self.dw1)
-
-        v, g = self.velocity, self.gradients
-        np.multiply(v, MOMENTUM, out=v)
-        np.multiply(g, 1.0 - MOMENTUM, out=g)
-        np.add(v, g, out=v)
-        np.multiply(v, self.learning_rate, out=g)
-        np.subtract(self.params, g, out=self.params)
+        self.rows, self.loop = len(x), OneRow(config.widths, config.learning_rate, x, y)
 
     def seconds(self, steps: int) -> float:
         begun = perf_counter()
-        for i in self.rng.permutation(len(self.x))[:steps].tolist():
-            self.step(i)
-        return (perf_counter() - begun) * len(self.x) / min(steps, len(self.x))
+        self.loop.train(steps)
+        return (perf_counter() - begun) * self.rows / min(steps, self.rows)
 
 
 # ---- measuring -------------------------------------------------------------------------------------------------------

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from benchmarks import growth
-from nn import SGD, Dataset, Linear, Sequential, Sigmoid, Softmax, Trainer
 from tests.helpers import made_up
 
 POINTS = {"rows": 4, "width": 5, "depth": 5, "batch": 4}
@@ -111,21 +108,3 @@ def test_a_part_of_an_epoch_is_so_many_steps() -> None:
     ours.seconds(8)
     assert ours.trainer.optimizer.steps == 3 + 8
     assert [record["epoch"] for record in ours.trainer.history] == [1, 2]
-
-
-def test_the_loop_by_hand_takes_the_steps_that_xpnet_takes() -> None:
-    data = made_up.mnist(30, 10).train
-    config = dataclasses.replace(growth.BASE, batch_size=1, learning_rate=0.5)
-    hand = growth.ByHand(config, data.x, data.y)
-    model = Sequential(Linear(784, 64), Sigmoid(), Linear(64, 10), Softmax(), backend="cpu")
-    trainer = Trainer(model, optimizer=SGD(0.5, momentum=0.9, dampening=0.9))
-    start = model.state_dict()
-    mine = [hand.w1, hand.b1, hand.w2, hand.b2]
-    for array, values in zip(mine, start.values(), strict=True):
-        array[...] = values
-    for i in range(len(data)):
-        trainer.fit(Dataset(data.x[i : i + 1], data.y[i : i + 1], data.scale, class_names=data.class_names), 1, 1)
-        hand.step(i)
-    for array, values, first in zip(mine, model.state_dict().values(), start.values(), strict=True):
-        np.testing.assert_allclose(array, values, rtol=1e-3, atol=1e-6)
-        assert np.abs(values - first).max() > 1e-3
