@@ -114,7 +114,8 @@ class TenRows:
         self.one_step = self.careless_step if careless else self.step
 
         def zeros(*shape: int) -> np.ndarray:
-            return np.zeros(shape, np.float32)
+            made: np.ndarray = np.zeros(shape, np.float32)
+            return made
 
         def drawn(*shape: int) -> np.ndarray:
             return (self.rng.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32)
