@@ -1,0 +1,182 @@
+"""``python -m benchmarks.gpu.launches``: what a recorded training step launches, and how long each of it takes.
+
+A step is recorded by the backend, as ``fit`` does it. The nodes of its graph are told by the driver; of each kind of
+launch (a kernel with its grid) a graph of its own is made, many copies in a row, and timed by CUDA events. So a launch
+is timed with the caches full of its own arrays, and the sum of all is not the step but shows where its time goes. Then
+whole steps are timed, on the GPU and, in the same loop, in Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from backends import DeviceError, Step, StepNumbers, get_backend
+from benchmarks.contenders import CONFIGS, MEASURED, Xpnet
+from benchmarks.gpu import driver
+
+ROUNDS = 5
+#: Of the name of a kernel, for those of cuBLAS are long.
+LONGEST_NAME = 60
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print; 1 if a step is not recorded."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.launches", description=__doc__.partition("\n")[0])
+    parser.add_argument("--device", default="cuda", help="cuda, or cuda:N")
+    parser.add_argument("--config", nargs="+", choices=CONFIGS, default=[*MEASURED], help="which networks")
+    parser.add_argument("--rows", type=int, default=60_000, help="training rows")
+    parser.add_argument("--copies", type=int, default=50, help="of a launch in the graph that is timed")
+    parser.add_argument("--steps", type=int, default=200, help="that are timed together; at most an epoch")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where figures go, after each network")
+    settings = parser.parse_args(argv)
+    try:
+        get_backend(settings.device)
+    except DeviceError as error:
+        parser.error(str(error))
+    found: dict[str, Any] = {}
+    for config in settings.config:
+        found[config] = measure(config, settings)
+        print(table(config, found[config]), flush=True)
+        if settings.json is not None:
+            settings.json.write_text(json.dumps(found, indent=1) + "\n")
+    return int(any(outcome["why_eager"] for outcome in found.values()))
+
+
+def measure(config: str, settings: argparse.Namespace) -> dict[str, Any]:
+    """The launches of a step, and the microseconds of each and of all."""
+    chosen, rng = CONFIGS[config], np.random.default_rng(0)
+    x = rng.integers(0, 256, (settings.rows, chosen.widths[0]), dtype=np.uint8)
+    made = Xpnet(chosen, x, rng.integers(0, chosen.widths[-1], settings.rows), settings.device)
+    backend: Any = made.trainer.backend
+    cuda, library = backend.cupy.cuda, driver.load()
+    with backend.use():
+        step = recorded_step(made)
+        steps = Steps(step, made.batch_size, chosen.learning_rate)
+        with driver.noting(cuda, library) as noted:
+            steps.run(3)  # the first one runs, the second one is captured
+            if not noted.graphs:
+                why = backend.why_eager or noted.problem or "no graph was captured"
+                return {"why_eager": why, "nodes": 0, "launches": []}
+            launches = launches_of(noted.graphs[0], backend, settings.copies)
+        count = max(min(settings.steps, settings.rows // made.batch_size), 1)
+        on_gpu, in_python = [], []
+        for _ in range(ROUNDS):
+            steps.begin()
+            gpu, host = timed(cuda, lambda: steps.run(count))
+            on_gpu.append(gpu / count)
+            in_python.append(host / count)
+    return {
+        "why_eager": backend.why_eager,
+        "nodes": sum(launch["count"] for launch in launches),
+        "launches": launches,
+        "step_us": median(on_gpu),
+        "python_us": median(in_python),
+    }
+
+
+def recorded_step(made: Xpnet) -> Step:
+    """The step as ``fit`` has it recorded."""
+    trainer = made.trainer
+    feed = trainer.feed(made.rows, shuffled=True)
+    feed.begin_epoch(1)
+    return trainer.backend.record(trainer.make_step(feed, trainer.plan(made.rows, optimizer=trainer.optimizer)))
+
+
+class Steps:
+    """The steps of an epoch, one after the other."""
+
+    def __init__(self, step: Step, size: int, learning_rate: float) -> None:
+        self.step, self.size, self.learning_rate = step, size, learning_rate
+        self.begin()
+
+    def begin(self) -> None:
+        self.numbers = StepNumbers(0, 0, 1, self.learning_rate)
+
+    def run(self, count: int) -> None:
+        for _ in range(count):
+            self.step(self.numbers, self.size)
+            self.numbers = self.numbers.after(self.size)
+
+
+def timed(cuda: Any, work: Callable[[], None]) -> tuple[float, float]:
+    """Microseconds between two events around ``work`` on the current stream, and those of its Python."""
+    first, last = cuda.Event(), cuda.Event()
+    first.record()
+    begun = perf_counter()
+    work()
+    host = perf_counter() - begun
+    last.record()
+    last.synchronize()
+    return 1e3 * cuda.get_elapsed_time(first, last), 1e6 * host
+
+
+def launches_of(graph: driver.Graph, backend: Any, copies: int) -> list[dict[str, Any]]:
+    """A record for each kind of launch in a graph: how many there are, and the microseconds of one."""
+    nodes = graph.nodes()
+    counts = Counter(node.launch for node in nodes)
+    example = {node.launch: node for node in reversed(nodes)}
+    return [
+        {
+            "kind": kind,
+            "name": name,
+            "grid": list(grid),
+            "block": list(block),
+            "count": count,
+            **one(graph, example[kind, name, grid, block], backend, copies),
+        }
+        for (kind, name, grid, block), count in counts.items()
+    ]
+
+
+def one(graph: driver.Graph, node: driver.Node, backend: Any, copies: int) -> dict[str, Any]:
+    """The microseconds of a node in a row of its like, or why there are none."""
+    cuda = backend.cupy.cuda
+    stream = cuda.get_current_stream().ptr
+    try:
+        chain = graph.chain_of(node, copies)
+    except driver.DriverError as error:
+        return {"us": None, "why": str(error)}
+    try:
+        chain.launch(stream)
+        us = median(timed(cuda, lambda: chain.launch(stream))[0] for _ in range(ROUNDS)) / copies
+    finally:
+        backend.synchronize()
+        chain.close()
+    return {"us": us}
+
+
+def table(config: str, outcome: dict[str, Any]) -> str:
+    """Markdown."""
+    if not outcome["launches"]:
+        return f"{config}: not recorded: {outcome['why_eager']}.\n"
+    lines = [
+        f"{config}: {outcome['nodes']} nodes a step; a step takes {outcome['step_us']:.1f} us, its Python "
+        f"{outcome['python_us']:.1f} us.",
+        "",
+        "| launch | blocks | threads | times | us of one | us of all |",
+        "|---|---|---|---|---|---|",
+    ]
+    total = 0.0
+    for launch in outcome["launches"]:
+        us, count = launch["us"], launch["count"]
+        name = launch["name"]
+        name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
+        sizes = ["x".join(map(str, size)).replace("x1", "") for size in (launch["grid"], launch["block"])]
+        figures = [f"not timed: {launch['why']}", ""] if us is None else [f"{us:.2f}", f"{us * count:.2f}"]
+        total += 0.0 if us is None else us * count
+        lines.append(f"| {' | '.join([f'`{name}`', *sizes, str(count), *figures])} |")
+    return "\n".join([*lines, f"| all, one by one | | | {outcome['nodes']} | | {total:.2f} |", ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
