@@ -61,7 +61,7 @@ def measure(config: str, settings: argparse.Namespace) -> dict[str, Any]:
     cuda, library = backend.cupy.cuda, driver.load()
     with backend.use():
         step = recorded_step(made)
-        steps = Steps(step, made.batch_size, chosen.learning_rate)
+        steps = Steps(step, made.batch_size)
         with driver.noting(cuda, library) as noted:
             steps.run(3)  # the first one runs, the second one is captured
             if not noted.graphs:
@@ -93,14 +93,14 @@ def recorded_step(made: Xpnet) -> Step:
 
 
 class Steps:
-    """The steps of an epoch, one after the other."""
+    """The steps of an epoch, one after the other; too small to become infinite on rows that cannot be learned."""
 
-    def __init__(self, step: Step, size: int, learning_rate: float) -> None:
-        self.step, self.size, self.learning_rate = step, size, learning_rate
+    def __init__(self, step: Step, size: int) -> None:
+        self.step, self.size = step, size
         self.begin()
 
     def begin(self) -> None:
-        self.numbers = StepNumbers(0, 0, 1, self.learning_rate)
+        self.numbers = StepNumbers(0, 0, 1, 1e-6)
 
     def run(self, count: int) -> None:
         for _ in range(count):

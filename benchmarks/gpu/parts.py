@@ -91,11 +91,11 @@ def dry(device: str) -> dict[str, Part]:
     """
     little = {
         "recorded": ("--case", "dropout, Adam", "tiny", "--steps", "3"),
-        "check": ("--every", "400"),
+        "check": ("--every", "400", "--dtype", "float32"),
         "launches": ("--config", "tiny", "--rows", "200", "--copies", "2", "--steps", "2"),
-        "trained": ("--epochs", "1", "--steps", "3"),
-        "growth": ("--axis", "width", "--rows", "128", "--rounds", "1", "--seconds", "0.001"),
-        "tests": ("tests/backends/cuda/test_graphs.py", "-n", "0"),
+        "trained": ("--digits", "--limit", "200", "--epochs", "2", "--steps", "3"),
+        "growth": ("--axis", "batch", "--rows", "64", "--rounds", "1", "--seconds", "0.001"),
+        "tests": ("tests/backends/cuda/test_graphs.py", "-n", "0", "-k", "float32"),
     }
     tiny = epoch(device, "tiny", 60, "--rounds", "2", "--rows", "200", "--peers", "products", "xpnet")
     parts: dict[str, Part] = {}

@@ -31,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train, compare and print; 1 if the devices disagree."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.trained", description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="cuda", help="cuda, or cuda:N")
+    parser.add_argument("--digits", action="store_true", help="digits even where MNIST is there")
+    parser.add_argument("--limit", type=int, metavar="ROWS", help="use only the first ROWS rows: a try")
     parser.add_argument("--epochs", type=int, help="of the training; as the recipe says")
     parser.add_argument("--steps", type=int, default=200, help="that are compared")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where figures go, after each device")
@@ -39,8 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         get_backend(settings.device)
     except DeviceError as error:
         parser.error(str(error))
-    flags = [*(RECIPE if os.environ.get("XPNET_DATA") else DIGITS), "--quiet"]
-    flags += [] if settings.epochs is None else ["--epochs", str(settings.epochs)]
+    flags = [*(DIGITS if settings.digits or not os.environ.get("XPNET_DATA") else RECIPE), "--quiet"]
+    for flag, value in (("--epochs", settings.epochs), ("--limit", settings.limit)):
+        flags += [] if value is None else [flag, str(value)]
     print(f"`python train.py {' '.join(flags)}`\n")
     print("| device | training, s | last epoch, s | test loss | test accuracy | test rows |\n|---|---|---|---|---|---|")
     found: dict[str, Any] = {"flags": flags}

@@ -263,6 +263,10 @@ class ndarray(np.ndarray):
     def data(self) -> Any:
         return MemoryPointer(ptr=self.ctypes.data, device_id=self.device_id)
 
+    @property
+    def device(self) -> Any:
+        return SimpleNamespace(id=self.device_id)
+
     def _wait(self, *_: Any) -> Any:
         raise AssertionError("this would make the host wait for the device")
 
@@ -593,4 +597,4 @@ class EmulatedCudaDevice(CupyDevice):
         return "an emulated GPU"
 
     def version(self) -> str:
-        return "cupy, emulated"
+        return "cupy emulated"
