@@ -466,7 +466,7 @@ class Jax(Contender):
 
     def __init__(self, config: Config, x: np.ndarray, y: np.ndarray, device: str) -> None:
         # Or it takes three quarters of the memory of a GPU that others measure on.
-        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.3")
+        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.15")
         import jax
         import jax.numpy as jnp
 

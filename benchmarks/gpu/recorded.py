@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ EPOCHS = 4
 
 @dataclass(frozen=True)
 class Case:
-    """A network and how it is trained. ``layers`` makes it for rows of so many columns."""
+    """A network and how it is trained. ``layers`` makes it for rows of so many columns; an epoch has so many steps."""
 
     layers: Callable[[], list[Layer]]
     columns: int
@@ -37,6 +37,7 @@ class Case:
     optimizer: Callable[[], Optimizer]
     loss: str = "softmax_cross_entropy"
     dtype: str = "float32"
+    steps: int = 5
 
 
 def of_config(name: str) -> Case:
@@ -70,6 +71,7 @@ CASES = {
     "squared error, Nesterov": Case(
         sigmoids, 40, 10, lambda: SGD(0.5, momentum=0.9, nesterov=True), "mean_squared_error"
     ),
+    "many steps": replace(of_config("tiny"), steps=400),
     "one row a step": Case(sigmoids, 40, 1, lambda: SGD(0.1), "mean_squared_error"),
 }
 
@@ -79,10 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.recorded", description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="cuda", help="cuda, or cuda:N")
     parser.add_argument("--case", nargs="+", choices=CASES, default=[*CASES], metavar="NAME", help="which networks")
-    parser.add_argument("--steps", type=int, default=5, help="of an epoch, the last of them on a short batch")
+    parser.add_argument("--steps", type=int, help="of an epoch, the last of them on a short batch; as the network has")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the result goes, after each network")
     settings = parser.parse_args(argv)
-    if settings.steps < 1:
+    if settings.steps is not None and settings.steps < 1:
         parser.error("--steps must be at least 1")
     try:
         get_backend(settings.device)
@@ -90,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     found: dict[str, Any] = {}
     for name in settings.case:
-        found[name] = compare(CASES[name], settings.device, settings.steps)
+        found[name] = compare(CASES[name], settings.device, settings.steps or CASES[name].steps)
         print(f"{name}: {verdict(found[name])}", flush=True)
         if settings.json is not None:
             settings.json.write_text(json.dumps(found, indent=1) + "\n")
@@ -146,11 +148,13 @@ def call_by_call(backend: Any) -> Backend:
     """A backend of the same device that launches all operations of each step: the first call of each recording."""
 
     class CallByCall(type(backend)):  # type: ignore[misc]
-        def record(self, step: Step) -> Step:
+        def record(self, step: Step, **options: Any) -> Step:
             record = super().record
 
-            def first(numbers: StepNumbers, *count: Any) -> None:
-                record(step)(numbers, *count)
+            def first(numbers: StepNumbers, count: int, times: int = 1) -> None:
+                for _ in range(times):
+                    record(step, **options)(numbers, count)
+                    numbers = numbers.after(count)
 
             return first
 
