@@ -1,9 +1,9 @@
 """What trains in ``benchmarks.epoch``: the same network, rows, batches and optimizer in every library.
 
 A contender is a class with ``epoch()``, which trains once over all rows in a fresh order and returns when that is
-finished, and ``accuracy(x, y)``. Its imports happen when it is made, so that a process has only its own. All use
-SGD with dampened momentum 0.9, v <- 0.9 v + 0.1 g, and hold the rows as their own users would: on the device from the
-start, and on a GPU as bytes where converting them costs no launch of its own.
+finished, ``epochs(count)``, and ``accuracy(x, y)``. Its imports happen when it is made, so that a process has only its
+own. All use SGD with dampened momentum 0.9, v <- 0.9 v + 0.1 g, and hold the rows as their own users would: on the
+device from the start, and on a GPU as bytes where converting them costs no launch of its own.
 """
 
 from __future__ import annotations
@@ -64,6 +64,11 @@ class Contender:
 
     def epoch(self) -> None:
         raise NotImplementedError
+
+    def epochs(self, count: int) -> None:
+        """So many, one after the other; on a GPU the host need not wait for each."""
+        for _ in range(count):
+            self.epoch()
 
     def accuracy(self, x: np.ndarray, y: np.ndarray) -> float:
         raise NotImplementedError
@@ -169,7 +174,10 @@ class Xpnet(Contender):
         self.batch_size = config.batch_size
 
     def epoch(self) -> None:
-        self.trainer.fit(self.rows, 1, self.batch_size)
+        self.epochs(1)
+
+    def epochs(self, count: int) -> None:
+        self.trainer.fit(self.rows, count, self.batch_size)
 
     def accuracy(self, x: np.ndarray, y: np.ndarray) -> float:
         return float((self.trainer.predict(x) == y).mean())
@@ -353,12 +361,19 @@ class Torch(Contender):
         self.optimizer.step()
 
     def epoch(self) -> None:
-        torch = self.torch
-        order = torch.randperm(len(self.x), device=self.device)
-        for rows in torch.split(order, self.config.batch_size):
-            self.step(self.x[rows], self.y[rows])
+        self.epochs(1)
+
+    def epochs(self, count: int) -> None:
+        for _ in range(count):
+            order = self.torch.randperm(len(self.x), device=self.device)
+            self.steps(self.torch.split(order, self.config.batch_size))
         if self.on_gpu:
-            torch.cuda.synchronize()
+            self.torch.cuda.synchronize()
+
+    def steps(self, batches: Any) -> None:
+        """A step on the rows of each batch."""
+        for rows in batches:
+            self.step(self.x[rows], self.y[rows])
 
     def accuracy(self, x: np.ndarray, y: np.ndarray) -> float:
         with self.torch.no_grad():
@@ -422,16 +437,13 @@ class TorchGraph(Torch):
         loss_of(self.rows if rows is None else rows).backward()
         self.optimizer.step()
 
-    def epoch(self) -> None:
-        torch, size = self.torch, len(self.rows)
-        order = torch.randperm(len(self.x), device=self.device)
-        for rows in torch.split(order, size):
-            if len(rows) == size:
+    def steps(self, batches: Any) -> None:
+        for rows in batches:
+            if len(rows) == len(self.rows):
                 self.rows.copy_(rows)
                 self.graph.replay()
             else:
                 self.learn(self.eager_loss, rows)
-        torch.cuda.synchronize()
 
 
 class TorchGraphCompiled(TorchGraph):
@@ -523,8 +535,13 @@ class Jax(Contender):
         self._logits = jax.jit(logits)
 
     def epoch(self) -> None:
-        self.key, key = self.jax.random.split(self.key)
-        state = self._epoch((self.params, self.velocity), key, self.x, self.y)
+        self.epochs(1)
+
+    def epochs(self, count: int) -> None:
+        state = self.params, self.velocity
+        for _ in range(count):
+            self.key, key = self.jax.random.split(self.key)
+            state = self._epoch(state, key, self.x, self.y)
         self.params, self.velocity = self.jax.block_until_ready(state)
 
     def accuracy(self, x: np.ndarray, y: np.ndarray) -> float:

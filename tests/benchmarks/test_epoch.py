@@ -198,16 +198,16 @@ def test_on_a_gpu_a_round_is_several_epochs(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_reply_is_of_one_epoch() -> None:
     class Counts(Products):
-        epochs = 0
+        count = 0
 
         def epoch(self) -> None:
-            self.epochs += 1
+            self.count += 1
             time.sleep(0.01)
 
     x, y = np.zeros((64, 784), np.uint8), np.zeros(64, np.int64)
     contender = Counts(CONFIGS["tiny"], x, y, "cpu")
     told = epoch.reply(contender, "epochs 3 4\n", x, y)
-    assert contender.epochs == 7
+    assert contender.count == 7
     assert 0.01 <= told["seconds"] < 0.04
     assert epoch.reply(contender, "end\n", x, y)["accuracy"] is None
 

@@ -93,9 +93,11 @@ def test_the_part_of_the_tests_runs_those_for_a_gpu(tmp_path: Path) -> None:
     assert "3 passed" in outcome.output
 
 
-def test_the_parts_together_take_no_longer_than_they_may() -> None:
+def test_the_parts_leave_a_minute_for_the_last_one() -> None:
     real = parts.real("cuda")
-    assert sum(part.seconds for part in real.values()) + gpu.MACHINE_SECONDS <= gpu.BUDGET
+    *others, last = real.values()
+    assert sum(part.seconds for part in others) + gpu.MACHINE_SECONDS + 60 <= gpu.BUDGET
+    assert last.module == "pytest"
     for part in real.values():
         if "--limit" in part.arguments:
             assert float(part.arguments[part.arguments.index("--limit") + 1]) < part.seconds
