@@ -208,7 +208,10 @@ class Launchable:
 
 
 class Noted:
-    """Copies of graphs that were captured, in this order, and why there are none of others; "" where none lacks."""
+    """Copies of graphs that were captured, in this order, and why there are none of others; "" where none lacks.
+
+    A graph without nodes is none: a backend may capture only to see whether anything is launched.
+    """
 
     def __init__(self) -> None:
         self.graphs: list[Graph] = []
@@ -232,8 +235,10 @@ def noting(cuda: Any, library: Any) -> Iterator[Noted]:
             except DriverError as error:  # no reason not to end the capture
                 noted.problem = str(error)
             ended = super().end_capture()  # raises where something broke the capture
-            if copy is not None:
+            if copy is not None and copy.nodes():
                 noted.graphs.append(copy)
+            elif copy is not None:
+                copy.close()
             return ended
 
     cuda.Stream = Stream

@@ -163,34 +163,46 @@ def call_by_call(backend: Any) -> Backend:
 
 
 def train(case: Case, backend: Any, rows: int) -> tuple[dict[str, np.ndarray], int]:
-    """Everything that a run leaves behind, and how many graphs were captured for it."""
+    """Everything that a run leaves behind, and how many graphs were launched for it."""
     rng = np.random.default_rng(1)
     x = rng.integers(0, 256, (rows, case.columns), dtype=np.uint8)
     y = rng.integers(0, 10, rows)
     model = Sequential(*case.layers(), backend=backend, seed=3)
     trainer = Trainer(model, case.loss, case.optimizer())
-    with counting(backend.cupy.cuda) as captured:
+    with watching(backend.cupy.cuda) as launched:
         trainer.fit(Dataset(x, y, scale=1 / 255), EPOCHS, case.batch_size)
     arrays = dict(model.state_dict())
     arrays |= {f"optimizer {name}": backend.to_numpy(x) for name, x in trainer.optimizer.state.items()}
-    return arrays | {"losses": np.array(trainer.history["loss"])}, len(captured)
+    return arrays | {"losses": np.array(trainer.history["loss"])}, len(launched)
+
+
+class Watched:
+    """A graph of CuPy that notes itself in ``launched`` when it is launched."""
+
+    def __init__(self, graph: Any, launched: set[Any]) -> None:
+        self.graph_of_cupy, self.launched = graph, launched
+
+    def launch(self, *arguments: Any) -> None:
+        self.launched.add(self)
+        self.graph_of_cupy.launch(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.graph_of_cupy, name)
 
 
 @contextmanager
-def counting(cuda: Any) -> Iterator[list[Any]]:
-    """The streams that have captured a graph meanwhile through CuPy; ``cuda`` is the module ``cupy.cuda``."""
-    captured: list[Any] = []
+def watching(cuda: Any) -> Iterator[set[Any]]:
+    """The graphs that are captured through CuPy meanwhile, and launched; ``cuda`` is the module ``cupy.cuda``."""
+    launched: set[Any] = set()
     plain: Any = cuda.Stream
 
     class Stream(plain):  # type: ignore[misc]
         def end_capture(self) -> Any:
-            graph = super().end_capture()
-            captured.append(self)
-            return graph
+            return Watched(super().end_capture(), launched)
 
     cuda.Stream = Stream
     try:
-        yield captured
+        yield launched
     finally:
         cuda.Stream = plain
 

@@ -282,8 +282,8 @@ def test_graphs_must_be_where_they_belong(graphs: list[int]) -> None:
 def test_call_by_call_means_no_graph(emulated: EmulatedDriver) -> None:
     backend = recorded.call_by_call(get_backend("cuda"))
     launched.names.clear()
-    _, captured = recorded.train(recorded.CASES["one row a step"], backend, 4)
-    assert captured == 0
+    _, graphs = recorded.train(recorded.CASES["one row a step"], backend, 4)
+    assert graphs == 0
     assert launched.count("graph") == 0
     assert launched.count("gemm") >= 4 * recorded.EPOCHS
 
