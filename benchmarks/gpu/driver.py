@@ -235,10 +235,8 @@ def noting(cuda: Any, library: Any) -> Iterator[Noted]:
             except DriverError as error:  # no reason not to end the capture
                 noted.problem = str(error)
             ended = super().end_capture()  # raises where something broke the capture
-            if copy is not None and copy.nodes():
+            if copy is not None:
                 noted.graphs.append(copy)
-            elif copy is not None:
-                copy.close()
             return ended
 
     cuda.Stream = Stream
@@ -251,11 +249,14 @@ def noting(cuda: Any, library: Any) -> Iterator[Noted]:
 
 
 def _copy_of_capture(library: Any, stream: int) -> Graph | None:
-    """The graph that the stream is capturing; None where it is not, or no more."""
-    status, number, graph, copy = _INT(), ctypes.c_uint64(), _POINTER(), _POINTER()
+    """The graph that the stream is capturing; None where it is not, or no more, or has captured nothing."""
+    status, number, graph, copy, count = _INT(), ctypes.c_uint64(), _POINTER(), _POINTER(), _SIZE()
     known = ctypes.byref(status), ctypes.byref(number), ctypes.byref(graph)
     library.cuStreamGetCaptureInfo_v2(stream, *known, None, None)
     if status.value != _ACTIVE:
+        return None
+    library.cuGraphGetNodes(graph, None, ctypes.byref(count))
+    if count.value == 0:
         return None
     library.cuGraphClone(ctypes.byref(copy), graph)
     return Graph(library, copy.value or 0)

@@ -3,7 +3,8 @@
 A step is recorded by the backend, as ``fit`` does it. The nodes of its graph are told by the driver; of each kind of
 launch (a kernel with its grid) a graph of its own is made, many copies in a row, and timed by CUDA events. So a launch
 is timed with the caches full of its own arrays, and the sum of all is not the step but shows where its time goes. Then
-whole steps are timed, on the GPU and, in the same loop, in Python.
+whole steps are timed, one in a graph, on the GPU and, in the same loop, in Python; and those of ``fit``. Where these take
+longer than the GPU does, Python is what it waits for.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from benchmarks.contenders import CONFIGS, MEASURED, Xpnet
 from benchmarks.gpu import driver
 
 ROUNDS = 5
+#: So small that nothing becomes infinite on rows that cannot be learned.
+LEARNING_RATE = 1e-6
 #: Of the name of a kernel, for those of cuBLAS are long.
 LONGEST_NAME = 60
 
@@ -81,6 +84,7 @@ def measure(config: str, settings: argparse.Namespace) -> dict[str, Any]:
         "launches": launches,
         "step_us": median(on_gpu),
         "python_us": median(in_python),
+        "fit_us": of_fit(made, chosen.batch_size, settings.rows),
     }
 
 
@@ -92,15 +96,24 @@ def recorded_step(made: Xpnet) -> Step:
     return trainer.backend.record(trainer.make_step(feed, trainer.plan(made.rows, optimizer=trainer.optimizer)))
 
 
+def of_fit(made: Xpnet, batch_size: int, rows: int) -> float:
+    """Microseconds of a step of ``fit``, with all that an epoch has beside its steps."""
+    made.trainer.optimizer.learning_rate = LEARNING_RATE
+    made.epochs(ROUNDS)
+    begun = perf_counter()
+    made.epochs(ROUNDS)
+    return 1e6 * (perf_counter() - begun) / (ROUNDS * -(-rows // batch_size))
+
+
 class Steps:
-    """The steps of an epoch, one after the other; too small to become infinite on rows that cannot be learned."""
+    """The steps of an epoch, one after the other."""
 
     def __init__(self, step: Step, size: int) -> None:
         self.step, self.size = step, size
         self.begin()
 
     def begin(self) -> None:
-        self.numbers = StepNumbers(0, 0, 1, 1e-6)
+        self.numbers = StepNumbers(0, 0, 1, LEARNING_RATE)
 
     def run(self, count: int) -> None:
         for _ in range(count):
@@ -160,8 +173,8 @@ def table(config: str, outcome: dict[str, Any]) -> str:
     if not outcome["launches"]:
         return f"{config}: not recorded: {outcome['why_eager']}.\n"
     lines = [
-        f"{config}: {outcome['nodes']} nodes a step; a step takes {outcome['step_us']:.1f} us, its Python "
-        f"{outcome['python_us']:.1f} us.",
+        f"{config}: {outcome['nodes']} nodes a step; one in a graph takes {outcome['step_us']:.1f} us, its Python "
+        f"{outcome['python_us']:.1f} us; a step of `fit` {outcome['fit_us']:.1f} us.",
         "",
         "| launch | blocks | threads | times | us of one | us of all |",
         "|---|---|---|---|---|---|",
