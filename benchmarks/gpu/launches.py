@@ -1,10 +1,10 @@
 """``python -m benchmarks.gpu.launches``: what a recorded training step launches, and how long each of it takes.
 
-A step is recorded by the backend, as ``fit`` does it. The nodes of its graph are told by the driver; of each kind of
-launch (a kernel with its grid) a graph of its own is made, many copies in a row, and timed by CUDA events. So a launch
-is timed with the caches full of its own arrays, and the sum of all is not the step but shows where its time goes. Then
-whole steps are timed, one in a graph, on the GPU and, in the same loop, in Python; and those of ``fit``. Where these take
-longer than the GPU does, Python is what it waits for.
+A step is recorded by the backend, as ``fit`` does it. The nodes of its graph are told by the driver; of each a graph of
+its own is made, many copies in a row, and timed by CUDA events. So a launch is timed with the caches full of its own
+arrays, and the sum of all is not the step but shows where its time goes. Then whole steps are timed, one in a graph, on
+the GPU and, in the same loop, in Python; and those of ``fit``. Where these take longer than the GPU does, it waits for
+Python.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -134,38 +133,41 @@ def timed(cuda: Any, work: Callable[[], None]) -> tuple[float, float]:
 
 
 def launches_of(graph: driver.Graph, backend: Any, copies: int) -> list[dict[str, Any]]:
-    """A record for each kind of launch in a graph: how many there are, and the microseconds of one."""
-    nodes = graph.nodes()
-    counts = Counter(node.launch for node in nodes)
-    example = {node.launch: node for node in reversed(nodes)}
+    """A record for each kind of launch in a graph, a kernel with its grid, with the microseconds of each of them."""
+    kinds: dict[Any, list[driver.Node]] = {}
+    for node in graph.nodes():
+        kinds.setdefault(node.launch, []).append(node)
     return [
         {
             "kind": kind,
             "name": name,
             "grid": list(grid),
             "block": list(block),
-            "count": count,
-            **one(graph, example[kind, name, grid, block], backend, copies),
+            "count": len(nodes),
+            **times_of(graph, nodes, backend, copies),
         }
-        for (kind, name, grid, block), count in counts.items()
+        for (kind, name, grid, block), nodes in kinds.items()
     ]
 
 
-def one(graph: driver.Graph, node: driver.Node, backend: Any, copies: int) -> dict[str, Any]:
-    """The microseconds of a node in a row of its like, or why there are none."""
+def times_of(graph: driver.Graph, nodes: list[driver.Node], backend: Any, copies: int) -> dict[str, Any]:
+    """The microseconds of each node in a row of its like, or why there are none."""
+    try:
+        return {"us": [one(graph, node, backend, copies) for node in nodes]}
+    except driver.DriverError as error:
+        return {"us": [], "why": str(error)}
+
+
+def one(graph: driver.Graph, node: driver.Node, backend: Any, copies: int) -> float:
     cuda = backend.cupy.cuda
     stream = cuda.get_current_stream().ptr
-    try:
-        chain = graph.chain_of(node, copies)
-    except driver.DriverError as error:
-        return {"us": None, "why": str(error)}
+    chain = graph.chain_of(node, copies)
     try:
         chain.launch(stream)
-        us = median(timed(cuda, lambda: chain.launch(stream))[0] for _ in range(ROUNDS)) / copies
+        return median(timed(cuda, lambda: chain.launch(stream))[0] for _ in range(ROUNDS)) / copies
     finally:
         backend.synchronize()
         chain.close()
-    return {"us": us}
 
 
 def table(config: str, outcome: dict[str, Any]) -> str:
@@ -176,19 +178,21 @@ def table(config: str, outcome: dict[str, Any]) -> str:
         f"{config}: {outcome['nodes']} nodes a step; one in a graph takes {outcome['step_us']:.1f} us, its Python "
         f"{outcome['python_us']:.1f} us; a step of `fit` {outcome['fit_us']:.1f} us.",
         "",
-        "| launch | blocks | threads | times | us of one | us of all |",
+        "| launch | blocks | threads | times | us of each | us |",
         "|---|---|---|---|---|---|",
     ]
-    total = 0.0
     for launch in outcome["launches"]:
-        us, count = launch["us"], launch["count"]
-        name = launch["name"]
+        us, name = launch["us"], launch["name"]
         name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
-        sizes = ["x".join(map(str, size)).replace("x1", "") for size in (launch["grid"], launch["block"])]
-        figures = [f"not timed: {launch['why']}", ""] if us is None else [f"{us:.2f}", f"{us * count:.2f}"]
-        total += 0.0 if us is None else us * count
-        lines.append(f"| {' | '.join([f'`{name}`', *sizes, str(count), *figures])} |")
-    return "\n".join([*lines, f"| all, one by one | | | {outcome['nodes']} | | {total:.2f} |", ""])
+        sizes = [
+            "x".join(map(str, size)).removesuffix("x1").removesuffix("x1") for size in (launch["grid"], launch["block"])
+        ]
+        each = ", ".join(f"{value:.2f}" for value in us) if us else f"not timed: {launch['why']}"
+        lines.append(
+            f"| {' | '.join([f'`{name}`', *sizes, str(launch['count']), each, f'{sum(us):.2f}' if us else ''])} |"
+        )
+    total = sum(value for launch in outcome["launches"] for value in launch["us"])
+    return "\n".join([*lines, f"| all | | | {outcome['nodes']} | | {total:.2f} |", ""])
 
 
 if __name__ == "__main__":

@@ -310,7 +310,7 @@ def test_the_launches_are_those_of_the_step(emulated: EmulatedDriver, tmp_path: 
     found = found_launches(tmp_path)
     assert Counter({launch["name"]: launch["count"] for launch in found["launches"]}) == expected
     assert found["nodes"] == expected.total()
-    assert all(launch["us"] > 0 for launch in found["launches"])
+    assert all(len(launch["us"]) == launch["count"] and min(launch["us"]) > 0 for launch in found["launches"])
     assert found["step_us"] > found["python_us"] > 0
     assert found["fit_us"] > 0
 
