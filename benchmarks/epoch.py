@@ -22,7 +22,6 @@ import math
 import os
 import platform
 import queue
-import resource
 import subprocess
 import sys
 import threading
@@ -258,9 +257,17 @@ def reply(contender: Contender, request: str, x: np.ndarray, y: np.ndarray) -> d
         begun = perf_counter()
         contender.epochs(timed)
         return {"seconds": (perf_counter() - begun) / timed}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     accuracy = contender.accuracy(x, y) if contender.learns else None
-    return {"peak_mb": peak, "accuracy": accuracy, "remark": contender.remark()}
+    return {"peak_mb": peak_mb(), "accuracy": accuracy, "remark": contender.remark()}
+
+
+def peak_mb() -> float | None:
+    """The most memory that this process had at a time; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 # ---- rows and tables -------------------------------------------------------------------------------------------------
@@ -311,6 +318,7 @@ def table(
         spread = f"{precise(min(outcome['seconds']))} to {precise(max(outcome['seconds']))}"
         accuracy = "" if outcome["accuracy"] is None else f"{outcome['accuracy']:.2%}"
         title = f"**{name}**" if name == "xpnet" else name
+        peak = "" if outcome["peak_mb"] is None else f"{outcome['peak_mb']:.0f}"
         times = [
             f"{ratio(outcome['seconds'], outcomes[other]['seconds']):.2f}" if other in outcomes else ""
             for other in ("products", "xpnet")
@@ -318,7 +326,7 @@ def table(
         step = 1e6 * epoch / steps
         lines.append(
             f"| {title} | {precise(epoch)} ({spread}) | {step:.{0 if step >= 100 else 1}f} | {' | '.join(times)} | "
-            f"{outcome['peak_mb']:.0f} | {outcome['first']:.1f} | {accuracy} |"
+            f"{peak} | {outcome['first']:.1f} | {accuracy} |"
         )
     rounds = max((len(outcome["seconds"]) for outcome in outcomes.values()), default=0)
     each = "" if settings.timed == 1 else f" of {settings.timed} epochs"

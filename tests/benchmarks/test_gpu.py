@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import json
+import os
 import re
 import time
 from collections import Counter
@@ -129,6 +130,7 @@ def test_a_part_that_overruns_is_stopped_and_keeps_what_it_said(monkeypatch: pyt
     assert outcome.output == "said\n"
 
 
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="this system has no groups of processes")
 def test_the_processes_of_a_part_that_is_stopped_end_with_it(tmp_path: Path) -> None:
     sign = tmp_path / "sign"
     child = f"import time, pathlib; time.sleep(1.5); pathlib.Path({str(sign)!r}).touch()"
