@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -98,7 +97,7 @@ def commit(given: str | None) -> str:
     try:
         return git("rev-parse", "HEAD") + (" and changes" if git("status", "--porcelain") else "")
     except (OSError, subprocess.SubprocessError):
-        return f"unknown, on {platform.node()}"
+        return "unknown"
 
 
 if __name__ == "__main__":

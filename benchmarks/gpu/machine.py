@@ -17,7 +17,7 @@ from backends import Backend, DeviceError, get_backend
 
 #: Who takes part where it is installed; none is imported here.
 LIBRARIES = ("xpnet", "numpy", "array-api-compat", "jax", "jaxlib", "torch", "pytest")
-ENVIRONMENT = ("NVIDIA_TF32_OVERRIDE", "CUBLAS_EMULATE_SINGLE_PRECISION", "CUBLAS_WORKSPACE_CONFIG", "XPNET_DATA")
+ENVIRONMENT = ("NVIDIA_TF32_OVERRIDE", "CUBLAS_EMULATE_SINGLE_PRECISION", "CUBLAS_WORKSPACE_CONFIG")
 NVIDIA_SMI = "driver_version,clocks.max.sm,clocks.sm,power.limit,mig.mode.current"
 
 
@@ -46,7 +46,7 @@ def describe(backend: Backend) -> dict[str, Any]:
         "cuBLAS": cublas_version(device),
         "nvidia-smi": nvidia_smi(device.index),
         "Python": platform.python_version(),
-        "machine": f"{platform.platform()}, {os.cpu_count()} cores",
+        "machine": f"{platform.system()} on {platform.machine()}, {os.cpu_count()} cores",
     }
     told |= {name: version(name) for name in LIBRARIES}
     return told | {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
@@ -68,8 +68,8 @@ def cublas_version(device: Any) -> str:
             number = ctypes.c_int()
             get(which, ctypes.byref(number))
             numbers.append(str(number.value))
-    except (ImportError, OSError, AttributeError) as error:
-        return f"unknown ({error})"
+    except (ImportError, OSError, AttributeError):
+        return "unknown"
     return ".".join(numbers)
 
 

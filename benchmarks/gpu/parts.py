@@ -78,7 +78,7 @@ def real(device: str) -> dict[str, Part]:
     for config, seconds in zip(MEASURED, (55, 50, 55), strict=True):
         parts[config] = epoch(device, config, seconds, "--rounds", "15")
     parts["trained"] = Part("A network on both", "benchmarks.gpu.trained", (*on, *result("trained")), 60, True)
-    some = ("--rounds", "3", "--seconds", "0.1")
+    some = ("--rows", "20000", "--rounds", "3", "--seconds", "0.1")
     parts["growth"] = Part("Growth", "benchmarks.growth", (*on, *some, "--no-picture", "--out", FOLDER), 60, True)
     parts["tests"] = Part("pytest -m gpu", "pytest", ("-m", "gpu", "-q", "-p", "no:cacheprovider"), 240)
     return parts

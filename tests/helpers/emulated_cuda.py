@@ -567,6 +567,13 @@ class Namespace:
     def asarray(self, x: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
         return self._cupy.asarray(x, dtype, copy=copy)
 
+    def stack(self, arrays: Any, *, axis: int = 0) -> Any:
+        """In memory of the device, where NumPy's own result does not lie."""
+        host = np.stack([x.view(np.ndarray) for x in arrays], axis=axis)
+        array = self._cupy.allocate(host.shape, host.dtype)
+        array[...] = host
+        return array
+
 
 class Handle(nullcontext[None]):
     mem_info = (3 * 2**20, 2**30)
