@@ -2,38 +2,49 @@
 
 Each contender lives in a process of its own. All take turns, several rounds of an epoch to warm up (a process that has
 waited finds its caches and threads cold) and one that is timed. So a machine whose speed drifts slows all of them, and
-ratios within a round hold; shown is their median. Printed and written to
-``benchmarks/results/epoch-DEVICE-CONFIG.md`` and ``.json``: the median epoch, its ratios to the matrix products alone
-and to xpnet, the peak memory of the process, the seconds from its start to the end of its first epoch, and the test
-accuracy after all epochs, which must be the same for all within ``SPREAD``: who does less work does not count.
+ratios within a round hold; shown is their median. On a GPU, where an epoch may take milliseconds, a round is several
+epochs to warm up and several that are timed together.
+
+Printed and written to ``benchmarks/results/epoch-DEVICE-CONFIG.md`` and ``.json``: the median epoch, its ratios to the
+matrix products alone and to xpnet, the peak memory of the process, the seconds from its start to the end of its first
+epoch, and the test accuracy after all epochs, which must be the same for all within ``SPREAD``: who does less work does
+not count.
+
+With ``--limit`` there is a table after so many seconds, whoever hangs: all processes start at once, who is not ready in
+half of the time is left out, and the rounds end when it is over.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
-import resource
+import queue
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from statistics import median
 from time import perf_counter, time
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from backends import PRECISIONS, get_backend
-from benchmarks.contenders import CONFIGS, CONTENDERS
+from benchmarks.contenders import CONFIGS, CONTENDERS, Contender, is_gpu
 from nn.data import DataError
 from nn.data.mnist import load_mnist
 
 RESULTS = Path(__file__).parent / "results"
 SPREAD = 0.01
+#: Epochs of a round on a GPU: to warm up, and timed.
+WARM_ON_GPU, TIMED_ON_GPU = 5, 5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,100 +61,216 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="who takes part; all that are installed",
     )
     parser.add_argument("--rounds", type=int, default=7, help="epochs of each that are timed")
+    parser.add_argument("--warm", type=int, help=f"epochs before them; 1, on a GPU {WARM_ON_GPU}")
+    parser.add_argument("--timed", type=int, help=f"epochs timed together in a round; 1, on a GPU {TIMED_ON_GPU}")
     parser.add_argument("--rows", type=int, default=60_000, help="training rows")
+    parser.add_argument("--limit", type=float, metavar="SECONDS", help="end after so long, with the rounds there are")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="FOLDER", help="where the table goes")
     parser.add_argument("--dry", action="store_true", help="print the table but write no files")
     parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
     settings = parser.parse_args(argv)
     if settings.worker:
         return work(settings)
+    if settings.warm is None:
+        settings.warm = WARM_ON_GPU if is_gpu(settings.device) else 1
+    if settings.timed is None:
+        settings.timed = TIMED_ON_GPU if is_gpu(settings.device) else 1
+    if min(settings.rounds, settings.timed) < 1 or settings.warm < 0:
+        parser.error("there must be at least one round, and an epoch that is timed")
     try:
         get_backend(settings.device, precision=settings.precision)
     except ValueError as error:
         parser.error(str(error))
     names = list(dict.fromkeys(["products", "xpnet", *settings.peers]))
-    outcomes, absent, origin = measure(names, settings)
+    outcomes, absent, origin = measure(names, settings, START)
     text = table(outcomes, absent, origin, settings)
     print(text)
     if not settings.dry:
         suffix = "" if settings.precision == "float32" else f"-{settings.precision}"
-        path = RESULTS / f"epoch-{settings.device.replace(':', '-')}-{settings.config}{suffix}"
+        path = settings.out / f"epoch-{settings.device.replace(':', '-')}-{settings.config}{suffix}"
         path.with_suffix(".md").write_text(text)
-        record = {"machine": machine(), "rows": origin, "absent": absent, "contenders": outcomes}
+        record = {
+            "machine": machine(),
+            "device": hardware(settings.device),
+            "rows": origin,
+            "epochs": {"warm": settings.warm, "timed": settings.timed},
+            "absent": absent,
+            "contenders": outcomes,
+        }
         path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
     accuracies = [outcome["accuracy"] for outcome in outcomes.values() if outcome["accuracy"] is not None]
-    return int(max(accuracies) - min(accuracies) > SPREAD)
+    return int(not accuracies or max(accuracies) - min(accuracies) > SPREAD)
 
 
-def measure(names: list[str], settings: argparse.Namespace) -> tuple[dict[str, dict[str, Any]], dict[str, str], str]:
-    """Start a process for each contender, give them turns, and collect what they say; who cannot start is absent."""
-    workers: dict[str, subprocess.Popen[str]] = {}
+# ---- processes -------------------------------------------------------------------------------------------------------
+
+
+class Gone(Exception):
+    """A contender does not answer, or says that it cannot take part."""
+
+
+class Worker(Protocol):
+    """A contender at work, perhaps in another process."""
+
+    def hear(self, seconds: float | None = None) -> dict[str, Any]:
+        """Its next answer; a Gone if there is none within so many seconds."""
+
+    def ask(self, request: str) -> None:
+        """Send ``epochs WARM TIMED`` or ``end``, to be answered."""
+
+    def stop(self) -> None: ...
+
+
+class Process:
+    """A process of its own, which gets a line for each request and answers with a line of JSON."""
+
+    def __init__(self, name: str, settings: argparse.Namespace) -> None:
+        command = [sys.executable, "-m", "benchmarks.epoch", "--worker", name, "--config", settings.config]
+        command += ["--device", settings.device, "--rows", str(settings.rows), "--precision", settings.precision]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "XPNET_STARTED": repr(time())},
+        )
+        self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=self.read, daemon=True).start()
+
+    def read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("{"):  # libraries print, too
+                self.lines.put(line)
+        self.lines.put("")
+
+    def hear(self, seconds: float | None = None) -> dict[str, Any]:
+        try:
+            line = self.lines.get(timeout=seconds)
+        except queue.Empty:
+            raise Gone("not ready in time") from None
+        answer: dict[str, Any] = json.loads(line or '{"absent": "its process died"}')
+        if "absent" in answer:
+            raise Gone(answer["absent"])
+        return answer
+
+    def ask(self, request: str) -> None:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(request + "\n")
+            self.process.stdin.flush()
+        except OSError:
+            raise Gone("its process died") from None
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with suppress(OSError):  # a request that was never read
+                    pipe.close()
+
+
+#: Starts a contender; the emulated GPU of the tests, which is there in one process only, takes its place.
+START: Callable[[str, argparse.Namespace], Worker] = Process
+
+
+def measure(
+    names: list[str], settings: argparse.Namespace, start: Callable[[str, argparse.Namespace], Worker]
+) -> tuple[dict[str, dict[str, Any]], dict[str, str], str]:
+    """Start all contenders, give them turns, and collect what they say; who cannot take part is absent."""
+    workers: dict[str, Worker] = {}
     outcomes: dict[str, dict[str, Any]] = {}
     absent: dict[str, str] = {}
-    origin = ""
+    origin, slowest, limit, began = "", 0.0, settings.limit, perf_counter()
+
+    def left() -> float:
+        return math.inf if limit is None else began + limit - perf_counter()
+
+    def heard(name: str, request: str = "") -> dict[str, Any] | None:
+        """Its answer, at the start to no request; None where it gives none in half of the time that is left."""
+        try:
+            if request:
+                workers[name].ask(request)
+            return workers[name].hear(None if limit is None else max(left() / 2, 1.0))
+        except Gone as error:
+            absent[name] = str(error)
+            outcomes.pop(name, None)
+            workers.pop(name).stop()
+            return None
+
     try:
-        for name in names:
-            command = [sys.executable, "-m", "benchmarks.epoch", "--worker", name, "--config", settings.config]
-            command += ["--device", settings.device, "--rows", str(settings.rows), "--precision", settings.precision]
-            worker = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env={**os.environ, "XPNET_STARTED": repr(time())},
-            )
-            first = json.loads((worker.stdout.readline() if worker.stdout else "") or '{"absent": "its process died"}')
-            if "absent" in first:
-                absent[name] = first["absent"]
-                worker.kill()
-                worker.wait()
-                continue
-            origin = first.pop("rows")
-            workers[name], outcomes[name] = worker, {**first, "seconds": []}
-        for _ in range(settings.rounds):
-            for name, worker in workers.items():
-                outcomes[name]["seconds"].append(ask(worker, "epoch")["seconds"])
-        for name, worker in workers.items():
-            outcomes[name] |= ask(worker, "end")
+        for together in [[name] for name in names] if limit is None else [names]:
+            for name in together:
+                workers[name] = start(name, settings)
+            for name in together:
+                if (first := heard(name)) is not None:
+                    origin = first.pop("rows")
+                    outcomes[name] = {**first, "seconds": []}
+        for number in range(settings.rounds):
+            if number and left() < 2 * slowest:
+                break
+            begun = perf_counter()
+            for name in [*workers]:
+                if (round_of := heard(name, f"epochs {settings.warm} {settings.timed}")) is not None:
+                    outcomes[name]["seconds"].append(round_of["seconds"])
+            slowest = max(slowest, perf_counter() - begun)
+        for name in [*workers]:
+            if (last := heard(name, "end")) is not None:
+                outcomes[name] |= last
     finally:
         for worker in workers.values():
-            worker.kill()
-            worker.wait()
+            worker.stop()
     return outcomes, absent, origin
 
 
-def ask(worker: subprocess.Popen[str], request: str) -> dict[str, Any]:
-    """A line to the worker, a line of JSON back."""
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-    worker.stdin.write(request + "\n")
-    worker.stdin.flush()
-    answer: dict[str, Any] = json.loads(worker.stdout.readline())
-    return answer
-
-
 def work(settings: argparse.Namespace) -> int:
-    """The process of one contender: an epoch at once, then one for each line that is read."""
-    (x, y), (x_test, y_test), origin = load_rows(settings.rows)
+    """The process of one contender: an epoch at once, then what the lines that are read ask for."""
+    (x, y), test, origin = load_rows(settings.rows)
     try:
-        config = replace(CONFIGS[settings.config], precision=settings.precision)
-        contender = CONTENDERS[settings.worker](config, x, y, settings.device)
-        contender.epoch()
-    except (ImportError, ValueError) as error:
-        print(json.dumps({"absent": str(error).partition("\n")[0]}), flush=True)
+        contender, first = begin(settings, x, y)
+    except Exception as error:  # of any library, and the others are to be measured
+        name = "" if isinstance(error, (ImportError, ValueError)) else f"{type(error).__name__}: "
+        print(json.dumps({"absent": name + str(error).partition("\n")[0]}), flush=True)
         return 0
-    started = float(os.environ.get("XPNET_STARTED", time()))
-    print(json.dumps({"rows": origin, "version": contender.version(), "first": time() - started}), flush=True)
+    print(json.dumps({"rows": origin, **first}), flush=True)
     for request in sys.stdin:
-        if request.strip() == "epoch":
-            contender.epoch()
-            begun = perf_counter()
-            contender.epoch()
-            print(json.dumps({"seconds": perf_counter() - begun}), flush=True)
-        else:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            accuracy = contender.accuracy(x_test, y_test) if contender.learns else None
-            print(json.dumps({"peak_mb": peak, "accuracy": accuracy}), flush=True)
+        print(json.dumps(reply(contender, request, *test)), flush=True)
     return 0
+
+
+def begin(settings: argparse.Namespace, x: np.ndarray, y: np.ndarray) -> tuple[Contender, dict[str, Any]]:
+    """The contender after its first epoch, and what it says then."""
+    config = replace(CONFIGS[settings.config], precision=settings.precision)
+    contender = CONTENDERS[settings.worker](config, x, y, settings.device)
+    contender.epoch()
+    started = float(os.environ.get("XPNET_STARTED", time()))
+    return contender, {"version": contender.version(), "first": time() - started}
+
+
+def reply(contender: Contender, request: str, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    """Seconds of an epoch for ``epochs WARM TIMED``; for ``end`` the accuracy on ``x`` and what else is known then."""
+    what, *numbers = request.split()
+    if what == "epochs":
+        warm, timed = map(int, numbers)
+        contender.epochs(warm)
+        begun = perf_counter()
+        contender.epochs(timed)
+        return {"seconds": (perf_counter() - begun) / timed}
+    accuracy = contender.accuracy(x, y) if contender.learns else None
+    return {"peak_mb": peak_mb(), "accuracy": accuracy, "remark": contender.remark()}
+
+
+def peak_mb() -> float | None:
+    """The most memory that this process had at a time; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+# ---- rows and tables -------------------------------------------------------------------------------------------------
 
 
 def load_rows(rows: int) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray], str]:
@@ -188,20 +315,33 @@ def table(
     ]
     for name in sorted(seconds, key=lambda name: seconds[name]):
         outcome, epoch = outcomes[name], seconds[name]
-        spread = f"{min(outcome['seconds']):.3f} to {max(outcome['seconds']):.3f}"
+        spread = f"{precise(min(outcome['seconds']))} to {precise(max(outcome['seconds']))}"
         accuracy = "" if outcome["accuracy"] is None else f"{outcome['accuracy']:.2%}"
         title = f"**{name}**" if name == "xpnet" else name
+        peak = "" if outcome["peak_mb"] is None else f"{outcome['peak_mb']:.0f}"
+        times = [
+            f"{ratio(outcome['seconds'], outcomes[other]['seconds']):.2f}" if other in outcomes else ""
+            for other in ("products", "xpnet")
+        ]
+        step = 1e6 * epoch / steps
         lines.append(
-            f"| {title} | {epoch:.3f} ({spread}) | {1e6 * epoch / steps:.0f} | "
-            f"{ratio(outcome['seconds'], outcomes['products']['seconds']):.2f} | "
-            f"{ratio(outcome['seconds'], outcomes['xpnet']['seconds']):.2f} | "
-            f"{outcome['peak_mb']:.0f} | {outcome['first']:.1f} | {accuracy} |"
+            f"| {title} | {precise(epoch)} ({spread}) | {step:.{0 if step >= 100 else 1}f} | {' | '.join(times)} | "
+            f"{peak} | {outcome['first']:.1f} | {accuracy} |"
         )
-    lines += ["", f"Medians (range) of {settings.rounds} rounds in turn. {machine()}."]
+    rounds = max((len(outcome["seconds"]) for outcome in outcomes.values()), default=0)
+    each = "" if settings.timed == 1 else f" of {settings.timed} epochs"
+    together = "" if settings.limit is None else " All processes started at once."
+    lines += ["", f"Medians (range) of {rounds} rounds{each} in turn.{together} {machine()}."]
+    lines += [f"{name}: {outcome['remark']}." for name, outcome in outcomes.items() if outcome["remark"]]
     versions = ", ".join(dict.fromkeys(outcome["version"] for outcome in outcomes.values()))
     missing = "; ".join(f"{name} ({why})" for name, why in absent.items())
     lines += [f"Versions: {versions}." + (f" Absent: {missing}." if missing else ""), ""]
     return "\n".join(lines)
+
+
+def precise(seconds: float) -> str:
+    """Milliseconds where there is a second, and microseconds where an epoch takes less than a tenth of one."""
+    return f"{seconds:.3f}" if seconds >= 0.1 else f"{seconds:.6f}"
 
 
 def ratio(mine: Sequence[float], theirs: Sequence[float]) -> float:

@@ -3,8 +3,8 @@
 Beside xpnet stand the matrix products of the same epoch, the floor; and beside its steps of one row a loop written by
 hand for just those. All take turns in one process, after some steps to warm up. An epoch that takes longer than
 ``--seconds`` is timed in part: its first steps, and the others count like those. One that takes far less is repeated.
-Written are ``benchmarks/results/growth-DEVICE.md`` and ``.json`` and ``docs/images/growth-DEVICE.png``; axes that were
-not chosen keep what an earlier run measured.
+After each axis ``benchmarks/results/growth-DEVICE.md`` and ``.json`` are written, and a picture in ``docs/images``;
+axes that were not chosen keep what an earlier run measured.
 """
 
 from __future__ import annotations
@@ -99,15 +99,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each that are timed")
     parser.add_argument("--rows", type=int, default=60_000, help="training rows; on the axis of rows a tenth to 100x")
     parser.add_argument("--seconds", type=float, default=2.0, help="time only a part of epochs that take longer")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where all files go")
+    parser.add_argument("--no-picture", action="store_true", help="write tables only")
     parser.add_argument("--dry", action="store_true", help="print the tables but write no files")
     settings = parser.parse_args(argv)
     try:
         backend = get_backend(settings.device)
-        if not settings.dry:
+        if not (settings.dry or settings.no_picture):
             plots.check_installed()
     except (DeviceError, ValueError) as error:
         parser.error(str(error))
-    path = RESULTS / f"growth-{settings.device.replace(':', '-')}"
+    path = (settings.out or RESULTS) / f"growth-{settings.device.replace(':', '-')}"
+    images = None if settings.no_picture else settings.out or IMAGES
     measured: dict[str, Any] = {}
     if not settings.dry and path.with_suffix(".json").exists():
         measured = json.loads(path.with_suffix(".json").read_text())
@@ -133,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         if not settings.dry:
             measured = {name: measured[name] for name in names if name in measured}
-            save(measured, path)
+            save(measured, path, images)
     print(table(measured))
     return 0
 
@@ -277,11 +280,12 @@ def available() -> int:
 # ---- showing ---------------------------------------------------------------------------------------------------------
 
 
-def save(measured: dict[str, Any], path: Path) -> None:
-    """The figures, the table and the picture made of them."""
+def save(measured: dict[str, Any], path: Path, images: Path | None) -> None:
+    """The figures, the table and, where there is a folder for it, the picture made of them."""
     path.with_suffix(".json").write_text(json.dumps(measured, indent=1) + "\n")
     path.with_suffix(".md").write_text(table(measured))
-    plots.write_picture(picture(measured), IMAGES / f"{path.name}.png")
+    if images is not None:
+        plots.write_picture(picture(measured), images / f"{path.name}.png")
 
 
 def short(value: float) -> str:

@@ -263,6 +263,10 @@ class ndarray(np.ndarray):
     def data(self) -> Any:
         return MemoryPointer(ptr=self.ctypes.data, device_id=self.device_id)
 
+    @property
+    def device(self) -> Any:
+        return SimpleNamespace(id=self.device_id)
+
     def _wait(self, *_: Any) -> Any:
         raise AssertionError("this would make the host wait for the device")
 
@@ -563,6 +567,13 @@ class Namespace:
     def asarray(self, x: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
         return self._cupy.asarray(x, dtype, copy=copy)
 
+    def stack(self, arrays: Any, *, axis: int = 0) -> Any:
+        """In memory of the device, where NumPy's own result does not lie."""
+        host = np.stack([x.view(np.ndarray) for x in arrays], axis=axis)
+        array = self._cupy.allocate(host.shape, host.dtype)
+        array[...] = host
+        return array
+
 
 class Handle(nullcontext[None]):
     mem_info = (3 * 2**20, 2**30)
@@ -593,4 +604,4 @@ class EmulatedCudaDevice(CupyDevice):
         return "an emulated GPU"
 
     def version(self) -> str:
-        return "cupy, emulated"
+        return "cupy emulated"
