@@ -43,12 +43,14 @@ class Backend:
         wide: the dtype of loss sums and counts: float64 where the device has it.
         accumulates: whether ``matmul`` adds to what stands in ``out`` at little cost, so that a gradient need not be
             written before it is added to a velocity.
+        accumulates_from: how many numbers must be added so for that to gain more than an update in two parts loses.
         why_device: why it is this device, where ``auto`` chose it; "" where it was named.
         why_eager: why steps that ``record`` was to record run as they are; "" where there is nothing to say.
     """
 
     fused = False
     accumulates = False
+    accumulates_from = 0
     why_device = ""
     why_eager = ""
 
