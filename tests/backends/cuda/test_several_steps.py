@@ -153,7 +153,7 @@ def test_numbers_of_several_steps_are_sent_as_seldom_as_of_one() -> None:
 def test_several_steps_are_captured_when_they_have_been_asked_for_often(
     streams: list[Stream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four times for each of the six launches; not for a step of so many launches that the graph would be too large."""
+    """Three times for each of the six launches; not for a step of so many launches that the graph would be too large."""
     for most, graphs_in_the_end in ((STEPS * 6, 2), (STEPS * 6 - 1, 1)):
         monkeypatch.setattr(graphs, "MOST_LAUNCHES", most)
         step = AllNumbers(recorded())
@@ -166,7 +166,7 @@ def test_several_steps_are_captured_when_they_have_been_asked_for_often(
             step.recorded(numbers, 4, often * STEPS)
             numbers = numbers.after(4, often * STEPS)
             asked += often
-            assert len(streams) == (graphs_in_the_end if asked > 4 * 6 else 1), asked
+            assert len(streams) == (graphs_in_the_end if asked > 3 * 6 else 1), asked
         assert step.ran == {4: 2 + STEPS * (graphs_in_the_end - 1)}
 
 
