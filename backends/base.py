@@ -43,6 +43,7 @@ class Backend:
         wide: the dtype of loss sums and counts: float64 where the device has it.
         accumulates: whether ``matmul`` adds to what stands in ``out`` at little cost, so that a gradient need not be
             written before it is added to a velocity.
+        accumulates_from: how many numbers must be added so for that to gain more than an update in two parts loses.
         multiplies: whether ``times`` of ``matmul`` costs little as well, so that a gradient need not be written before
             a parameter moves against it.
         why_device: why it is this device, where ``auto`` chose it; "" where it was named.
@@ -51,6 +52,7 @@ class Backend:
 
     fused = False
     accumulates = False
+    accumulates_from = 0
     multiplies = False
     why_device = ""
     why_eager = ""

@@ -117,22 +117,18 @@ class TenRows:
             made: np.ndarray = np.zeros(shape, np.float32)
             return made
 
-        def drawn(*shape: int) -> np.ndarray:
-            return (self.rng.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32)
+        def drawn(n: int, to: int) -> np.ndarray:
+            made: np.ndarray = (self.rng.standard_normal((n, to)) / np.sqrt(n)).astype(np.float32)
+            return made
 
         m = self.rows
-        self.w1, self.b1, self.w2, self.b2 = (
+        self.w1, self.w2, self.b1, self.b2 = (
             drawn(n_in, n_hidden),
-            zeros(n_hidden),
             drawn(n_hidden, n_out),
-            zeros(n_out),
-        )
-        self.dw1, self.db1, self.dw2, self.db2 = (
-            zeros(n_in, n_hidden),
             zeros(n_hidden),
-            zeros(n_hidden, n_out),
             zeros(n_out),
         )
+        self.dw1, self.dw2, self.db1, self.db2 = (np.zeros_like(x) for x in (self.w1, self.w2, self.b1, self.b2))
         self.xb, self.tb = zeros(m, n_in), zeros(m, n_out)
         self.a1, self.d1, self.s1 = (zeros(m, n_hidden) for _ in range(3))
         self.a2, self.s2 = zeros(m, n_out), zeros(m, n_out)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from math import prod
 from typing import Any, NamedTuple, Protocol
 
 from backends.typing import Array
@@ -308,17 +309,20 @@ def _scale_input(stages: Sequence[Stage], scale: float) -> None:
 
 def _fold(stages: Sequence[Stage], store: Store, optimizer: Optimizer) -> set[str]:
     """Let products add gradients to the velocity, v <- kept v + fresh gradient; the names of those parameters."""
-    fold = optimizer.fold() if store.backend.accumulates else None
+    backend = store.backend
+    fold = optimizer.fold() if backend.accumulates else None
+    products = [(ctx, name) for layer, ctx in stages for name in {*layer.products} & {*ctx.gradients}]
     if fold is None or not fold.state:
         return set()
-    velocities = store.layout.views(store.backend, optimizer.state[fold.state])
+    if sum(prod(ctx.gradients[name].shape) for ctx, name in products) < backend.accumulates_from:
+        return set()
+    velocities = store.layout.views(backend, optimizer.state[fold.state])
     folded = set()
-    for layer, ctx in stages:
-        for name in {*layer.products} & {*ctx.gradients}:
-            full = f"{ctx.name}.{name}"
-            alpha = ctx.sinks[name].get("alpha", 1.0)
-            ctx.sinks[name] = {"alpha": fold.fresh * alpha, "beta": fold.kept, "out": velocities[full]}
-            folded.add(full)
+    for ctx, name in products:
+        full = f"{ctx.name}.{name}"
+        alpha = ctx.sinks[name].get("alpha", 1.0)
+        ctx.sinks[name] = {"alpha": fold.fresh * alpha, "beta": fold.kept, "out": velocities[full]}
+        folded.add(full)
     return folded
 
 

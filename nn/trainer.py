@@ -203,7 +203,8 @@ class Trainer:
             callback.on_epoch_end(self, record)
 
     def steps(self, epoch: Epoch, start: int, count: int, most: int = 1) -> int:
-        """Make steps on ``count`` rows each, the first on those from ``start`` on, and count them.
+        """Make steps on ``count`` rows each, the first on those from ``start`` on, and count them; where one of them
+        raises an error, none is counted.
 
         Args:
             most: how many, unless so many take longer than a part of an epoch should.

@@ -32,8 +32,8 @@ from .launch import Kernels
 #: thirtieth: what they share is one launch of ``advance_numbers``, and what a launch of a graph takes.
 STEPS = 16
 #: How often so many steps must have been asked for before they are captured, for each launch of a step: when what they
-#: have cost more than in a graph is about what capturing costs (est.: 2 us a step against 10 us a launch).
-PATIENCE = 4
+#: have cost more than in a graph is about what capturing costs (est.: 3 us a step against 10 us a launch).
+PATIENCE = 3
 #: The most launches of a graph of several steps, each of which takes memory of the host and of the device.
 MOST_LAUNCHES = 4096
 #: How often a capture is begun for a count, where what ends it may be somebody else's doing.

@@ -21,10 +21,12 @@ import numpy as np
 import pytest
 
 from backends import Step, StepNumbers
+from backends.cuda import graphs as graphs_module
 from backends.cuda import launch
 from backends.cuda.cupy_backend import CupyBackend
 from backends.cuda.graphs import TRIES, Recording
 from nn import Callback, Trainer
+from nn import trainer as trainer_module
 from tests.helpers import emulated_cuda
 from tests.helpers.backends import make_backend
 from tests.helpers.emulated_cuda import (
@@ -646,7 +648,13 @@ def test_no_graph_comes_between_the_launches_of_a_product_with_its_workspace(mon
 # ---- what a finished run leaves ------------------------------------------------------------------------------------
 
 
-def test_rows_and_graphs_of_a_finished_fit_are_freed_without_the_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("batch_size", "expected"), [(16, 2 * 3), (4, 3 * 3)], ids=["single steps", "several"])
+def test_rows_and_graphs_of_a_finished_fit_are_freed_without_the_collector(
+    batch_size: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 17 steps of 4 rows 16 are in one graph."""
+    monkeypatch.setattr(graphs_module, "PATIENCE", 0)
+    monkeypatch.setattr(trainer_module, "PART_SECONDS", 1e9)
     graphs: list[weakref.ref[Graph]] = []
     recordings: list[weakref.ref[Any]] = []
     end, record = Stream.end_capture, CupyBackend.record
@@ -669,11 +677,11 @@ def test_rows_and_graphs_of_a_finished_fit_are_freed_without_the_collector(monke
     try:
         pieces = []
         for _ in range(3):
-            trainer.fit(ROWS, 3, 16, validation=MORE_ROWS)
+            trainer.fit(ROWS, 3, batch_size, validation=MORE_ROWS)
             assert memory.are_in_use([])  # what was given back is struck off
             pieces.append(len(memory.live))
         assert pieces == pieces[:1] * 3
-        assert [graph() for graph in graphs] == [None] * 6
+        assert [graph() for graph in graphs] == [None] * expected
         assert [recording() for recording in recordings] == [None] * 3
     finally:
         gc.enable()

@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 from backends import StepNumbers
 from backends.cuda import graphs
 from backends.cuda.cupy_backend import CupyBackend
+from backends.cuda.device import CupyDevice
 from backends.cuda.graphs import STEPS, TRIES, Recording
 from backends.random import permutation
 from nn import Callback, Trainer, TrainingDiverged
 from nn import feed as feed_module
 from nn import trainer as trainer_module
+from tests.helpers.backends import make_backend
 from tests.helpers.emulated_cuda import CUDARuntimeError, EmulatedCudaDevice, Graph, Stream, launched, needs_compiler
-from tests.helpers.recorded_runs import MORE_ROWS, OPTIMIZERS, ROWS, Outcome, eager, make_trainer, recorded
+from tests.helpers.recorded_runs import MORE_ROWS, OPTIMIZERS, ROWS, Eager, Outcome, eager, make_trainer, recorded
 
 pytestmark = needs_compiler
 
@@ -75,6 +77,24 @@ def test_a_run_in_graphs_of_several_steps_is_that_of_single_ones(
     together.is_that_of(one_at_a_time)
     together.is_that_of(in_parts)
     together.is_that_of(scheduled(eager(dtype), optimizer, rate))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("rate", [None, in_turns], ids=["fixed", "scheduled"])
+def test_the_same_on_a_gpu_that_is_there(
+    optimizer: str, rate: Callable[[int], float] | None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And orders that are made while it is busy are those that are made when they are needed."""
+    request.getfixturevalue("several")
+    backend = make_backend(("cuda", True), "float32")
+    assert isinstance(backend, CupyBackend)
+    together = scheduled(backend, optimizer, rate)
+    assert backend.why_eager == ""
+    together.is_that_of(scheduled(Eager(backend.device), optimizer, rate))
+    request.getfixturevalue("one_by_one")
+    monkeypatch.setattr(CupyDevice, "queues", False)
+    together.is_that_of(scheduled(backend, optimizer, rate))
 
 
 class AllNumbers:
@@ -153,7 +173,7 @@ def test_numbers_of_several_steps_are_sent_as_seldom_as_of_one() -> None:
 def test_several_steps_are_captured_when_they_have_been_asked_for_often(
     streams: list[Stream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four times for each of the six launches; not for a step of so many launches that the graph would be too large."""
+    """Three times for each of six launches; not for a step of so many that the graph would be too large."""
     for most, graphs_in_the_end in ((STEPS * 6, 2), (STEPS * 6 - 1, 1)):
         monkeypatch.setattr(graphs, "MOST_LAUNCHES", most)
         step = AllNumbers(recorded())
@@ -166,7 +186,7 @@ def test_several_steps_are_captured_when_they_have_been_asked_for_often(
             step.recorded(numbers, 4, often * STEPS)
             numbers = numbers.after(4, often * STEPS)
             asked += often
-            assert len(streams) == (graphs_in_the_end if asked > 4 * 6 else 1), asked
+            assert len(streams) == (graphs_in_the_end if asked > 3 * 6 else 1), asked
         assert step.ran == {4: 2 + STEPS * (graphs_in_the_end - 1)}
 
 
