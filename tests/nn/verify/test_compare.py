@@ -163,6 +163,23 @@ def test_layers_and_rules_of_users_are_no_false_alarm(monkeypatch: pytest.Monkey
     assert compare_backends(make, ["cpu", "cpu/reference", "array_api_strict"], DATA, 3).agrees
 
 
+def test_the_bound_of_a_rule_of_users_allows_for_one_that_is_not_elementwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though only the elements that differ are asked for: what they are computed from may not differ at all."""
+    monkeypatch.setitem(RULES, "turned", Rule("turned", lambda xp, gradient, state, number: (gradient[::-1], {})))
+    monkeypatch.setitem(OPTIMIZERS, "turned", Optimizer)
+
+    @dataclass
+    class Turned(Optimizer):
+        rule = "turned"
+        learning_rate: Any = 0.1
+
+    before = {"parameter": np.zeros(3, "f4"), "gradient": np.array([3e6, 1.0, 2.0], "f4")}
+    optimizer = making(Linear(2, 2), optimizer=Turned)(get_backend("cpu")).optimizer
+    errors = Rounding(get_backend("cpu")).update(optimizer, before, 0, np.array([False, False, True]))
+    # The last element moves by 0.1 * 3e6: a rounding of the rate, one of the product and one of the difference.
+    assert 2.0**-24 * 3e5 < errors["parameter"][2] <= 2 * 3 * 2.0**-24 * 3e5 * 1.001
+
+
 def register(monkeypatch: pytest.MonkeyPatch, activation: Activation) -> None:
     monkeypatch.setitem(ACTIVATIONS, activation.name, activation)
 
