@@ -22,8 +22,17 @@ PYTEST = ["-q", "-o", "addopts=", "-m", "not slow", "-p", "no:cacheprovider", "-
 PYTEST += ["--hypothesis-seed=0", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
 #: How many of the quickest tests are run before all others.
 QUICKEST = 25
-#: Tests that read what an import leaves behind, names, signatures and defaults, and call nothing of it.
-READERS = ("tests/test_public_api.py::", "tests/test_imports.py::test_import_paths")
+#: Tests that read what an import leaves behind, and execute no line of it: names, signatures, defaults, the rows of
+#: tables, help, and the page that is made from the settings.
+READERS = (
+    "tests/test_public_api.py::",
+    "tests/test_imports.py::test_import_paths",
+    "tests/backends/test_devices.py::test_the_help_names_every_library",
+    "tests/backends/test_devices.py::test_rows_are_complete",
+    "tests/cli/test_settings.py::test_help_tells_",
+    "tests/cli/test_settings.py::test_the_page_on_recipes_",
+    "tests/cli/test_settings.py::test_kinds_are_called_",
+)
 
 
 class Recorder:
@@ -84,7 +93,7 @@ def digest(root: Path, tests: Sequence[str]) -> str:
     for folder, below, names in os.walk(root):
         below[:] = sorted(name for name in below if not name.startswith((".", "__")))
         for name in sorted(names):
-            if name.endswith((".py", ".toml", ".cpp", ".h")):
+            if name.endswith((".py", ".toml", ".cpp", ".h")) and name != "equivalent.toml":
                 found.update(name.encode() + Path(folder, name).read_bytes())
     return found.hexdigest()[:16]
 
@@ -120,7 +129,8 @@ def blocks(text: str) -> list[Block]:
 
 class Lines:
     """The tests that execute a line: those of its module first, by the names of the files, then the quickest ones,
-    then the quickest of each file, the second of each, and so on, so that no file is left out where time is short."""
+    then those that read what an import leaves behind, then the quickest of each file, the second of each, and so on,
+    so that no file is left out where time is short."""
 
     def __init__(self, root: Path, measured: Sequence[Path]) -> None:
         """From the folders that ``measure`` wrote into."""
@@ -141,8 +151,8 @@ class Lines:
         """The tests of the statement at this line.
 
         A line that runs only when its module is imported, as a row of a table or a default does, is tested by what
-        executes the function or file around it, and by ``READERS``; a line in a function that no test calls has
-        no tests.
+        executes the function or file around it. A line that an import executes, in whatever function, is tested by
+        ``READERS``, too. A line in a function that no test calls and no import executes has no tests.
         """
         if path not in self._of_file:
             by_line = self.data.contexts_by_lineno(str(self.root / path))
@@ -150,28 +160,29 @@ class Lines:
             self._of_file[path] = passing, blocks((self.root / path).read_text(encoding="utf-8"))
         by_line_passing, all_blocks = self._of_file[path]
         around = [block for block in all_blocks if line in block]
-        tests, readers = by_line_passing.get(line, set()) - {""}, set[str]()
+        executed = by_line_passing.get(line, set())
+        tests = executed - {""}
         if not tests and around:
             function = next((block for block in around if block.function), None)
-            tests = self._within(by_line_passing, around[0])
-            if "" in tests:
-                readers = {test for test in {*self.seconds} - self.failed if test.startswith(READERS)}
-            if function is None or not tests - {""}:
-                tests = self._within(by_line_passing, function)
-        return self._in_order((tests - {""}) | readers, path)
+            executed = self._within(by_line_passing, around[0])
+            tests = executed - {""}
+            if function is None or not tests:
+                tests = self._within(by_line_passing, function) - {""}
+        at_import = {test for test in {*self.seconds} - self.failed if test.startswith(READERS)}
+        return self._in_order(tests, at_import if "" in executed else set(), path)
 
     @staticmethod
     def _within(tests: dict[int, set[str]], block: Block | None) -> set[str]:
         """The tests that execute a line of a block, or of the whole file."""
         return set().union(*(found for line, found in tests.items() if block is None or line in block))
 
-    def _in_order(self, tests: set[str], path: str) -> list[str]:
+    def _in_order(self, tests: set[str], readers: set[str], path: str) -> list[str]:
         own = f"test_{Path(path).stem}.py::"
-        order = sorted(tests, key=lambda test: (own not in test, self.seconds[test], test))
+        order = sorted(tests | readers, key=lambda test: (own not in test, self.seconds[test], test))
         seen = Counter[str]()
         ranks: dict[str, int] = {}
         for test in order[QUICKEST:]:
             file = test.partition("::")[0]
             seen[file] += 1
-            ranks[test] = seen[file]
+            ranks[test] = 0 if test in readers else seen[file]
         return order[:QUICKEST] + sorted(ranks, key=lambda test: ranks[test])
