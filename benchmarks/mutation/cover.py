@@ -6,10 +6,12 @@ import ast
 import hashlib
 import json
 import os
+import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ from coverage import Coverage, CoverageData
 #: with the same examples in every run; and without a warning that a plugin was imported before a fork.
 PYTEST = ["-q", "-o", "addopts=", "-m", "not slow", "-p", "no:cacheprovider", "-p", "hypothesis.extra.pytestplugin"]
 PYTEST += ["--hypothesis-seed=0", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-#: How many of the quickest tests are run before all others.
+#: How many of the quickest tests are run before all others, and for how many seconds those of the module itself.
 QUICKEST = 25
+OWN_SECONDS = 15.0
 #: Tests that read what an import leaves behind, and execute no line of it: names, signatures, defaults, the rows of
 #: tables, help, and the page that is made from the settings.
 READERS = (
@@ -100,11 +103,15 @@ def digest(root: Path, tests: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Block:
-    """Lines that belong together: a statement without its body, or a function or class with it."""
+    """Lines that belong together: a statement without its body, or a function or class with it.
+
+    ``names`` are those that it gives to what it makes.
+    """
 
     first: int
     last: int
     function: bool
+    names: tuple[str, ...] = ()
 
     def __contains__(self, line: int) -> bool:
         return self.first <= line <= self.last
@@ -118,19 +125,22 @@ def blocks(text: str) -> list[Block]:
             continue
         body = getattr(node, "body", None)
         if not body:
-            found.append(Block(node.lineno, node.end_lineno, function=False))
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            names = tuple(target.id for target in targets if isinstance(target, ast.Name))
+            found.append(Block(node.lineno, node.end_lineno, function=False, names=names))
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            found.append(Block(first, node.end_lineno, function=not isinstance(node, ast.ClassDef)))
+            is_function = not isinstance(node, ast.ClassDef)
+            found.append(Block(first, node.end_lineno, function=is_function, names=(node.name,)))
         elif body[0].lineno > node.lineno:
             found.append(Block(node.lineno, body[0].lineno - 1, function=False))
     return sorted(found, key=lambda block: block.last - block.first)
 
 
 class Lines:
-    """The tests that execute a line: those of its module first, by the names of the files, then the quickest ones,
-    then those that read what an import leaves behind, then the quickest of each file, the second of each, and so on,
-    so that no file is left out where time is short."""
+    """The tests that execute a line: first those of its module, by the names of the files, and of files that name what
+    an import makes there; if these are few, the quickest of all; then those that read what an import leaves behind;
+    then the quickest of each file, the second of each, and so on, so that no file is left out where time is short."""
 
     def __init__(self, root: Path, measured: Sequence[Path]) -> None:
         """From the folders that ``measure`` wrote into."""
@@ -145,6 +155,7 @@ class Lines:
             found: dict[str, Any] = json.loads((folder / "tests.json").read_text(encoding="utf-8"))
             self.seconds |= found["seconds"]
             self.failed |= set(found["failed"])
+        self._texts: dict[str, str] = {}
         self._of_file: dict[str, tuple[dict[int, set[str]], list[Block]]] = {}
 
     def of(self, path: str, line: int) -> list[str]:
@@ -169,20 +180,40 @@ class Lines:
             if function is None or not tests:
                 tests = self._within(by_line_passing, function) - {""}
         at_import = {test for test in {*self.seconds} - self.failed if test.startswith(READERS)}
-        return self._in_order(tests, at_import if "" in executed else set(), path)
+        own = {test.partition("::")[0] for test in tests if f"test_{Path(path).stem}.py::" in test}
+        if "" not in executed:
+            return self._in_order(tests, set(), own)
+        return self._in_order(tests, at_import, own | self._files_that_name(name for b in around for name in b.names))
 
     @staticmethod
     def _within(tests: dict[int, set[str]], block: Block | None) -> set[str]:
         """The tests that execute a line of a block, or of the whole file."""
         return set().union(*(found for line, found in tests.items() if block is None or line in block))
 
-    def _in_order(self, tests: set[str], readers: set[str], path: str) -> list[str]:
-        own = f"test_{Path(path).stem}.py::"
-        order = sorted(tests | readers, key=lambda test: (own not in test, self.seconds[test], test))
-        seen = Counter[str]()
-        ranks: dict[str, int] = {}
-        for test in order[QUICKEST:]:
-            file = test.partition("::")[0]
-            seen[file] += 1
-            ranks[test] = 0 if test in readers else seen[file]
-        return order[:QUICKEST] + sorted(ranks, key=lambda test: ranks[test])
+    def _in_order(self, tests: set[str], readers: set[str], own_files: set[str]) -> list[str]:
+        def is_own(test: str) -> bool:
+            return test.partition("::")[0] in own_files
+
+        by_seconds = sorted(tests | readers, key=lambda test: (self.seconds[test], test))
+        own = [test for test in by_seconds if is_own(test)]
+        until = accumulate(self.seconds[test] for test in own)
+        first = [test for test, seconds in zip(own, until, strict=True) if seconds <= OWN_SECONDS]
+        first += [test for test in by_seconds if not is_own(test)][: max(QUICKEST - len(first), 0)]
+        first += sorted(readers - {*first})
+        chosen, seen, ranks = {*first}, Counter[str](), dict[str, int]()
+        for test in by_seconds:
+            if test not in chosen:
+                file = test.partition("::")[0]
+                seen[file] += 1
+                ranks[test] = seen[file]
+        return first + sorted(ranks, key=lambda test: ranks[test])
+
+    def _files_that_name(self, names: Iterable[str]) -> set[str]:
+        """The files of tests in which all of these names stand; if there are none, those with one of them."""
+        if not self._texts:
+            files = {test.partition("::")[0] for test in self.seconds}
+            self._texts |= {file: (self.root / file).read_text(encoding="utf-8") for file in files}
+        words = [re.compile(rf"\b{re.escape(name)}\b") for name in names]
+        named = {file: [word.search(text) is not None for word in words] for file, text in self._texts.items()}
+        most = {file for file, there in named.items() if all(there)}
+        return most or {file for file, there in named.items() if any(there)}

@@ -181,6 +181,27 @@ def test_what_is_read_after_an_import_is_tested_by_those_who_read_it(shop: Path)
     assert "`shop/price.py:6` no tests" in report
 
 
+def test_a_table_is_tested_first_by_those_who_name_it(shop: Path) -> None:
+    """One test is all there is time for, and it is not the quickest."""
+    (shop / "shop" / "price.py").write_text("RATES = {'full': 3}\n\n\ndef rate(name):\n    return RATES[name]\n")
+    (shop / "tests" / "test_price.py").unlink()
+    (shop / "tests" / "test_any.py").write_text("from shop.price import rate\n\ndef test_any():\n    rate('full')\n")
+    (shop / "tests" / "test_table.py").write_text(
+        "import time\nfrom shop.price import RATES, rate\n\n"
+        "def test_table():\n    time.sleep(0.3)\n    assert rate('full') == RATES['full'] == 3\n"
+    )
+    assert search(shop, "--seconds", "0.1", "--output", str(shop / "report.md")).returncode == 0
+    report = (shop / "report.md").read_text(encoding="utf-8")
+    assert "+RATES = {'full': 4}" not in report
+    assert "| **all** | 4 | 4 | " in report
+
+
+def test_readers_are_tests_that_there_are() -> None:
+    for reader in cover.READERS:
+        file, _, name = reader.partition("::")
+        assert f"def {name or 'test_'}" in (ROOT / file).read_text(encoding="utf-8"), reader
+
+
 def test_a_folder_that_is_not_there(shop: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no file or folder nowhere"):
         list(mutants.files(shop, ["nowhere"], []))
