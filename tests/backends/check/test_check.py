@@ -380,6 +380,48 @@ def test_an_error_of_the_other_side_is_named_by_its_first_line(
     assert result.first_wrong.endswith(f": {other!r}: RuntimeError: {said}")
 
 
+EXACT = np.array([[1.0, -0.0], [np.nan, 2.0]])
+#: What is found, what is expected, and what is said of it; "" where it is right.
+COMPARED: dict[str, tuple[tuple[Any, ...], tuple[Any, ...], str]] = {
+    "equal": ((EXACT.copy(), None), (EXACT, None), ""),
+    "too few": ((EXACT,), (EXACT, None), "1 results instead of 2"),
+    "one too many": ((EXACT, EXACT), (EXACT, None), "a result where there should be none"),
+    "none": ((None,), (EXACT,), "got NoneType instead of float64 (2, 2)"),
+    "another dtype": ((EXACT.astype("f4"),), (EXACT,), "got float32 (2, 2) instead of float64 (2, 2)"),
+    "another shape": ((EXACT[0],), (EXACT,), "got float64 (2,) instead of float64 (2, 2)"),
+    "another number": (
+        (EXACT + [[0.0, 0.0], [0.0, 1.0]],), (EXACT,),
+        "got np.float64(0.0) instead of exactly np.float64(-0.0) at (0, 1)",
+    ),
+    "two that are wrong": (
+        (np.array([3]), np.array(True)), (np.array([4]), np.array(False)),
+        "got np.int64(3) instead of exactly np.int64(4) at (0,); "
+        "got np.True_ instead of exactly np.False_ at ()",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_what_must_be_equal_is_compared_bit_for_bit(name: str) -> None:
+    found, expected, complaint = COMPARED[name]
+    outcome = compare(found, expected)
+    wrong = np.inf if complaint else 0.0
+    assert (outcome.error, outcome.ratio, outcome.complaint) == (wrong, wrong, complaint)
+
+
+def test_what_is_out_of_its_bound_is_told_with_the_bound() -> None:
+    rule = Arithmetic("float64")
+    value, error = np.array([[1.0, 2.0], [4.0, 8.0]], Wide), np.array([[0.1, 0.1], [0.5, 0.5]], Wide)
+    found = np.array([[1.05, 2.1], [4.0, 9.0]])
+    outcome = compare((found,), (Bounded(rule, value, error),))
+    assert (outcome.error, outcome.ratio) == (pytest.approx(0.125), pytest.approx(2.0))
+    assert outcome.complaint == "got 9 instead of 8 +- 0.5 at (1, 1)"
+    within = compare((np.array([[1.05, 2.0], [4.0, 8.25]]),), (Bounded(rule, value, error),))
+    assert (within.error, within.ratio, within.complaint) == (pytest.approx(0.05), pytest.approx(0.5), "")
+    number = compare((np.array(3.0),), (Bounded(rule, np.array(1.0, Wide), np.array(0.5, Wide)),))
+    assert (number.ratio, number.complaint) == (4.0, "got 3 instead of 1 +- 0.5")
+
+
 # ---- the bounds themselves -------------------------------------------------------------------------------------------
 
 

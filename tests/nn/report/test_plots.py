@@ -213,6 +213,14 @@ def test_digit_grid_of_fewer_rows(ten: Trainer) -> None:
     assert len(images(plots.digit_grid(ten, DIGITS[:3]))) == 3
 
 
+def test_how_many_pictures_there_are_unless_one_says(ten: Trainer) -> None:
+    assert len(images(plots.digit_grid(ten, DIGITS))) == 25
+    untrained = Trainer(Sequential(Linear(64, 10), seed=0, backend="cpu"))
+    assert len(images(plots.worst_mistakes(untrained, DIGITS))) == 25
+    wide = Sequential(Linear(64, 70), seed=0, backend="cpu")
+    assert len(images(plots.first_layer_weights(wide, (8, 8)))) == 64
+
+
 @pytest.mark.parametrize(("channels", "shape"), [(1, (4, 2)), (2, (4, 2)), (3, (4, 2, 3)), (4, (4, 2, 4))])
 def test_pictures_with_channels(channels: int, shape: tuple[int, ...]) -> None:
     x = np.arange(2 * 8 * channels, dtype=np.float32).reshape(2, -1) - 3
