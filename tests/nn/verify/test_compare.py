@@ -46,6 +46,7 @@ from nn import (
 from nn.optimizers import OPTIMIZERS
 from nn.verify.compare import curve_picture, named_backends, write_comparison
 from nn.verify.lockstep import Side
+from nn.verify.result import Finding, Largest
 from nn.verify.rounding import Rounding
 from tests.helpers.backends import make_backend
 from tests.helpers.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice, needs_compiler
@@ -557,6 +558,70 @@ def test_a_device_that_is_equal_says_so() -> None:
         get_backend("cpu").device)}, DATA)  # fmt: skip
     assert "b  equal bit for bit in 5 steps" in str(result)
     assert "by itself, relative difference from a" in result.curve_text()
+
+
+def a_finding(**changed: Any) -> Finding:
+    given: dict[str, Any] = {
+        "device": "gpu", "first": "cpu", "step": 3, "epoch": 2, "batch": 1, "phase": "backward", "position": "5",
+        "layer": "Linear(3, 4)", "tensor": "gradient of 5.weight", "shape": (30, 40), "index": (1, 2), "expected": 0.5,
+        "found": 0.75, "allowed": 0.01, "times": 25.04, "count": 1100, "region": "[:, :]",
+    }  # fmt: skip
+    return Finding(**{**given, **changed})
+
+
+def test_what_is_said_of_a_difference() -> None:
+    assert str(a_finding()).splitlines() == [
+        "differs from cpu beyond rounding, first in step 3 (epoch 2, batch 1), backward",
+        "layer    5: Linear(3, 4)",
+        "tensor   gradient of 5.weight, of shape (30, 40)",
+        "largest  at [1, 2]: 0.5 on cpu, 0.75 on gpu; 25 times what rounding explains, 0.01",
+        "differs  in 1,100 of 1,200 elements, within [:, :]",
+    ]
+    at_start = a_finding(step=0, position="", phase="start", shape=(1,), allowed=0.0)
+    assert str(at_start).splitlines() == [
+        "differs from cpu beyond rounding, first in the initial values, start",
+        "tensor   gradient of 5.weight, of shape (1,)",
+        "largest  0.5 on cpu, 0.75 on gpu; must be equal",
+    ]
+    assert str(a_finding(note="the dtype: float32 and float64")).splitlines()[2:] == [
+        "tensor   gradient of 5.weight, of shape (30, 40)",
+        "differs  the dtype: float32 and float64",
+    ]
+
+
+def test_what_is_said_of_a_comparison() -> None:
+    largest = {"b": Largest(0.123, "loss", 7), "other": Largest()}
+    assert str(Comparison(["a", "b", "other"], 1234, largest=largest)).splitlines() == [
+        "b      no difference beyond rounding in 1,234 steps; largest: 0.12 of what rounding explains, loss in step 7",
+        "other  equal bit for bit in 1,234 steps",
+    ]
+    one = str(Comparison(["a", "b", "other"], 1, largest=largest)).splitlines()
+    assert [line.partition(" in 1 ")[2] for line in one] == [
+        "step; largest: 0.12 of what rounding explains, loss in step 7", "step"
+    ]  # fmt: skip
+    found = {"b": a_finding(), "other": a_finding(device="other")}
+    lines = str(Comparison(["a", "b", "other"], 3, found, largest)).splitlines()
+    assert lines[0] == "b      differs from cpu beyond rounding, first in step 3 (epoch 2, batch 1), backward"
+    assert lines[1] == "       layer    5: Linear(3, 4)"
+    assert lines[-1] == "all of them differ from a in the same tensor: look at a first"
+    assert len(lines) == 11
+    for other in ({"b": a_finding()}, {**found, "other": a_finding(step=4)}):
+        assert "look at" not in str(Comparison(["a", "b", "other"], 3, other, largest))
+    assert "look at" not in str(Comparison(["a", "b"], 3, {"b": a_finding()}, largest))
+
+
+def test_the_table_of_the_curve_shows_some_steps_and_the_last() -> None:
+    numbers = {"loss_difference": 1e-7, "gradient_difference": 2.54e-6, "parameter_difference": 0.0}
+    curve = [{"step": step, "device": device, **numbers} for step in range(1, 1013) for device in ("b", "c")]
+    lines = Comparison(["a", "b", "c"], 1012, curve=curve).curve_text().splitlines()
+    assert lines[0] == "b by itself, relative difference from a"
+    assert lines[1] == "    step        loss   gradients  parameters"
+    assert lines[2] == "       1     1.0e-07     2.5e-06     0.0e+00"
+    shown = [int(line.split()[0].replace(",", "")) for line in lines[2:13]]
+    assert shown == [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 1012]
+    assert lines[12].startswith("   1,012  ")
+    assert lines[13] == "c by itself, relative difference from a"
+    assert len(lines) == 26
 
 
 @pytest.mark.parametrize(
