@@ -163,7 +163,8 @@ class Lines:
 
         A line that runs only when its module is imported, as a row of a table or a default does, is tested by what
         executes the function or file around it. A line that an import executes, in whatever function, is tested by
-        ``READERS``, too. A line in a function that no test calls and no import executes has no tests.
+        ``READERS``, too. A line in a function that no test calls and no import executes has no tests. Where one test
+        of the module's own file executes a line, all of that file are chosen: with a cache only the first one does.
         """
         if path not in self._of_file:
             by_line = self.data.contexts_by_lineno(str(self.root / path))
@@ -171,16 +172,17 @@ class Lines:
             self._of_file[path] = passing, blocks((self.root / path).read_text(encoding="utf-8"))
         by_line_passing, all_blocks = self._of_file[path]
         around = [block for block in all_blocks if line in block]
+        function = next((block for block in around if block.function), None)
         executed = by_line_passing.get(line, set())
-        tests = executed - {""}
-        if not tests and around:
-            function = next((block for block in around if block.function), None)
+        if not executed - {""} and around:
             executed = self._within(by_line_passing, around[0])
-            tests = executed - {""}
-            if function is None or not tests:
-                tests = self._within(by_line_passing, function) - {""}
+        tests = executed - {""}
+        if not tests or (function is None and "" in executed):
+            tests |= self._within(by_line_passing, function) - {""}
         at_import = {test for test in {*self.seconds} - self.failed if test.startswith(READERS)}
         own = {test.partition("::")[0] for test in tests if f"test_{Path(path).stem}.py::" in test}
+        if tests:  # what one of these keeps (a cache), the others use
+            tests |= {test for test in {*self.seconds} - self.failed if test.partition("::")[0] in own}
         if "" not in executed:
             return self._in_order(tests, set(), own)
         return self._in_order(tests, at_import, own | self._files_that_name(name for b in around for name in b.names))

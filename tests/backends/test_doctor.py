@@ -9,6 +9,7 @@ import re
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -285,6 +286,21 @@ def test_a_library_that_is_not_installed(
 def test_remedies_of_other_libraries_follow_from_the_kind(kind: ErrorKind, what_to_do: str) -> None:
     found = doctor.finding("numba", DeviceError("any prose, even: no GPU of that number", kind, "numba"))
     assert found == doctor.Finding("numba", reason="any prose, even: no GPU of that number", remedy=what_to_do)
+
+
+def raised(error: Exception) -> Device:
+    raise error
+
+
+@pytest.mark.parametrize("has_cuda", [True, False])
+def test_a_gpu_of_pytorch_is_listed_where_it_has_one(monkeypatch: pytest.MonkeyPatch, has_cuda: bool) -> None:
+    stand_in = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: has_cuda))
+    monkeypatch.setitem(sys.modules, "torch", stand_in)
+    monkeypatch.setattr(doctor, "available", lambda: [("cpu", find_device("cpu"))])
+    error = DeviceError("it has no memory left", ErrorKind.NO_MEMORY)
+    monkeypatch.setattr(doctor, "find_device", lambda spec: find_device(spec) if spec == "cpu" else raised(error))
+    assert [found.spec for found in doctor.examine()] == ["cpu", *["torch:cuda"] * has_cuda]
+    assert [found.spec for found in doctor.examine(["cpu"])] == ["cpu"]
 
 
 def test_a_device_that_works_needs_no_remedy() -> None:

@@ -614,6 +614,26 @@ def test_a_setting_does_what_it_says(
     BEHAVIOUR[name](Tools(capsys, monkeypatch, tmp_path))
 
 
+#: The least value of each setting that has one.
+LEAST = {
+    "threads": 1, "compare_steps": 1, "limit": 1, "hidden": 1, "outputs": 1, "epochs": 0, "batch_size": 1,
+    "weight_decay": 0, "seed": 0, "every": 1, "predictions": 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_the_least_value_is_taken_and_one_less_refused(name: str) -> None:
+    setting, least = SETTINGS[name], LEAST[name]
+    values = [(least,), (least - 1,)] if setting.kind.is_list else [least, least - 1]
+    problems = [setting.problem(value) for value in values]
+    assert problems == ["", f" must be at least {least}, not {least - 1}"]
+
+
+def test_every_setting_with_a_least_value_is_there() -> None:
+    of_one_bound = re.compile(r"at least \d+")
+    assert set(LEAST) == {name for name, s in SETTINGS.items() if s.check and of_one_bound.fullmatch(s.check.words)}
+
+
 def test_there_is_no_test_of_a_setting_that_is_gone() -> None:
     assert set(BEHAVIOUR) == set(SETTINGS)
 

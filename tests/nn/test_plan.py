@@ -164,7 +164,10 @@ def test_a_loop_of_ones_own_goes_forward_backward_and_steps() -> None:
     for _ in range(2):
         p = by_hand.forward(x, training=True)
         by_hand.backward(-hit / p / 20)
+        assert by_hand.gradients["0.weight"].any()
         optimizer.step(by_hand)
+        with pytest.raises(RuntimeError, match="the update used them up"):
+            by_hand.gradients  # noqa: B018
     for name, values in by_trainer.state_dict().items():
         np.testing.assert_allclose(by_hand.state_dict()[name], values, rtol=1e-9)
 

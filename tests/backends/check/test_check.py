@@ -459,6 +459,44 @@ def test_cancelling_terms_count_with_their_size() -> None:
     assert 2 * 2e8 * 2**-24 < bound.error < 2.01 * 2e8 * 2**-24
 
 
+#: By what it does to a = (3 - 5) and b = (2 + 6), of sizes 8 and 8: the value, and the size of its terms.
+SIZES: dict[str, tuple[Callable[[Any, Any], Any], float, float]] = {
+    "add": (lambda a, b: a + b, 6, 16),
+    "subtract": (lambda a, b: a - b, -10, 16),
+    "multiply": (lambda a, b: a * b, -16, 64),
+    "divide": (lambda a, b: a / b, -0.25, 1),
+    "square": (lambda a, b: a**2, 4, 64),
+    "negative": (lambda a, b: -a, 2, 8),
+    "absolute": (lambda a, b: namespace.abs(a), 2, 8),
+    "from a number": (lambda a, b: 3.0 - a, 5, 11),
+    "maximum": (lambda a, b: namespace.maximum(a, b), 8, 8),
+    "maximum, other way": (lambda a, b: namespace.maximum(b * 2.0, a), 16, 16),
+    "minimum": (lambda a, b: namespace.minimum(a, b * b), -2, 8),
+    "where": (lambda a, b: namespace.where(a < b, a, b * b), -2, 8),
+    "where not": (lambda a, b: namespace.where(a > b, a, b * b), 64, 64),
+    "positive": (lambda a, b: (b - 1.0).positive(), 7, 9),
+    "none positive": (lambda a, b: a.positive(), 0, 0),
+    "an element": (lambda a, b: a[0:1], -2, 8),
+    "transposed": (lambda a, b: a.T, -2, 8),
+    "sum": (lambda a, b: a.sum(0, keepdims=True), -2, 8),
+    "or as": (lambda a, b: a.or_as(b), -2, 8),
+    "log": (lambda a, b: namespace.log(b), np.log(8), np.log(8) + 1),
+    "exp": (lambda a, b: namespace.exp(a), np.exp(-2), np.exp(-2)),
+    "square root": (lambda a, b: namespace.sqrt(b * 2.0), 4, 4),
+    "in another arithmetic": (lambda a, b: a.rounded_to(Arithmetic("float64")), -2, 8),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_are_those_of_the_terms(name: str) -> None:
+    """Errors are reported in relation to them."""
+    operation, value, size = SIZES[name]
+    three, five, two, six = (Arithmetic("float32").exact(np.array([x], np.float32)) for x in (3, 5, 2, 6))
+    result = operation(three - five, two + six)
+    assert float(result.value[0]) == pytest.approx(value)
+    assert float(result.size[0]) == pytest.approx(size)
+
+
 def test_the_table_of_bounds_in_the_documentation_is_right() -> None:
     """Its closed forms are the bounds that the formulas carry, up to terms of second order, or a little above."""
     f, u, (m, n) = formulas(get_backend("cpu")), 2.0**-24, (40, 30)

@@ -271,6 +271,7 @@ def test_no_mistakes_are_a_sentence() -> None:
         [],
         ["No mistakes: all 2 rows are predicted right."],
     )
+    assert figure.texts[0].get_position() == (0.5, 0.5)
 
 
 @pytest.mark.parametrize("draw", [plots.digit_grid, plots.worst_mistakes, plots.confusion_heat_map])

@@ -47,7 +47,7 @@ from nn.optimizers import OPTIMIZERS
 from nn.verify.compare import curve_picture, named_backends, write_comparison
 from nn.verify.lockstep import Side
 from nn.verify.result import Finding, Largest
-from nn.verify.rounding import Rounding
+from nn.verify.rounding import LayerNumbers, Rounding
 from tests.helpers.backends import make_backend
 from tests.helpers.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice, needs_compiler
 
@@ -267,6 +267,40 @@ def test_an_update_of_users_is_no_false_alarm(monkeypatch: pytest.MonkeyPatch) -
     assert result.agrees, str(result)
 
 
+ELEMENTWISE: list[Layer] = [ReLU(), Sigmoid(), Tanh(), Dropout(0.2)]
+
+
+@pytest.mark.parametrize("phase", ["forward", "backward"])
+@pytest.mark.parametrize("layer", ELEMENTWISE, ids=repr)
+def test_the_bound_of_an_element_is_that_of_its_own_numbers(layer: Layer, phase: str) -> None:
+    """A large number beside a small one gives that no room."""
+    given = np.array([[1e-3, 1e8]], "f4")
+    tensor = "activation" if phase == "forward" else "gradient of the input"
+    tensors = {"activation": np.array([[0.5, 0.5]], "f4"), "dropout mask": np.array([[1.25, 1.25]], "f4")}
+    tensors.setdefault(tensor, given)
+    numbers = LayerNumbers(layer, given, 1.0, lambda name: None, given, tensors)
+    (small, large), *_ = Rounding(get_backend("cpu")).of_layer(numbers, phase, tensor)
+    assert small < 1e-5
+    assert large < 1e8 * 1e-5
+
+
+def test_the_rough_bound_of_large_numbers_is_finite() -> None:
+    """Their squares are beyond float32."""
+    values = np.array([[3e25, 0.0]], "f4")
+    bound = Rounding(get_backend("cpu")).unknown(values, values)
+    assert 1e25 * 2.0**-24 < bound[0, 1] < bound[0, 0] < 1e25
+
+
+def test_a_difference_where_nothing_can_be_rounded_is_infinitely_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first pixel is 0 in every row, so the gradient of its weights is 0 on every device."""
+    assert not DATA.x[:, 0].any()
+    plant(monkeypatch, "matmul", add_to_first, of_shape(32, 20, transpose_a=True))
+    backends = [get_backend("array_api_strict", "float64"), get_backend("cpu", "float64")]
+    finding = compare_backends(making(), backends, DATA).findings["cpu"]
+    assert (finding.tensor, finding.index, finding.times) == ("gradient of 0.weight", (0, 0), math.inf)
+    assert (finding.expected, finding.found, finding.count) == (0.0, 1.0, 1)
+
+
 @pytest.mark.parametrize("optimizer", [momentum, adam])
 def test_a_compared_step_is_a_step_of_training(optimizer: Callable[[], Optimizer]) -> None:
     make = making(optimizer=optimizer)
@@ -316,6 +350,10 @@ def plant(
 
 def negate(result: Any, *_: Any) -> None:
     result *= -1
+
+
+def add_to_first(result: Any, *_: Any) -> None:
+    result[0, 0] += 1
 
 
 def enlarge(result: Any, *_: Any) -> None:
