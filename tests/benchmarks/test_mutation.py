@@ -156,6 +156,13 @@ def test_help_looks_names_of_types_and_of_buffers_are_left_alone(tmp_path: Path)
         '+ctx.buffer("y", None)',
         "+ctx.buffer(shape)",
     ]
+    assert changes_of(tmp_path, 'self._constant("ones", f)\n') == [
+        '+self._constant("ones", )',
+        '+self._constant("ones", None)',
+        "+self._constant(f)",
+    ]
+    text = 'if __name__ == "__main__":\n    sys.exit(main())\n'
+    assert changes_of(tmp_path, text) == []
     text = 'if x:\n    warnings.warn("words", Kind)\n'
     assert {*changes_of(tmp_path, text)} == {
         '+    warnings.warn("words", )',

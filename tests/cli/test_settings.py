@@ -761,6 +761,29 @@ def test_help_tells_every_flag_and_its_default_in_80_columns(
     assert headings == ["options:", "recipes:", "where to compute:", "data:", "network:", "training:", "output:"]
 
 
+#: What stands behind a flag in the help.
+PLACEHOLDERS = {
+    "recipe": "NAME", "device": "DEVICE", "dtype": "{float32,float64}", "threads": "N",
+    "precision": "{float32,tf32,bf16}", "compare": "DEVICES", "compare_steps": "N", "data": "SOURCE",
+    "data_dir": "DIR", "limit": "ROWS", "test_fraction": "FRACTION", "validation": "ROWS", "only": "CLASS [CLASS ...]",
+    "positive": "CLASS", "shift": "X", "hidden": "[UNITS ...]", "activation": "{identity,sigmoid,tanh,relu}",
+    "init": "NAME", "bias_init": "NAME", "dropout": "RATE", "loss": "NAME", "epochs": "N", "batch_size": "ROWS",
+    "optimizer": "{adam,sgd}", "learning_rate": "RATE", "momentum": "X", "dampening": "X", "weight_decay": "RATE",
+    "seed": "N", "every": "N", "confusion": "{true,predicted}", "predictions": "N", "output": "DIR",
+}  # fmt: skip
+
+
+def test_help_shows_what_kind_of_value_a_flag_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train.main(["--help"])
+    text = re.sub(r"\s+", " ", capsys.readouterr().out)
+    for name, placeholder in PLACEHOLDERS.items():
+        help_begins = SETTINGS[name].help.split()[0]
+        assert f" {SETTINGS[name].flags[-1]} {placeholder} {help_begins}" in text, name
+    without = {name for name, setting in SETTINGS.items() if setting.flags and name not in PLACEHOLDERS}
+    assert without == {"list_recipes", "reference", "shuffle", "nesterov", "plots", "quiet"}
+
+
 def header(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
     """What stands in the header, its lines joined, without those on versions and machines."""
     assert train.main(["--epochs", "1", "--limit", "120", *flags]) == 0

@@ -701,7 +701,7 @@ BAD_TABLES = {
     "empty": ("", "is empty"),
     "blank": ("\n\n", "is empty"),
     "header only": (HEADER, "has a header but no rows"),
-    "one column": ("label\n1\n", "has one column"),
+    "one column": ("label\n1\n", "has one column, but at least one feature and a label are needed$"),
     "semicolons": ("a;label\n1;0\n", "has one column, .*separator must be a comma"),
     "two labels": ("label,a,Label\n0,1,1\n", "line 1, column 3: a second column is called label"),
     "index column": (",a,label\n0,1,1\n", r"line 1, column 1: the column has no name.*index=False"),
