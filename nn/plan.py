@@ -102,7 +102,7 @@ class Plan:
         self.update(update, learning_rate)
         return totals
 
-    def gradients(self, x: Array, targets: Array, totals: Array, step: int | Array = 0) -> Array:
+    def gradients(self, x: Array, targets: Array, totals: Array, step: int | Array) -> Array:
         """Forward, loss and backward: leaves the gradients of the mean loss where they belong."""
         assert self.loss is not None
         if self.observer is not None:
