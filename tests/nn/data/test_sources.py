@@ -470,6 +470,7 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "no labels": (without("y_train"), r" lacks y_train \(it has x_test, x_train, y_test\)"),
     "nothing": ({}, r" lacks x_train and y_train \(it has nothing\)"),
     "half a test": (without("y_test"), r" lacks y_test \(it has "),
+    "the other half": (without("x_test"), r" lacks x_test \(it has "),
     "lengths": (ARRAYS | {"y_train": np.zeros(11, int)}, ": x_train has 12 rows but .*: y_train has 11"),
     "NaN": (ARRAYS | {"x_train": NAN_ROWS}, r": x_train\[5, 3\] is nan"),
     "fraction": (ARRAYS | {"y_train": np.full(12, 0.5)}, r": y_train\[0\] is 0\.5, which is no class"),

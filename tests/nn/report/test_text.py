@@ -166,5 +166,12 @@ def test_figures_are_held_against_those_of_the_author() -> None:
         ["val_loss", "1 to 2", "3", "no"],
     ]
     assert len({line.rfind(line.split()[-1]) for line in lines}) == 1  # one below the other
+    assert reproduced_text(found, author, wanted).splitlines() == [
+        "figure       the author  reproduced if in  this run",
+        "loss         0.49        0.4 to 0.5        0.5       yes",
+        "predictions  1, 2        1, 2              1, 2      yes",
+        "accuracy                 90.00%            90.00%    yes",
+        "val_loss                 1 to 2            3         no",
+    ]
     only_said = reproduced_text({"predictions": [1]}, {"predictions": "1"}, {}).splitlines()[1]
     assert only_said.split() == ["predictions", "1"]
