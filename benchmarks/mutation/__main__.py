@@ -1,10 +1,11 @@
 """``python -m benchmarks.mutation [FILE or FOLDER ...]``: which planted faults do the tests notice?
 
-The tests are run once to learn which of them executes which line (kept in ``.mutation`` until a file changes). Then
-each mutant, or a sample of them, is tested by the tests of its line, those of its module and the quickest first, until
-one fails. Written is a table by module and every survivor, ``benchmarks/results/mutation.md``. A survivor that stands
-in ``equivalent.toml`` is reported with the reason why it is no fault; ``--again`` writes the report of the last search
-with the list as it is now. BLAS uses one thread.
+The tests are run once to learn which of them executes which line (kept in ``.mutation``; when a file of tests changes,
+that one is run again, and when any other file changes, all are). Then each mutant, or a sample of them, is tested by
+the tests of its line, those of its module and the quickest first, until one fails. Written is a table by module and
+every survivor, ``benchmarks/results/mutation.md``. A survivor that stands in ``equivalent.toml`` is reported with the
+reason why it is no fault; ``--again`` writes the report of the last search with the list as it is now. BLAS uses one
+thread.
 """
 
 from __future__ import annotations
@@ -62,22 +63,25 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def measured(root: Path, settings: argparse.Namespace) -> cover.Lines | None:
-    """Which tests execute which lines: from ``.mutation``, or by running them; None where that fails."""
-    kept = root / ".mutation" / cover.digest(root, settings.tests)
-    if not (kept / "parts").is_file():
-        print(f"running {' '.join(settings.tests)} once, to learn which test executes which line ...", flush=True)
+    """Which tests execute which lines: from ``.mutation``, or by running those of which it is not known; None where
+    that fails."""
+    kept = root / ".mutation" / cover.digest(root)
+    files, known = cover.files_of(root, settings.tests), cover.measured(kept)
+    unknown = [file for file, text in files.items() if known.get(file, ("", kept))[0] != text]
+    if unknown:
+        print(f"running {len(unknown)} files of tests, to learn which test executes which line ...", flush=True)
+        first = max((int(path.name) for path in kept.glob("*")), default=-1) + 1
         children = []
-        parts = cover.parts(root, settings.tests, settings.jobs)
-        for number, tests in enumerate(parts):
+        for number, part in enumerate(cover.parts(root, unknown, settings.jobs), first):
             folder = kept / str(number)
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True)
+            tests = {file: files[file] for file in part}
             children.append(work.forked(partial(cover.measure, root, tests, folder), folder / "log"))
         statuses = [os.waitpid(child, 0)[1] for child in children]
         if any(statuses):
             print(f"error: the tests could not be measured, see the logs in {kept}", file=sys.stderr)
             return None
-        (kept / "parts").write_text(str(len(parts)), encoding="utf-8")
-    return cover.Lines(root, [kept / str(number) for number in range(int((kept / "parts").read_text()))])
+    return cover.Lines(root, kept, files)
 
 
 def tasks_of(
@@ -133,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     work.import_libraries()
     log = root / ".mutation" / "log"
     controls = [work.Task(None, task.tests, task.seconds) for task in tasks if task.tests][:CONTROLS]
-    if any(outcome != "survived" for _, outcome in work.run(root, controls, 1, settings.patience, log)):
+    if any(outcome != "survived" for _, outcome in work.run(root, controls, settings.jobs, settings.patience, log)):
         print(f"error: a test fails without any fault, see {log}", file=sys.stderr)
         return 1
 

@@ -58,18 +58,28 @@ class Recorder:
             self.failed.add(report.nodeid)
 
 
-def parts(root: Path, tests: Sequence[str], count: int) -> list[list[str]]:
-    """The test files of these files and folders, dealt out in ``count`` parts or fewer, the largest files first."""
-    files: dict[str, int] = {}
+def files_of(root: Path, tests: Sequence[str]) -> dict[str, str]:
+    """The test files of these files and folders, and tests that were named themselves, with the hash of their text."""
+    found: dict[str, str] = {}
     for test in tests:
         below = (root / test).rglob("test_*.py") if (root / test).is_dir() else []
-        files |= {path.relative_to(root).as_posix(): path.stat().st_size for path in below} or {test: 0}
-    order = sorted(files, key=lambda file: (-files[file], file))
+        for name in [path.relative_to(root).as_posix() for path in below] or [test]:
+            found[name] = hashlib.sha256((root / name.partition("::")[0]).read_bytes()).hexdigest()[:16]
+    return found
+
+
+def parts(root: Path, tests: Iterable[str], count: int) -> list[list[str]]:
+    """These test files, dealt out in ``count`` parts or fewer, the largest files first."""
+    sizes = {test: (root / test).stat().st_size if (root / test).is_file() else 0 for test in tests}
+    order = sorted(sizes, key=lambda file: (-sizes[file], file))
     return [part for part in (order[start::count] for start in range(count)) if part]
 
 
-def measure(root: Path, tests: Sequence[str], kept: Path) -> int:
+def measure(root: Path, tests: dict[str, str], kept: Path) -> int:
     """Run the tests, and write ``coverage`` and ``tests.json`` into ``kept``. In a process of its own: see ``work``.
+
+    Args:
+        tests: with the hashes of their files.
 
     Returns:
         0: tests that fail are written down too.
@@ -85,20 +95,30 @@ def measure(root: Path, tests: Sequence[str], kept: Path) -> int:
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise RuntimeError(f"pytest ended with {status!r} while the tests were measured")
     kept.joinpath("tests.json").write_text(
-        json.dumps({"seconds": recorder.seconds, "failed": sorted(recorder.failed)}), encoding="utf-8"
+        json.dumps({"files": tests, "seconds": recorder.seconds, "failed": sorted(recorder.failed)}), encoding="utf-8"
     )
     return 0
 
 
-def digest(root: Path, tests: Sequence[str]) -> str:
-    """What the measurement depends on: the text of every Python file, and which tests were chosen."""
-    found = hashlib.sha256(repr(list(tests)).encode())
+def digest(root: Path) -> str:
+    """What all measurements depend on: the text of every Python file but the tests' and this tool's own."""
+    found = hashlib.sha256()
     for folder, below, names in os.walk(root):
         below[:] = sorted(name for name in below if not name.startswith((".", "__")))
+        below[:] = [name for name in below if Path(folder, name) != root / "benchmarks" / "mutation"]
         for name in sorted(names):
-            if name.endswith((".py", ".toml", ".cpp", ".h")) and name != "equivalent.toml":
+            if name.endswith((".py", ".toml", ".cpp", ".h")) and not name.startswith("test_"):
                 found.update(name.encode() + Path(folder, name).read_bytes())
     return found.hexdigest()[:16]
+
+
+def measured(kept: Path) -> dict[str, tuple[str, Path]]:
+    """The test files that were measured, with the hash that they had, and the folder of the last measurement."""
+    found = {}
+    for path in sorted(kept.glob("*/tests.json"), key=lambda path: int(path.parent.name)):
+        for file, text in json.loads(path.read_text(encoding="utf-8"))["files"].items():
+            found[file] = text, path.parent
+    return found
 
 
 @dataclass(frozen=True)
@@ -142,19 +162,24 @@ class Lines:
     an import makes there; if these are few, the quickest of all; then those that read what an import leaves behind;
     then the quickest of each file, the second of each, and so on, so that no file is left out where time is short."""
 
-    def __init__(self, root: Path, measured: Sequence[Path]) -> None:
-        """From the folders that ``measure`` wrote into."""
+    def __init__(self, root: Path, kept: Path, tests: Iterable[str]) -> None:
+        """Of these test files, from the folders below ``kept`` that ``measure`` wrote into."""
         self.root = root
         self.data = CoverageData(no_disk=True)
         self.seconds: dict[str, float] = {}
         self.failed: set[str] = set()
-        for folder in measured:
+        folders: dict[Path, list[str]] = {}
+        known = measured(kept)
+        for file in tests:
+            folders.setdefault(known[file][1], []).append(file)
+        for folder, files in folders.items():
             part = CoverageData(str(folder / "coverage"))
             part.read()
             self.data.update(part)
             found: dict[str, Any] = json.loads((folder / "tests.json").read_text(encoding="utf-8"))
-            self.seconds |= found["seconds"]
-            self.failed |= set(found["failed"])
+            of_these = {test for test in found["seconds"] if test.startswith(tuple(files))}
+            self.seconds |= {test: found["seconds"][test] for test in of_these}
+            self.failed |= of_these & {*found["failed"]}
         self._texts: dict[str, str] = {}
         self._of_file: dict[str, tuple[dict[int, set[str]], list[Block]]] = {}
 
@@ -168,7 +193,8 @@ class Lines:
         """
         if path not in self._of_file:
             by_line = self.data.contexts_by_lineno(str(self.root / path))
-            passing = {number: set(tests) - self.failed for number, tests in by_line.items()}
+            there = {"", *self.seconds} - self.failed
+            passing = {number: there.intersection(tests) for number, tests in by_line.items()}
             self._of_file[path] = passing, blocks((self.root / path).read_text(encoding="utf-8"))
         by_line_passing, all_blocks = self._of_file[path]
         around = [block for block in all_blocks if line in block]

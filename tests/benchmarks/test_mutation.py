@@ -224,8 +224,29 @@ def test_lines_belong_to_statements_functions_and_classes() -> None:
 
 def test_files_of_tests_are_dealt_out(shop: Path) -> None:
     (shop / "tests" / "test_more.py").write_text("def test_more():\n    pass\n")
-    assert cover.parts(shop, ["tests"], 2) == [["tests/test_price.py"], ["tests/test_more.py"]]
-    assert cover.parts(shop, ["tests", "tests/test_more.py::test_more"], 1) == [
-        ["tests/test_price.py", "tests/test_more.py", "tests/test_more.py::test_more"]
-    ]
+    assert cover.parts(shop, cover.files_of(shop, ["tests"]), 2) == [["tests/test_price.py"], ["tests/test_more.py"]]
+    one, more, named = cover.files_of(shop, ["tests", "tests/test_more.py::test_more"]).items()
+    assert {one[0], more[0]} == {"tests/test_price.py", "tests/test_more.py"}
+    assert named == ("tests/test_more.py::test_more", dict([one, more])["tests/test_more.py"])
     assert cover.parts(shop, ["tests/test_more.py"], 4) == [["tests/test_more.py"]]
+
+
+def test_only_files_of_tests_that_changed_are_run_again(shop: Path) -> None:
+    """A test that is new, and one that is gone, count at once; another program is measured anew."""
+    first = search(shop, "--sample", "1", "--output", str(shop / "report.md"))
+    assert "running 1 files of tests" in first.stdout
+    assert "running" not in search(shop, "--sample", "1", "--output", str(shop / "report.md")).stdout
+    path = shop / "tests" / "test_price.py"
+    (shop / "tests" / "test_more.py").write_text(path.read_text() + "\ndef test_one_more():\n    pass\n")
+    assert "running 1 files of tests" in (
+        found := search(shop, "--sample", "1", "--output", str(shop / "report.md")).stdout
+    )
+    assert "11 tests" in found
+    path.write_text(path.read_text().replace("def test_none():\n    DISCOUNTS", "def none():\n    DISCOUNTS"))
+    assert "running 1 files of tests" in (
+        found := search(shop, "--sample", "1", "--output", str(shop / "report.md")).stdout
+    )
+    assert "10 tests" in found
+    code = shop / "shop" / "price.py"
+    code.write_text(code.read_text() + "\nMORE = 1\n")
+    assert "running 2 files of tests" in search(shop, "--sample", "1", "--output", str(shop / "report.md")).stdout

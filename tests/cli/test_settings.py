@@ -634,6 +634,23 @@ def test_every_setting_with_a_least_value_is_there() -> None:
     assert set(LEAST) == {name for name, s in SETTINGS.items() if s.check and of_one_bound.fullmatch(s.check.words)}
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--hidden", "30", "two"], "--hidden must be whole numbers, not 'two'"),
+        (["--only", "1.5"], "--only must be whole numbers, not '1.5'"),
+        (["--epochs", "two"], "--epochs must be a whole number, not 'two'"),
+        (["--compare", "cpu"], "--compare must be two devices or more with commas between them, not 'cpu'"),
+        (["--lr", "nan"], "--lr must be finite, not nan"),
+        (["--data", ""], "--data needs a value"),
+    ],
+)
+def test_words_that_stand_for_no_value(flags: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        train.parse(flags)
+    assert str(caught.value) == message
+
+
 def test_there_is_no_test_of_a_setting_that_is_gone() -> None:
     assert set(BEHAVIOUR) == set(SETTINGS)
 

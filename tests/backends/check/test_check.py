@@ -497,6 +497,38 @@ def test_sizes_are_those_of_the_terms(name: str) -> None:
     assert float(result.size[0]) == pytest.approx(size)
 
 
+#: A function, where it is defined, and how much larger its bound may be than what an error of 0.1 does to its result.
+CURVES: dict[str, tuple[Callable[[Any], Any], list[float], float]] = {
+    "exp": (np.exp, [-3.0, 0.0, 2.0], 1.01),
+    "expm1": (np.expm1, [-3.0, 0.0, 2.0], 1.01),
+    "log": (np.log, [0.2, 1.0, 7.0], 1.01),
+    "log1p": (np.log1p, [0.2, 1.0, 2.0], 4.0),
+    "tanh": (np.tanh, [-3.0, -1.0, 0.0, 0.5, 2.0], 1.2),
+    "sqrt": (np.sqrt, [0.2, 1.0, 7.0], 1.2),
+}
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_an_error_goes_through_a_function_by_its_slope(name: str) -> None:
+    function, values, room = CURVES[name]
+    x = np.array(values)
+    bound = getattr(namespace, name)(Bounded(Arithmetic("float64"), x, np.full(x.shape, 0.1))).error
+    moved = np.maximum(np.abs(function(x + 0.1) - function(x)), np.abs(function(x - 0.1) - function(x)))
+    assert np.all(moved <= bound * (1 + 1e-9))
+    assert np.all(bound <= room * moved)
+
+
+def test_errors_between_two_backends_are_told_in_relation_to_the_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those between a backend and the formulas: where terms cancel, the result is small beside them."""
+    terms = np.full((5, 1), 2.0**20, np.float32) * np.array([[1], [-1], [1], [-1], [0]], np.float32)
+    terms[4] = 2.0**-10
+    monkeypatch.setitem(MAKERS, "column_sum", lambda make: iter([("cancelling", (terms,), {})]))
+    monkeypatch.setattr(NumpyBackend, "column_sum", lambda self, x, out=None: x.sum(axis=0) + np.float32(2.0**-12))
+    strict, cpu = make_backend(("array_api_strict", False)), get_backend("cpu")
+    (result,) = check(strict, against=cpu, operations=["column_sum"])
+    assert result.error == pytest.approx(2.0**-12 / 2.0**22)
+
+
 def test_the_table_of_bounds_in_the_documentation_is_right() -> None:
     """Its closed forms are the bounds that the formulas carry, up to terms of second order, or a little above."""
     f, u, (m, n) = formulas(get_backend("cpu")), 2.0**-24, (40, 30)

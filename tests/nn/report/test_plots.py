@@ -180,6 +180,13 @@ def test_rare_mistakes_have_a_colour_and_numbers_a_contrast() -> None:
     assert [label.get_text() for label in axes.get_xticklabels()] == [r"$\no$", "a long named…"]
 
 
+def test_scales_of_colours_say_what_they_show(ten: Trainer) -> None:
+    of_shares = plots.confusion_heat_map(ten, DIGITS).axes[1]
+    assert of_shares.get_ylabel() == "share of the true class"
+    assert [text.get_text() for text in of_shares.get_yticklabels()] == ["0%", "1%", "5%", "20%", "50%", "100%"]
+    assert plots.first_layer_weights(ten.model, (8, 8)).axes[-1].get_ylabel() == "weight"
+
+
 def test_many_classes_are_colours_alone() -> None:
     data = Dataset(np.eye(4, dtype=np.float32), np.array([0, 1, 2, 139]))
     figure = plots.confusion_heat_map(trained(data, Linear(4, 140), Softmax()), data)

@@ -697,6 +697,15 @@ def test_a_factory_must_give_the_same_training() -> None:
             lambda backend: Trainer(Sequential(Linear(64, 10), backend=backend, seed=next(seeds))),
             ["cpu", "cpu/reference"], DATA,
         )  # fmt: skip
+    with pytest.raises(ValueError, match="the network on cpu/reference is another"):
+        compare_backends(
+            lambda backend: making(Linear(64, 10, bias=backend.fused))(backend), ["cpu", "cpu/reference"], DATA
+        )
+    losses = {True: "softmax_cross_entropy", False: "mean_squared_error"}
+    with pytest.raises(ValueError, match="the loss on cpu/reference is another"):
+        compare_backends(
+            lambda backend: making(Linear(64, 10), loss=losses[backend.fused])(backend), ["cpu", "cpu/reference"], DATA
+        )
     rates = iter((0.1, 0.2, 0.3))
     with pytest.raises(ValueError, match="the optimizer on cpu/reference is another"):
         compare_backends(making(optimizer=lambda: SGD(next(rates))), ["cpu", "cpu/reference"], DATA)
