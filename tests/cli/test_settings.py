@@ -885,6 +885,19 @@ def test_a_page_without_marks_is_left_alone(tmp_path: Path, capsys: pytest.Captu
     assert main([]) == 2
 
 
+def test_what_stands_around_the_tables_stays_as_it_is(tmp_path: Path) -> None:
+    from nn.cli.__main__ import BEGIN, END, main
+
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}old\n{END}\nbetween\n{BEGIN}example\n{END} after\n")
+    assert main([str(page)]) == 0
+    head, _, rest = page.read_text().partition(BEGIN)
+    table, _, tail = rest.partition(END)
+    assert head == "before\n"
+    assert "| `epochs` | `--epochs` |" in table
+    assert tail == f"\nbetween\n{BEGIN}example\n{END} after\n"
+
+
 def test_the_recipe_on_that_page_works(tmp_path: Path) -> None:
     text = (Path(train.__file__).parent / "docs" / "recipes.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)

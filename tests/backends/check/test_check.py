@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import itertools
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from backends import Backend, get_backend
 from backends.__main__ import main
 from backends.base import DTYPES
 from backends.check import OPERATIONS, Result, check, compare, expected_of, formulas, namespace
-from backends.check.bounds import Arithmetic, Bounded, Wide
+from backends.check.bounds import Arithmetic, Bounded, Condition, Wide
 from backends.check.calls import ways
 from backends.check.cases import MAKERS, WITHOUT_RESULT, Case, cases
 from backends.cpu.numpy_backend import NumpyBackend
@@ -523,10 +524,57 @@ def test_errors_between_two_backends_are_told_in_relation_to_the_terms(monkeypat
     terms = np.full((5, 1), 2.0**20, np.float32) * np.array([[1], [-1], [1], [-1], [0]], np.float32)
     terms[4] = 2.0**-10
     monkeypatch.setitem(MAKERS, "column_sum", lambda make: iter([("cancelling", (terms,), {})]))
-    monkeypatch.setattr(NumpyBackend, "column_sum", lambda self, x, out=None: x.sum(axis=0) + np.float32(2.0**-12))
+    right = NumpyBackend.column_sum
+
+    def off_by_a_little(self: Any, x: Any, out: Any = None) -> Any:
+        out = right(self, x, out=out)
+        out[...] += np.float32(2.0**-12)
+        return out
+
+    monkeypatch.setattr(NumpyBackend, "column_sum", off_by_a_little)
     strict, cpu = make_backend(("array_api_strict", False)), get_backend("cpu")
     (result,) = check(strict, against=cpu, operations=["column_sum"])
     assert result.error == pytest.approx(2.0**-12 / 2.0**22)
+    assert result.wrong == result.cases == 2
+    assert result.first_wrong.startswith("cancelling 5x1: got ")  # the plain way is the usual one, and is not told
+
+
+def test_what_another_backend_leaves_in_new_memory_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NumpyBackend, "empty", lambda self, shape, dtype=None: np.full(shape, 7, dtype or self.dtype))
+    (result,) = check(make_backend(("array_api_strict", False)), against=get_backend("cpu"), operations=["empty"])
+    assert (result.wrong, result.first_wrong) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("spec", "dtype", "flushes"),
+    [("cuda:0", "float32", True), ("torch:cuda:1", "float32", True), ("cuda:0", "float64", False),
+     ("cpu", "float32", False)],
+)  # fmt: skip
+def test_a_gpu_may_take_denormals_of_float32_for_0(spec: str, dtype: str, flushes: bool) -> None:
+    stand_in: Any = SimpleNamespace(dtype_name=dtype, device=SimpleNamespace(spec=spec, has_float64=True))
+    assert formulas(stand_in).real.flushes == flushes
+    assert not formulas(stand_in).wide.flushes
+    if dtype == "float32":
+        assert formulas(get_backend("cpu"), stand_in).real.flushes == flushes
+
+
+@pytest.mark.parametrize("value", [True, False])
+@pytest.mark.parametrize("sure", [True, False])
+@pytest.mark.parametrize("other_value", [True, False])
+@pytest.mark.parametrize("other_sure", [True, False])
+def test_conditions_are_sure_if_no_error_of_either_could_change_them(
+    value: bool, sure: bool, other_value: bool, other_sure: bool
+) -> None:
+    one, other = Condition(np.array(value), np.array(sure)), Condition(np.array(other_value), np.array(other_sure))
+
+    def outcomes(combined: Callable[[bool, bool], bool]) -> set[bool]:
+        """All that could come out, where what is not sure may be either."""
+        firsts, seconds = {value} if sure else {True, False}, {other_value} if other_sure else {True, False}
+        return {combined(a, b) for a in firsts for b in seconds}
+
+    both, either = one & other, one | other
+    assert (bool(both.value), bool(both.sure)) == (value and other_value, len(outcomes(lambda a, b: a and b)) == 1)
+    assert (bool(either.value), bool(either.sure)) == (value or other_value, len(outcomes(lambda a, b: a or b)) == 1)
 
 
 def test_the_table_of_bounds_in_the_documentation_is_right() -> None:
