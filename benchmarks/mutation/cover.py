@@ -22,9 +22,11 @@ from coverage import Coverage, CoverageData
 #: with the same examples in every run; and without a warning that a plugin was imported before a fork.
 PYTEST = ["-q", "-o", "addopts=", "-m", "not slow", "-p", "no:cacheprovider", "-p", "hypothesis.extra.pytestplugin"]
 PYTEST += ["--hypothesis-seed=0", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-#: How many of the quickest tests are run before all others, and for how many seconds those of the module itself.
+#: How many of the quickest tests are run before all others; for how many seconds those of the module itself; and then
+#: those of its folder.
 QUICKEST = 25
 OWN_SECONDS = 15.0
+FOLDER_SECONDS = 30.0
 #: Tests that read what an import leaves behind, and execute no line of it: names, signatures, defaults, the rows of
 #: tables, help, and the page that is made from the settings.
 READERS = (
@@ -160,7 +162,8 @@ def blocks(text: str) -> list[Block]:
 class Lines:
     """The tests that execute a line: first those of its module, by the names of the files, and of files that name what
     an import makes there; if these are few, the quickest of all; then those that read what an import leaves behind;
-    then the quickest of each file, the second of each, and so on, so that no file is left out where time is short."""
+    then those of the folder that mirrors the module's; then the quickest of each file, the second of each, and so on,
+    so that no file is left out where time is short."""
 
     def __init__(self, root: Path, kept: Path, tests: Iterable[str]) -> None:
         """Of these test files, from the folders below ``kept`` that ``measure`` wrote into."""
@@ -209,16 +212,16 @@ class Lines:
         own = {test.partition("::")[0] for test in tests if f"test_{Path(path).stem}.py::" in test}
         if tests:  # what one of these keeps (a cache), the others use
             tests |= {test for test in {*self.seconds} - self.failed if test.partition("::")[0] in own}
-        if "" not in executed:
-            return self._in_order(tests, set(), own)
-        return self._in_order(tests, at_import, own | self._files_that_name(name for b in around for name in b.names))
+        if "" in executed:
+            own |= self._files_that_name(name for block in around for name in block.names)
+        return self._in_order(tests, at_import if "" in executed else set(), own, self._folder_of(path))
 
     @staticmethod
     def _within(tests: dict[int, set[str]], block: Block | None) -> set[str]:
         """The tests that execute a line of a block, or of the whole file."""
         return set().union(*(found for line, found in tests.items() if block is None or line in block))
 
-    def _in_order(self, tests: set[str], readers: set[str], own_files: set[str]) -> list[str]:
+    def _in_order(self, tests: set[str], readers: set[str], own_files: set[str], folder: str) -> list[str]:
         def is_own(test: str) -> bool:
             return test.partition("::")[0] in own_files
 
@@ -234,7 +237,19 @@ class Lines:
                 file = test.partition("::")[0]
                 seen[file] += 1
                 ranks[test] = seen[file]
-        return first + sorted(ranks, key=lambda test: ranks[test])
+        in_turn = sorted(ranks, key=lambda test: ranks[test])
+        near = [test for test in in_turn if test.startswith(folder)]
+        until = accumulate(self.seconds[test] for test in near)
+        near = [test for test, seconds in zip(near, until, strict=True) if seconds <= FOLDER_SECONDS]
+        return [*dict.fromkeys([*first, *near, *in_turn])]
+
+    def _folder_of(self, path: str) -> str:
+        """The folder of the tests of a module: ``tests/nn/data/`` or, for ``nn/cli``, ``tests/cli/``."""
+        parts = Path(path).parent.parts
+        for folder in ("/".join(parts[start:end]) for end in range(len(parts), 0, -1) for start in range(end)):
+            if any(test.startswith(f"tests/{folder}/") for test in self.seconds):
+                return f"tests/{folder}/"
+        return "tests/"
 
     def _files_that_name(self, names: Iterable[str]) -> set[str]:
         """The files of tests in which all of these names stand; if there are none, those with one of them."""

@@ -535,8 +535,7 @@ def test_errors_between_two_backends_are_told_in_relation_to_the_terms(monkeypat
     strict, cpu = make_backend(("array_api_strict", False)), get_backend("cpu")
     (result,) = check(strict, against=cpu, operations=["column_sum"])
     assert result.error == pytest.approx(2.0**-12 / 2.0**22)
-    assert result.wrong == result.cases == 2
-    assert result.first_wrong.startswith("cancelling 5x1: got ")  # the plain way is the usual one, and is not told
+    assert result.worst == "cancelling 5x1"  # the plain way is the usual one, and is not told
 
 
 def test_what_another_backend_leaves_in_new_memory_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
