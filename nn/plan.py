@@ -148,7 +148,7 @@ class Plan:
                 gradients = {f"gradient of {ctx.name}.{name}": g for name, g in reversed(ctx.gradients.items())}
                 of_input = {"gradient of the input": dy} if ctx.needs_dx and dy is not None else {}
                 self._show("backward", stage, {**layer.inside("backward", ctx, given), **gradients, **of_input})
-            if dy is None or not ctx.needs_dx:
+            if not ctx.needs_dx:
                 break
 
     def update(self, number: int | Array, learning_rate: float | Array) -> None:
