@@ -19,7 +19,7 @@ from backends import Backend, get_backend
 from backends.__main__ import main
 from backends.base import DTYPES
 from backends.check import OPERATIONS, Result, check, compare, expected_of, formulas, namespace
-from backends.check.bounds import Arithmetic, Bounded, Condition, Wide
+from backends.check.bounds import Arithmetic, Bounded, Wide
 from backends.check.calls import ways
 from backends.check.cases import MAKERS, WITHOUT_RESULT, Case, cases
 from backends.cpu.numpy_backend import NumpyBackend
@@ -460,65 +460,6 @@ def test_cancelling_terms_count_with_their_size() -> None:
     assert 2 * 2e8 * 2**-24 < bound.error < 2.01 * 2e8 * 2**-24
 
 
-#: By what it does to a = (3 - 5) and b = (2 + 6), of sizes 8 and 8: the value, and the size of its terms.
-SIZES: dict[str, tuple[Callable[[Any, Any], Any], float, float]] = {
-    "add": (lambda a, b: a + b, 6, 16),
-    "subtract": (lambda a, b: a - b, -10, 16),
-    "multiply": (lambda a, b: a * b, -16, 64),
-    "divide": (lambda a, b: a / b, -0.25, 1),
-    "square": (lambda a, b: a**2, 4, 64),
-    "negative": (lambda a, b: -a, 2, 8),
-    "absolute": (lambda a, b: namespace.abs(a), 2, 8),
-    "from a number": (lambda a, b: 3.0 - a, 5, 11),
-    "maximum": (lambda a, b: namespace.maximum(a, b), 8, 8),
-    "maximum, other way": (lambda a, b: namespace.maximum(b * 2.0, a), 16, 16),
-    "minimum": (lambda a, b: namespace.minimum(a, b * b), -2, 8),
-    "where": (lambda a, b: namespace.where(a < b, a, b * b), -2, 8),
-    "where not": (lambda a, b: namespace.where(a > b, a, b * b), 64, 64),
-    "positive": (lambda a, b: (b - 1.0).positive(), 7, 9),
-    "none positive": (lambda a, b: a.positive(), 0, 0),
-    "an element": (lambda a, b: a[0:1], -2, 8),
-    "transposed": (lambda a, b: a.T, -2, 8),
-    "sum": (lambda a, b: a.sum(0, keepdims=True), -2, 8),
-    "or as": (lambda a, b: a.or_as(b), -2, 8),
-    "log": (lambda a, b: namespace.log(b), np.log(8), np.log(8) + 1),
-    "exp": (lambda a, b: namespace.exp(a), np.exp(-2), np.exp(-2)),
-    "square root": (lambda a, b: namespace.sqrt(b * 2.0), 4, 4),
-    "in another arithmetic": (lambda a, b: a.rounded_to(Arithmetic("float64")), -2, 8),
-}
-
-
-@pytest.mark.parametrize("name", SIZES)
-def test_sizes_are_those_of_the_terms(name: str) -> None:
-    """Errors are reported in relation to them."""
-    operation, value, size = SIZES[name]
-    three, five, two, six = (Arithmetic("float32").exact(np.array([x], np.float32)) for x in (3, 5, 2, 6))
-    result = operation(three - five, two + six)
-    assert float(result.value[0]) == pytest.approx(value)
-    assert float(result.size[0]) == pytest.approx(size)
-
-
-#: A function, where it is defined, and how much larger its bound may be than what an error of 0.1 does to its result.
-CURVES: dict[str, tuple[Callable[[Any], Any], list[float], float]] = {
-    "exp": (np.exp, [-3.0, 0.0, 2.0], 1.01),
-    "expm1": (np.expm1, [-3.0, 0.0, 2.0], 1.01),
-    "log": (np.log, [0.2, 1.0, 7.0], 1.01),
-    "log1p": (np.log1p, [0.2, 1.0, 2.0], 4.0),
-    "tanh": (np.tanh, [-3.0, -1.0, 0.0, 0.5, 2.0], 1.2),
-    "sqrt": (np.sqrt, [0.2, 1.0, 7.0], 1.2),
-}
-
-
-@pytest.mark.parametrize("name", CURVES)
-def test_an_error_goes_through_a_function_by_its_slope(name: str) -> None:
-    function, values, room = CURVES[name]
-    x = np.array(values)
-    bound = getattr(namespace, name)(Bounded(Arithmetic("float64"), x, np.full(x.shape, 0.1))).error
-    moved = np.maximum(np.abs(function(x + 0.1) - function(x)), np.abs(function(x - 0.1) - function(x)))
-    assert np.all(moved <= bound * (1 + 1e-9))
-    assert np.all(bound <= room * moved)
-
-
 def test_errors_between_two_backends_are_told_in_relation_to_the_terms(monkeypatch: pytest.MonkeyPatch) -> None:
     """As those between a backend and the formulas: where terms cancel, the result is small beside them."""
     terms = np.full((5, 1), 2.0**20, np.float32) * np.array([[1], [-1], [1], [-1], [0]], np.float32)
@@ -555,25 +496,6 @@ def test_a_gpu_may_take_denormals_of_float32_for_0(spec: str, dtype: str, flushe
     assert not formulas(stand_in).wide.flushes
     if dtype == "float32":
         assert formulas(get_backend("cpu"), stand_in).real.flushes == flushes
-
-
-@pytest.mark.parametrize("value", [True, False])
-@pytest.mark.parametrize("sure", [True, False])
-@pytest.mark.parametrize("other_value", [True, False])
-@pytest.mark.parametrize("other_sure", [True, False])
-def test_conditions_are_sure_if_no_error_of_either_could_change_them(
-    value: bool, sure: bool, other_value: bool, other_sure: bool
-) -> None:
-    one, other = Condition(np.array(value), np.array(sure)), Condition(np.array(other_value), np.array(other_sure))
-
-    def outcomes(combined: Callable[[bool, bool], bool]) -> set[bool]:
-        """All that could come out, where what is not sure may be either."""
-        firsts, seconds = {value} if sure else {True, False}, {other_value} if other_sure else {True, False}
-        return {combined(a, b) for a in firsts for b in seconds}
-
-    both, either = one & other, one | other
-    assert (bool(both.value), bool(both.sure)) == (value and other_value, len(outcomes(lambda a, b: a and b)) == 1)
-    assert (bool(either.value), bool(either.sure)) == (value or other_value, len(outcomes(lambda a, b: a or b)) == 1)
 
 
 def test_the_table_of_bounds_in_the_documentation_is_right() -> None:
