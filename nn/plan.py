@@ -113,7 +113,7 @@ class Plan:
         self.update(update, learning_rate)
         return totals
 
-    def gradients(self, x: Array, targets: Array, totals: Array, step: int | Array = 0) -> Array:
+    def gradients(self, x: Array, targets: Array, totals: Array, step: int | Array) -> Array:
         """Forward, loss and backward: leaves the gradients of the mean loss where they belong."""
         assert self.loss is not None
         if self.observer is not None:
@@ -159,7 +159,7 @@ class Plan:
                 gradients = {f"gradient of {ctx.name}.{name}": g for name, g in reversed(ctx.gradients.items())}
                 of_input = {"gradient of the input": dy} if ctx.needs_dx and dy is not None else {}
                 self._show("backward", stage, {**layer.inside("backward", ctx, given), **gradients, **of_input})
-            if dy is None or not ctx.needs_dx:
+            if not ctx.needs_dx:
                 break
 
     def update(self, number: int | Array, learning_rate: float | Array) -> None:

@@ -1,8 +1,11 @@
 """``python -m benchmarks.mutation [FILE or FOLDER ...]``: which planted faults do the tests notice?
 
-The tests are run once to learn which of them executes which line (kept in ``.mutation`` until a file changes). Then
-each mutant, or a sample of them, is tested by the tests of its line, those of its module and the quickest first, until
-one fails. Written is a table by module and every survivor, ``benchmarks/results/mutation.md``. BLAS uses one thread.
+The tests are run once to learn which of them executes which line (kept in ``.mutation``; when a file of tests changes,
+that one is run again, and when any other file changes, all are). Then each mutant, or a sample of them, is tested by
+the tests of its line, those of its module and the quickest first, until one fails. Written is a table by module and
+every survivor, ``benchmarks/results/mutation.md``. A survivor that stands in ``equivalent.toml`` is reported with the
+reason why it is no fault; ``--again`` writes the report of the last search with the list as it is now. BLAS uses one
+thread.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ import platform
 import random
 import sys
 import time
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import date
 from functools import partial
@@ -27,20 +29,20 @@ os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
 if not hasattr(os, "fork"):
     sys.exit("error: this needs a system that can fork processes: Linux, macOS, or WSL on Windows")
 try:
-    from . import cover, mutants, work
+    from . import cover, equivalent, mutants, report, work
 except ImportError as error:
     sys.exit(f"error: {error.name} is not installed: pip install -e '.[mutation]'")
 
 ROOT = Path(__file__).parent.parent.parent
 RESULT = Path("benchmarks", "results", "mutation.md")
+#: What the last search found.
+KEPT = Path(".mutation", "found.json")
 CHOSEN = ["nn", "backends"]
 #: No GPU is here; loops that Numba compiles are seen neither by coverage nor by its cache; another number among the
 #: inputs of the check is another input; aliases of types do nothing.
 LEFT_OUT = ["backends/cuda", "backends/cpu/numba_kernels.py", "backends/check/cases.py", "backends/typing.py"]
 #: Tasks without a fault, which must survive: tests that fail in a forked process by themselves notice nothing.
 CONTROLS = 5
-NOTICED = ("killed", "timeout")
-OUTCOMES = ("killed", "timeout", "survived", "no tests")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -55,27 +57,31 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--patience", type=float, default=20.0, help="seconds beyond 8 times what its tests take; 20")
     parser.add_argument("--output", type=Path, default=RESULT, help=f"where the report goes; {RESULT}")
+    parser.add_argument("--again", action="store_true", help="only write the report of the last search anew")
     parser.add_argument("--root", type=Path, default=ROOT, help="the project; this one")
     return parser
 
 
 def measured(root: Path, settings: argparse.Namespace) -> cover.Lines | None:
-    """Which tests execute which lines: from ``.mutation``, or by running them; None where that fails."""
-    kept = root / ".mutation" / cover.digest(root, settings.tests)
-    if not (kept / "parts").is_file():
-        print(f"running {' '.join(settings.tests)} once, to learn which test executes which line ...", flush=True)
+    """Which tests execute which lines: from ``.mutation``, or by running those of which it is not known; None where
+    that fails."""
+    kept = root / ".mutation" / cover.digest(root)
+    files, known = cover.files_of(root, settings.tests), cover.measured(kept)
+    unknown = [file for file, text in files.items() if known.get(file, ("", kept))[0] != text]
+    if unknown:
+        print(f"running {len(unknown)} files of tests, to learn which test executes which line ...", flush=True)
+        first = max((int(path.name) for path in kept.glob("*")), default=-1) + 1
         children = []
-        parts = cover.parts(root, settings.tests, settings.jobs)
-        for number, tests in enumerate(parts):
+        for number, part in enumerate(cover.parts(root, unknown, settings.jobs), first):
             folder = kept / str(number)
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True)
+            tests = {file: files[file] for file in part}
             children.append(work.forked(partial(cover.measure, root, tests, folder), folder / "log"))
         statuses = [os.waitpid(child, 0)[1] for child in children]
         if any(statuses):
             print(f"error: the tests could not be measured, see the logs in {kept}", file=sys.stderr)
             return None
-        (kept / "parts").write_text(str(len(parts)), encoding="utf-8")
-    return cover.Lines(root, [kept / str(number) for number in range(int((kept / "parts").read_text()))])
+    return cover.Lines(root, kept, files)
 
 
 def tasks_of(
@@ -100,12 +106,21 @@ def tasks_of(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, plant, test, report; exit code 1 if nothing could be measured."""
+    """Measure, plant, test, report; exit code 1 if nothing could be measured, or the list of equivalents is wrong."""
     parser = make_parser()
     settings = parser.parse_args(argv)
     root = settings.root.resolve()
     os.chdir(root)
     begin = time.monotonic()
+    try:
+        entries = equivalent.read(root)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if settings.again:
+        search = report.Search.load(root / KEPT)
+        settings.output.write_text(report.text(search, entries), encoding="utf-8")
+        return told(search, entries)
     try:
         modules = {path: mutants.Module(root, path) for path in mutants.files(root, settings.paths, LEFT_OUT)}
     except FileNotFoundError as error:
@@ -122,78 +137,55 @@ def main(argv: Sequence[str] | None = None) -> int:
     work.import_libraries()
     log = root / ".mutation" / "log"
     controls = [work.Task(None, task.tests, task.seconds) for task in tasks if task.tests][:CONTROLS]
-    if any(outcome != "survived" for _, outcome in work.run(root, controls, 1, settings.patience, log)):
+    if any(outcome != "survived" for _, outcome in work.run(root, controls, settings.jobs, settings.patience, log)):
         print(f"error: a test fails without any fault, see {log}", file=sys.stderr)
         return 1
 
-    outcomes: dict[str, Counter[str]] = defaultdict(Counter)
-    unnoticed: list[tuple[mutants.Mutant, str]] = []
+    texts = {path: module.text for path, module in modules.items()}
+    search = report.Search("", settings.seconds)
 
-    def write_report() -> list[str]:
-        total = sum(outcomes.values(), Counter[str]())
-        report = [
-            *table(outcomes, total),
-            "",
-            f"{total.total()} of {len(every)} mutants"
-            + (f", drawn with seed {settings.seed}" if total.total() < len(every) else "")
+    def write() -> None:
+        tested = len(search.tested)
+        search.about = (
+            f"{tested} of {len(every)} mutants"
+            + (f", drawn with seed {settings.seed}" if tested < len(every) else "")
             + f"; {len(lines.seconds) - len(lines.failed)} tests of `{' '.join(settings.tests)}`; "
             f"{time.monotonic() - begin:.0f} s with {settings.jobs} at a time. "
-            f"Python {platform.python_version()}, {date.today()}.",
-            "",
-            *survivors(unnoticed, {path: module.text for path, module in modules.items()}, cut, settings.seconds),
-        ]
-        settings.output.write_text("\n".join(report).rstrip() + "\n", encoding="utf-8")
-        return report[: len(outcomes) + 5]
+            f"Python {platform.python_version()}, {date.today()}."
+        )
+        search.save(root / KEPT)
+        settings.output.write_text(report.text(search, entries), encoding="utf-8")
 
     try:
         for number, (task, outcome) in enumerate(work.run(root, tasks, settings.jobs, settings.patience), 1):
             mutant = task.mutant
             assert mutant is not None
-            outcomes[mutant.path][outcome] += 1
-            if outcome not in NOTICED:
-                unnoticed.append((mutant, outcome))
+            text = texts[mutant.path]
+            search.tested.append(
+                report.Tested(
+                    mutant.path, mutant.line, equivalent.name_at(text, mutant.line), mutant.diff(text), outcome,
+                    is_cut=(mutant.path, mutant.index) in cut,
+                )
+            )  # fmt: skip
             if number % 25 == 0:
+                unnoticed = sum(mutant.outcome not in report.NOTICED for mutant in search.tested)
                 so_far = time.monotonic() - begin
-                print(f"{number} of {len(tasks)}, {len(unnoticed)} not noticed, {so_far:.0f} s", flush=True)
-                write_report()  # whoever has no time to wait reads it
+                print(f"{number} of {len(tasks)}, {unnoticed} not noticed, {so_far:.0f} s", flush=True)
+                write()  # whoever has no time to wait reads it
     except KeyboardInterrupt:
         print("stopped: the report is of the mutants that were tested")
 
-    print("\n".join(write_report()))
-    return 0
+    write()
+    return told(search, entries)
 
 
-def noticed(counts: Counter[str]) -> str:
-    return f"{sum(counts[outcome] for outcome in NOTICED) / max(counts.total(), 1):.1%}"
-
-
-def table(outcomes: dict[str, Counter[str]], total: Counter[str]) -> list[str]:
-    """Counts and the share that was noticed, by file and of all."""
-    rows = [*sorted(outcomes.items()), ("**all**", total)]
-    return [
-        f"| file | mutants | {' | '.join(OUTCOMES)} | noticed |",
-        f"|---|{'---|' * (len(OUTCOMES) + 2)}",
-        *(
-            f"| {path} | {counts.total()} | {' | '.join(str(counts[outcome]) for outcome in OUTCOMES)} "
-            f"| {noticed(counts)} |"
-            for path, counts in rows
-        ),
-    ]
-
-
-def survivors(
-    unnoticed: Sequence[tuple[mutants.Mutant, str]],
-    texts: dict[str, str],
-    cut: set[tuple[str, int]],
-    seconds: float,
-) -> list[str]:
-    """Every mutant that was not noticed, with the lines that it changes."""
-    lines = ["## Not noticed", ""] if unnoticed else []
-    for mutant, outcome in sorted(unnoticed, key=lambda pair: (pair[0].path, pair[0].line, pair[0].index)):
-        more = f", after {seconds:g} s of its tests" if (mutant.path, mutant.index) in cut else ""
-        lines += [f"`{mutant.path}:{mutant.line}` {outcome}{more}", "", "```diff", *mutant.diff(texts[mutant.path])]
-        lines += ["```", ""]
-    return lines
+def told(search: report.Search, entries: Sequence[equivalent.Entry]) -> int:
+    """Print the table; exit code 1 if a test notices what is listed as no fault."""
+    print("\n".join(report.table(search, entries)))
+    for mutant in report.contradicted(search, entries):
+        print(f"error: listed in {equivalent.FILE}, but noticed by a test:", file=sys.stderr)
+        print("\n".join([f"{mutant.path}:{mutant.line}", *mutant.diff]), file=sys.stderr)
+    return 1 if report.contradicted(search, entries) else 0
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ UNTOUCHED_CALLS = {"isinstance", "len", "cast", "TypeVar"}
 #: ``strict`` of ``zip`` says that lengths are equal, as an assertion does; words of help; and how a picture looks, not
 #: what it shows.
 UNTOUCHED_ARGUMENTS = {"encoding", "strict"} | {"help", "description", "epilog"}
-UNTOUCHED_ARGUMENTS |= {"fontsize", "ha", "va", "alpha", "rotation", "interpolation", "dpi"}
-#: Functions that give a buffer by its name.
-BUFFERS = {"buffer", "_scratch"}
+UNTOUCHED_ARGUMENTS |= {"fontsize", "ha", "va", "alpha", "rotation", "interpolation", "dpi", "markersize", "shrink"}
+#: Functions that give a buffer, or an array that is made once, by its name.
+BUFFERS = {"buffer", "_scratch", "_constant"}
 #: What names of types are made of: with annotations that nobody evaluates, they do nothing.
 TYPES = {"Callable", "dict", "list", "tuple", "Literal"}
 
@@ -71,7 +71,7 @@ class Places(cst.CSTVisitor):  # type: ignore[misc]
     def on_visit(self, node: cst.CSTNode) -> bool:
         if isinstance(node, cst.Annotation | cst.Decorator | cst.Import | cst.ImportFrom):
             return False
-        if is_list_of_names(node) or is_name_of_type(node):
+        if is_list_of_names(node) or is_name_of_type(node) or is_for_the_program(node):
             return False
         if isinstance(node, cst.Arg) and (untouched(node) or node in self.names_of_buffers):
             return False
@@ -105,6 +105,17 @@ def is_name_of_type(node: cst.CSTNode) -> bool:
         and isinstance(node.value, cst.Subscript)
         and isinstance(node.value.value, cst.Name)
         and node.value.value.value in TYPES
+    )
+
+
+def is_for_the_program(node: cst.CSTNode) -> bool:
+    """Whether a statement is ``if __name__ == "__main__": ...``, which only a process of its own runs, and that reads
+    the file without the fault."""
+    return (
+        isinstance(node, cst.If)
+        and isinstance(node.test, cst.Comparison)
+        and isinstance(node.test.left, cst.Name)
+        and node.test.left.value == "__name__"
     )
 
 

@@ -86,7 +86,7 @@ SWITCH = Kind("true or false", lambda value: isinstance(value, bool), count="0")
 TEXT = Kind("a string", _is_text, metavar="NAME")
 INTEGER = Kind("a whole number", _is_integer, int, "N")
 NUMBER = Kind("a number", _is_number, float, "X")
-INTEGERS = Kind("a list of whole numbers", _is_integer, int, "N", "+", is_list=True, final=tuple)
+INTEGERS = Kind("a list of whole numbers", _is_integer, int, "CLASS", "+", is_list=True, final=tuple)
 WIDTHS = Kind("a list of whole numbers", _is_integer, int, "UNITS", "*", is_list=True, final=tuple)
 INITIAL = Kind("a name of initial values or a number", lambda value: _is_text(value) or _is_number(value), _initial)
 SIZE = Kind(

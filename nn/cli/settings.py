@@ -249,7 +249,7 @@ class Settings:
         "number of rows; or `test`: on the test rows, holding out nothing", check=PART_OF_ROWS, unset="no evaluation",
         idle=(UNTRAINED, when(lambda s: s.compare and s.validation == "test", "--compare evaluates nothing")))
     only: tuple[int, ...] | None = _data(None, "--only", INTEGERS, "use only the rows of these classes",
-        metavar="CLASS", unset="all classes",
+        unset="all classes",
         idle=(when(lambda s: s.positive is not None, "`positive` already says which classes there are"),))
     positive: int | None = _data(None, "--positive", INTEGER, "tell this class from all others", metavar="CLASS",
         unset="tell all classes apart",

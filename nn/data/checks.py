@@ -45,7 +45,7 @@ def check_numbers(values: Any, name: str) -> np.ndarray:
 
 def _has_text(values: Any) -> bool:
     try:
-        return any(isinstance(value, str | bytes) for value in np.asarray(values, dtype=object).flat)
+        return any(isinstance(value, str | bytes) for value in np.asarray(values).flat)
     except (ValueError, TypeError):
         return False
 

@@ -10,7 +10,7 @@ from .checks import DataError, check_labels, check_numbers, check_values, first_
 from .dataset import Dataset
 
 
-def targets_of(data: Dataset, kind: str, n_outputs: int, unit_interval: bool = False) -> np.ndarray:
+def targets_of(data: Dataset, kind: str, n_outputs: int, unit_interval: bool) -> np.ndarray:
     """``encode_targets`` of a data set, whose class labels were checked when it was made and are not read again."""
     if kind == "classes" and 0 < data.n_classes <= n_outputs:
         return data.y

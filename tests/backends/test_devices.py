@@ -448,6 +448,15 @@ def test_a_row_needs_no_more_than_names(monkeypatch: pytest.MonkeyPatch) -> None
     assert backend.to_numpy(backend.asarray([1.0])).tolist() == [1.0]
 
 
+@pytest.mark.usefixtures("nothing_found_yet")
+def test_a_library_that_is_not_installed_and_names_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Library(names=("plain",), title="Plain", module="no_such_module_anywhere")
+    monkeypatch.setattr(registry, "LIBRARIES", [row])
+    with pytest.raises(DeviceError, match=r"^plain: Plain is not installed$") as caught:
+        find_device("plain")
+    assert caught.value.kind is ErrorKind.NOT_INSTALLED
+
+
 def test_the_help_names_every_library() -> None:
     assert device_help() == (
         "auto (a GPU that works, else the CPU), cpu (NumPy), cuda or cuda:N (an NVIDIA GPU, through CuPy), "

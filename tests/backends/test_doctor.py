@@ -8,7 +8,9 @@ import os
 import re
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ import backends.__main__
 from backends import Device, DeviceError, ErrorKind, doctor, find_device
 from backends.__main__ import main
 from backends.base import DTYPES
-from backends.check import OPERATIONS
+from backends.check import OPERATIONS, Result
 from backends.cpu.numpy_backend import NumpyBackend
 from backends.cuda import remedies
 from tests.helpers.broken_cupy import BROKEN, cupy_with
@@ -68,6 +70,32 @@ def test_check_prints_a_table_and_totals(capsys: pytest.CaptureFixture[str]) -> 
     assert "array_api_strict, reference operations: array_api_strict " in out
     assert " cases on 2 backends, seed 0, in " in lines[-1]
     assert lines[-1].endswith(" s: all within their bounds")
+
+
+def test_check_leaves_out_float64_where_a_device_has_none(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ("--device", "array_api_strict:no_float64", "--dtype", "float64", "float32", "--operation", "copy")
+    code, out, _ = run(capsys, "check", *flags)
+    assert code == 0
+    assert re.findall(r"^  copy +(\w+)", out, flags=re.MULTILINE) == ["float32"]
+
+
+def test_what_is_printed_of_a_check() -> None:
+    right = Result("copy", "float64", 12, 1e-17, 0.25, "random")
+    wrong = Result("matmul", "float32", 1234, 0.5, 5678.0, "random", 3, "random 1x1: got 2 instead of 1")
+    assert backends.__main__.table([right, wrong]).splitlines() == [
+        "  operation                 dtype     cases rel. error error/bound  verdict",
+        "  copy                      float64      12    1.0e-17       0.250  ok",
+        "  matmul                    float32    1234    5.0e-01     5.7e+03  WRONG in 3",
+        "      random 1x1: got 2 instead of 1",
+    ]
+    almost = backends.__main__.table([replace(right, ratio=999.9994), replace(right, ratio=1000.0)]).splitlines()
+    assert [line.split()[4] for line in almost[1:]] == ["999.999", "1e+03"]
+    assert backends.__main__.totals([right, wrong, wrong], 2, 7, 2.4) == (
+        "2,480 cases on 2 backends, seed 7, in 2 s: 6 out of bounds, in matmul"
+    )
+    assert backends.__main__.totals([right], 1, 0, 0.6) == (
+        "12 cases on 1 backend, seed 0, in 1 s: all within their bounds"
+    )
 
 
 def test_check_of_everything_here(capsys: pytest.CaptureFixture[str]) -> None:
@@ -285,6 +313,21 @@ def test_a_library_that_is_not_installed(
 def test_remedies_of_other_libraries_follow_from_the_kind(kind: ErrorKind, what_to_do: str) -> None:
     found = doctor.finding("numba", DeviceError("any prose, even: no GPU of that number", kind, "numba"))
     assert found == doctor.Finding("numba", reason="any prose, even: no GPU of that number", remedy=what_to_do)
+
+
+def raised(error: Exception) -> Device:
+    raise error
+
+
+@pytest.mark.parametrize("has_cuda", [True, False])
+def test_a_gpu_of_pytorch_is_listed_where_it_has_one(monkeypatch: pytest.MonkeyPatch, has_cuda: bool) -> None:
+    stand_in = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: has_cuda))
+    monkeypatch.setitem(sys.modules, "torch", stand_in)
+    monkeypatch.setattr(doctor, "available", lambda: [("cpu", find_device("cpu"))])
+    error = DeviceError("it has no memory left", ErrorKind.NO_MEMORY)
+    monkeypatch.setattr(doctor, "find_device", lambda spec: find_device(spec) if spec == "cpu" else raised(error))
+    assert [found.spec for found in doctor.examine()] == ["cpu", *["torch:cuda"] * has_cuda]
+    assert [found.spec for found in doctor.examine(["cpu"])] == ["cpu"]
 
 
 def test_a_device_that_works_needs_no_remedy() -> None:

@@ -156,6 +156,13 @@ def test_help_looks_names_of_types_and_of_buffers_are_left_alone(tmp_path: Path)
         '+ctx.buffer("y", None)',
         "+ctx.buffer(shape)",
     ]
+    assert changes_of(tmp_path, 'self._constant("ones", f)\n') == [
+        '+self._constant("ones", )',
+        '+self._constant("ones", None)',
+        "+self._constant(f)",
+    ]
+    text = 'if __name__ == "__main__":\n    sys.exit(main())\n'
+    assert changes_of(tmp_path, text) == []
     text = 'if x:\n    warnings.warn("words", Kind)\n'
     assert {*changes_of(tmp_path, text)} == {
         '+    warnings.warn("words", )',
@@ -181,6 +188,27 @@ def test_what_is_read_after_an_import_is_tested_by_those_who_read_it(shop: Path)
     assert "`shop/price.py:6` no tests" in report
 
 
+def test_a_table_is_tested_first_by_those_who_name_it(shop: Path) -> None:
+    """One test is all there is time for, and it is not the quickest."""
+    (shop / "shop" / "price.py").write_text("RATES = {'full': 3}\n\n\ndef rate(name):\n    return RATES[name]\n")
+    (shop / "tests" / "test_price.py").unlink()
+    (shop / "tests" / "test_any.py").write_text("from shop.price import rate\n\ndef test_any():\n    rate('full')\n")
+    (shop / "tests" / "test_table.py").write_text(
+        "import time\nfrom shop.price import RATES, rate\n\n"
+        "def test_table():\n    time.sleep(0.3)\n    assert rate('full') == RATES['full'] == 3\n"
+    )
+    assert search(shop, "--seconds", "0.1", "--output", str(shop / "report.md")).returncode == 0
+    report = (shop / "report.md").read_text(encoding="utf-8")
+    assert "+RATES = {'full': 4}" not in report
+    assert "| **all** | 4 | 4 | " in report
+
+
+def test_readers_are_tests_that_there_are() -> None:
+    for reader in cover.READERS:
+        file, _, name = reader.partition("::")
+        assert f"def {name or 'test_'}" in (ROOT / file).read_text(encoding="utf-8"), reader
+
+
 def test_a_folder_that_is_not_there(shop: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no file or folder nowhere"):
         list(mutants.files(shop, ["nowhere"], []))
@@ -196,8 +224,29 @@ def test_lines_belong_to_statements_functions_and_classes() -> None:
 
 def test_files_of_tests_are_dealt_out(shop: Path) -> None:
     (shop / "tests" / "test_more.py").write_text("def test_more():\n    pass\n")
-    assert cover.parts(shop, ["tests"], 2) == [["tests/test_price.py"], ["tests/test_more.py"]]
-    assert cover.parts(shop, ["tests", "tests/test_more.py::test_more"], 1) == [
-        ["tests/test_price.py", "tests/test_more.py", "tests/test_more.py::test_more"]
-    ]
+    assert cover.parts(shop, cover.files_of(shop, ["tests"]), 2) == [["tests/test_price.py"], ["tests/test_more.py"]]
+    one, more, named = cover.files_of(shop, ["tests", "tests/test_more.py::test_more"]).items()
+    assert {one[0], more[0]} == {"tests/test_price.py", "tests/test_more.py"}
+    assert named == ("tests/test_more.py::test_more", dict([one, more])["tests/test_more.py"])
     assert cover.parts(shop, ["tests/test_more.py"], 4) == [["tests/test_more.py"]]
+
+
+def test_only_files_of_tests_that_changed_are_run_again(shop: Path) -> None:
+    """A test that is new, and one that is gone, count at once; another program is measured anew."""
+    first = search(shop, "--sample", "1", "--output", str(shop / "report.md"))
+    assert "running 1 files of tests" in first.stdout
+    assert "running" not in search(shop, "--sample", "1", "--output", str(shop / "report.md")).stdout
+    path = shop / "tests" / "test_price.py"
+    (shop / "tests" / "test_more.py").write_text(path.read_text() + "\ndef test_one_more():\n    pass\n")
+    assert "running 1 files of tests" in (
+        found := search(shop, "--sample", "1", "--output", str(shop / "report.md")).stdout
+    )
+    assert "11 tests" in found
+    path.write_text(path.read_text().replace("def test_none():\n    DISCOUNTS", "def none():\n    DISCOUNTS"))
+    assert "running 1 files of tests" in (
+        found := search(shop, "--sample", "1", "--output", str(shop / "report.md")).stdout
+    )
+    assert "10 tests" in found
+    code = shop / "shop" / "price.py"
+    code.write_text(code.read_text() + "\nMORE = 1\n")
+    assert "running 2 files of tests" in search(shop, "--sample", "1", "--output", str(shop / "report.md")).stdout

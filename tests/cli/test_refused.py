@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import train
-from nn.cli import SETTINGS, UsageError
+from nn import Data, Dataset
+from nn.cli import SETTINGS, Settings, UsageError, refuse_idle_on_rows
 from tests.helpers.script import run
 
 PEOPLE = ["--recipe", "people"]  # its rows are written out, and there are no test rows
@@ -94,6 +96,17 @@ def test_a_flag_that_would_do_nothing_is_refused(
     (sentence,) = err.splitlines()
     assert (code, out) == (2, "")
     assert sentence == f"train.py: error: {SETTINGS[name].flag} would do nothing here, as {why}; leave it out"
+
+
+@pytest.mark.parametrize("name", ["confusion", "predictions"])
+def test_what_needs_labels_is_refused_where_there_are_none(name: str) -> None:
+    values, labels = (Dataset(np.ones((4, 2)), y) for y in (np.ones((4, 1), "f4"), np.array([0, 1, 0, 1])))
+    settings = replace(Settings(), given=frozenset({name}))
+    refuse_idle_on_rows(settings, Data("mine", labels, labels), own_test_rows=True)
+    with pytest.raises(UsageError) as caught:
+        refuse_idle_on_rows(settings, Data("mine", values, values), own_test_rows=True)
+    why = "the rows have no class labels"
+    assert str(caught.value) == f"{SETTINGS[name].flag} would do nothing here, as {why}; leave it out"
 
 
 def test_every_flag_is_decided() -> None:

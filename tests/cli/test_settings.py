@@ -614,6 +614,43 @@ def test_a_setting_does_what_it_says(
     BEHAVIOUR[name](Tools(capsys, monkeypatch, tmp_path))
 
 
+#: The least value of each setting that has one.
+LEAST = {
+    "threads": 1, "compare_steps": 1, "limit": 1, "hidden": 1, "outputs": 1, "epochs": 0, "batch_size": 1,
+    "weight_decay": 0, "seed": 0, "every": 1, "predictions": 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_the_least_value_is_taken_and_one_less_refused(name: str) -> None:
+    setting, least = SETTINGS[name], LEAST[name]
+    values = [(least,), (least - 1,)] if setting.kind.is_list else [least, least - 1]
+    problems = [setting.problem(value) for value in values]
+    assert problems == ["", f" must be at least {least}, not {least - 1}"]
+
+
+def test_every_setting_with_a_least_value_is_there() -> None:
+    of_one_bound = re.compile(r"at least \d+")
+    assert set(LEAST) == {name for name, s in SETTINGS.items() if s.check and of_one_bound.fullmatch(s.check.words)}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--hidden", "30", "two"], "--hidden must be whole numbers, not 'two'"),
+        (["--only", "1.5"], "--only must be whole numbers, not '1.5'"),
+        (["--epochs", "two"], "--epochs must be a whole number, not 'two'"),
+        (["--compare", "cpu"], "--compare must be two devices or more with commas between them, not 'cpu'"),
+        (["--lr", "nan"], "--lr must be finite, not nan"),
+        (["--data", ""], "--data needs a value"),
+    ],
+)
+def test_words_that_stand_for_no_value(flags: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        train.parse(flags)
+    assert str(caught.value) == message
+
+
 def test_there_is_no_test_of_a_setting_that_is_gone() -> None:
     assert set(BEHAVIOUR) == set(SETTINGS)
 
@@ -741,6 +778,29 @@ def test_help_tells_every_flag_and_its_default_in_80_columns(
     assert headings == ["options:", "recipes:", "where to compute:", "data:", "network:", "training:", "output:"]
 
 
+#: What stands behind a flag in the help.
+PLACEHOLDERS = {
+    "recipe": "NAME", "device": "DEVICE", "dtype": "{float32,float64}", "threads": "N",
+    "precision": "{float32,tf32,bf16}", "compare": "DEVICES", "compare_steps": "N", "data": "SOURCE",
+    "data_dir": "DIR", "limit": "ROWS", "test_fraction": "FRACTION", "validation": "ROWS", "only": "CLASS [CLASS ...]",
+    "positive": "CLASS", "shift": "X", "hidden": "[UNITS ...]", "activation": "{identity,sigmoid,tanh,relu}",
+    "init": "NAME", "bias_init": "NAME", "dropout": "RATE", "loss": "NAME", "epochs": "N", "batch_size": "ROWS",
+    "optimizer": "{adam,sgd}", "learning_rate": "RATE", "momentum": "X", "dampening": "X", "weight_decay": "RATE",
+    "seed": "N", "every": "N", "confusion": "{true,predicted}", "predictions": "N", "output": "DIR",
+}  # fmt: skip
+
+
+def test_help_shows_what_kind_of_value_a_flag_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train.main(["--help"])
+    text = re.sub(r"\s+", " ", capsys.readouterr().out)
+    for name, placeholder in PLACEHOLDERS.items():
+        help_begins = SETTINGS[name].help.split()[0]
+        assert f" {SETTINGS[name].flags[-1]} {placeholder} {help_begins}" in text, name
+    without = {name for name, setting in SETTINGS.items() if setting.flags and name not in PLACEHOLDERS}
+    assert without == {"list_recipes", "reference", "shuffle", "nesterov", "plots", "quiet"}
+
+
 def header(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
     """What stands in the header, its lines joined, without those on versions and machines."""
     assert train.main(["--epochs", "1", "--limit", "120", *flags]) == 0
@@ -823,6 +883,19 @@ def test_a_page_without_marks_is_left_alone(tmp_path: Path, capsys: pytest.Captu
     assert "there is no <!-- settings" in capsys.readouterr().err
     assert page.read_text() == "words\n"
     assert main([]) == 2
+
+
+def test_what_stands_around_the_tables_stays_as_it_is(tmp_path: Path) -> None:
+    from nn.cli.__main__ import BEGIN, END, main
+
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}old\n{END}\nbetween\n{BEGIN}example\n{END} after\n")
+    assert main([str(page)]) == 0
+    head, _, rest = page.read_text().partition(BEGIN)
+    table, _, tail = rest.partition(END)
+    assert head == "before\n"
+    assert "| `epochs` | `--epochs` |" in table
+    assert tail == f"\nbetween\n{BEGIN}example\n{END} after\n"
 
 
 def test_the_recipe_on_that_page_works(tmp_path: Path) -> None:

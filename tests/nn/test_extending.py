@@ -412,6 +412,14 @@ def test_a_metric_without_a_name_is_called_by_its_class() -> None:
     assert trainer.evaluate(DATA)["HowMany"] == 300.0
 
 
+@pytest.mark.usefixtures("tables")
+def test_metrics_that_are_known_by_name_are_listed() -> None:
+    for name in ("first", "second"):
+        register_metric(Metric(name, lambda targets, found: 0.0))
+    with pytest.raises(ValueError, match="unknown metric 'third'; known are first, second, or give a function"):
+        Trainer(Sequential(Linear(64, 10), backend="cpu"), metrics=["third"])
+
+
 @pytest.mark.parametrize(
     ("metrics", "error", "message"),
     [

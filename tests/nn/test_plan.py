@@ -164,9 +164,37 @@ def test_a_loop_of_ones_own_goes_forward_backward_and_steps() -> None:
     for _ in range(2):
         p = by_hand.forward(x, training=True)
         by_hand.backward(-hit / p / 20)
+        assert by_hand.gradients["0.weight"].any()
         optimizer.step(by_hand)
+        with pytest.raises(RuntimeError, match="the update used them up"):
+            by_hand.gradients  # noqa: B018
     for name, values in by_trainer.state_dict().items():
         np.testing.assert_allclose(by_hand.state_dict()[name], values, rtol=1e-9)
+
+
+@dataclass(frozen=True, repr=False)
+class Clock(Layer):
+    """y = x + the number of the step."""
+
+    def forward(self, x: Any, ctx: Context) -> Any:
+        return x + ctx.step
+
+    def backward(self, dy: Any, ctx: Context) -> Any:
+        return dy
+
+
+def test_layers_are_told_the_step_in_training_and_0_outside_of_it() -> None:
+    model = Sequential(Linear(12, 2), Clock(), backend="cpu", dtype="float64", seed=1)
+    trainer = Trainer(model, "mean_squared_error", SGD(1e-3))
+    x, y = RNG.normal(size=(30, 12)), RNG.normal(size=(30, 2))
+    trainer.fit((x, y), 1, 10)
+    outputs = x @ model.state_dict()["0.weight"] + model.state_dict()["0.bias"]
+    np.testing.assert_allclose(model(x), outputs)
+    np.testing.assert_allclose(model.layer_outputs(x)["1"], outputs)
+    assert trainer.evaluate((x, y))["loss"] == pytest.approx(((outputs - y) ** 2).mean())
+    np.testing.assert_allclose(model.forward(x, training=True), outputs + 3)
+    slopes = 2 * (outputs + 3 - y).mean(axis=0) / 2
+    np.testing.assert_allclose(trainer.gradients((x, y))["0.bias"], slopes)
 
 
 # ---- what an observer sees -------------------------------------------------------------------------------------------

@@ -505,8 +505,11 @@ def test_a_metric_that_gives_no_number_is_refused(value: Any) -> None:
 
 
 def test_what_load_data_gives_has_two_sets_of_rows() -> None:
-    with pytest.raises(TypeError, match=r"data must be a Dataset, .*; say which rows of it: data.train or data.test"):
+    with pytest.raises(TypeError, match=r"data must be a Dataset, .*; say which rows of it: data.train or data.test$"):
         Trainer(network()).fit(Data("mine", as_dataset(CLASSIFICATION), None))
+    for other in ([1.0], (1, 2, 3), (), None):
+        with pytest.raises(TypeError, match=r"data must be a Dataset, .* rows without targets$"):
+            Trainer(network()).fit(other)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import itertools
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -380,6 +381,49 @@ def test_an_error_of_the_other_side_is_named_by_its_first_line(
     assert result.first_wrong.endswith(f": {other!r}: RuntimeError: {said}")
 
 
+EXACT = np.array([[1.0, -0.0], [np.nan, 2.0]])
+#: What is found, what is expected, and what is said of it; "" where it is right.
+COMPARED: dict[str, tuple[tuple[Any, ...], tuple[Any, ...], str]] = {
+    "equal": ((EXACT.copy(), None), (EXACT, None), ""),
+    "too few": ((EXACT,), (EXACT, None), "1 results instead of 2"),
+    "one too many": ((EXACT, EXACT), (EXACT, None), "a result where there should be none"),
+    "none": ((None,), (EXACT,), "got NoneType instead of float64 (2, 2)"),
+    "another dtype": ((EXACT.astype("f4"),), (EXACT,), "got float32 (2, 2) instead of float64 (2, 2)"),
+    "another shape": ((EXACT[0],), (EXACT,), "got float64 (2,) instead of float64 (2, 2)"),
+    "another number": (
+        (np.add(EXACT, [[0.0, 0.0], [0.0, 1.0]]),), (EXACT,),
+        "got np.float64(0.0) instead of exactly np.float64(-0.0) at (0, 1)",
+    ),
+    "two that are wrong": (
+        (np.array([3]), np.array(True)), (np.array([4]), np.array(False)),
+        "got np.int64(3) instead of exactly np.int64(4) at (0,); "
+        "got np.True_ instead of exactly np.False_ at ()",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_what_must_be_equal_is_compared_bit_for_bit(name: str) -> None:
+    found, expected, complaint = COMPARED[name]
+    outcome = compare(found, expected)
+    wrong = np.inf if complaint else 0.0
+    assert (outcome.error, outcome.ratio, outcome.complaint) == (wrong, wrong, complaint)
+
+
+def test_what_is_out_of_its_bound_is_told_with_the_bound() -> None:
+    rule = Arithmetic("float64")
+    value, error = np.array([[1.0, 2.0], [4.0, 8.0]], Wide), np.array([[0.1, 0.1], [0.5, 0.5]], Wide)
+    found = np.array([[1.05, 2.1], [4.0, 9.0]])
+    outcome = compare((found,), (Bounded(rule, value, error),))
+    assert [outcome.error, outcome.ratio] == pytest.approx([0.125, 2.0])
+    assert outcome.complaint == "got 9 instead of 8 +- 0.5 at (1, 1)"
+    within = compare((np.array([[1.05, 2.0], [4.0, 8.25]]),), (Bounded(rule, value, error),))
+    assert [within.error, within.ratio] == pytest.approx([0.05, 0.5])
+    assert within.complaint == ""
+    number = compare((np.array(3.0),), (Bounded(rule, np.array(1.0, Wide), np.array(0.5, Wide)),))
+    assert (number.ratio, number.complaint) == (4.0, "got 3 instead of 1 +- 0.5")
+
+
 # ---- the bounds themselves -------------------------------------------------------------------------------------------
 
 
@@ -414,6 +458,44 @@ def test_cancelling_terms_count_with_their_size() -> None:
     assert bound.value == 1
     assert bound.size == 2e8 + 1
     assert 2 * 2e8 * 2**-24 < bound.error < 2.01 * 2e8 * 2**-24
+
+
+def test_errors_between_two_backends_are_told_in_relation_to_the_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those between a backend and the formulas: where terms cancel, the result is small beside them."""
+    terms = np.full((5, 1), 2.0**20, np.float32) * np.array([[1], [-1], [1], [-1], [0]], np.float32)
+    terms[4] = 2.0**-10
+    monkeypatch.setitem(MAKERS, "column_sum", lambda make: iter([("cancelling", (terms,), {})]))
+    right = NumpyBackend.column_sum
+
+    def off_by_a_little(self: Any, x: Any, out: Any = None) -> Any:
+        out = right(self, x, out=out)
+        out[...] += np.float32(2.0**-12)
+        return out
+
+    monkeypatch.setattr(NumpyBackend, "column_sum", off_by_a_little)
+    strict, cpu = make_backend(("array_api_strict", False)), get_backend("cpu")
+    (result,) = check(strict, against=cpu, operations=["column_sum"])
+    assert result.error == pytest.approx(2.0**-12 / 2.0**22)
+    assert result.worst == "cancelling 5x1"  # the plain way is the usual one, and is not told
+
+
+def test_what_another_backend_leaves_in_new_memory_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NumpyBackend, "empty", lambda self, shape, dtype=None: np.full(shape, 7, dtype or self.dtype))
+    (result,) = check(make_backend(("array_api_strict", False)), against=get_backend("cpu"), operations=["empty"])
+    assert (result.wrong, result.first_wrong) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("spec", "dtype", "flushes"),
+    [("cuda:0", "float32", True), ("torch:cuda:1", "float32", True), ("cuda:0", "float64", False),
+     ("cpu", "float32", False)],
+)  # fmt: skip
+def test_a_gpu_may_take_denormals_of_float32_for_0(spec: str, dtype: str, flushes: bool) -> None:
+    stand_in: Any = SimpleNamespace(dtype_name=dtype, device=SimpleNamespace(spec=spec, has_float64=True))
+    assert formulas(stand_in).real.flushes == flushes
+    assert not formulas(stand_in).wide.flushes
+    if dtype == "float32":
+        assert formulas(get_backend("cpu"), stand_in).real.flushes == flushes
 
 
 def test_the_table_of_bounds_in_the_documentation_is_right() -> None:

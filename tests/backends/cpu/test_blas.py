@@ -87,6 +87,39 @@ def test_without_it_numpy_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> 
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
+class Renamed:
+    """NumPy's library as another build would call its functions."""
+
+    def __init__(self, library: ctypes.CDLL, form: str) -> None:
+        self.names = {form.format(name): name for name in ("saxpby", "sgemm")}
+        self.library = library
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self.names:
+            raise AttributeError(name)
+        forms = ("scipy_cblas_{}64_", "cblas_{}64_", "cblas_{}")
+        found = (getattr(self.library, form.format(self.names[name]), None) for form in forms)
+        return next(function for function in found if function is not None)
+
+
+@needs_blas
+@pytest.mark.parametrize(
+    ("form", "is_known"),
+    [("scipy_cblas_{}64_", True), ("cblas_{}64_", True), ("cblas_{}", True), ("mkl_{}", False)],
+)
+def test_builds_of_numpy_call_it_by_one_of_three_names(
+    monkeypatch: pytest.MonkeyPatch, form: str, is_known: bool
+) -> None:
+    """Wheels, other builds with 64-bit sizes, MKL and plain OpenBLAS."""
+    opened = ctypes.CDLL
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: Renamed(opened(path), form))
+    numpy_blas.cache_clear()
+    try:
+        assert (numpy_blas("float32") is not None) == is_known
+    finally:
+        numpy_blas.cache_clear()
+
+
 @needs_blas
 @pytest.mark.parametrize(
     ("name", "wrong"),

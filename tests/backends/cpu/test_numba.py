@@ -133,6 +133,8 @@ def test_arrays_that_do_not_fit_are_not_read_beyond_their_ends(numba: Backend) -
         lambda: numba.bias_activation(z, short, "relu", out=z),
         lambda: numba.bias_activation_backward(z, z, "tanh", out=z, bias_gradient=short),
         lambda: numba.softmax_cross_entropy(z, np.zeros(3, np.int64), out=z),
+        lambda: numba.softmax_cross_entropy(z, np.zeros(4, np.int64), out=numba.zeros((2, 6))),
+        lambda: numba.softmax_cross_entropy(z, np.zeros(4, np.int64), out=numba.zeros((4, 5))),
         lambda: numba.squared_error(z, numba.zeros((4, 7)), out=z),
         lambda: numba.binary_cross_entropy(z, numba.zeros((4, 7)), out=z),
         lambda: numba.update("sgd", flat, short, {}, learning_rate=0.1),

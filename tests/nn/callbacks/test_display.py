@@ -88,4 +88,5 @@ def test_the_bar_names_the_epoch(capsys: pytest.CaptureFixture[str], monkeypatch
             seen.append((bars[0].desc, bars[0].n))
 
     trainer(ProgressBar(disable=False), Look()).fit(DATA, 2, 4)
+    assert bars[0].leave is False  # nothing of it stays on the terminal
     assert seen == [("epoch 1/2: ", 4), ("epoch 1/2: ", 6), ("epoch 2/2: ", 10), ("epoch 2/2: ", 12)]

@@ -180,6 +180,13 @@ def test_rare_mistakes_have_a_colour_and_numbers_a_contrast() -> None:
     assert [label.get_text() for label in axes.get_xticklabels()] == [r"$\no$", "a long named…"]
 
 
+def test_scales_of_colours_say_what_they_show(ten: Trainer) -> None:
+    of_shares = plots.confusion_heat_map(ten, DIGITS).axes[1]
+    assert of_shares.get_ylabel() == "share of the true class"
+    assert [text.get_text() for text in of_shares.get_yticklabels()] == ["0%", "1%", "5%", "20%", "50%", "100%"]
+    assert plots.first_layer_weights(ten.model, (8, 8)).axes[-1].get_ylabel() == "weight"
+
+
 def test_many_classes_are_colours_alone() -> None:
     data = Dataset(np.eye(4, dtype=np.float32), np.array([0, 1, 2, 139]))
     figure = plots.confusion_heat_map(trained(data, Linear(4, 140), Softmax()), data)
@@ -211,6 +218,14 @@ def test_digit_grid_shows_the_first_rows(ten: Trainer) -> None:
 
 def test_digit_grid_of_fewer_rows(ten: Trainer) -> None:
     assert len(images(plots.digit_grid(ten, DIGITS[:3]))) == 3
+
+
+def test_how_many_pictures_there_are_unless_one_says(ten: Trainer) -> None:
+    assert len(images(plots.digit_grid(ten, DIGITS))) == 25
+    untrained = Trainer(Sequential(Linear(64, 10), seed=0, backend="cpu"))
+    assert len(images(plots.worst_mistakes(untrained, DIGITS))) == 25
+    wide = Sequential(Linear(64, 70), seed=0, backend="cpu")
+    assert len(images(plots.first_layer_weights(wide, (8, 8)))) == 64
 
 
 @pytest.mark.parametrize(("channels", "shape"), [(1, (4, 2)), (2, (4, 2)), (3, (4, 2, 3)), (4, (4, 2, 4))])
@@ -263,6 +278,7 @@ def test_no_mistakes_are_a_sentence() -> None:
         [],
         ["No mistakes: all 2 rows are predicted right."],
     )
+    assert figure.texts[0].get_position() == (0.5, 0.5)
 
 
 @pytest.mark.parametrize("draw", [plots.digit_grid, plots.worst_mistakes, plots.confusion_heat_map])

@@ -29,6 +29,7 @@ def test_predictions_stand_beside_labels_and_wrong_ones_are_marked(trainer: Trai
         ["predicted", "label"], ["ham", "ham"], ["ham", "spam", "wrong"], ["spam", "spam"],
     ]  # fmt: skip
     assert predictions_text(trainer, DATA, 100).splitlines()[0] == "the first 6 test rows"
+    assert lines[1:] == ["  predicted  label", "        ham    ham", "        ham   spam  wrong", "       spam   spam"]
 
 
 def test_a_guess_that_is_no_class_is_shown_by_its_number() -> None:
@@ -57,6 +58,20 @@ def test_the_confusion_matrix_says_which_way_round_it_is(
     scores = {line.split()[0]: line.split()[1:] for line in report.splitlines() if line.split()}
     assert scores["ham"] == ["0.3333", "1.0000", "0.5000", "1"]
     assert scores["spam"] == ["1.0000", "0.6000", "0.7500", "5"]
+
+
+@pytest.mark.parametrize(
+    ("copies", "names", "matrix"),
+    [
+        (1, ("ham", "spam"), ["         ham  spam", "   ham     1     0", "  spam     2     3"]),
+        (50, ("h", "s"), ["         h    s", "    h   50    0", "    s  100  150"]),
+    ],
+)
+def test_columns_of_the_confusion_matrix_are_as_wide_as_the_longest_name_or_number(
+    trainer: Trainer, copies: int, names: tuple[str, ...], matrix: list[str]
+) -> None:
+    data = Dataset(np.tile(X, (copies, 1)), np.tile(DATA.y, copies), class_names=names)
+    assert classification_text(trainer, data).splitlines()[-3:] == matrix
 
 
 def test_a_class_that_nobody_predicts_or_has_is_reported_as_zero(trainer: Trainer) -> None:
@@ -151,5 +166,12 @@ def test_figures_are_held_against_those_of_the_author() -> None:
         ["val_loss", "1 to 2", "3", "no"],
     ]
     assert len({line.rfind(line.split()[-1]) for line in lines}) == 1  # one below the other
+    assert reproduced_text(found, author, wanted).splitlines() == [
+        "figure       the author  reproduced if in  this run",
+        "loss         0.49        0.4 to 0.5        0.5       yes",
+        "predictions  1, 2        1, 2              1, 2      yes",
+        "accuracy                 90.00%            90.00%    yes",
+        "val_loss                 1 to 2            3         no",
+    ]
     only_said = reproduced_text({"predictions": [1]}, {"predictions": "1"}, {}).splitlines()[1]
     assert only_said.split() == ["predictions", "1"]

@@ -46,7 +46,8 @@ from nn import (
 from nn.optimizers import OPTIMIZERS
 from nn.verify.compare import curve_picture, named_backends, write_comparison
 from nn.verify.lockstep import Side
-from nn.verify.rounding import Rounding
+from nn.verify.result import Finding, Largest
+from nn.verify.rounding import LayerNumbers, Rounding
 from tests.helpers.backends import make_backend
 from tests.helpers.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice, needs_compiler
 
@@ -163,6 +164,23 @@ def test_layers_and_rules_of_users_are_no_false_alarm(monkeypatch: pytest.Monkey
     assert compare_backends(make, ["cpu", "cpu/reference", "array_api_strict"], DATA, 3).agrees
 
 
+def test_the_bound_of_a_rule_of_users_allows_for_one_that_is_not_elementwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though only the elements that differ are asked for: what they are computed from may not differ at all."""
+    monkeypatch.setitem(RULES, "turned", Rule("turned", lambda xp, gradient, state, number: (gradient[::-1], {})))
+    monkeypatch.setitem(OPTIMIZERS, "turned", Optimizer)
+
+    @dataclass
+    class Turned(Optimizer):
+        rule = "turned"
+        learning_rate: Any = 0.1
+
+    before = {"parameter": np.zeros(3, "f4"), "gradient": np.array([3e6, 1.0, 2.0], "f4")}
+    optimizer = making(Linear(2, 2), optimizer=Turned)(get_backend("cpu")).optimizer
+    errors = Rounding(get_backend("cpu")).update(optimizer, before, 0, np.array([False, False, True]))
+    # The last element moves by 0.1 * 3e6: a rounding of the rate, one of the product and one of the difference.
+    assert 2.0**-24 * 3e5 < errors["parameter"][2] <= 2 * 3 * 2.0**-24 * 3e5 * 1.001
+
+
 def register(monkeypatch: pytest.MonkeyPatch, activation: Activation) -> None:
     monkeypatch.setitem(ACTIVATIONS, activation.name, activation)
 
@@ -247,6 +265,49 @@ def test_an_update_of_users_is_no_false_alarm(monkeypatch: pytest.MonkeyPatch) -
 
     result = compare_backends(making(optimizer=lambda: Clipped(0.001)), ["cpu", "cpu/reference"], DATA, epochs=4)
     assert result.agrees, str(result)
+
+
+ELEMENTWISE: list[Layer] = [ReLU(), Sigmoid(), Tanh(), Dropout(0.2)]
+
+
+@pytest.mark.parametrize("phase", ["forward", "backward"])
+@pytest.mark.parametrize("layer", ELEMENTWISE, ids=repr)
+def test_the_bound_of_an_element_is_that_of_its_own_numbers(layer: Layer, phase: str) -> None:
+    """A large number beside a small one gives that no room."""
+    given = np.array([[1e-3, 1e8]], "f4")
+    tensor = "activation" if phase == "forward" else "gradient of the input"
+    tensors = {"activation": np.array([[0.5, 0.5]], "f4"), "dropout mask": np.array([[1.25, 1.25]], "f4")}
+    tensors.setdefault(tensor, given)
+    numbers = LayerNumbers(layer, given, 1.0, lambda name: None, given, tensors)
+    (small, large), *_ = Rounding(get_backend("cpu")).of_layer(numbers, phase, tensor)
+    assert small < 1e-5
+    assert large < 1e8 * 1e-5
+
+
+def test_the_rough_bound_of_large_numbers_is_finite() -> None:
+    """Their squares are beyond float32."""
+    values = np.array([[3e25, 0.0]], "f4")
+    bound = Rounding(get_backend("cpu")).unknown(values, values)
+    assert 1e25 * 2.0**-24 < bound[0, 1] < bound[0, 0] < 1e25
+
+
+def test_a_difference_where_nothing_can_be_rounded_is_infinitely_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first pixel is 0 in every row, so the gradient of its weights is 0 on every device. (Of two devices that do
+    not silence NumPy.)"""
+    assert not DATA.x[:, 0].any()
+    is_weights, right = of_shape(32, 20, transpose_a=True), Backend.matmul
+
+    def faulty(self: Backend, a: Any, b: Any, **options: Any) -> Any:
+        result = right(self, a, b, **options)
+        if self.device.spec.endswith("device1") and is_weights(a, b, **options):
+            result[0, 0] += 1.0
+        return result
+
+    monkeypatch.setattr(Backend, "matmul", faulty)
+    backends = [get_backend(name, "float64") for name in ("array_api_strict", "array_api_strict:device1")]
+    finding = compare_backends(making(), backends, DATA).findings["array_api_strict:device1"]
+    assert (finding.tensor, finding.index, finding.times) == ("gradient of 0.weight", (0, 0), math.inf)
+    assert (finding.expected, finding.found, finding.count) == (0.0, 1.0, 1)
 
 
 @pytest.mark.parametrize("optimizer", [momentum, adam])
@@ -542,6 +603,70 @@ def test_a_device_that_is_equal_says_so() -> None:
     assert "by itself, relative difference from a" in result.curve_text()
 
 
+def a_finding(**changed: Any) -> Finding:
+    given: dict[str, Any] = {
+        "device": "gpu", "first": "cpu", "step": 3, "epoch": 2, "batch": 1, "phase": "backward", "position": "5",
+        "layer": "Linear(3, 4)", "tensor": "gradient of 5.weight", "shape": (30, 40), "index": (1, 2), "expected": 0.5,
+        "found": 0.75, "allowed": 0.01, "times": 25.04, "count": 1100, "region": "[:, :]",
+    }  # fmt: skip
+    return Finding(**{**given, **changed})
+
+
+def test_what_is_said_of_a_difference() -> None:
+    assert str(a_finding()).splitlines() == [
+        "differs from cpu beyond rounding, first in step 3 (epoch 2, batch 1), backward",
+        "layer    5: Linear(3, 4)",
+        "tensor   gradient of 5.weight, of shape (30, 40)",
+        "largest  at [1, 2]: 0.5 on cpu, 0.75 on gpu; 25 times what rounding explains, 0.01",
+        "differs  in 1,100 of 1,200 elements, within [:, :]",
+    ]
+    at_start = a_finding(step=0, position="", phase="start", shape=(1,), allowed=0.0)
+    assert str(at_start).splitlines() == [
+        "differs from cpu beyond rounding, first in the initial values, start",
+        "tensor   gradient of 5.weight, of shape (1,)",
+        "largest  0.5 on cpu, 0.75 on gpu; must be equal",
+    ]
+    assert str(a_finding(note="the dtype: float32 and float64")).splitlines()[2:] == [
+        "tensor   gradient of 5.weight, of shape (30, 40)",
+        "differs  the dtype: float32 and float64",
+    ]
+
+
+def test_what_is_said_of_a_comparison() -> None:
+    largest = {"b": Largest(0.123, "loss", 7), "other": Largest()}
+    assert str(Comparison(["a", "b", "other"], 1234, largest=largest)).splitlines() == [
+        "b      no difference beyond rounding in 1,234 steps; largest: 0.12 of what rounding explains, loss in step 7",
+        "other  equal bit for bit in 1,234 steps",
+    ]
+    one = str(Comparison(["a", "b", "other"], 1, largest=largest)).splitlines()
+    assert [line.partition(" in 1 ")[2] for line in one] == [
+        "step; largest: 0.12 of what rounding explains, loss in step 7", "step"
+    ]  # fmt: skip
+    found = {"b": a_finding(), "other": a_finding(device="other")}
+    lines = str(Comparison(["a", "b", "other"], 3, found, largest)).splitlines()
+    assert lines[0] == "b      differs from cpu beyond rounding, first in step 3 (epoch 2, batch 1), backward"
+    assert lines[1] == "       layer    5: Linear(3, 4)"
+    assert lines[-1] == "all of them differ from a in the same tensor: look at a first"
+    assert len(lines) == 11
+    for other in ({"b": a_finding()}, {**found, "other": a_finding(step=4)}):
+        assert "look at" not in str(Comparison(["a", "b", "other"], 3, other, largest))
+    assert "look at" not in str(Comparison(["a", "b"], 3, {"b": a_finding()}, largest))
+
+
+def test_the_table_of_the_curve_shows_some_steps_and_the_last() -> None:
+    numbers = {"loss_difference": 1e-7, "gradient_difference": 2.54e-6, "parameter_difference": 0.0}
+    curve = [{"step": step, "device": device, **numbers} for step in range(1, 1013) for device in ("b", "c")]
+    lines = Comparison(["a", "b", "c"], 1012, curve=curve).curve_text().splitlines()
+    assert lines[0] == "b by itself, relative difference from a"
+    assert lines[1] == "    step        loss   gradients  parameters"
+    assert lines[2] == "       1     1.0e-07     2.5e-06     0.0e+00"
+    shown = [int(line.split()[0].replace(",", "")) for line in lines[2:13]]
+    assert shown == [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 1012]
+    assert lines[12].startswith("   1,012  ")
+    assert lines[13] == "c by itself, relative difference from a"
+    assert len(lines) == 26
+
+
 @pytest.mark.parametrize(
     ("devices", "message"),
     [
@@ -572,6 +697,15 @@ def test_a_factory_must_give_the_same_training() -> None:
             lambda backend: Trainer(Sequential(Linear(64, 10), backend=backend, seed=next(seeds))),
             ["cpu", "cpu/reference"], DATA,
         )  # fmt: skip
+    with pytest.raises(ValueError, match="the network on cpu/reference is another"):
+        compare_backends(
+            lambda backend: making(Linear(64, 10, bias=backend.fused))(backend), ["cpu", "cpu/reference"], DATA
+        )
+    losses = {True: "softmax_cross_entropy", False: "mean_squared_error"}
+    with pytest.raises(ValueError, match="the loss on cpu/reference is another"):
+        compare_backends(
+            lambda backend: making(Linear(64, 10), loss=losses[backend.fused])(backend), ["cpu", "cpu/reference"], DATA
+        )
     rates = iter((0.1, 0.2, 0.3))
     with pytest.raises(ValueError, match="the optimizer on cpu/reference is another"):
         compare_backends(making(optimizer=lambda: SGD(next(rates))), ["cpu", "cpu/reference"], DATA)

@@ -110,6 +110,12 @@ def test_a_kink_is_seen_and_counted_not_reported_as_an_error() -> None:
         check_gradients(model, "mean_squared_error", zeros, TARGETS["mean_squared_error"])
 
 
+def test_where_nothing_differs_there_is_no_worst() -> None:
+    model = Sequential(Linear(4, 3, bias=False), backend="cpu", dtype="float64")
+    report = check_gradients(model, "mean_squared_error", np.zeros((6, 4)), TARGETS["mean_squared_error"])
+    assert (report.worst, report.where, report.checked, report.kinks) == (0.0, "", 10, 0)
+
+
 def test_float32_is_refused() -> None:
     model = Sequential(Linear(4, 3), backend="cpu")
     with pytest.raises(ValueError, match="build the model with dtype='float64'"):
