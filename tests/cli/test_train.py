@@ -301,3 +301,19 @@ def test_the_installed_command_is_the_script(tmp_path: Path) -> None:
     assert "test accuracy" in done.stdout
     done = subprocess.run([command, "--hiden", "3"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stderr.startswith("xpnet-train: error: unknown flag --hiden")
+
+
+@pytest.mark.parametrize("program", ["train.py", "xpnet-train", "a notebook"])
+def test_ctrl_c_while_libraries_are_loaded(program: str, tmp_path: Path) -> None:
+    """Of a command it is exit code 130 and silence; whoever imports the module gets the exception."""
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy" / "__init__.py").write_text("raise KeyboardInterrupt")
+    script = ROOT / "train.py"
+    if program != "train.py":
+        script = tmp_path / program.replace(" ", "_")
+        caught = "try:\n    import train\nexcept KeyboardInterrupt:\n    print('caught')"
+        script.write_text(caught if program == "a notebook" else "import sys\nfrom train import main\nsys.exit(main())")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
+    expected = (0, "caught\n", "") if program == "a notebook" else (130, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == expected
