@@ -361,7 +361,8 @@ def report(run: Run) -> str:
         parts.append(shown)
     if settings.reproduced:
         found = figures(trainer, run.training, run.test, settings.predict)
-        parts.append(reproduced_text(found, settings.author, settings.reproduced))
+        changed = [*settings.changed, *([trainer.history.stopped] if trainer.history.stopped else [])]
+        parts.append(reproduced_text(found, settings.author, settings.reproduced, changed))
     blank = "\n" * bool(settings.epochs)  # after the epochs; the header ends with one
     return blank + "\n\n".join(parts) + "\n" * bool(settings.title)
 
