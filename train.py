@@ -49,7 +49,7 @@ try:
         read_flags,
         refuse_idle_on_rows,
     )
-    from nn.data import as_dataset
+    from nn.data import DataError, as_dataset
     from nn.files import write_atomically
     from nn.layers import ACTIVATION_LAYERS
     from nn.losses import get_loss
@@ -176,7 +176,7 @@ def train(run: Run) -> None:
     settings = run.settings
     if settings.epochs == 0:
         return
-    with usage_errors(ValueError), ctrl_c_stops(run.trainer):  # rows that do not fit the network or the loss
+    with usage_errors(DataError), ctrl_c_stops(run.trainer):  # rows that do not fit the network or the loss
         history = run.trainer.fit(
             run.training,
             settings.epochs,

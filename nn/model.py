@@ -11,7 +11,7 @@ from backends.random import generator
 from backends.typing import Array, Shape
 
 from .data import Dataset, Units, as_dataset, as_rows
-from .data.checks import check_whole_number
+from .data.checks import DataError, check_whole_number
 from .layers import Dropout, ElementwiseActivation, Flatten, Layer, Linear, Softmax
 from .memory import Store
 from .plan import Observer, Plan, Stage, compile_plan, output_activation_of
@@ -234,7 +234,7 @@ class Sequential:
         """``data`` with its rows flat or as pictures, whichever the network takes.
 
         Raises:
-            ValueError: neither fits.
+            DataError: (a ValueError) neither fits.
         """
         shapes = [data.x.shape[1:], (data.n_features,), data.image_shape]
         problems = []
@@ -244,7 +244,7 @@ class Sequential:
                 if not problem:
                     return data if shape == shapes[0] else data.shaped_for(shape)
                 problems.append(f"the rows of the data, of shape {tuple(shape)}, do not fit: {problem}")
-        raise ValueError(problems[0])
+        raise DataError(problems[0])
 
     def _problem_with(self, shape: Shape) -> str:
         """Why rows of this shape do not fit the network; "" where they do."""

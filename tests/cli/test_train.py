@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import train
-from nn import SGD, Adam, History, Linear, ReLU, Sequential, Softmax, Trainer, load_data, load_model
+from nn import SGD, Adam, History, Linear, PrintEpochs, ReLU, Sequential, Softmax, Trainer, load_data, load_model
+from nn.history import Record
 from tests.helpers.script import run
 
 ROOT = Path(train.__file__).parent
@@ -317,3 +318,15 @@ def test_ctrl_c_while_libraries_are_loaded(program: str, tmp_path: Path) -> None
     done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
     expected = (0, "caught\n", "") if program == "a notebook" else (130, "", "")
     assert (done.returncode, done.stdout, done.stderr) == expected
+
+
+def test_an_error_of_a_callback_is_no_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes through, with its traceback; rows that do not fit the loss are the user's to change."""
+
+    class Faulty(PrintEpochs):
+        def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
+            raise ValueError("a mistake in this callback")
+
+    monkeypatch.setattr(train, "PrintEpochs", Faulty)
+    with pytest.raises(ValueError, match=r"^a mistake in this callback$"):
+        train.main(FAST)
