@@ -12,9 +12,9 @@ from backends.typing import Array, Shape
 
 from .data import Dataset, Units, as_dataset, as_rows
 from .data.checks import DataError, check_whole_number
-from .layers import Dropout, ElementwiseActivation, Flatten, Layer, Linear, Softmax
+from .layers import Dropout, ElementwiseActivation, Flatten, Layer, Softmax
 from .memory import Store
-from .plan import Observer, Plan, Stage, compile_plan, output_activation_of
+from .plan import Observer, Plan, Stage, compile_plan, end_of, function_of, output_activation_of
 
 
 class Sequential:
@@ -176,14 +176,19 @@ class Sequential:
         changes by ``fit`` alone.
 
         Raises:
-            ValueError: the last layer is another function.
+            ValueError: the last layer is another function, or dropout follows that function.
         """
-        last = self.layers[-1]
-        function = last.activation if isinstance(last, Linear) else getattr(last, "function", "identity")
-        if output_activation and function not in ("identity", output_activation):
+        last = self.layers[end_of(self.layers)]
+        if output_activation and function_of(last) not in ("identity", output_activation):
             raise ValueError(
                 f"the loss is computed from the values before {output_activation}, but the network ends in {last!r}; "
                 f"let it end in a Linear layer, or in {output_activation.capitalize()}()"
+            )
+        before_dropout = [layer for layer in self.layers if not isinstance(layer, Dropout)]
+        if output_activation and isinstance(last, Dropout) and output_activation_of(before_dropout):
+            raise ValueError(
+                f"the loss is computed from the values before {output_activation}, but {last!r} comes after it; put it "
+                "before the last Linear layer"
             )
         if self.units is None:
             self._set_task(output_activation)
@@ -199,7 +204,7 @@ class Sequential:
             self.task = "values"
 
     def _set_task(self, output_activation: str = "") -> None:
-        self.output_activation = output_activation or output_activation_of(self.layers[-1])
+        self.output_activation = output_activation or output_activation_of(self.layers)
         if not self.output_activation:
             self.task = "values"
         else:
@@ -307,7 +312,7 @@ class Sequential:
 
     def probabilities(self, outputs: Any) -> Any:
         """What the outputs of the network mean as probabilities; both are NumPy arrays."""
-        if output_activation_of(self.layers[-1]):
+        if output_activation_of(self.layers):
             return outputs
         backend = self.backend
         with backend.use():
@@ -328,7 +333,7 @@ class Sequential:
             return outputs
         if self.task == "classes" and self.n_outputs > 1:
             return outputs.argmax(axis=1)
-        are_logits = self.output_activation == "sigmoid" and not output_activation_of(self.layers[-1])
+        are_logits = self.output_activation == "sigmoid" and not output_activation_of(self.layers)
         yes = (outputs > (0.0 if are_logits else 0.5)).astype("int64")
         return yes[:, 0] if self.task == "classes" else yes
 
