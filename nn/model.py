@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from backends import Backend, get_backend
 from backends.random import generator
@@ -15,6 +15,12 @@ from .data.checks import DataError, check_whole_number
 from .layers import Dropout, ElementwiseActivation, Flatten, Layer, Softmax
 from .memory import Store
 from .plan import Observer, Plan, Stage, compile_plan, end_of, function_of, output_activation_of
+
+
+class _Forward(NamedTuple):
+    """A call of ``forward``: what it was made with."""
+
+    plan: Plan
 
 
 class Sequential:
@@ -104,8 +110,8 @@ class Sequential:
         """Draw the initial values again, from ``seed`` or the model's own."""
         self.seed = self.seed if seed is None else check_whole_number("seed", seed, least=0)
         self.step = 0
-        self._plans: dict[bool, Plan] = {}
-        self._last_plan: Plan | None = None
+        self._plans: dict[str, Plan] = {}
+        self._last_forward: _Forward | None = None
         self.load_state_dict(
             {
                 # Another name for the stream would give every network other initial values.
@@ -149,25 +155,33 @@ class Sequential:
 
     def forward(self, x: Array, *, training: bool = False) -> Array:
         """The outputs for rows ``x`` on the device, in the backend's dtype; in ``training`` with dropout."""
-        self._last_plan = plan = self._plan(training)
-        return plan.outputs(x, self.step)
+        plan = self._plan("training" if training else "forward", training)
+        outputs = plan.outputs(x, self.step)
+        self._last_forward = self.store.workspace.holder = _Forward(plan)
+        return outputs
 
     def backward(self, dy: Array) -> None:
         """Leave in ``gradients`` the gradients of a loss whose gradient with respect to the last ``forward``'s result
         is ``dy``. Overwrites ``dy``.
 
         Raises:
-            RuntimeError: there was no ``forward``.
+            RuntimeError: there was no ``forward``, or what it left is there no longer.
         """
-        if self._last_plan is None:
+        last = self._last_forward
+        if last is None:
             raise RuntimeError("backward needs what forward leaves; call forward first")
-        self._last_plan.backward(dy)
+        if self.store.workspace.holder is not last:
+            raise RuntimeError(
+                "backward needs what forward left, but something else was computed in the same buffers since, such as "
+                "a prediction, an evaluation or a training step; call forward again"
+            )
+        last.plan.backward(dy)
 
-    def _plan(self, training: bool = False) -> Plan:
-        """The plan for outputs alone."""
-        if training not in self._plans:
-            self._plans[training] = compile_plan(self.layers, self.store, seed=self.seed, training=training)
-        return self._plans[training]
+    def _plan(self, use: str, training: bool = False) -> Plan:
+        """The plan for outputs alone; each use has its own, for what forward leaves belongs to the plan."""
+        if use not in self._plans:
+            self._plans[use] = compile_plan(self.layers, self.store, seed=self.seed, training=training)
+        return self._plans[use]
 
     # ---- what training tells the model ------------------------------------------------------------------------------
 
@@ -271,7 +285,7 @@ class Sequential:
             batch_size: how many rows are computed at a time.
         """
         batch_size = check_whole_number("batch_size", batch_size)
-        data, backend, plan = self.rows(x), self.backend, self._plan()
+        data, backend, plan = self.rows(x), self.backend, self._plan("predict")
         with backend.use():
             rows = backend.asarray(data.x)
             outputs = None

@@ -128,6 +128,7 @@ class Plan:
 
     def outputs(self, x: Array, step: int | Array = 0) -> Array:
         """Forward: the outputs of the last stage for the rows ``x``."""
+        self.store.workspace.holder = None
         for stage in self.stages:
             layer, ctx = stage
             ctx.step = step

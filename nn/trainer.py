@@ -198,7 +198,8 @@ class Trainer:
         update = self.optimizer.steps + 1
         epoch.step(StepNumbers(start, self.model.step, update, self.optimizer.rate(update)), count)
         # Said here too: a recorded step is replayed without the Python code of its plan.
-        self.model.store.gradients_are_kept = epoch.keeps_gradients
+        store = self.model.store
+        store.gradients_are_kept, store.workspace.holder = epoch.keeps_gradients, None
         self.model.step += 1
         self.optimizer.steps = update
 
