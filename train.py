@@ -19,42 +19,47 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import recipes
-from backends import Backend, get_backend
-from nn import (
-    Data,
-    Dataset,
-    Dropout,
-    Layer,
-    Linear,
-    PrintEpochs,
-    ProgressBar,
-    Sequential,
-    Softmax,
-    Trainer,
-    TrainingDiverged,
-    __version__,
-    compare_backends,
-    load_data,
-    save_model,
-)
-from nn.cli import (
-    Settings,
-    UsageError,
-    combine,
-    header_text,
-    optimizer_settings,
-    program,
-    read_flags,
-    refuse_idle_on_rows,
-)
-from nn.data import as_dataset
-from nn.files import write_atomically
-from nn.layers import ACTIVATION_LAYERS
-from nn.losses import get_loss
-from nn.optimizers import Optimizer, get_optimizer
-from nn.report import classification_text, figures, inside_text, predictions_text, reproduced_text
-from nn.verify.compare import named_backends, write_comparison
+try:
+    import recipes
+    from backends import Backend, get_backend
+    from nn import (
+        Data,
+        Dataset,
+        Dropout,
+        Layer,
+        Linear,
+        PrintEpochs,
+        ProgressBar,
+        Sequential,
+        Softmax,
+        Trainer,
+        TrainingDiverged,
+        __version__,
+        compare_backends,
+        load_data,
+        save_model,
+    )
+    from nn.cli import (
+        Settings,
+        UsageError,
+        combine,
+        header_text,
+        optimizer_settings,
+        program,
+        read_flags,
+        refuse_idle_on_rows,
+    )
+    from nn.data import DataError, as_dataset
+    from nn.files import write_atomically
+    from nn.layers import ACTIVATION_LAYERS
+    from nn.losses import get_loss
+    from nn.optimizers import Optimizer, get_optimizer
+    from nn.report import classification_text, figures, inside_text, predictions_text, reproduced_text
+    from nn.verify.compare import named_backends, write_comparison
+except KeyboardInterrupt:  # Ctrl-C while the libraries are loaded, before ``main`` could say so
+    if Path(sys.argv[0]).stem in ("train", "xpnet-train"):
+        sys.exit(130)
+    raise
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -171,7 +176,7 @@ def train(run: Run) -> None:
     settings = run.settings
     if settings.epochs == 0:
         return
-    with usage_errors(ValueError), ctrl_c_stops(run.trainer):  # rows that do not fit the network or the loss
+    with usage_errors(DataError), ctrl_c_stops(run.trainer):  # rows that do not fit the network or the loss
         history = run.trainer.fit(
             run.training,
             settings.epochs,
@@ -356,7 +361,8 @@ def report(run: Run) -> str:
         parts.append(shown)
     if settings.reproduced:
         found = figures(trainer, run.training, run.test, settings.predict)
-        parts.append(reproduced_text(found, settings.author, settings.reproduced))
+        changed = [*settings.changed, *([trainer.history.stopped] if trainer.history.stopped else [])]
+        parts.append(reproduced_text(found, settings.author, settings.reproduced, changed))
     blank = "\n" * bool(settings.epochs)  # after the epochs; the header ends with one
     return blank + "\n\n".join(parts) + "\n" * bool(settings.title)
 

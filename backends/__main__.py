@@ -6,16 +6,24 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from time import perf_counter
+from typing import NoReturn
 
 from .base import DTYPES
 from .check import OPERATIONS, Result, check
 from .devices import Device, DeviceError
 from .doctor import examine
 from .registry import available, device_help, find_device, get_backend
+
+#: The words that the command line has beside names of devices, for "did you mean".
+FLAGS = ("--device", "--against", "--dtype", "--operation", "--seed", "--every", "--reference", "--help")
+WORDS = ("check", *FLAGS, *DTYPES, *OPERATIONS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,15 +33,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 if an operation is out of bounds; 2 for wrong usage; 141 where the output is read no
         further.
     """
-    settings = build_parser().parse_args(argv)
     try:
+        settings = build_parser().parse_args(argv)
         if settings.command == "check":
             return run_check(settings)
         for finding in examine(settings.device):
             print("\n".join(finding.lines()))
         return 0
     except (DeviceError, UsageError) as error:
-        print(f"python -m backends: error: {error}", file=sys.stderr)
+        print(f"{program()}: error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # whoever read the output, `head` for instance, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -41,13 +49,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class UsageError(Exception):
-    """A setting that cannot be used."""
+    """A word of the command line that cannot be used."""
+
+
+def program() -> str:
+    """What the user called: ``xpnet-doctor``, or ``python -m backends``."""
+    started = Path(sys.argv[0]).stem
+    return started if started == "xpnet-doctor" else "python -m backends"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says in a line what is wrong, and which word may have been meant."""
+
+    def error(self, message: str) -> NoReturn:
+        wrong = re.search(r"(?:invalid choice|unrecognized arguments): '?([^\s']+)", message)
+        near = difflib.get_close_matches(wrong[1], WORDS, n=1) if wrong else []
+        reason = message.partition(" (choose from ")[0] if near else message
+        raise UsageError(f"{reason}; did you mean {near[0]}?" if near else f"{reason} (--help lists all)")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m backends",
+    parser = Parser(
+        prog=program(),
+        allow_abbrev=False,
         description="List the devices of this machine, with the reason and the remedy where one cannot be used.",
     )
     parser.add_argument(
@@ -56,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="check")
     checker = commands.add_parser(
         "check",
+        allow_abbrev=False,
         help="try every operation on thousands of inputs",
         description="Try every operation on random, extreme and hostile inputs against NumPy in float64 or better. "
         "Exit code 1 if a result is out of bounds. docs/agreement.md says what the bounds are.",

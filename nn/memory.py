@@ -23,6 +23,7 @@ class _Buffers(threading.local):
     def __init__(self) -> None:
         self.memory: dict[Any, Array] = {}
         self.views: dict[Any, dict[Shape, Array]] = {}
+        self.holder: object | None = None
 
 
 class Workspace:
@@ -32,6 +33,16 @@ class Workspace:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self._buffers = _Buffers()
+
+    @property
+    def holder(self) -> object | None:
+        """What the network's buffers of this thread hold the values of, as whoever left them there has said; None once
+        something else was computed in them."""
+        return self._buffers.holder
+
+    @holder.setter
+    def holder(self, holder: object | None) -> None:
+        self._buffers.holder = holder
 
     def buffer(self, name: Any, shape: Shape, dtype: Any = None) -> Array:
         """A buffer of that shape, its contents arbitrary; a shorter batch gets the front of the longer one's."""

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from backends import Backend, get_backend
 from backends.random import generator
 from backends.typing import Array, Shape
 
 from .data import Dataset, Units, as_dataset, as_rows
-from .data.checks import check_whole_number
-from .layers import Dropout, ElementwiseActivation, Flatten, Layer, Linear, Softmax
+from .data.checks import DataError, check_whole_number
+from .layers import Dropout, ElementwiseActivation, Flatten, Layer, Softmax
 from .memory import Store
-from .plan import Observer, Plan, Stage, compile_plan, output_activation_of
+from .plan import Observer, Plan, Stage, compile_plan, end_of, function_of, output_activation_of
+
+
+class _Forward(NamedTuple):
+    """A call of ``forward``: what it was made with."""
+
+    plan: Plan
 
 
 class Sequential:
@@ -104,8 +110,8 @@ class Sequential:
         """Draw the initial values again, from ``seed`` or the model's own."""
         self.seed = self.seed if seed is None else check_whole_number("seed", seed, least=0)
         self.step = 0
-        self._plans: dict[bool, Plan] = {}
-        self._last_plan: Plan | None = None
+        self._plans: dict[str, Plan] = {}
+        self._last_forward: _Forward | None = None
         self.load_state_dict(
             {
                 # Another name for the stream would give every network other initial values.
@@ -149,25 +155,33 @@ class Sequential:
 
     def forward(self, x: Array, *, training: bool = False) -> Array:
         """The outputs for rows ``x`` on the device, in the backend's dtype; in ``training`` with dropout."""
-        self._last_plan = plan = self._plan(training)
-        return plan.outputs(x, self.step)
+        plan = self._plan("training" if training else "forward", training)
+        outputs = plan.outputs(x, self.step)
+        self._last_forward = self.store.workspace.holder = _Forward(plan)
+        return outputs
 
     def backward(self, dy: Array) -> None:
         """Leave in ``gradients`` the gradients of a loss whose gradient with respect to the last ``forward``'s result
         is ``dy``. Overwrites ``dy``.
 
         Raises:
-            RuntimeError: there was no ``forward``.
+            RuntimeError: there was no ``forward``, or what it left is there no longer.
         """
-        if self._last_plan is None:
+        last = self._last_forward
+        if last is None:
             raise RuntimeError("backward needs what forward leaves; call forward first")
-        self._last_plan.backward(dy)
+        if self.store.workspace.holder is not last:
+            raise RuntimeError(
+                "backward needs what forward left, but something else was computed in the same buffers since, such as "
+                "a prediction, an evaluation or a training step; call forward again"
+            )
+        last.plan.backward(dy)
 
-    def _plan(self, training: bool = False) -> Plan:
-        """The plan for outputs alone."""
-        if training not in self._plans:
-            self._plans[training] = compile_plan(self.layers, self.store, seed=self.seed, training=training)
-        return self._plans[training]
+    def _plan(self, use: str, training: bool = False) -> Plan:
+        """The plan for outputs alone; each use has its own, for what forward leaves belongs to the plan."""
+        if use not in self._plans:
+            self._plans[use] = compile_plan(self.layers, self.store, seed=self.seed, training=training)
+        return self._plans[use]
 
     # ---- what training tells the model ------------------------------------------------------------------------------
 
@@ -176,14 +190,19 @@ class Sequential:
         changes by ``fit`` alone.
 
         Raises:
-            ValueError: the last layer is another function.
+            ValueError: the last layer is another function, or dropout follows that function.
         """
-        last = self.layers[-1]
-        function = last.activation if isinstance(last, Linear) else getattr(last, "function", "identity")
-        if output_activation and function not in ("identity", output_activation):
+        last = self.layers[end_of(self.layers)]
+        if output_activation and function_of(last) not in ("identity", output_activation):
             raise ValueError(
                 f"the loss is computed from the values before {output_activation}, but the network ends in {last!r}; "
                 f"let it end in a Linear layer, or in {output_activation.capitalize()}()"
+            )
+        before_dropout = [layer for layer in self.layers if not isinstance(layer, Dropout)]
+        if output_activation and isinstance(last, Dropout) and output_activation_of(before_dropout):
+            raise ValueError(
+                f"the loss is computed from the values before {output_activation}, but {last!r} comes after it; put it "
+                "before the last Linear layer"
             )
         if self.units is None:
             self._set_task(output_activation)
@@ -199,7 +218,7 @@ class Sequential:
             self.task = "values"
 
     def _set_task(self, output_activation: str = "") -> None:
-        self.output_activation = output_activation or output_activation_of(self.layers[-1])
+        self.output_activation = output_activation or output_activation_of(self.layers)
         if not self.output_activation:
             self.task = "values"
         else:
@@ -234,7 +253,7 @@ class Sequential:
         """``data`` with its rows flat or as pictures, whichever the network takes.
 
         Raises:
-            ValueError: neither fits.
+            DataError: (a ValueError) neither fits.
         """
         shapes = [data.x.shape[1:], (data.n_features,), data.image_shape]
         problems = []
@@ -244,7 +263,7 @@ class Sequential:
                 if not problem:
                     return data if shape == shapes[0] else data.shaped_for(shape)
                 problems.append(f"the rows of the data, of shape {tuple(shape)}, do not fit: {problem}")
-        raise ValueError(problems[0])
+        raise DataError(problems[0])
 
     def _problem_with(self, shape: Shape) -> str:
         """Why rows of this shape do not fit the network; "" where they do."""
@@ -266,7 +285,7 @@ class Sequential:
             batch_size: how many rows are computed at a time.
         """
         batch_size = check_whole_number("batch_size", batch_size)
-        data, backend, plan = self.rows(x), self.backend, self._plan()
+        data, backend, plan = self.rows(x), self.backend, self._plan("predict")
         with backend.use():
             rows = backend.asarray(data.x)
             outputs = None
@@ -307,7 +326,7 @@ class Sequential:
 
     def probabilities(self, outputs: Any) -> Any:
         """What the outputs of the network mean as probabilities; both are NumPy arrays."""
-        if output_activation_of(self.layers[-1]):
+        if output_activation_of(self.layers):
             return outputs
         backend = self.backend
         with backend.use():
@@ -328,7 +347,7 @@ class Sequential:
             return outputs
         if self.task == "classes" and self.n_outputs > 1:
             return outputs.argmax(axis=1)
-        are_logits = self.output_activation == "sigmoid" and not output_activation_of(self.layers[-1])
+        are_logits = self.output_activation == "sigmoid" and not output_activation_of(self.layers)
         yes = (outputs > (0.0 if are_logits else 0.5)).astype("int64")
         return yes[:, 0] if self.task == "classes" else yes
 

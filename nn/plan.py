@@ -139,6 +139,7 @@ class Plan:
 
     def outputs(self, x: Array, step: int | Array = 0) -> Array:
         """Forward: the outputs of the last stage for the rows ``x``."""
+        self.store.workspace.holder = None
         for stage in self.stages:
             layer, ctx = stage
             ctx.step = step
@@ -255,8 +256,9 @@ def join_activations(layers: Sequence[Layer]) -> list[tuple[int, Layer]]:
     operation. An output activation stays by itself, so that its loss can be computed before it; and so does a layer
     that computes in a way of its own."""
     joined: list[tuple[int, Layer]] = []
+    end = end_of(layers)
     for index, layer in enumerate(layers):
-        at_end = index == len(layers) - 1 and isinstance(layer, Sigmoid)
+        at_end = index == end and isinstance(layer, Sigmoid)
         previous = joined[-1][1] if joined else None
         if (
             isinstance(layer, ElementwiseActivation)
@@ -277,18 +279,35 @@ def _computes_as(kind: type[Layer], layer: Layer) -> bool:
     return type(layer).forward is kind.forward and type(layer).backward is kind.backward
 
 
-def output_activation_of(layer: Layer) -> str:
-    """What a last layer makes of its values: ``"softmax"``, ``"sigmoid"``, or ``""`` for no probabilities."""
-    name = layer.activation if isinstance(layer, Linear) else getattr(layer, "function", "")
+def end_of(layers: Sequence[Layer]) -> int:
+    """The index of the last layer that computes: one that only changes the shape of rows may follow it."""
+    computing = [
+        i for i, layer in enumerate(layers) if not (isinstance(layer, Flatten) and _computes_as(Flatten, layer))
+    ]
+    return computing[-1] if computing else len(layers) - 1
+
+
+def function_of(layer: Layer) -> str:
+    """The activation that a layer is or ends in; ``"identity"`` for none."""
+    name: str = layer.activation if isinstance(layer, Linear) else getattr(layer, "function", "identity")
+    return name
+
+
+def output_activation_of(layers: Sequence[Layer]) -> str:
+    """What a network makes of its values at the end: ``"softmax"``, ``"sigmoid"``, or ``""`` for no probabilities."""
+    name = function_of(layers[end_of(layers)])
     return name if name in (Softmax.function, Sigmoid.function) else ""
 
 
 def without_output_activation(joined: list[tuple[int, Layer]], activation: str) -> list[tuple[int, Layer]]:
-    """The stages up to the values that a loss with this output activation is computed from."""
-    index, last = joined[-1]
-    if not activation or output_activation_of(last) != activation:
+    """The stages without the activation that a loss contains, which is computed from the values before it."""
+    layers = [layer for _, layer in joined]
+    if not activation or output_activation_of(layers) != activation:
         return joined
-    return joined[:-1] + ([(index, replace(last, activation="identity"))] if isinstance(last, Linear) else [])
+    end = end_of(layers)
+    index, last = joined[end]
+    instead = [(index, replace(last, activation="identity"))] if isinstance(last, Linear) else []
+    return [*joined[:end], *instead, *joined[end + 1 :]]
 
 
 # ---- where products go -----------------------------------------------------------------------------------------------

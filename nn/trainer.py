@@ -15,7 +15,7 @@ from backends.typing import Array, HostArray
 from .callbacks import Callback
 from .callbacks.base import check_callbacks
 from .data import Dataset
-from .data.checks import check_whole_number
+from .data.checks import DataError, check_whole_number
 from .data.targets import targets_of
 from .feed import Feed, Rows
 from .history import History, Record
@@ -219,7 +219,8 @@ class Trainer:
         seconds = max(perf_counter() - began, 1e-9)
         self._part[count] = min(int(times * PART_SECONDS / seconds) + 1, MOST_STEPS)
         # Said here too: a recorded step is replayed without the Python code of its plan.
-        self.model.store.gradients_are_kept = epoch.keeps_gradients
+        store = self.model.store
+        store.gradients_are_kept, store.workspace.holder = epoch.keeps_gradients, None
         self.model.step += times
         self.optimizer.steps += times
         return times
@@ -314,7 +315,7 @@ class Trainer:
         data = self.model.shaped(data)
         classes = self.loss.targets == "classes" or data.has_classes
         if self.loss.output_activation == "sigmoid" and data.has_classes and self.model.n_outputs > 1:
-            raise ValueError(
+            raise DataError(
                 f"{self.loss.name} with class labels tells two classes apart, by one output; this network has "
                 f"{self.model.n_outputs} (for one of n classes use softmax_cross_entropy; for n yes-or-no questions "
                 "pass targets (m, n) of floats)"

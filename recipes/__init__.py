@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nn.cli import SETTINGS, TABLES, Settings, UsageError, combine
+from nn.cli import SETTINGS, TABLES, Settings, UsageError, changed_problem, combine
 from nn.cli.kinds import NUMBERS, STRING_TABLE, TEXT, Kind, did_you_mean, nearest
 
 FOLDER = Path(__file__).parent
@@ -65,7 +65,8 @@ class Part:
             UsageError: a key or a flag would do nothing.
         """
         settings = combine(flags, self.settings, self.where)
-        return replace(settings, title=self.title, author=self.author, reproduced=self.reproduced)
+        changed = changed_problem(settings, self.settings)
+        return replace(settings, title=self.title, author=self.author, reproduced=self.reproduced, changed=changed)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .bounds import Arithmetic, Bounded
 from .calls import perform, ways
-from .cases import MAKERS, Case, cases
+from .cases import MAKERS, Case, cases, parts
 from .check import OPERATIONS, Outcome, Result, check, compare, expected_of, formulas
 from .formulas import Formulas
 
@@ -22,6 +22,7 @@ __all__ = [
     "compare",
     "expected_of",
     "formulas",
+    "parts",
     "perform",
     "ways",
 ]

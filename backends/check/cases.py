@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -37,16 +37,32 @@ class Case:
         return next((x for x in self.inputs if isinstance(x, dict)), {})
 
 
+def parts() -> list[str]:
+    """Every operation; one that is other code for each activation or rule stands there once for each of them.
+
+    ``"matmul"``, ``"bias_activation relu"``, ``"update adam"``, ...: ``cases`` and ``check`` take these names too.
+    """
+    of: dict[str, Collection[str]] = {
+        "bias_activation": ACTIVATIONS,
+        "bias_activation_backward": ACTIVATIONS,
+        "update": RULES,
+    }
+    return [f"{operation} {part}".rstrip() for operation in MAKERS for part in of.get(operation, ("",))]
+
+
 def cases(operation: str, dtype: str, seed: int = 0, flushes: bool = False) -> Iterator[Case]:
-    """The cases of an operation.
+    """The cases of an operation, or of one of its ``parts``.
 
     Args:
         dtype: what the floats of the inputs are rounded to.
         flushes: whether the device may take denormals for 0. Where a comparison with 0 hangs on that, there is no
             right answer, and such inputs are left out.
     """
+    operation, _, part = operation.partition(" ")
     rng = np.random.default_rng((seed, zlib.crc32(f"{operation} {dtype}".encode())))
     for name, inputs, options in MAKERS[operation](Inputs(rng, np.dtype(dtype), flushes)):
+        if part not in ("", options.get("activation"), inputs[0] if operation == "update" else ""):
+            continue
         words = (x if isinstance(x, str) else "x".join(map(str, getattr(x, "shape", ()))) for x in inputs)
         shapes = " ".join(filter(None, words))
         said = " ".join(f"{key}={value}" for key, value in options.items() if not isinstance(value, np.ndarray))
@@ -423,7 +439,8 @@ def _take_rows(make: Inputs) -> Made:
     order = make.order(23)
     for name, rows in (
         ("pixels", pixels), ("images", make.rng.integers(0, 256, (23, 2, 3), dtype=np.uint8)), ("labels", labels),
-        ("int32", labels.astype(np.int32)), ("floats", make.normal(23, 7)), ("special", special),
+        ("int32", labels.astype(np.int32)), ("int16", labels.astype(np.int16)),
+        ("floats", make.normal(23, 7)), ("special", special),
         ("targets", make.normal(23)), ("one column", make.normal(23, 1)), ("no column", make.normal(23, 0)),
     ):  # fmt: skip
         for order_or_none in (None, order):

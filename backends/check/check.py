@@ -76,7 +76,7 @@ def check(
         seed: of the random inputs.
         against: another backend of the same dtype, to be within the sum of both bounds of; by default the backend is
             compared with the formulas themselves.
-        operations: which ones.
+        operations: which ones, by their names or those of ``parts``.
         every: try every so manieth input only.
 
     Returns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .combine import combine, refuse_idle_on_rows
+from .combine import changed_problem, combine, refuse_idle_on_rows
 from .flags import program, read_flags
 from .header import header_text
 from .kinds import UsageError
@@ -14,6 +14,7 @@ __all__ = [
     "Setting",
     "Settings",
     "UsageError",
+    "changed_problem",
     "combine",
     "header_text",
     "optimizer_settings",

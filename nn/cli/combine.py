@@ -7,7 +7,7 @@ from typing import Any
 
 from ..data import Data
 from .kinds import UsageError
-from .settings import SETTINGS, Settings
+from .settings import SAME_PROBLEM, SETTINGS, Settings
 
 
 def combine(flags: Mapping[str, Any], recipe: Mapping[str, Any] | None = None, where: str = "") -> Settings:
@@ -43,6 +43,24 @@ def combine(flags: Mapping[str, Any], recipe: Mapping[str, Any] | None = None, w
 def _settings(recipe: Mapping[str, Any], flags: Mapping[str, Any]) -> Settings:
     values = {name: SETTINGS[name].kind.final(value) for name, value in {**recipe, **flags}.items()}
     return Settings(**values, given=frozenset(flags))
+
+
+def changed_problem(settings: Settings, recipe: Mapping[str, Any]) -> tuple[str, ...]:
+    """The flags by which a run is of another problem than its recipe: other data, another network, other training.
+
+    Args:
+        settings: of the run.
+        recipe: the values that the recipe gives.
+    """
+    own = _settings(recipe, {})
+    return tuple(
+        entry.flag
+        for name, entry in SETTINGS.items()
+        if name in settings.given
+        and entry.table in ("data", "network", "training")
+        and name not in SAME_PROBLEM
+        and getattr(settings, name) != getattr(own, name)
+    )
 
 
 def refuse_idle_on_rows(settings: Settings, data: Data, own_test_rows: bool) -> None:

@@ -207,7 +207,8 @@ class Settings:
     """The settings of one run: flags override the recipe, which overrides the defaults.
 
     A line each: the default, the flags, the kind of value, and what it says. Beside them stand, at the end, what a
-    recipe says in words, and which settings were given by a flag.
+    recipe says in words, which settings were given by a flag, and the flags by which this is another problem than the
+    recipe's.
     """
 
     recipe: str | None = _recipes(None, "--recipe", TEXT,
@@ -324,6 +325,7 @@ class Settings:
     author: dict[str, str] = field(default_factory=dict)
     reproduced: dict[str, list[Any]] = field(default_factory=dict)
     given: frozenset[str] = frozenset()
+    changed: tuple[str, ...] = ()
 
     @property
     def values(self) -> dict[str, Any]:
@@ -336,6 +338,8 @@ class Settings:
 SETTINGS: dict[str, Setting] = {
     entry.name: Setting(entry.name, entry.default, **entry.metadata) for entry in fields(Settings) if entry.metadata
 }
+#: What a recipe holds and a flag may change, and the problem is still the same one.
+SAME_PROBLEM = {"dtype", "data_dir", "seed"}
 #: The settings that recipes may hold, by the table in which they stand.
 TABLES: dict[str, dict[str, Setting]] = {
     table: {name: entry for name, entry in SETTINGS.items() if entry.table == table}

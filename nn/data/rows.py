@@ -66,8 +66,24 @@ def as_dataset(data: Any, units: Units | None = None, row_shape: Shape | None = 
 
 def as_rows(x: Any, units: Units | None = None, row_shape: Shape | None = None) -> Dataset:
     """Checked rows without targets, for prediction: a Dataset as it is, or an array of any library or a list of rows,
-    with ``units`` and ``row_shape`` as in ``as_dataset``."""
-    return x if isinstance(x, Dataset) else as_dataset((x,), units, row_shape)
+    with ``units`` and ``row_shape`` as in ``as_dataset``.
+
+    Raises:
+        DataError: as of ``as_dataset``; a DataTypeError for rows with their targets, ``(x, y)``.
+    """
+    if isinstance(x, Dataset):
+        return x
+    if isinstance(x, tuple) and len(x) == 2 and _dimensions(x[0]) >= 2 and _dimensions(x[1]) != _dimensions(x[0]):
+        raise DataTypeError("rows are wanted here without their targets; pass x, not (x, y)")
+    return as_dataset((x,), units, row_shape)
+
+
+def _dimensions(x: Any) -> int:
+    """Of an array of any library, or of lists in lists."""
+    known = getattr(x, "ndim", None)
+    if isinstance(known, int):
+        return known
+    return 1 + _dimensions(x[0]) if isinstance(x, list | tuple) and len(x) > 0 else 0
 
 
 def pack(x: np.ndarray, y: np.ndarray, n_classes: int = 0, units: Units | None = None, name: str = "x") -> Dataset:

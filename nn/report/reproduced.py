@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -58,13 +59,22 @@ def figure_text(name: str, value: Any) -> str:
     return f"{value:.16g}" if "[" in name else f"{value:.5g}"
 
 
-def reproduced_text(found: dict[str, Any], author: dict[str, str], reproduced: dict[str, list[Any]]) -> str:
-    """A table: what the author of a system reports, the range that counts as reproduced, and what this run gave."""
+def reproduced_text(
+    found: dict[str, Any], author: dict[str, str], reproduced: dict[str, list[Any]], changed: Sequence[str] = ()
+) -> str:
+    """A table: what the author of a system reports, the range that counts as reproduced, and what this run gave.
+
+    Where flags have ``changed`` the problem, no figure of this run is one of the author's: the ranges are left out, and
+    a line beneath says so.
+    """
+    if changed:
+        table = reproduced_text(found, author, {name: [] for name in reproduced})
+        return f"{table}\nnothing is reproduced: {', '.join(changed)} made this another run than the author's"
     rows = [("figure", "the author", "reproduced if in", "this run", "")]
     for name in dict.fromkeys([*author, *reproduced]):
         if name not in found:
             continue
-        wanted = reproduced.get(name)
+        wanted = reproduced.get(name) or None
         value = found[name][: len(wanted or [])] if name == "predictions" else found[name]
         verdict = "" if wanted is None else "yes" if is_reproduced(name, value, wanted) else "no"
         rows.append((name, author.get(name, ""), span_text(name, wanted), figure_text(name, value), verdict))

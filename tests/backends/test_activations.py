@@ -12,10 +12,10 @@ import pytest
 from backends import Backend, get_backend
 from backends.activations import ACTIVATIONS, Activation, get_activation, register_activation
 from backends.check import check
-from backends.cuda.cupy_backend import CupyBackend
 from backends.step import StepNumbers
-from tests.helpers.backends import BACKENDS, backend_params, make_backend
-from tests.helpers.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice, launched
+from tests.helpers import with_emulated
+from tests.helpers.emulated_cuda import launched, needs_compiler
+from tests.helpers.with_emulated import EMULATED, WITH_EMULATED
 
 # ---- an activation in one place: GELU, whose derivative cannot be had from y ----------------------------------------
 
@@ -47,22 +47,18 @@ GELU = Activation(
     needs_z=True,
 )
 PLAIN_GELU = dataclasses.replace(GELU, cuda_forward="", cuda_derivative="")
-EMULATED = ("emulated", True)
 
 
-@pytest.fixture(params=backend_params([*BACKENDS, EMULATED]))
+@pytest.fixture(params=WITH_EMULATED)
 def which(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
 def made(which: tuple[str, bool], dtype: str) -> Backend:
-    """The backend, that on the emulated GPU among them; it is made before GELU is registered."""
-    if which != EMULATED:
-        return make_backend(which, dtype)
-    if not HAS_COMPILER:
-        pytest.skip("no g++ to run the CUDA text on the CPU")
-    backend = CupyBackend(EmulatedCudaDevice(), dtype)
-    backend.bias_activation(backend.zeros((1, 1)), None, "relu")  # the kernels are compiled
+    """The backend, that on the emulated GPU among them, with its kernels compiled: before GELU is registered."""
+    backend = with_emulated.made(which, dtype)
+    with backend.use():
+        backend.bias_activation(backend.zeros((1, 1)), None, "relu")
     return backend
 
 
@@ -120,7 +116,7 @@ def test_gelu_is_that_of_torch() -> None:
 
 
 @pytest.mark.usefixtures("table")
-@pytest.mark.skipif(not HAS_COMPILER, reason="no g++ to run the CUDA text on the CPU")
+@needs_compiler
 def test_on_a_gpu_it_is_one_launch_and_without_cuda_text_it_is_not_captured() -> None:
     for entry, why in ((GELU, ""), (PLAIN_GELU, "the step allocates memory")):
         backend = made(EMULATED, "float32")

@@ -122,14 +122,39 @@ def test_check_of_the_reference_operations(capsys: pytest.CaptureFixture[str]) -
         (("--against", "nonsense"), "python -m backends: error: unknown device 'nonsense'; known are auto, "),
         (("--seed", "-1"), "python -m backends: error: --seed must be at least 0, not -1"),
         (("--every", "0"), "python -m backends: error: --every must be at least 1, not 0"),
-        (("--dtype", "float16"), "invalid choice: 'float16'"),
-        (("--operation", "conv2d"), "invalid choice: 'conv2d'"),
+        (("--dtype", "float16"), "invalid choice: 'float16'; did you mean float"),
+        (("--operation", "conv2d"), "invalid choice: 'conv2d' (choose from "),
+        (("--operation", "mamul"), "argument --operation: invalid choice: 'mamul'; did you mean matmul?"),
+        (("--evry", "3"), "unrecognized arguments: --evry 3; did you mean --every?"),
+        (("--xyz", "1"), "unrecognized arguments: --xyz 1 (--help lists all)"),
+        (("--seed", "many"), "argument --seed: invalid int value: 'many' (--help lists all)"),
     ],
 )
 def test_wrong_usage(capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], message: str) -> None:
     code, out, err = run(capsys, "check", *flags)
     assert (code, out) == (2, "")
     assert message in err
+    assert err.startswith("python -m backends: error: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("called", ["python -m backends", "xpnet-doctor"])
+def test_the_program_calls_itself_what_it_was_called(
+    called: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = {"python -m backends": "/x/backends/__main__.py", "xpnet-doctor": "/usr/bin/xpnet-doctor"}
+    monkeypatch.setattr(sys, "argv", [paths[called]])
+    code, out, err = run(capsys, "chek")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"{called}: error: ")
+    assert err.endswith("invalid choice: 'chek'; did you mean check?\n")
+    assert run(capsys, "--help")[1].startswith(f"usage: {called} ")
+    assert run(capsys, "check", "--help")[1].startswith(f"usage: {called} check ")
+
+
+def test_every_flag_is_among_the_words_that_may_be_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = run(capsys, "--help")[1] + run(capsys, "check", "--help")[1]
+    assert set(re.findall(r"--[a-z]+", shown)) == set(backends.__main__.FLAGS)
 
 
 def test_a_reader_that_leaves_is_exit_code_141(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import train
-from nn import SGD, Adam, History, Linear, ReLU, Sequential, Softmax, Trainer, load_data, load_model
+from nn import SGD, Adam, History, Linear, PrintEpochs, ReLU, Sequential, Softmax, Trainer, load_data, load_model
+from nn.history import Record
 from tests.helpers.script import run
 
 ROOT = Path(train.__file__).parent
@@ -301,3 +302,31 @@ def test_the_installed_command_is_the_script(tmp_path: Path) -> None:
     assert "test accuracy" in done.stdout
     done = subprocess.run([command, "--hiden", "3"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stderr.startswith("xpnet-train: error: unknown flag --hiden")
+
+
+@pytest.mark.parametrize("program", ["train.py", "xpnet-train", "a notebook"])
+def test_ctrl_c_while_libraries_are_loaded(program: str, tmp_path: Path) -> None:
+    """Of a command it is exit code 130 and silence; whoever imports the module gets the exception."""
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy" / "__init__.py").write_text("raise KeyboardInterrupt")
+    script = ROOT / "train.py"
+    if program != "train.py":
+        script = tmp_path / program.replace(" ", "_")
+        caught = "try:\n    import train\nexcept KeyboardInterrupt:\n    print('caught')"
+        script.write_text(caught if program == "a notebook" else "import sys\nfrom train import main\nsys.exit(main())")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
+    expected = (0, "caught\n", "") if program == "a notebook" else (130, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == expected
+
+
+def test_an_error_of_a_callback_is_no_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes through, with its traceback; rows that do not fit the loss are the user's to change."""
+
+    class Faulty(PrintEpochs):
+        def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
+            raise ValueError("a mistake in this callback")
+
+    monkeypatch.setattr(train, "PrintEpochs", Faulty)
+    with pytest.raises(ValueError, match=r"^a mistake in this callback$"):
+        train.main(FAST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -150,6 +151,76 @@ def test_what_is_said_of_the_gradients_is_right_where_steps_are_replayed(backend
             model.gradients  # noqa: B018
         trainer.fit(rows, 1, 10, callbacks=[reads])
     assert len(reads.seen) == 14
+
+
+#: What computes in the same buffers as a forward of the same model.
+OTHERS: dict[str, Callable[[Trainer], Any]] = {
+    "predict": lambda trainer: trainer.predict(DATA[:9]),
+    "layer outputs": lambda trainer: trainer.model.layer_outputs(DATA[:9]),
+    "evaluate": lambda trainer: trainer.evaluate(DATA[:9]),
+    "losses": lambda trainer: trainer.losses(DATA[:9]),
+    "gradients": lambda trainer: trainer.gradients(DATA[:9]),
+    "fit": lambda trainer: trainer.fit(DATA, 1, 10),
+}
+
+
+def gradients_by_hand(model: Sequential, training: bool, between: Callable[[], Any] = lambda: None) -> dict[str, Any]:
+    """The gradients of the sum of the outputs for some rows, with something else between forward and backward."""
+    backend = model.backend
+    with backend.use():
+        y = model.forward(backend.asarray(DATA.features("float64")[:7]), training=training)
+        one = backend.asarray(np.ones(y.shape))
+        between()
+        model.backward(one)
+        return {name: backend.to_numpy(x).copy() for name, x in model.gradients.items()}
+
+
+def a_model(backend: Backend) -> Sequential:
+    return Sequential(Linear(12, 8), Sigmoid(), Dropout(0.3), Linear(8, 5), backend=backend, seed=2)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("which", WITH_EMULATED)
+def test_backward_refuses_what_is_no_longer_the_forward(which: tuple[str, bool], other: str, training: bool) -> None:
+    model = a_model(made(which, "float64"))
+    trainer = Trainer(model, optimizer=SGD(0.1, momentum=0.9))
+    trainer.fit(DATA, 2, 10)  # its steps are recorded where they can be
+    with pytest.raises(RuntimeError, match=r"^backward needs what forward left, but .*; call forward again$"):
+        gradients_by_hand(model, training, lambda: OTHERS[other](trainer))
+    fresh = a_model(made(which, "float64"))
+    fresh.load_state_dict(model.state_dict())
+    fresh.step = model.step
+    found, expected = gradients_by_hand(model, training), gradients_by_hand(fresh, training)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("which", WITH_EMULATED)
+def test_a_prediction_in_another_thread_leaves_backward_alone(which: tuple[str, bool], training: bool) -> None:
+    model = a_model(made(which, "float64"))
+
+    def predict_elsewhere() -> None:
+        thread = threading.Thread(target=model.predict, args=(DATA[:9],))
+        thread.start()
+        thread.join()
+
+    expected = gradients_by_hand(model, training)
+    for name, values in gradients_by_hand(model, training, predict_elsewhere).items():
+        np.testing.assert_array_equal(values, expected[name])
+
+
+def test_a_forward_in_another_thread_is_not_this_ones() -> None:
+    model, rows = a_model(made(("cpu", True), "float64")), DATA.features("float64")
+
+    def forward_elsewhere() -> None:
+        thread = threading.Thread(target=model.forward, args=(rows[:9],))
+        thread.start()
+        thread.join()
+
+    with pytest.raises(RuntimeError, match="backward needs what forward left"):
+        gradients_by_hand(model, False, forward_elsewhere)
 
 
 def test_a_loop_of_ones_own_goes_forward_backward_and_steps() -> None:

@@ -437,6 +437,38 @@ def test_a_loss_refuses_a_network_that_ends_otherwise(end: Any, loss: str) -> No
         Trainer(model, loss)
 
 
+@pytest.mark.parametrize("after", [[], [Flatten()], [Flatten(), Flatten()]], ids=len)
+@pytest.mark.parametrize("joined", [False, True])
+def test_an_output_activation_is_computed_once_whatever_changes_shapes_after_it(after: Any, joined: bool) -> None:
+    rng = np.random.default_rng(4)
+    x, t = rng.normal(size=(20, 4)), rng.uniform(size=(20, 3))
+    end = [Linear(4, 3, activation="sigmoid")] if joined else [Linear(4, 3), Sigmoid()]
+    model = Sequential(*end, *after, backend="cpu", dtype="float64")
+    trainer = Trainer(model, "binary_cross_entropy", SGD(0.5))
+    p = 1 / (1 + np.exp(-(x @ model.state_dict()["0.weight"] + model.state_dict()["0.bias"])))
+    assert (model.output_activation, model.task) == ("sigmoid", "labels")
+    np.testing.assert_allclose(model(x), p, rtol=1e-14)
+    np.testing.assert_allclose(model.predict_proba(x), p, rtol=1e-14)
+    assert (model.predict(x) == (p > 0.5)).all()
+    losses = -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean(axis=1)
+    np.testing.assert_allclose(trainer.losses((x, t)), losses, rtol=1e-13)
+    weight = x.T @ (p - t) / t.size
+    np.testing.assert_allclose(trainer.gradients((x, t))["0.weight"], weight, rtol=1e-12, atol=1e-16)
+    before = model.state_dict()["0.weight"]
+    assert trainer.fit((x, t), 1, None)["loss"] == [pytest.approx(losses.mean(), rel=1e-13)]
+    np.testing.assert_allclose(model.state_dict()["0.weight"], before - 0.5 * weight, rtol=1e-12)
+
+
+def test_a_loss_refuses_dropout_of_probabilities() -> None:
+    for end in ([Dropout(0.2)], [Flatten(), Dropout(0.2), Flatten()]):
+        model = Sequential(Linear(4, 3), Sigmoid(), *end, backend="cpu")
+        message = r"before sigmoid, but Dropout\(rate=0.2\) comes after it; put it before the last Linear layer$"
+        with pytest.raises(ValueError, match=message):
+            Trainer(model, "binary_cross_entropy")
+        Trainer(model, "mse")
+    Trainer(Sequential(Linear(4, 3), Dropout(0.2), backend="cpu"), "binary_cross_entropy")
+
+
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="unknown loss 'hinge'; known are softmax_cross_entropy"):
         Trainer(network(), "hinge")

@@ -188,6 +188,41 @@ def test_a_users_own_recipe_works_and_flags_override_it(tmp_path: Path, capsys: 
     assert "2 epochs" in out
 
 
+@pytest.mark.parametrize(
+    ("flags", "changed"),
+    [
+        ("", []),
+        ("--seed 3 --device cpu --dtype float64 --every 2 --threads 1", []),
+        ("--epochs 3 --hidden 12 --lr 1", []),  # as the recipe has it
+        ("--epochs 4 --hidden 7 --activation relu", ["--hidden", "--activation", "--epochs"]),
+        (
+            "--loss mse --batch-size 9 --no-shuffle --momentum 0",
+            ["--loss", "--batch-size", "--no-shuffle", "--momentum"],
+        ),
+        ("--optimizer adam", ["--optimizer"]),
+        ("--data mnist --limit 9 --only 1 2 --validation 0.1", ["--data", "--limit", "--validation", "--only"]),
+    ],
+)
+def test_flags_that_make_it_another_problem_are_known(flags: str, changed: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(MINE.replace('batch_size = "full"', "batch_size = 10"))
+    (settings,) = train.parse(["--recipe", str(path), *flags.split()])
+    assert list(settings.changed) == changed
+    assert train.parse(flags.split())[0].changed == ()  # there is no recipe to differ from
+
+
+def test_a_run_that_was_stopped_reproduces_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(MINE)
+    run = train.prepare(train.parse(["--recipe", str(path), "--device", "cpu"])[0])
+    train.train(run)
+    assert re.search(r"^test_accuracy .*yes$", train.report(run), re.MULTILINE)
+    run.trainer.history.stopped = "Ctrl-C in epoch 2"
+    text = train.report(run)
+    assert not re.search(r"^test_accuracy .*yes$", text, re.MULTILINE)
+    assert "nothing is reproduced: Ctrl-C in epoch 2 made this another run than the author's" in text
+
+
 def test_another_optimizer_brings_its_own_learning_rate(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(MINE)

@@ -24,7 +24,9 @@ from backends.check.calls import ways
 from backends.check.cases import MAKERS, WITHOUT_RESULT, Case, cases
 from backends.cpu.numpy_backend import NumpyBackend
 from backends.cuda.cupy_backend import CupyBackend
-from tests.helpers.backends import make_backend
+from benchmarks import gpu_record
+from tests import proof
+from tests.helpers.backends import is_on_gpu, make_backend
 from tests.helpers.emulated_cuda import EmulatedCudaDevice, needs_compiler
 
 
@@ -57,14 +59,41 @@ def assert_right(results: list[Result]) -> None:
     assert all(result.ratio <= 1 for result in results)
 
 
-def test_every_operation_of_every_backend_is_within_its_bounds(backend: Backend) -> None:
-    assert_right(check(backend, every=8))
+def assert_shown(shown: proof.Shown) -> None:
+    """Nothing is wrong, and every operation was called."""
+    assert {it.operation.split()[0] for it in shown.tried} == operations_of(Backend)
+    assert {it.operation: it.first_wrong for it in shown.tried if it.wrong or not it.calls} == {}
+
+
+def claimed_of(which: tuple[str, bool], dtype: str) -> dict[str, str]:
+    """What docs/agreement.md says of the operations of a backend in a dtype."""
+    column = proof.heading(which)
+    cells = proof.committed().operations
+    return {row: proof.of_dtype(cell, dtype) for (row, of), cell in cells.items() if of == column}
+
+
+def test_every_operation_of_every_backend_is_within_its_bounds(
+    backend: Backend, which_backend: tuple[str, bool]
+) -> None:
+    """And docs/agreement.md says so, of these operations and no others."""
+    shown = proof.show(backend, every=8)
+    assert_shown(shown)
+    if not is_on_gpu(which_backend[0]):  # a GPU is believed by its record alone
+        assert claimed_of(which_backend, backend.dtype_name) == shown.cells
 
 
 @needs_compiler
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_cuda_kernels_are_within_their_bounds(dtype: str) -> None:
-    assert_right(check(CupyBackend(EmulatedCudaDevice(), dtype), every=20))
+    """And docs/agreement.md says so, of these operations and kernels and no others."""
+    shown, which = proof.show(CupyBackend(EmulatedCudaDevice(), dtype)), ("cuda", True)
+    assert_shown(shown)
+    record = gpu_record.read()
+    assert claimed_of(which, dtype) == {
+        operation: proof.with_gpu(cell, record, which, operation, dtype) for operation, cell in shown.cells.items()
+    }
+    kernels = {name: proof.of_dtype(cell, dtype) for (name, _), cell in proof.committed().kernels.items()}
+    assert kernels == proof.kernel_cells(shown.kernels, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nn import Flatten, Linear, Sequential
+from nn import Flatten, Linear, Sequential, Softmax
 from nn.data import DataError, Dataset, Units, UnitsWarning, as_dataset, as_rows
 
 RNG = np.random.default_rng(0)
@@ -219,3 +219,19 @@ def test_numbers_that_are_no_row_are_refused(shape: tuple[int, ...], row_shape: 
 def test_one_row_needs_one_target() -> None:
     with pytest.raises(DataError, match="x has 1 rows but y has 2"):
         as_dataset((PICTURES[0], [1, 0]), None, (64,))
+
+
+@pytest.mark.parametrize("lists", [False, True])
+@pytest.mark.parametrize("y", [np.arange(6) % 3, np.linspace(0, 1, 6), None])
+def test_rows_with_their_targets_are_no_rows_alone(y: Any, lists: bool) -> None:
+    x: Any = RNG.uniform(size=(6, 4))
+    model = Sequential(Linear(4, 3), Softmax())
+    given = (x.tolist(), None if y is None else y.tolist()) if lists else (x, y)
+    for call in (model, model.predict, model.predict_proba, model.layer_outputs, as_rows):
+        with pytest.raises(DataError, match=r"^rows are wanted here without their targets; pass x, not \(x, y\)$"):
+            call(given)
+
+
+@pytest.mark.parametrize("x", [((1, 2, 3), (4, 5, 6)), ([1, 2, 3], [4, 5, 6]), (np.ones(3), np.ones(3))])
+def test_a_tuple_of_two_rows_is_two_rows(x: Any) -> None:
+    np.testing.assert_array_equal(as_rows(x).x, np.array(x))

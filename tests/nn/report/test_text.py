@@ -173,5 +173,10 @@ def test_figures_are_held_against_those_of_the_author() -> None:
         "accuracy                 90.00%            90.00%    yes",
         "val_loss                 1 to 2            3         no",
     ]
+    table, note = reproduced_text(found, author, wanted, ["--epochs", "--loss"]).rsplit("\n", 1)
+    assert [line.split() for line in table.splitlines()[1:]] == [
+        ["loss", "0.49", "0.5"], ["predictions", "1,", "2"], ["accuracy", "90.00%"], ["val_loss", "3"],
+    ]  # fmt: skip
+    assert note == "nothing is reproduced: --epochs, --loss made this another run than the author's"
     only_said = reproduced_text({"predictions": [1]}, {"predictions": "1"}, {}).splitlines()[1]
     assert only_said.split() == ["predictions", "1"]
