@@ -50,11 +50,12 @@ def test_the_ways_to_call_are_these() -> None:
         operation: {way for case in itertools.islice(cases(operation, "float32"), 40) for way in ways(case)}
         for operation in MAKERS
     }
-    layouts = {"plain", "strided", "read-only"}
+    layouts = {"plain", "strided", "read-only", "recorded"}
     assert found["column_sum"] == {*layouts, "transposed", "into out", "into strided out"}
     assert found["multiply"] == {*found["column_sum"], "into input 0", "into input 1"}
     assert found["bias_activation"] == {*found["column_sum"], "into input 0", "z_out into input 0"}
-    assert found["update"] == {"plain", "strided"}
+    assert found["update"] == {"plain", "strided", "recorded"}
+    assert found["asarray"] == found["record"] == {"plain"}
     assert found["all_finite"] == layouts
     for operation in ("softmax", "softmax_backward", "bias_activation_backward", "squared_error"):
         assert found[operation] == {*found["column_sum"], "into input 0"}, operation
