@@ -63,6 +63,19 @@ __device__ Index divide(Index i, Index n)
 }
 """
 
+_BATCH = r"""
+// Nobody can check positions that are on the device without waiting for it; one that is out of range reads the
+// nearest row instead of memory that is not ours.
+__device__ Index within(Index i, Index size) { return i < 0 ? 0 : i < size ? i : size - 1; }
+
+// The row of a data set of n rows that is row `row` of the batch which begins at position `first` of the order.
+__device__ Index row_of_batch(const long long* order, Index first, Index positions, Index n, Index row)
+{
+    const Index position = within(first + row, positions);
+    return order ? within(order[position], n) : position;
+}
+"""
+
 _TREES = r"""
 // maximum() that lets NaN through.
 __device__ REAL larger(REAL a, REAL b) { return (a >= b || a != a) ? a : b; }
@@ -92,27 +105,79 @@ BLOCK_TREE(block_sum, REAL, a + b)
 BLOCK_TREE(block_sum_double, double, a + b)
 BLOCK_TREE(block_least, Index, a < b ? a : b)
 
-__device__ REAL row_max(const REAL* x, Index n)
+// A row of n values, to which a bias may still have to be added.
+struct Row {
+    const REAL* z;
+    const REAL* bias;
+};
+__device__ REAL at(Row x, Index j) { return x.bias ? x.z[j] + x.bias[j] : x.z[j]; }
+
+__device__ REAL row_max(Row x, Index n)
 {
-    REAL top = x[0];
-    FOR_BLOCK(j, n) top = larger(top, x[j]);
+    REAL top = at(x, 0);
+    FOR_BLOCK(j, n) top = larger(top, at(x, j));
     return block_max(top);
 }
 
 // The first column that holds `top`; 0 if none does, which is so for NaN.
-__device__ Index first_column(const REAL* x, REAL top, Index n)
+__device__ Index first_column(Row x, REAL top, Index n)
 {
     Index first = n;
-    FOR_BLOCK(j, n) if (x[j] == top && j < first) first = j;
+    FOR_BLOCK(j, n) if (at(x, j) == top && j < first) first = j;
     first = block_least(first);
     return first < n ? first : 0;
 }
 
-__device__ REAL row_normalizer(const REAL* x, REAL top, Index n)
+__device__ REAL row_normalizer(Row x, REAL top, Index n)
 {
     REAL sum = 0;
-    FOR_BLOCK(j, n) sum += exp(x[j] - top);
+    FOR_BLOCK(j, n) sum += exp(at(x, j) - top);
     return block_sum(sum);
+}
+
+// The sum of m numbers as a tree over `lanes` threads, a power of two that m alone decides, adds them up: the bits do
+// not depend on the number of threads.
+__device__ double ordered_sum(const double* x, Index m)
+{
+    Index lanes = 32;
+    while (lanes < m && lanes < MAX_THREADS) lanes *= 2;
+    FOR_BLOCK(lane, lanes) {
+        double sum = 0;
+        for (Index i = lane; i < m; i += lanes) sum += x[i];
+        tree_memory[lane] = sum;
+    }
+    __syncthreads();
+    for (Index half = lanes / 2; half > 0; half /= 2) {
+        FOR_BLOCK(lane, half) tree_memory[lane] += tree_memory[lane + half];
+        __syncthreads();
+    }
+    const double result = tree_memory[0];
+    __syncthreads();
+    return result;
+}
+
+// The sums over the rows of a batch, added to totals or, where accumulate is 0, written there; by one block.
+__device__ void sum_rows(const double* rows, double* totals, int accumulate, Index m)
+{
+    const double loss = ordered_sum(rows, m);
+    const double correct = ordered_sum(rows + m, m);
+    if (threadIdx.x == 0) {
+        totals[0] = accumulate ? totals[0] + loss : loss;
+        totals[1] = accumulate ? totals[1] + correct : correct;
+    }
+}
+
+// Whether this block is the last one to ask, of all blocks of the launch; it then sees what the others have written
+// before they asked. The ticket is 0 between launches.
+__device__ bool is_last_block(unsigned int* ticket)
+{
+    __shared__ bool is_last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) is_last = atomicInc(ticket, gridDim.x - 1) == gridDim.x - 1;
+    __syncthreads();
+    __threadfence();
+    return is_last;
 }
 """
 
@@ -183,10 +248,10 @@ KERNEL multiply(const REAL* a, const REAL* b, REAL* out, long long size)
 KERNEL softmax(const REAL* logits, REAL* out, long long m, long long n)
 {
     FOR_ROWS(row, m) {
-        const REAL* x = logits + row * n;
+        const Row x = {logits + row * n, nullptr};
         const REAL top = row_max(x, n);
         const REAL normalizer = row_normalizer(x, top, n);
-        FOR_BLOCK(j, n) out[row * n + j] = exp(x[j] - top) / normalizer;
+        FOR_BLOCK(j, n) out[row * n + j] = exp(at(x, j) - top) / normalizer;
     }
 }
 
@@ -203,14 +268,22 @@ KERNEL softmax_backward(const REAL* dy, const REAL* y, REAL* out, long long m, l
 KERNEL argmax(const REAL* x, long long* out, long long m, long long n)
 {
     FOR_ROWS(row, m) {
-        const REAL top = row_max(x + row * n, n);
-        const Index first = first_column(x + row * n, top, n);
+        const Row values = {x + row * n, nullptr};
+        const REAL top = row_max(values, n);
+        const Index first = first_column(values, top, n);
         if (threadIdx.x == 0) out[row] = first;
     }
 }
+"""
 
-// The losses: rows[0 .. m) get the loss of each row, rows[m .. 2m) 1 where the row is correct, else 0; both times the
-// row's weight, where weights is not null, as its gradient is. The loss itself goes to losses, where that is not null.
+_LOSSES = r"""
+// The losses. A block for each row, which leaves its loss in rows[0 .. m) and in rows[m .. 2m) 1 where the row is
+// correct, else 0; both times the row's weight, where weights is not null, as its gradient is. The loss itself goes to
+// losses, where that is not null. With a ticket the last block adds the rows up to totals; else add_totals does.
+//
+// What comes right before a loss can be done here: with a bias, the outputs are z + bias, which goes to biased; and
+// where gathered is not null, the targets are those of all rows, of which the batch's are taken as take_rows does, and
+// go to gathered.
 __device__ void leave_row(
     const REAL* weights, REAL* losses, double* rows, Index m, Index row, REAL loss, bool correct)
 {
@@ -221,86 +294,96 @@ __device__ void leave_row(
 }
 
 KERNEL softmax_cross_entropy(
-    const REAL* logits, const long long* labels, const REAL* weights, REAL* losses, double* rows, REAL* out,
-    REAL scale, long long m, long long n)
+    @OUTPUTS@, const long long* targets, long long* gathered, @PLACES@)
 {
     FOR_ROWS(row, m) {
-        const REAL* x = logits + row * n;
-        const Index label = labels[row];
+        const Row x = {z + row * n, bias};
+        const Index label = targets[gathered ? @TAKEN@ : row];
+        if (gathered && threadIdx.x == 0) gathered[row] = label;
         const bool known = label >= 0 && label < n;
         const REAL top = row_max(x, n);
         const REAL normalizer = row_normalizer(x, top, n);
-        const REAL loss = threadIdx.x == 0 ? log(normalizer) - (known ? x[label] - top : REAL(0)) : REAL(0);
+        const REAL loss = threadIdx.x == 0 ? log(normalizer) - (known ? at(x, label) - top : REAL(0)) : REAL(0);
         const Index first = first_column(x, top, n);
         if (threadIdx.x == 0) leave_row(weights, losses, rows, m, row, loss, first == label && top == top);
         const REAL weight = weights ? weights[row] : REAL(1);
-        if (out) FOR_BLOCK(j, n)
-            out[row * n + j] = (exp(x[j] - top) / normalizer - (j == label ? REAL(1) : REAL(0))) * scale * weight;
+        FOR_BLOCK(j, n) {
+            const REAL value = at(x, j);
+            if (bias) biased[row * n + j] = value;
+            if (out)
+                out[row * n + j] = (exp(value - top) / normalizer - (j == label ? REAL(1) : REAL(0))) * scale * weight;
+        }
     }
+    if (ticket && is_last_block(ticket)) sum_rows(rows, totals, accumulate, m);
 }
 
 KERNEL binary_cross_entropy(
-    const REAL* logits, const REAL* targets, const REAL* weights, REAL* losses, double* rows, REAL* out,
-    REAL scale, long long m, long long n)
+    @OUTPUTS@, const REAL* targets, REAL* gathered, @PLACES@)
 {
     FOR_ROWS(row, m) {
         const REAL weight = weights ? weights[row] : REAL(1);
+        const Row x = {z + row * n, bias};
+        const REAL* t = targets + (gathered ? @TAKEN@ : row) * n;
         REAL loss = 0;
         REAL wrong = 0;
         FOR_BLOCK(j, n) {
-            const REAL z = logits[row * n + j];
-            const REAL t = targets[row * n + j];
-            loss += (z <= REAL(0) ? REAL(0) : z) - z * t + log1p(exp(-fabs(z)));
-            if (z != z || (z > REAL(0)) != (t > REAL(0.5))) wrong = 1;
-            if (out) out[row * n + j] = (forward_sigmoid(z) - t) * scale * weight;
+            const REAL value = at(x, j);
+            const REAL target = t[j];
+            if (gathered) gathered[row * n + j] = target;
+            loss += (value <= REAL(0) ? REAL(0) : value) - value * target + log1p(exp(-fabs(value)));
+            if (value != value || (value > REAL(0)) != (target > REAL(0.5))) wrong = 1;
+            if (bias) biased[row * n + j] = value;
+            if (out) out[row * n + j] = (forward_sigmoid(value) - target) * scale * weight;
         }
         loss = block_sum(loss);
         wrong = block_max(wrong);
         if (threadIdx.x == 0) leave_row(weights, losses, rows, m, row, loss / (REAL)n, wrong == REAL(0));
     }
+    if (ticket && is_last_block(ticket)) sum_rows(rows, totals, accumulate, m);
 }
 
 KERNEL squared_error(
-    const REAL* outputs, const REAL* targets, const REAL* weights, REAL* losses, double* rows, REAL* out,
-    REAL scale, long long m, long long n)
+    @OUTPUTS@, const REAL* targets, REAL* gathered, @PLACES@)
 {
     FOR_ROWS(row, m) {
-        const REAL* o = outputs + row * n;
-        const REAL* t = targets + row * n;
-        const REAL top = row_max(o, n);
+        const Row x = {z + row * n, bias};
+        const Row t = {targets + (gathered ? @TAKEN@ : row) * n, nullptr};
+        const REAL top = row_max(x, n);
         const REAL target_top = row_max(t, n);
-        const Index first = first_column(o, top, n);
+        const Index first = first_column(x, top, n);
         const Index target_first = first_column(t, target_top, n);
         const bool agree = n == 1 ? (top > REAL(0.5)) == (target_top > REAL(0.5)) : first == target_first;
         const REAL weight = weights ? weights[row] : REAL(1);
         REAL loss = 0;
         FOR_BLOCK(j, n) {
-            const REAL difference = o[j] - t[j];
+            const REAL value = at(x, j);
+            const REAL target = at(t, j);
+            const REAL difference = value - target;
+            if (gathered) gathered[row * n + j] = target;
             loss += difference * difference;
+            if (bias) biased[row * n + j] = value;
             if (out) out[row * n + j] = difference * scale * weight;
         }
         loss = block_sum(loss);
         if (threadIdx.x == 0) leave_row(weights, losses, rows, m, row, loss / (REAL)n, agree && top == top);
     }
+    if (ticket && is_last_block(ticket)) sum_rows(rows, totals, accumulate, m);
 }
 
-// One block: the sums over the rows, added to totals or, where accumulate is 0, written there.
 KERNEL add_totals(const double* rows, double* totals, int accumulate, long long m)
 {
-    double loss = 0;
-    double correct = 0;
-    FOR_BLOCK(row, m) {
-        loss += rows[row];
-        correct += rows[m + row];
-    }
-    loss = block_sum_double(loss);
-    correct = block_sum_double(correct);
-    if (threadIdx.x == 0) {
-        totals[0] = accumulate ? totals[0] + loss : loss;
-        totals[1] = accumulate ? totals[1] + correct : correct;
-    }
+    sum_rows(rows, totals, accumulate, m);
 }
 """
+
+#: Parameters that the losses have in common, before and after the targets; ``@TAKEN@`` is the row of a target.
+_OF_LOSSES = {
+    "OUTPUTS": "const REAL* z, const REAL* bias, REAL* biased",
+    "PLACES": "const long long* order, const long long* start_at, long long start, long long positions,\n"
+    "    long long sources, const REAL* weights, REAL* losses, double* rows, REAL* out, REAL scale,\n"
+    "    unsigned int* ticket, double* totals, int accumulate, long long m, long long n",
+    "TAKEN": "row_of_batch(order, start_at ? *start_at : start, positions, sources, row)",
+}
 
 _FLAT = r"""
 // Numbers that change from step to step come as `..._at`, a pointer, or where that is null as a value.
@@ -424,10 +507,6 @@ KERNEL advance_numbers(
         update[i] += steps;
     }
 }
-
-// Nobody can check positions that are on the device without waiting for it; one that is out of range reads the
-// nearest row instead of memory that is not ours.
-__device__ Index within(Index i, Index size) { return i < 0 ? 0 : i < size ? i : size - 1; }
 """
 
 _RULE = r"""
@@ -459,8 +538,7 @@ KERNEL take_rows_@KIND@(
     const Index first = start_at ? *start_at : start;
     FOR_GRID(i, size) {
         const Index row = divide(i, width);
-        const Index position = within(first + row, positions);
-        const Index from = order ? within(order[position], n) : position;
+        const Index from = row_of_batch(order, first, positions, n, row);
         const @SOURCE@ value = rows[from * width + (i - row * width)];
         out[i] = @EXPRESSION@;
     }
@@ -471,7 +549,7 @@ KERNEL take_rows_@KIND@(
 def source(real: str) -> str:
     """The CUDA text with ``REAL`` as ``"float"`` or ``"double"``, and with the activations known by now."""
     activations = [_activation(a, a.name) for a in ACTIVATIONS.values() if a.has_cuda]
-    parts = [_head(real), _DIVIDE, _TREES, *activations, _ROWS, _FLAT]
+    parts = [_head(real), _DIVIDE, _BATCH, _TREES, *activations, _ROWS, _fill(_LOSSES, **_OF_LOSSES), _FLAT]
     parts += [
         _fill(_TAKE_ROWS, KIND=f"scaled_{kind}", SOURCE=c_type, RESULT="REAL", EXPRESSION="(REAL)value * scale + shift")
         for kind, c_type in SCALED.items()

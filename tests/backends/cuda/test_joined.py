@@ -1,0 +1,261 @@
+"""Launches that are joined, on an emulated device: whole networks, and steps of random operations, against the same
+operations launched one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from backends import StepNumbers
+from backends.cuda.cupy_backend import CupyBackend
+from backends.cuda.launch import ROWS_OF_LAST_BLOCK
+from backends.cuda.rules import RULES
+from nn import SGD, Adam, Callback, Dropout, Layer, Linear, ReLU, Sequential, Sigmoid, Softmax, Tanh, Trainer
+from nn.data import Dataset
+from tests.helpers.emulated_cuda import EmulatedCudaDevice, launched, needs_compiler
+
+pytestmark = needs_compiler
+
+RNG = np.random.default_rng(9)
+PIXELS = RNG.integers(0, 256, (75, 13), dtype=np.uint8)
+LABELS = Dataset(PIXELS, RNG.integers(0, 5, 75), scale=1 / 255)
+ANSWERS = Dataset(PIXELS, RNG.integers(0, 2, (75, 3)).astype(np.float32), scale=1 / 255)
+NUMBERS = Dataset(PIXELS, RNG.standard_normal((75, 4)).astype(np.float32), scale=1 / 255)
+
+#: Layers, rows and loss: what a rule looks at differs in each.
+NETWORKS: dict[str, tuple[list[Layer], Dataset, str]] = {
+    "small": ([Linear(13, 9), Sigmoid(), Linear(9, 5), Softmax()], LABELS, "softmax_cross_entropy"),
+    "deep": (
+        [Linear(13, 9), ReLU(), Dropout(0.3), Linear(9, 7), Tanh(), Linear(7, 5), Softmax()],
+        LABELS,
+        "softmax_cross_entropy",
+    ),
+    "dropout last": ([Linear(13, 9), Sigmoid(), Dropout(0.3), Linear(9, 5), Softmax()], LABELS, "cross_entropy"),
+    "no bias": ([Linear(13, 9, bias=False), Tanh(), Linear(9, 5, bias=False), Softmax()], LABELS, "cross_entropy"),
+    "one layer": ([Linear(13, 5), Softmax()], LABELS, "softmax_cross_entropy"),
+    "wide": ([Linear(13, 9), ReLU(), Linear(9, 40), Softmax()], LABELS, "softmax_cross_entropy"),
+    "answers": ([Linear(13, 9), ReLU(), Linear(9, 3), Sigmoid()], ANSWERS, "binary_cross_entropy"),
+    "numbers": ([Linear(13, 9), ReLU(), Linear(9, 4)], NUMBERS, "mean_squared_error"),
+}
+
+
+def backend_with(rules: Any, dtype: str = "float32", threads: int = 1) -> CupyBackend:
+    backend = CupyBackend(EmulatedCudaDevice(threads), dtype)
+    backend.rules = rules
+    return backend
+
+
+def trained(
+    backend: CupyBackend, network: str, batch_size: int | None = 16, optimizer: Any = None, **options: Any
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """What training leaves, and what the first step launched."""
+    layers, rows, loss = NETWORKS[network]
+    trainer = Trainer(Sequential(layers, backend=backend, seed=4), loss, optimizer or SGD(0.3, momentum=0.9))
+    launched.names.clear()
+    trainer.fit(rows, 3, batch_size, **options)
+    assert backend.why_eager == ""
+    arrays = trainer.model.state_dict() | {name: backend.to_numpy(x) for name, x in trainer.optimizer.state.items()}
+    for column in ("loss", "accuracy"):
+        if column in trainer.history[0]:
+            arrays[column] = np.array(trainer.history[column])
+    begin, end = launched.names.index("set_numbers"), launched.names.index("advance_numbers")
+    return arrays, launched.names[begin + 1 : end]
+
+
+def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        assert np.isfinite(values).all()
+        np.testing.assert_array_equal(found[name], values, err_msg=name, strict=True)
+
+
+# ---- networks ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(("dtype", "threads"), [("float32", 1), ("float64", 2)])
+def test_joined_steps_give_the_same_bits(network: str, dtype: str, threads: int) -> None:
+    expected, alone = trained(backend_with((), dtype, threads), network)
+    found, joined = trained(backend_with(RULES, dtype, threads), network)
+    same(found, expected)
+    assert len(joined) < len(alone)
+
+
+@pytest.mark.parametrize("network", ["small", "answers", "numbers"])
+@pytest.mark.parametrize(("batch_size", "shuffle"), [(None, True), (1, True), (16, False), (75, False)])
+def test_batches_of_every_kind(network: str, batch_size: int | None, shuffle: bool) -> None:
+    expected, _ = trained(backend_with(()), network, batch_size, shuffle=shuffle)
+    found, _ = trained(backend_with(RULES), network, batch_size, shuffle=shuffle)
+    same(found, expected)
+
+
+@pytest.mark.parametrize("network", ["small", "answers", "numbers"])
+def test_the_loss_gathers_its_targets_and_adds_the_bias(network: str) -> None:
+    _, alone = trained(backend_with(()), network)
+    _, joined = trained(backend_with(RULES), network)
+    (loss,) = [name for name in alone if name in ("softmax_cross_entropy", "binary_cross_entropy", "squared_error")]
+    at = alone.index(loss)
+    assert [name.rstrip("0123456789") for name in alone[:2]] == ["take_rows_scaled_uint", "take_rows_uint"]
+    assert alone[at - 1] == "bias_activation_identity"
+    assert joined[: at - 1] == [alone[0], *alone[2 : at - 1], loss]
+
+
+def test_where_gradients_are_read_they_are_there() -> None:
+    """And their copies, which the optimizer uses up."""
+    seen: dict[int, list[dict[str, np.ndarray]]] = {}
+
+    class Reads(Callback):
+        def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+            down = trainer.backend.to_numpy
+            gradients = trainer.model.gradients
+            seen.setdefault(id(trainer), []).append({name: down(x).copy() for name, x in gradients.items()})
+
+    kept = [trained(backend_with(rules), "small", callbacks=[Reads()])[0] for rules in ((), RULES)]
+    same(kept[1], kept[0])
+    one, other = seen.values()
+    assert len(one) == 15
+    for found, expected in zip(other, one, strict=True):
+        same(found, expected)
+
+
+def test_a_batch_of_more_rows_than_a_block_adds_up() -> None:
+    m = ROWS_OF_LAST_BLOCK + 7
+    rng = np.random.default_rng(2)
+    z, labels = rng.standard_normal((m, 3)).astype(np.float32), rng.integers(0, 3, m)
+
+    def run(rules: Any, rows: int) -> tuple[list[str], np.ndarray]:
+        backend = backend_with(rules)
+        totals, out = backend.zeros((2,), np.float64), backend.empty((rows, 3))
+        up, source = backend.asarray(z[:rows]), backend.asarray(labels)
+        batch = backend.empty((rows,), np.int64)
+
+        def step(numbers: StepNumbers, count: int) -> None:
+            backend.take_rows(source, None, numbers.start, count, out=batch)
+            backend.softmax_cross_entropy(up, batch, totals=totals, out=out)
+
+        launched.names.clear()
+        backend.record(step)(StepNumbers(0, 0, 1, 0.1), rows)
+        return [name for name in launched.names if name.startswith(("take", "softmax", "add"))], backend.to_numpy(
+            totals
+        )
+
+    for rows, adds in ((m, ["add_totals"]), (ROWS_OF_LAST_BLOCK, [])):
+        names, expected = run((), rows)
+        assert names == ["take_rows_uint64", "softmax_cross_entropy", *adds]
+        names, found = run(RULES, rows)
+        assert names == ["softmax_cross_entropy", *adds]
+        np.testing.assert_array_equal(found, expected)
+
+
+# ---- what is not noted -----------------------------------------------------------------------------------------------
+
+
+def launches_past_the_tape(backend: CupyBackend) -> Callable[[StepNumbers, int], None]:
+    x, y, doubled = (backend.asarray(np.full((4, 3), value, np.float32)) for value in (1.5, 2.5, 0.5))
+    backend.kept = [x, y, doubled]  # type: ignore[attr-defined]
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        nonlocal doubled
+        backend.multiply(x, y, out=doubled)
+        doubled *= 2.0  # by the array library itself
+        backend.multiply(doubled, y, out=x)
+
+    return step
+
+
+def test_a_step_that_launches_something_else_too_runs_as_it_is() -> None:
+    kept = []
+    for rules in ((), RULES):
+        backend = backend_with(rules)
+        recorded = backend.record(launches_past_the_tape(backend))
+        launched.names.clear()
+        for number in range(4):
+            recorded(StepNumbers(4 * number, number, number + 1, 0.1), 4)
+        assert launched.names[1:5] == ["multiply", "copy", "multiply", "advance_numbers"] or rules == ()
+        kept.append([backend.to_numpy(x) for x in backend.kept])  # type: ignore[attr-defined]
+        assert backend.why_eager == ""
+    for one, other in zip(*kept, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.isfinite(kept[0][0]).all()
+
+
+# ---- random operations -----------------------------------------------------------------------------------------------
+
+M, N = 5, 4
+MATRICES, LABELED, VECTORS = ("a", "b", "c"), ("p", "q"), ("u", "v")
+matrix, labels_, vector = st.sampled_from(MATRICES), st.sampled_from(LABELED), st.sampled_from(VECTORS)
+operations = st.one_of(
+    st.tuples(st.just("labels"), labels_, st.integers(0, 9), st.booleans()),
+    st.tuples(st.just("targets"), matrix, st.integers(0, 9), st.booleans()),
+    st.tuples(st.just("bias"), matrix, vector, matrix),
+    st.tuples(st.just("cross entropy"), matrix, labels_, matrix),
+    st.tuples(st.just("binary"), matrix, matrix, matrix),
+    st.tuples(st.just("squares"), matrix, matrix, matrix),
+    st.tuples(st.just("sum"), matrix, vector),
+    st.tuples(st.just("multiply"), matrix, matrix, matrix),
+    st.tuples(st.just("copy"), matrix, matrix),
+    st.tuples(st.just("product"), matrix, matrix),
+)
+
+
+def after(rules: Any, program: list[tuple[Any, ...]]) -> dict[str, np.ndarray]:
+    """The memory after a step of those operations on it, and after three."""
+    backend = backend_with(rules, "float64")
+    rng = np.random.default_rng(3)
+    here: dict[str, Any] = {name: backend.asarray(rng.standard_normal((M, N)) / 4) for name in MATRICES}
+    here |= {name: backend.asarray(rng.standard_normal(N) / 4) for name in VECTORS}
+    here |= {name: backend.asarray(rng.integers(0, N, M)) for name in LABELED}
+    here["totals"] = backend.zeros((2,), np.float64)
+    classes, goals = backend.asarray(rng.integers(0, N, 20)), backend.asarray(rng.uniform(size=(20, N)))
+    order, square = backend.asarray(rng.permutation(20)), backend.asarray(rng.standard_normal((N, N)) / 4)
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        for name, *where in program:
+            x = [here[i] if isinstance(i, str) else i for i in where]
+            if name in ("labels", "targets"):
+                to, start, shuffled = x
+                rows = classes if name == "labels" else goals
+                backend.take_rows(rows, order if shuffled else None, start, count, out=to)
+            elif name == "bias":
+                backend.bias_activation(x[0], x[1], out=x[2])
+            elif name == "cross entropy":
+                backend.softmax_cross_entropy(x[0], x[1], totals=here["totals"], out=x[2])
+            elif name in ("binary", "squares") and where[1] != where[2]:
+                loss = backend.binary_cross_entropy if name == "binary" else backend.squared_error
+                loss(x[0], x[1], totals=here["totals"], out=x[2])
+            elif name == "sum":
+                backend.column_sum(x[0], out=x[1])
+            elif name == "multiply":
+                backend.multiply(*x[:2], out=x[2])
+            elif name == "copy":
+                backend.copy(x[0], out=x[1])
+            elif name == "product" and where[0] != where[1]:
+                backend.matmul(x[0], square, out=x[1])
+
+    recorded = backend.record(step)
+    found: dict[str, np.ndarray] = {}
+    for number in range(3):
+        recorded(StepNumbers(0, number, number + 1, 0.1), M)
+        if number in (0, 2):
+            found |= {f"{name} {number}": backend.to_numpy(x) for name, x in here.items()}
+    return found
+
+
+@given(st.lists(operations, min_size=2, max_size=9))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_steps_of_any_operations_on_any_memory(program: list[tuple[Any, ...]]) -> None:
+    """What stands between two calls, and who uses their memory later, decides whether they may be joined."""
+    found, expected = after(RULES, program), after((), program)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name, strict=True)
+
+
+def test_adam_is_left_alone() -> None:
+    expected, _ = trained(backend_with(()), "deep", optimizer=Adam(0.02, weight_decay=0.1))
+    found, _ = trained(backend_with(RULES), "deep", optimizer=Adam(0.02, weight_decay=0.1))
+    same(found, expected)
