@@ -186,11 +186,14 @@ class Kernels:
         """Launch a kernel that is the work of one thread."""
         self.launch(name, (1,), 1, *arguments)
 
+    def call_on_elements(self, name: str, size: int, **arguments: Any) -> Call:
+        """A launch over ``size`` elements to be made later, its other arguments by their names."""
+        return self.call(name, _blocks_of_elements(size), _ELEMENT_THREADS, size=size, **arguments)
+
     def elements(self, name: str, size: int, *arguments: Any) -> None:
         """Launch a kernel over ``size`` elements; size is its last argument."""
         if size > 0:
-            blocks = min(-(-size // _ELEMENT_THREADS), _ELEMENT_BLOCKS)
-            self.launch(name, (blocks,), _ELEMENT_THREADS, *arguments, size)
+            self.launch(name, _blocks_of_elements(size), _ELEMENT_THREADS, *arguments, size)
 
     def rows(self, name: str, m: int, n: int, *arguments: Any) -> None:
         """Launch a kernel that gives a block to each of ``m`` rows of ``n`` columns; m and n are its last arguments."""
@@ -221,6 +224,10 @@ class Kernels:
         if getattr(argument, "dtype", None) != dtype or not argument.flags.c_contiguous:
             raise TypeError(f"{kernel}: {name} must be a C-contiguous array of dtype {dtype}")
         return argument
+
+
+def _blocks_of_elements(size: int) -> tuple[int]:
+    return (min(-(-size // _ELEMENT_THREADS), _ELEMENT_BLOCKS),)
 
 
 def row_blocks(m: int) -> int:

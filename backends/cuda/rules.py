@@ -8,8 +8,10 @@ in the step or after it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from .launch import Kernels
+from .source import MOST_UPDATES
 from .tape import Call, can_wait, is_same_memory, last_writer, overlap, replaced
 
 #: Makes of the calls of a step fewer ones that do the same.
@@ -31,7 +33,9 @@ def targets_into_loss(calls: list[Call], kernels: Kernels) -> list[Call]:
         rows = gather["rows"].view(targets.dtype)
         if not is_same_memory(gather["out"], targets) or gather["width"] != targets.size // targets.shape[0]:
             continue
-        if overlap(calls[at].reads, loss.writes) or not can_wait(calls, at, index):
+        if overlap(calls[at].reads, loss.writes) or overlap(loss.arrays(but=["targets"]), (targets,)):
+            continue
+        if not can_wait(calls, at, index):
             continue
         places = {name: gather[name] for name in ("order", "start_at", "start", "positions")}
         joined = kernels.again(loss, targets=rows, gathered=targets, sources=gather["n"], **places)
@@ -51,12 +55,51 @@ def bias_into_loss(calls: list[Call], kernels: Kernels) -> list[Call]:
         sums = calls[at].arguments
         if sums["bias"] is None or sums["z_out"] is not None or not is_same_memory(sums["out"], outputs):
             continue
+        if overlap(loss.arrays(but=["z", "out"]), calls[at].writes) or not can_wait(calls, at, index):
+            continue
+        # The gradient may go where the outputs come from, element by element.
         others = [x for x in loss.writes if not is_same_memory(x, sums["z"]) and not is_same_memory(x, outputs)]
-        if overlap(others, calls[at].reads) or not can_wait(calls, at, index):
+        if overlap(others, calls[at].reads):
             continue
         joined = kernels.again(loss, z=sums["z"], bias=sums["bias"], biased=outputs)
         return bias_into_loss(replaced(calls, {at}, index, joined), kernels)
     return calls
 
 
-RULES: tuple[JoiningRule, ...] = (targets_into_loss, bias_into_loss)
+def updates_together(calls: list[Call], kernels: Kernels) -> list[Call]:
+    """Updates by SGD with one learning rate, of sections of the parameters, in one launch. The same bits."""
+    for index, first in enumerate(calls):
+        if first.op != "sgd_update":
+            continue
+        found = [index]
+        for at in range(index + 1, len(calls)):
+            call = calls[at]
+            if call.op != "sgd_update" or len(found) == MOST_UPDATES or not _same_rate(call, first):
+                continue
+            if not any(call.must_follow(calls[i]) for i in range(index, at)):
+                found.append(at)
+        if len(found) > 1:
+            joined = _updates([calls[i] for i in found], kernels)
+            return updates_together(replaced(calls, {*found}, index, joined), kernels)
+    return calls
+
+
+def _same_rate(one: Call, other: Call) -> bool:
+    at, at_other = one.arguments["learning_rate_at"], other.arguments["learning_rate_at"]
+    if at is None or at_other is None:
+        return at is at_other and one.arguments["learning_rate"] == other.arguments["learning_rate"]
+    return is_same_memory(at, at_other)
+
+
+def _updates(updates: list[Call], kernels: Kernels) -> Call:
+    rate = {name: updates[0].arguments[name] for name in ("learning_rate_at", "learning_rate")}
+    arguments: dict[str, Any] = {}
+    end = 0
+    for k, update in enumerate(updates, 1):
+        end += update.arguments["size"]
+        own = {name: x for name, x in update.arguments.items() if name != "size" and name not in rate}
+        arguments |= {f"{name}_{k}": x for name, x in own.items()} | {f"end_{k}": end}
+    return kernels.call_on_elements(f"sgd_updates_{len(updates)}", end, **rate, **arguments)
+
+
+RULES: tuple[JoiningRule, ...] = (targets_into_loss, bias_into_loss, updates_together)

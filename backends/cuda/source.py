@@ -26,6 +26,9 @@ TILE, LANES, UNROLL = 32, 32, 4
 #: Rows above which a column sum is split over several blocks, and the most blocks that it is split over.
 ROWS_OF_BLOCK, MAX_ROW_BLOCKS = 512, 256
 
+#: The most updates that one launch makes.
+MOST_UPDATES = 4
+
 #: Row dtypes that ``take_rows`` scales, and unsigned integers that stand for any dtype of the same size.
 SCALED = {
     "uint8": "unsigned char",
@@ -387,23 +390,29 @@ _OF_LOSSES = {
 
 _FLAT = r"""
 // Numbers that change from step to step come as `..._at`, a pointer, or where that is null as a value.
+__device__ void sgd_element(
+    REAL* params, const REAL* gradient, REAL* velocity, REAL rate,
+    REAL momentum, REAL fresh, int nesterov, REAL weight_decay, Index n_decayed, Index i)
+{
+    REAL direction = gradient[i];
+    if (velocity) {
+        const REAL pushed = fresh * direction;
+        const REAL v = momentum * velocity[i] + pushed;
+        velocity[i] = v;
+        direction = nesterov ? pushed + momentum * v : v;
+    }
+    REAL change = rate * direction;
+    if (i < n_decayed) change += rate * weight_decay * params[i];
+    params[i] -= change;
+}
+
 KERNEL sgd_update(
     REAL* params, const REAL* gradient, REAL* velocity, const REAL* learning_rate_at, REAL learning_rate,
     REAL momentum, REAL fresh, int nesterov, REAL weight_decay, long long n_decayed, long long size)
 {
     const REAL rate = learning_rate_at ? *learning_rate_at : learning_rate;
-    FOR_GRID(i, size) {
-        REAL direction = gradient[i];
-        if (velocity) {
-            const REAL pushed = fresh * direction;
-            const REAL v = momentum * velocity[i] + pushed;
-            velocity[i] = v;
-            direction = nesterov ? pushed + momentum * v : v;
-        }
-        REAL change = rate * direction;
-        if (i < n_decayed) change += rate * weight_decay * params[i];
-        params[i] -= change;
-    }
+    FOR_GRID(i, size)
+        sgd_element(params, gradient, velocity, rate, momentum, fresh, nesterov, weight_decay, n_decayed, i);
 }
 
 KERNEL adam_update(
@@ -509,6 +518,20 @@ KERNEL advance_numbers(
 }
 """
 
+#: Updates that share their learning rate, in one launch: the first ``end_1`` elements are those of update 1, and so on.
+_SGD_UPDATES = r"""
+KERNEL sgd_updates_@COUNT@(
+    const REAL* learning_rate_at, REAL learning_rate,
+@PARAMETERS@,
+    long long size)
+{
+    const REAL rate = learning_rate_at ? *learning_rate_at : learning_rate;
+    FOR_GRID(i, size) {
+@UPDATES@
+    }
+}
+"""
+
 _RULE = r"""
 KERNEL @NAME@(
     REAL* params, const REAL* gradients, @STATE@const long long* number_at, long long number_given,
@@ -550,6 +573,7 @@ def source(real: str) -> str:
     """The CUDA text with ``REAL`` as ``"float"`` or ``"double"``, and with the activations known by now."""
     activations = [_activation(a, a.name) for a in ACTIVATIONS.values() if a.has_cuda]
     parts = [_head(real), _DIVIDE, _BATCH, _TREES, *activations, _ROWS, _fill(_LOSSES, **_OF_LOSSES), _FLAT]
+    parts += [_sgd_updates(count) for count in range(2, MOST_UPDATES + 1)]
     parts += [
         _fill(_TAKE_ROWS, KIND=f"scaled_{kind}", SOURCE=c_type, RESULT="REAL", EXPRESSION="(REAL)value * scale + shift")
         for kind, c_type in SCALED.items()
@@ -578,6 +602,22 @@ def source_of_rule(rule: Rule, name: str, real: str) -> str:
         "STATEMENTS": rule.cuda,
     }
     return f"{_head(real)}\n{_fill(_RULE, **words)}"
+
+
+def _sgd_updates(count: int) -> str:
+    parameters, updates = [], []
+    for k in range(1, count + 1):
+        parameters.append(
+            f"    REAL* params_{k}, const REAL* gradient_{k}, REAL* velocity_{k}, REAL momentum_{k}, REAL fresh_{k},\n"
+            f"    int nesterov_{k}, REAL weight_decay_{k}, long long n_decayed_{k}, long long end_{k}"
+        )
+        before, within = (f" - end_{k - 1}" if k > 1 else ""), (f"if (i < end_{k}) " if k < count else "")
+        updates.append(
+            f"        {'else ' if k > 1 else ''}{within}sgd_element(\n"
+            f"            params_{k}, gradient_{k}, velocity_{k}, rate, momentum_{k}, fresh_{k}, nesterov_{k},\n"
+            f"            weight_decay_{k}, n_decayed_{k}, i{before});"
+        )
+    return _fill(_SGD_UPDATES, COUNT=str(count), PARAMETERS=",\n".join(parameters), UPDATES="\n".join(updates))
 
 
 def _activation(activation: Activation, name: str) -> str:

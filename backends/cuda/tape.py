@@ -35,6 +35,11 @@ class Call:
     launch: Callable[[], None]
     grid: tuple[tuple[int, ...], int] = ((), 0)
 
+    def arrays(self, *, but: Sequence[str] = ()) -> list[Array]:
+        """Its arrays, without those of the arguments of these names."""
+        known = {id(x) for x in self.reads + self.writes}
+        return [x for name, x in self.arguments.items() if name not in but and id(x) in known]
+
     def must_follow(self, earlier: Call) -> bool:
         """Whether the two may not change places: one of them writes what the other uses."""
         return overlap(self.reads, earlier.writes) or overlap(self.writes, (*earlier.reads, *earlier.writes))

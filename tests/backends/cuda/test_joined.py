@@ -105,6 +105,59 @@ def test_the_loss_gathers_its_targets_and_adds_the_bias(network: str) -> None:
     assert joined[: at - 1] == [alone[0], *alone[2 : at - 1], loss]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"momentum": 0.9}, {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.01}],
+    ids=["momentum", "everything"],
+)
+@pytest.mark.parametrize("network", ["small", "deep", "no bias"])
+def test_weights_whose_gradients_products_add_and_biases_are_updated_in_one_launch(
+    network: str, options: dict[str, Any]
+) -> None:
+    found = {}
+    for rules in ((), RULES):
+        backend = backend_with(rules)
+        backend.accumulates = True
+        arrays, names = trained(backend, network, optimizer=SGD(0.3, **options))
+        found[rules] = arrays, [name for name in names if name.startswith("sgd")]
+    same(found[RULES][0], found[()][0])
+    sections = 1 if network == "no bias" else 2
+    assert found[()][1] == ["sgd_update"] * sections
+    assert found[RULES][1] == (["sgd_update"] if sections == 1 else ["sgd_updates_2"])
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+@pytest.mark.parametrize(("dtype", "threads"), [("float32", 1), ("float64", 4)])
+def test_sections_of_one_update(count: int, dtype: str, threads: int) -> None:
+    """More sections than one launch takes, too."""
+    parts = [slice(start, start + 14) for start in range(0, 14 * count, 14)]
+
+    def run(rules: Any) -> tuple[list[str], list[np.ndarray]]:
+        backend = backend_with(rules, dtype, threads)
+        rng = np.random.default_rng(1)
+        w, g, v = (backend.asarray(rng.standard_normal(70).astype(dtype)) for _ in range(3))
+
+        def step(numbers: StepNumbers, size: int) -> None:
+            for number, part in enumerate(parts):
+                state = {"velocity": v[part]} if number % 2 else {}
+                settings: dict[str, Any] = {"momentum": 0.9, "nesterov": number > 2} if number % 2 else {}
+                settings |= {"weight_decay": 0.1, "n_decayed": 5 * number}
+                backend.update("sgd", w[part], g[part], state, learning_rate=numbers.learning_rate, **settings)
+
+        launched.names.clear()
+        recorded = backend.record(step)
+        for number in range(3):
+            recorded(StepNumbers(0, number, number + 1, 0.1), 1)
+        return [name for name in launched.names if name.startswith("sgd")], [backend.to_numpy(x) for x in (w, v)]
+
+    alone, expected = run(())
+    joined, found = run(RULES)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert alone == ["sgd_update"] * count
+    assert joined == [f"sgd_updates_{min(count, 4)}"] + ["sgd_update"] * (count > 4)
+
+
 def test_where_gradients_are_read_they_are_there() -> None:
     """And their copies, which the optimizer uses up."""
     seen: dict[int, list[dict[str, np.ndarray]]] = {}
@@ -189,6 +242,9 @@ def test_a_step_that_launches_something_else_too_runs_as_it_is() -> None:
 M, N = 5, 4
 MATRICES, LABELED, VECTORS = ("a", "b", "c"), ("p", "q"), ("u", "v")
 matrix, labels_, vector = st.sampled_from(MATRICES), st.sampled_from(LABELED), st.sampled_from(VECTORS)
+sections = st.tuples(st.sampled_from(["w", "a"]), st.integers(0, 3), st.integers(1, 4)).map(
+    lambda drawn: (drawn[0], slice(4 * drawn[1], 4 * (drawn[1] + drawn[2])))
+)
 operations = st.one_of(
     st.tuples(st.just("labels"), labels_, st.integers(0, 9), st.booleans()),
     st.tuples(st.just("targets"), matrix, st.integers(0, 9), st.booleans()),
@@ -200,6 +256,7 @@ operations = st.one_of(
     st.tuples(st.just("multiply"), matrix, matrix, matrix),
     st.tuples(st.just("copy"), matrix, matrix),
     st.tuples(st.just("product"), matrix, matrix),
+    st.tuples(st.just("update"), sections, sections, st.booleans(), st.sampled_from(["rate", 0.1, 0.2])),
 )
 
 
@@ -210,12 +267,22 @@ def after(rules: Any, program: list[tuple[Any, ...]]) -> dict[str, np.ndarray]:
     here: dict[str, Any] = {name: backend.asarray(rng.standard_normal((M, N)) / 4) for name in MATRICES}
     here |= {name: backend.asarray(rng.standard_normal(N) / 4) for name in VECTORS}
     here |= {name: backend.asarray(rng.integers(0, N, M)) for name in LABELED}
+    here["w"], here["velocity"] = (backend.asarray(rng.standard_normal(M * N) / 4) for _ in range(2))
     here["totals"] = backend.zeros((2,), np.float64)
     classes, goals = backend.asarray(rng.integers(0, N, 20)), backend.asarray(rng.uniform(size=(20, N)))
     order, square = backend.asarray(rng.permutation(20)), backend.asarray(rng.standard_normal((N, N)) / 4)
 
     def step(numbers: StepNumbers, count: int) -> None:
         for name, *where in program:
+            if name == "update":
+                (of, part), (other, from_part), has_velocity, rate = where
+                w, g = here[of].reshape(-1)[part], here[other].reshape(-1)[from_part]
+                size = min(w.size, g.size)
+                state = {"velocity": here["velocity"][part][:size]} if has_velocity else {}
+                rate = numbers.learning_rate if rate == "rate" else rate
+                momentum = 0.5 if has_velocity else 0.0
+                backend.update("sgd", w[:size], g[:size], state, learning_rate=rate, momentum=momentum)
+                continue
             x = [here[i] if isinstance(i, str) else i for i in where]
             if name in ("labels", "targets"):
                 to, start, shuffled = x
@@ -247,7 +314,7 @@ def after(rules: Any, program: list[tuple[Any, ...]]) -> dict[str, np.ndarray]:
 
 
 @given(st.lists(operations, min_size=2, max_size=9))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_steps_of_any_operations_on_any_memory(program: list[tuple[Any, ...]]) -> None:
     """What stands between two calls, and who uses their memory later, decides whether they may be joined."""
     found, expected = after(RULES, program), after((), program)
