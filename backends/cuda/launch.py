@@ -98,6 +98,10 @@ class Kernels:
         self._parameters |= found
         self._modules |= dict.fromkeys(found, module)
 
+    def has(self, name: str) -> bool:
+        """Whether there is a kernel of that name by now."""
+        return name in self._modules
+
     def activation(self, activation: Activation) -> str:
         """What the kernels of an activation end in: its name; or, where that was another one's, a name of its own.
 

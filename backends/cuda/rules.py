@@ -7,11 +7,12 @@ in the step or after it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from .launch import Kernels
-from .source import MOST_UPDATES
+from ..typing import Array
+from .launch import Kernels, row_blocks
+from .source import HEAD_COLUMNS, HEAD_MATRIX_BYTES, HEAD_ROWS, HEAD_ROWS_BYTES, MOST_UPDATES
 from .tape import Call, can_wait, is_same_memory, last_writer, overlap, replaced
 
 #: Makes of the calls of a step fewer ones that do the same.
@@ -102,4 +103,98 @@ def _updates(updates: list[Call], kernels: Kernels) -> Call:
     return kernels.call_on_elements(f"sgd_updates_{len(updates)}", end, **rate, **arguments)
 
 
-RULES: tuple[JoiningRule, ...] = (targets_into_loss, bias_into_loss, updates_together)
+#: Columns of a head's dx, times rows, that its last block adds up; more is work for more blocks.
+_DX_OF_LAST_BLOCK = 1 << 14
+_HEAD_THREADS, _HEAD_BLOCKS = 512, 4096
+
+
+def head(calls: list[Call], kernels: Kernels) -> list[Call]:
+    """The last product of a network of few classes, its bias, softmax cross-entropy, the gradient of the rows before it
+    and what the activation before makes of that, with the column sums of both gradients, in one launch.
+
+    The products are summed in another order than cuBLAS's; all else is as before.
+    """
+    for index, loss in enumerate(calls):
+        if loss.op == "softmax_cross_entropy":
+            joined = _head(calls, index, kernels)
+            if joined is not None:
+                return head(joined, kernels)
+    return calls
+
+
+def _head(calls: list[Call], index: int, kernels: Kernels) -> list[Call] | None:
+    of_loss = calls[index].arguments
+    m, n, z, d = (of_loss[name] for name in ("m", "n", "z", "out"))
+    if n > HEAD_COLUMNS or d is None or of_loss["ticket"] is None or row_blocks(m) > 1:
+        return None
+    if of_loss["bias"] is not None and not is_same_memory(of_loss["biased"], z):
+        return None
+    at = last_writer(calls, index, z)
+    if at is None or calls[at].op != "gemm" or not can_wait(calls, at, index):
+        return None
+    product = calls[at].arguments
+    x, matrix = product["a"], product["b"]
+    if not _is_plain(product) or not is_same_memory(product["out"], z):
+        return None
+    k, itemsize = x.shape[1], x.dtype.itemsize
+    if k * n * itemsize > HEAD_MATRIX_BYTES or k * itemsize * HEAD_ROWS > HEAD_ROWS_BYTES:
+        return None
+
+    taken = {at}
+
+    def comes_forward(i: int) -> bool:
+        return not any(calls[i].must_follow(calls[j]) for j in range(index + 1, i) if j not in taken)
+
+    def next_one(op: str, **same: Array) -> int | None:
+        """The next call of that operation with those arrays, which can be made as soon as the loss."""
+        for i in range(index + 1, len(calls)):
+            has = calls[i].arguments
+            if calls[i].op.startswith(op) and all(is_same_memory(has[name], array) for name, array in same.items()):
+                return i if comes_forward(i) else None
+        return None
+
+    joined: dict[str, Any] = {"d_sums": None, "saved": None, "dx": None, "dx_sums": None}
+    sums = next_one("activation_backward_identity", dy=d)
+    if sums is not None and calls[sums].arguments["dz"] is None:
+        taken.add(sums)
+        joined["d_sums"] = calls[sums].arguments["sums"]
+    back = next_one("gemm", a=d, b=matrix)
+    activation = "identity"
+    if back is not None and _is_plain(calls[back].arguments, transpose_b=True):
+        taken.add(back)
+        dx = joined["dx"] = calls[back].arguments["out"]
+        after = next_one("activation_backward_", dy=dx, dz=dx)
+        if after is not None:
+            name, of_dx = calls[after].op.removeprefix("activation_backward_"), calls[after].arguments
+            if kernels.has(f"head_{name}") and (of_dx["sums"] is None or m * k <= _DX_OF_LAST_BLOCK):
+                taken.add(after)
+                joined |= {"saved": of_dx["saved"], "dx_sums": of_dx["sums"]}
+                activation = name
+    same = {name: x for name, x in of_loss.items() if name not in ("z", "biased", "out")}
+    call = kernels.call(
+        f"head_{activation}",
+        (min(-(-m // HEAD_ROWS), _HEAD_BLOCKS),),
+        _HEAD_THREADS,
+        **{**same, "x": x, "matrix": matrix, "alpha": product["alpha"], "z": z, "d": d, "k": k, **joined},
+    )
+    if any(overlap((x,), [*call.only_read, *call.writes[i + 1 :]]) for i, x in enumerate(call.writes)):
+        return None
+    return replaced(calls, taken, index, call)
+
+
+def _is_plain(product: Mapping[str, Any], *, transpose_b: bool = False) -> bool:
+    """Whether it is out = alpha a op(b), where only the former may have an alpha, of matrices that lie row by row."""
+    return (
+        not product["transpose_a"]
+        and product["transpose_b"] == transpose_b
+        and product["beta"] == 0.0
+        and (product["alpha"] == 1.0 or not transpose_b)
+        and product["a"].flags.c_contiguous
+        and product["b"].flags.c_contiguous
+    )
+
+
+#: Rules that change no bit.
+EXACT: tuple[JoiningRule, ...] = (targets_into_loss, bias_into_loss, updates_together)
+#: All of them: those after the exact ones sum products in another order.
+RULES: tuple[JoiningRule, ...] = (*EXACT, head)

@@ -29,6 +29,11 @@ ROWS_OF_BLOCK, MAX_ROW_BLOCKS = 512, 256
 #: The most updates that one launch makes.
 MOST_UPDATES = 4
 
+#: The head kernel: rows of a block at a time, threads of a product, the most classes; bytes of the matrix, and of those
+#: rows' inputs, which it keeps in shared memory.
+HEAD_ROWS, HEAD_PARTS, HEAD_COLUMNS = 2, 8, 32
+HEAD_MATRIX_BYTES, HEAD_ROWS_BYTES = 24576, 4096
+
 #: Row dtypes that ``take_rows`` scales, and unsigned integers that stand for any dtype of the same size.
 SCALED = {
     "uint8": "unsigned char",
@@ -297,7 +302,7 @@ __device__ void leave_row(
 }
 
 KERNEL softmax_cross_entropy(
-    @OUTPUTS@, const long long* targets, long long* gathered, @PLACES@)
+    @OUTPUTS@, const long long* targets, long long* gathered, @PLACES@, @TOTALS@)
 {
     FOR_ROWS(row, m) {
         const Row x = {z + row * n, bias};
@@ -321,7 +326,7 @@ KERNEL softmax_cross_entropy(
 }
 
 KERNEL binary_cross_entropy(
-    @OUTPUTS@, const REAL* targets, REAL* gathered, @PLACES@)
+    @OUTPUTS@, const REAL* targets, REAL* gathered, @PLACES@, @TOTALS@)
 {
     FOR_ROWS(row, m) {
         const REAL weight = weights ? weights[row] : REAL(1);
@@ -346,7 +351,7 @@ KERNEL binary_cross_entropy(
 }
 
 KERNEL squared_error(
-    @OUTPUTS@, const REAL* targets, REAL* gathered, @PLACES@)
+    @OUTPUTS@, const REAL* targets, REAL* gathered, @PLACES@, @TOTALS@)
 {
     FOR_ROWS(row, m) {
         const Row x = {z + row * n, bias};
@@ -379,11 +384,119 @@ KERNEL add_totals(const double* rows, double* totals, int accumulate, long long 
 }
 """
 
+_COLUMN_SUMS = r"""
+// The column sums of x (m, n), in the order of activation_backward for one group of rows; by one block.
+__device__ void ordered_column_sums(const REAL* x, REAL* sums, Index m, Index n)
+{
+    REAL* shared = (REAL*)tree_memory;
+    for (Index tile = 0; tile < n; tile += TILE) {
+        FOR_BLOCK(t, TILE * LANES) {
+            const Index column = tile + t % TILE;
+            REAL sum = 0;
+            if (column < n)
+                for (Index row = t / TILE; row < m; row += LANES) sum += x[row * n + column];
+            shared[t] = sum;
+        }
+        __syncthreads();
+        for (int half = LANES / 2; half > 0; half /= 2) {
+            FOR_BLOCK(t, TILE * half) shared[t] += shared[t + TILE * half];
+            __syncthreads();
+        }
+        FOR_BLOCK(t, TILE) if (tile + t < n) sums[tile + t] = shared[t];
+        __syncthreads();
+    }
+}
+"""
+
+_HEAD = r"""
+// The end of a network of n classes and the way back through it, for few columns: z = alpha x matrix + bias, softmax
+// and cross-entropy as softmax_cross_entropy does them, d = its gradient, and where dx is not null
+// dx = d matrix^T f'(saved), without f' where saved is null. The last block adds up, where they are not null,
+// d_sums and dx_sums, the column sums of d and dx. A block takes HEAD_ROWS rows at a time, and HEAD_PARTS threads each
+// element of z.
+KERNEL head_@NAME@(
+    const REAL* x, const REAL* matrix, REAL alpha, const REAL* bias, REAL* z,
+    const long long* targets, long long* gathered, @PLACES@,
+    REAL* d, REAL* d_sums, const REAL* saved, REAL* dx, REAL* dx_sums, REAL scale,
+    unsigned int* ticket, double* totals, int accumulate, long long m, long long k, long long n)
+{
+    __shared__ REAL whole[HEAD_MATRIX];
+    __shared__ REAL part[HEAD_ROWS * HEAD_COLUMNS * HEAD_PARTS];
+    __shared__ REAL taken[HEAD_TAKEN];
+    __shared__ REAL logit[HEAD_ROWS * HEAD_COLUMNS];
+    __shared__ REAL slope[HEAD_ROWS * HEAD_COLUMNS];
+    __shared__ Index label[HEAD_ROWS];
+    const int columns = n;
+    const int width = k;
+    FOR_BLOCK(i, width * columns) whole[i] = matrix[i];
+    for (Index first = (Index)blockIdx.x * HEAD_ROWS; first < m; first += (Index)gridDim.x * HEAD_ROWS) {
+        const int rows_here = first + HEAD_ROWS < m ? HEAD_ROWS : (int)(m - first);
+        FOR_BLOCK(r, rows_here) {
+            const Index row = first + r;
+            label[r] = targets[gathered ? @TAKEN@ : row];
+            if (gathered) gathered[row] = label[r];
+        }
+        FOR_BLOCK(i, rows_here * width) taken[i] = x[first * width + i];
+        __syncthreads();
+        FOR_BLOCK(t, rows_here * columns * HEAD_PARTS) {
+            const int o = (int)t / HEAD_PARTS, r = o / columns, j = o % columns;
+            REAL sum = 0;
+            for (int i = (int)t % HEAD_PARTS; i < width; i += HEAD_PARTS)
+                sum = fma(taken[r * width + i], whole[i * columns + j], sum);
+            part[t] = sum;
+        }
+        __syncthreads();
+        FOR_BLOCK(o, rows_here * columns) {
+            REAL sum = part[o * HEAD_PARTS];
+            for (int p = 1; p < HEAD_PARTS; ++p) sum += part[o * HEAD_PARTS + p];
+            sum *= alpha;
+            if (bias) sum += bias[(int)o % columns];
+            logit[o] = sum;
+            z[first * columns + o] = sum;
+        }
+        __syncthreads();
+        FOR_BLOCK(o, rows_here * columns) {
+            const int r = (int)o / columns, j = (int)o % columns;
+            const Index row = first + r;
+            const REAL* values = logit + r * columns;
+            REAL top = values[0];
+            for (int i = 1; i < columns; ++i) top = larger(top, values[i]);
+            REAL normalizer = 0;
+            for (int i = 0; i < columns; ++i) normalizer += exp(values[i] - top);
+            const REAL weight = weights ? weights[row] : REAL(1);
+            slope[o] = (exp(values[j] - top) / normalizer - (j == label[r] ? REAL(1) : REAL(0))) * scale * weight;
+            d[first * columns + o] = slope[o];
+            if (j == 0) {
+                const bool known = label[r] >= 0 && label[r] < columns;
+                int at = 0;
+                while (at < columns && values[at] != top) ++at;  // none is, where one of them is NaN
+                const bool correct = at < columns && at == label[r] && top == top;
+                const REAL loss = log(normalizer) - (known ? values[label[r]] - top : REAL(0));
+                leave_row(weights, losses, rows, m, row, loss, correct);
+            }
+        }
+        __syncthreads();
+        if (dx) FOR_BLOCK(i, rows_here * width) {
+            const int r = (int)i / width, column = (int)i % width;
+            REAL sum = 0;
+            for (int j = 0; j < columns; ++j) sum = fma(slope[r * columns + j], whole[column * columns + j], sum);
+            dx[first * width + i] = saved ? sum * derivative_@NAME@(saved[first * width + i]) : sum;
+        }
+        __syncthreads();
+    }
+    if (!is_last_block(ticket)) return;
+    sum_rows(rows, totals, accumulate, m);
+    if (d_sums) ordered_column_sums(d, d_sums, m, n);
+    if (dx_sums) ordered_column_sums(dx, dx_sums, m, k);
+}
+"""
+
 #: Parameters that the losses have in common, before and after the targets; ``@TAKEN@`` is the row of a target.
 _OF_LOSSES = {
     "OUTPUTS": "const REAL* z, const REAL* bias, REAL* biased",
     "PLACES": "const long long* order, const long long* start_at, long long start, long long positions,\n"
-    "    long long sources, const REAL* weights, REAL* losses, double* rows, REAL* out, REAL scale,\n"
+    "    long long sources, const REAL* weights, REAL* losses, double* rows",
+    "TOTALS": "REAL* out, REAL scale,\n"
     "    unsigned int* ticket, double* totals, int accumulate, long long m, long long n",
     "TAKEN": "row_of_batch(order, start_at ? *start_at : start, positions, sources, row)",
 }
@@ -573,6 +686,7 @@ def source(real: str) -> str:
     """The CUDA text with ``REAL`` as ``"float"`` or ``"double"``, and with the activations known by now."""
     activations = [_activation(a, a.name) for a in ACTIVATIONS.values() if a.has_cuda]
     parts = [_head(real), _DIVIDE, _BATCH, _TREES, *activations, _ROWS, _fill(_LOSSES, **_OF_LOSSES), _FLAT]
+    parts += [_COLUMN_SUMS, *(_fill(_HEAD, NAME=a.name, **_OF_LOSSES) for a in ACTIVATIONS.values() if a.has_cuda)]
     parts += [_sgd_updates(count) for count in range(2, MOST_UPDATES + 1)]
     parts += [
         _fill(_TAKE_ROWS, KIND=f"scaled_{kind}", SOURCE=c_type, RESULT="REAL", EXPRESSION="(REAL)value * scale + shift")
@@ -632,6 +746,11 @@ def _head(real: str) -> str:
         "TILE": TILE,
         "LANES": LANES,
         "UNROLL": UNROLL,
+        "HEAD_ROWS": HEAD_ROWS,
+        "HEAD_PARTS": HEAD_PARTS,
+        "HEAD_COLUMNS": HEAD_COLUMNS,
+        "HEAD_MATRIX": f"({HEAD_MATRIX_BYTES} / sizeof(REAL))",
+        "HEAD_TAKEN": f"({HEAD_ROWS_BYTES} / sizeof(REAL))",
         "MULTIPLIER_1": f"{random.MULTIPLIER_1:#x}u",
         "MULTIPLIER_2": f"{random.MULTIPLIER_2:#x}u",
         "SHIFT_1": random.SHIFT_1,

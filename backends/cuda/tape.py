@@ -40,6 +40,16 @@ class Call:
         known = {id(x) for x in self.reads + self.writes}
         return [x for name, x in self.arguments.items() if name not in but and id(x) in known]
 
+    @property
+    def only_read(self) -> list[Array]:
+        """The arrays that it reads through arguments that it does not write through."""
+        left = [*self.reads]
+        for written in self.writes:
+            at = next((i for i, x in enumerate(left) if x is written), None)
+            if at is not None:
+                del left[at]
+        return left
+
     def must_follow(self, earlier: Call) -> bool:
         """Whether the two may not change places: one of them writes what the other uses."""
         return overlap(self.reads, earlier.writes) or overlap(self.writes, (*earlier.reads, *earlier.writes))

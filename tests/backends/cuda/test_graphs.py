@@ -267,8 +267,8 @@ def test_a_capture_that_fails_costs_nothing_but_speed(owner: Any, method: str, m
             self.nodes = None
         raise RuntimeError("cudaErrorUnknown: unknown error\nand more")
 
-    expected = train(eager())
     monkeypatch.setattr(owner, method, fails)
+    expected = train(eager())
     backend = recorded()
     train(backend).is_that_of(expected)
     assert backend.why_eager == "RuntimeError: cudaErrorUnknown: unknown error"
