@@ -12,8 +12,18 @@ from typing import Any
 
 from ..typing import Array
 from .launch import Kernels, row_blocks
-from .source import HEAD_COLUMNS, HEAD_MATRIX_BYTES, HEAD_ROWS, HEAD_ROWS_BYTES, MOST_UPDATES
-from .tape import Call, can_wait, is_same_memory, last_writer, overlap, replaced
+from .source import (
+    GROUP_HEIGHT,
+    GROUP_ROWS,
+    GROUP_WIDTH_BYTES,
+    HEAD_COLUMNS,
+    HEAD_MATRIX_BYTES,
+    HEAD_ROWS,
+    HEAD_ROWS_BYTES,
+    MOST_GRADIENTS,
+    MOST_UPDATES,
+)
+from .tape import Call, can_wait, is_same_memory, last_writer, overlap, replaced, span
 
 #: Makes of the calls of a step fewer ones that do the same.
 JoiningRule = Callable[[list[Call], Kernels], list[Call]]
@@ -106,6 +116,7 @@ def _updates(updates: list[Call], kernels: Kernels) -> Call:
 #: Columns of a head's dx, times rows, that its last block adds up; more is work for more blocks.
 _DX_OF_LAST_BLOCK = 1 << 14
 _HEAD_THREADS, _HEAD_BLOCKS = 512, 4096
+_GROUP_THREADS = 256
 
 
 def head(calls: list[Call], kernels: Kernels) -> list[Call]:
@@ -194,7 +205,80 @@ def _is_plain(product: Mapping[str, Any], *, transpose_b: bool = False) -> bool:
     )
 
 
+#: Elements of all gradients of weights together up to which one kernel computes them; larger ones are cuBLAS's.
+_MOST_WEIGHTS = 1 << 17
+
+
+def gradients_and_update(calls: list[Call], kernels: Kernels) -> list[Call]:
+    """The products that are gradients of weights, for small networks and batches, and the update by SGD of all
+    parameters in one launch. The products are summed in another order than cuBLAS's; the update is as before."""
+    for index, update in enumerate(calls):
+        if update.op in ("sgd_update", "sgd_updates_2"):
+            joined = _gradients_and_update(calls, index, kernels)
+            if joined is not None:
+                return gradients_and_update(joined, kernels)
+    return calls
+
+
+def _gradients_and_update(calls: list[Call], index: int, kernels: Kernels) -> list[Call] | None:
+    of_update = _sections(calls[index])
+    found: dict[int, int] = {}  # where a product's gradients begin among those of the update: the index of the call
+    for i in range(index):
+        has = calls[i].arguments
+        if calls[i].op != "gemm" or not has["transpose_a"] or has["transpose_b"]:
+            continue
+        at = _place(has["out"], of_update)
+        fits = has["a"].shape[0] <= GROUP_ROWS and has["a"].flags.c_contiguous and has["b"].flags.c_contiguous
+        if at is not None and fits and can_wait(calls, i, index):
+            found[at] = i
+    places = sorted(found)[:MOST_GRADIENTS]
+    products = [calls[found[at]].arguments for at in places]
+    rows = {product["a"].shape[0] for product in products}
+    covered = sum(product["out"].size for product in products)
+    ends = [at + product["out"].size for at, product in zip(places, products, strict=True)]
+    if len(rows) != 1 or covered > _MOST_WEIGHTS or any(end > at for end, at in zip(ends, places[1:], strict=False)):
+        return None
+    arguments: dict[str, Any] = {}
+    tiles = 0
+    for k, (at, product) in enumerate(zip(places, products, strict=True), 1):
+        height, width = product["out"].shape
+        tiles += -(-height // GROUP_HEIGHT) * -(-width * product["out"].dtype.itemsize // GROUP_WIDTH_BYTES)
+        own = {"rows": product["a"], "slopes": product["b"], "to": product["out"], "alpha": product["alpha"]}
+        own |= {"beta": product["beta"], "height": height, "width": width, "at": at, "tiles": tiles}
+        arguments |= {f"{name}_{k}": x for name, x in own.items()}
+    rest = of_update["end_2"] - covered
+    blocks = min(tiles + -(-rest // _GROUP_THREADS), _HEAD_BLOCKS)
+    name = f"gradients_and_update_{len(products)}"
+    call = kernels.call(name, (blocks,), _GROUP_THREADS, m=rows.pop(), size=rest, **of_update, **arguments)
+    inputs = [x for product in products for x in (product["a"], product["b"])]
+    if overlap(inputs, call.writes):
+        return None
+    return replaced(calls, {found[at] for at in places}, index, call)
+
+
+def _sections(update: Call) -> dict[str, Any]:
+    """The arguments of one update, or of two, as of two, of which the second may be empty."""
+    if update.op == "sgd_updates_2":
+        return {name: x for name, x in update.arguments.items() if name != "size"}
+    rate = {name: update.arguments[name] for name in ("learning_rate_at", "learning_rate")}
+    own = {name: x for name, x in update.arguments.items() if name != "size" and name not in rate}
+    size = {"end_1": update.arguments["size"], "end_2": update.arguments["size"]}
+    return rate | {f"{name}_{k}": x for k in (1, 2) for name, x in own.items()} | size
+
+
+def _place(gradient: Array, sections: Mapping[str, Any]) -> int | None:
+    """The first element of which this is the gradient; None where it is not of one section's."""
+    low, high = span(gradient)
+    before = 0
+    for k in (1, 2):
+        begin, end = span(sections[f"gradient_{k}"])
+        if begin <= low and high <= end and low < high and sections[f"end_{k}"] > before:
+            return before + (low - begin) // int(gradient.dtype.itemsize)
+        before = sections[f"end_{k}"]
+    return None
+
+
 #: Rules that change no bit.
 EXACT: tuple[JoiningRule, ...] = (targets_into_loss, bias_into_loss, updates_together)
 #: All of them: those after the exact ones sum products in another order.
-RULES: tuple[JoiningRule, ...] = (*EXACT, head)
+RULES: tuple[JoiningRule, ...] = (*EXACT, head, gradients_and_update)

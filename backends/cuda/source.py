@@ -34,6 +34,10 @@ MOST_UPDATES = 4
 HEAD_ROWS, HEAD_PARTS, HEAD_COLUMNS = 2, 8, 32
 HEAD_MATRIX_BYTES, HEAD_ROWS_BYTES = 24576, 4096
 
+#: The kernel of weight gradients: the most of them in a launch, the most rows of a batch, the parts that a sum over
+#: them is split into, and the rows and bytes of a row of a tile, which a block computes.
+MOST_GRADIENTS, GROUP_ROWS, GROUP_PARTS, GROUP_HEIGHT, GROUP_WIDTH_BYTES = 3, 128, 4, 16, 256
+
 #: Row dtypes that ``take_rows`` scales, and unsigned integers that stand for any dtype of the same size.
 SCALED = {
     "uint8": "unsigned char",
@@ -645,6 +649,73 @@ KERNEL sgd_updates_@COUNT@(
 }
 """
 
+#: Gradients of weights and the update of all parameters, in two sections, of which the second may be empty. Product k
+#: is to_k = alpha_k rows_k^T slopes_k + beta_k to_k, which lies where the elements from at_k on have their gradients.
+_GRADIENTS_AND_UPDATE = r"""
+KERNEL gradients_and_update_@COUNT@(
+@PRODUCTS@,
+    const REAL* learning_rate_at, REAL learning_rate,
+@SECTIONS@,
+    long long m, long long size)
+{
+    __shared__ REAL taken[GROUP_ROWS * GROUP_HEIGHT];
+    __shared__ REAL part[GROUP_PARTS * GROUP_HEIGHT * GROUP_WIDTH];
+    const REAL rate = learning_rate_at ? *learning_rate_at : learning_rate;
+    const int share = ((int)m + GROUP_PARTS - 1) / GROUP_PARTS;
+    for (Index tile = blockIdx.x; tile < tiles_@COUNT@; tile += gridDim.x) {
+        @CHOICE@
+        const Index across = (width + GROUP_WIDTH - 1) / GROUP_WIDTH;
+        const Index top = tile_here / across * GROUP_HEIGHT, left = tile_here % across * GROUP_WIDTH;
+        FOR_BLOCK(i, (int)m * GROUP_HEIGHT) {
+            const int row = (int)i / GROUP_HEIGHT, f = (int)i % GROUP_HEIGHT;
+            taken[i] = top + f < height ? rows[row * height + top + f] : REAL(0);
+        }
+        __syncthreads();
+        // A thread has 4 x 4 elements, and of each the part of the sum over its share of the rows.
+        FOR_BLOCK(t, GROUP_PARTS * (GROUP_HEIGHT / 4) * (GROUP_WIDTH / 4)) {
+            const int c = (int)t % (GROUP_WIDTH / 4);
+            const int f = (int)t / (GROUP_WIDTH / 4) % (GROUP_HEIGHT / 4) * 4;
+            const int p = (int)t / (GROUP_WIDTH / 4 * GROUP_HEIGHT / 4);
+            const int end = (p + 1) * share < (int)m ? (p + 1) * share : (int)m;
+            REAL sum[4][4] = {};
+            for (int row = p * share; row < end; ++row) {
+                REAL slope[4];
+                for (int j = 0; j < 4; ++j) {
+                    const Index column = left + c + j * (GROUP_WIDTH / 4);
+                    slope[j] = column < width ? slopes[row * width + column] : REAL(0);
+                }
+                for (int i = 0; i < 4; ++i)
+                    for (int j = 0; j < 4; ++j)
+                        sum[i][j] = fma(taken[row * GROUP_HEIGHT + f + i], slope[j], sum[i][j]);
+            }
+            for (int i = 0; i < 4; ++i)
+                for (int j = 0; j < 4; ++j)
+                    part[(p * GROUP_HEIGHT + f + i) * GROUP_WIDTH + c + j * (GROUP_WIDTH / 4)] = sum[i][j];
+        }
+        __syncthreads();
+        FOR_BLOCK(e, GROUP_HEIGHT * GROUP_WIDTH) {
+            const Index row = top + (int)e / GROUP_WIDTH, column = left + (int)e % GROUP_WIDTH;
+            if (row < height && column < width) {
+                REAL sum = part[e];
+                for (int p = 1; p < GROUP_PARTS; ++p) sum += part[p * GROUP_HEIGHT * GROUP_WIDTH + e];
+                const Index at = row * width + column;
+                to[at] = beta == REAL(0) ? alpha * sum : alpha * sum + beta * to[at];
+                const Index i = first + at;
+                @UPDATE@
+            }
+        }
+        __syncthreads();
+    }
+    // All other elements: the last blocks first, which may have no tile.
+    for (Index j = (Index)(gridDim.x - 1 - blockIdx.x) * blockDim.x + threadIdx.x; j < size;
+         j += (Index)gridDim.x * blockDim.x) {
+        Index i = j;
+        @SKIPPED@
+        @UPDATE@
+    }
+}
+"""
+
 _RULE = r"""
 KERNEL @NAME@(
     REAL* params, const REAL* gradients, @STATE@const long long* number_at, long long number_given,
@@ -688,6 +759,7 @@ def source(real: str) -> str:
     parts = [_head(real), _DIVIDE, _BATCH, _TREES, *activations, _ROWS, _fill(_LOSSES, **_OF_LOSSES), _FLAT]
     parts += [_COLUMN_SUMS, *(_fill(_HEAD, NAME=a.name, **_OF_LOSSES) for a in ACTIVATIONS.values() if a.has_cuda)]
     parts += [_sgd_updates(count) for count in range(2, MOST_UPDATES + 1)]
+    parts += [_gradients_and_update(count) for count in range(1, MOST_GRADIENTS + 1)]
     parts += [
         _fill(_TAKE_ROWS, KIND=f"scaled_{kind}", SOURCE=c_type, RESULT="REAL", EXPRESSION="(REAL)value * scale + shift")
         for kind, c_type in SCALED.items()
@@ -718,20 +790,57 @@ def source_of_rule(rule: Rule, name: str, real: str) -> str:
     return f"{_head(real)}\n{_fill(_RULE, **words)}"
 
 
-def _sgd_updates(count: int) -> str:
-    parameters, updates = [], []
+def _section(k: int) -> str:
+    """The parameters of an update by SGD of a section of the parameters."""
+    return (
+        f"    REAL* params_{k}, const REAL* gradient_{k}, REAL* velocity_{k}, REAL momentum_{k}, REAL fresh_{k},\n"
+        f"    int nesterov_{k}, REAL weight_decay_{k}, long long n_decayed_{k}, long long end_{k}"
+    )
+
+
+def _update_of_element(count: int) -> str:
+    """The update of element i of so many sections."""
+    updates = []
     for k in range(1, count + 1):
-        parameters.append(
-            f"    REAL* params_{k}, const REAL* gradient_{k}, REAL* velocity_{k}, REAL momentum_{k}, REAL fresh_{k},\n"
-            f"    int nesterov_{k}, REAL weight_decay_{k}, long long n_decayed_{k}, long long end_{k}"
-        )
         before, within = (f" - end_{k - 1}" if k > 1 else ""), (f"if (i < end_{k}) " if k < count else "")
         updates.append(
             f"        {'else ' if k > 1 else ''}{within}sgd_element(\n"
             f"            params_{k}, gradient_{k}, velocity_{k}, rate, momentum_{k}, fresh_{k}, nesterov_{k},\n"
             f"            weight_decay_{k}, n_decayed_{k}, i{before});"
         )
-    return _fill(_SGD_UPDATES, COUNT=str(count), PARAMETERS=",\n".join(parameters), UPDATES="\n".join(updates))
+    return "\n".join(updates)
+
+
+def _sgd_updates(count: int) -> str:
+    sections = ",\n".join(map(_section, range(1, count + 1)))
+    return _fill(_SGD_UPDATES, COUNT=str(count), PARAMETERS=sections, UPDATES=_update_of_element(count))
+
+
+def _gradients_and_update(count: int) -> str:
+    products, choices, skipped = [], [], []
+    for k in range(1, count + 1):
+        products.append(
+            f"    const REAL* rows_{k}, const REAL* slopes_{k}, REAL* to_{k}, REAL alpha_{k}, REAL beta_{k},\n"
+            f"    long long height_{k}, long long width_{k}, long long at_{k}, long long tiles_{k}"
+        )
+        skipped.append(f"if (i >= at_{k}) i += height_{k} * width_{k};")
+    for kind, name in (
+        ("const REAL*", "rows"), ("const REAL*", "slopes"), ("REAL*", "to"), ("const REAL", "alpha"),
+        ("const REAL", "beta"), ("const Index", "height"), ("const Index", "width"), ("const Index", "at"),
+    ):  # fmt: skip
+        cases = "".join(f"tile < tiles_{k} ? {name}_{k} : " for k in range(1, count))
+        choices.append(f"{kind} {'first' if name == 'at' else name} = {cases}{name}_{count};")
+    before = "".join(f"tile < tiles_{k} ? {f'tiles_{k - 1}' if k > 1 else 'Index(0)'} : " for k in range(1, count))
+    choices.append(f"const Index tile_here = tile - ({before}{f'tiles_{count - 1}' if count > 1 else 'Index(0)'});")
+    return _fill(
+        _GRADIENTS_AND_UPDATE,
+        COUNT=str(count),
+        PRODUCTS=",\n".join(products),
+        SECTIONS=",\n".join(map(_section, (1, 2))),
+        CHOICE="\n        ".join(choices),
+        SKIPPED="\n        ".join(skipped),
+        UPDATE=_update_of_element(2),
+    )
 
 
 def _activation(activation: Activation, name: str) -> str:
@@ -746,6 +855,10 @@ def _head(real: str) -> str:
         "TILE": TILE,
         "LANES": LANES,
         "UNROLL": UNROLL,
+        "GROUP_ROWS": GROUP_ROWS,
+        "GROUP_PARTS": GROUP_PARTS,
+        "GROUP_HEIGHT": GROUP_HEIGHT,
+        "GROUP_WIDTH": f"((int)({GROUP_WIDTH_BYTES} / sizeof(REAL)))",
         "HEAD_ROWS": HEAD_ROWS,
         "HEAD_PARTS": HEAD_PARTS,
         "HEAD_COLUMNS": HEAD_COLUMNS,

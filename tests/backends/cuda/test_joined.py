@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backends import StepNumbers
-from backends.check.bounds import Arithmetic
+from backends.check.bounds import Arithmetic, Bounded
 from backends.check.formulas import ACTIVATIONS
 from backends.cuda.cupy_backend import CupyBackend
 from backends.cuda.launch import ROWS_OF_LAST_BLOCK
@@ -255,7 +255,8 @@ def test_training_with_all_rules(network: str, dtype: str, threads: int) -> None
         tolerance = 1e-4 if dtype == "float32" else 1e-12
         np.testing.assert_allclose(found[name], values, rtol=tolerance, atol=tolerance, err_msg=name, strict=True)
     has_head = network not in ("wide", "answers", "numbers")
-    assert (len(joined) < len(alone)) == has_head
+    assert len(joined) < len(alone)
+    assert sum(name.startswith("gradients_and_update_") for name in joined) == 1
     assert sum(name.startswith("head_") for name in joined) == has_head
 
 
@@ -264,7 +265,7 @@ def test_launches_of_a_step() -> None:
     backend = backend_with(RULES)
     backend.accumulates = True
     assert trained(backend, "small")[1] == [
-        "take_rows_scaled_uint8", "gemm", "bias_activation_sigmoid", "head_sigmoid", "gemm", "gemm", "sgd_updates_2"
+        "take_rows_scaled_uint8", "gemm", "bias_activation_sigmoid", "head_sigmoid", "gradients_and_update_2"
     ]  # fmt: skip
 
 
@@ -354,6 +355,85 @@ def test_every_result_of_a_head_is_within_its_bound(which: str, dtype: str, thre
     np.testing.assert_array_equal(backend.to_numpy(batch), labels[chosen])
 
 
+GRADIENTS = {
+    # rows, weights of each layer, whether products add to velocities, momentum, alpha
+    "small": (33, [(20, 7), (7, 5)], False, 0.9, 1 / 255),
+    "folded": (33, [(20, 7), (7, 5)], True, 0.9, 1.0),
+    "plain": (128, [(17, 65)], False, 0.0, 1.0),
+    "one row": (1, [(16, 64), (64, 3), (3, 33)], True, 0.5, 1.0),
+    "more than one launch takes": (9, [(5, 4)] * 4, True, 0.5, 1.0),
+    "more rows than a block takes": (129, [(5, 4)], True, 0.5, 1.0),
+    "more weights than are its": (3, [(512, 257)], False, 0.5, 1.0),
+}
+
+
+@pytest.mark.parametrize("which", GRADIENTS)
+@pytest.mark.parametrize(("dtype", "threads"), [("float32", 1), ("float32", 4), ("float64", 1)])
+def test_gradients_and_parameters_are_within_their_bounds(which: str, dtype: str, threads: int) -> None:
+    m, shapes, folded, momentum, alpha = GRADIENTS[which]
+    rng, backend = np.random.default_rng(8), backend_with(RULES, dtype, threads)
+    up, n_biases, rate, decay, kept = backend.asarray, 21, 0.25, 0.125, 1 - momentum
+    sizes = [-(-height * width // 16) * 16 for height, width in shapes]
+    n_weights, begins = sum(sizes), np.cumsum([0, *sizes])
+    flat = {name: rng.standard_normal(n_weights + n_biases).astype(dtype) for name in ("w", "g", "v")}
+    x = [rng.standard_normal((m, height)).astype(dtype) for height, _ in shapes]
+    dz = [rng.standard_normal((m, width)).astype(dtype) for _, width in shapes]
+    here = {name: up(values) for name, values in flat.items()}
+    x_up, dz_up, rate_up = [*map(up, x)], [*map(up, dz)], up(np.array([rate], dtype))
+    into, beta = ("v", momentum) if folded else ("g", 0.0)
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        for rows, slopes, begin, shape in zip(x_up, dz_up, begins, shapes, strict=False):
+            to = here[into][begin : begin + shape[0] * shape[1]].reshape(shape)
+            factor = alpha * kept if folded else alpha
+            backend.matmul(rows, slopes, transpose_a=True, alpha=factor, beta=beta, out=to)
+        both: dict[str, Any] = {"momentum": momentum, "dampening": momentum} if momentum else {}
+        w, g, v = here["w"], here["g"], here["v"]
+        options: dict[str, Any] = {"learning_rate": rate_up, "weight_decay": decay, "n_decayed": n_weights}
+        if folded:
+            weights, biases = slice(0, n_weights), slice(n_weights, None)
+            backend.update("sgd", w[weights], v[weights], {}, **options)
+            backend.update("sgd", w[biases], g[biases], {"velocity": v[biases]}, learning_rate=rate_up, **both)
+        else:
+            state = {"velocity": v} if momentum else {}
+            backend.update("sgd", w, g, state, **options, **both)
+
+    launched.names.clear()
+    backend.record(step)(StepNumbers(0, 0, 1, rate), m)
+    names = [name for name in launched.names if name not in ("copy", "set_numbers", "advance_numbers")]
+    updates = "sgd_updates_2" if folded else "sgd_update"
+    if which in ("more rows than a block takes", "more weights than are its"):
+        assert names == ["gemm", updates]
+    else:
+        assert names == ["gemm"] * (len(shapes) - 3) + [f"gradients_and_update_{min(len(shapes), 3)}"]
+
+    real = Arithmetic(dtype)
+    found = {name: backend.to_numpy(array) for name, array in here.items()}
+    touched = np.zeros(n_weights + n_biases, bool)
+    gradient = {name: np.array(values, np.longdouble) for name, values in flat.items()}
+    error = np.zeros(n_weights + n_biases, np.longdouble)
+    for rows, slopes, begin, (height, width) in zip(x, dz, begins, shapes, strict=False):
+        part = slice(begin, begin + height * width)
+        product = real.number(alpha) * real.exact(rows.T).matmul(real.exact(slopes))
+        gradient["g"][part], error[part] = product.value.ravel(), product.error.ravel()
+        touched[part] = True
+    g = Bounded(real, gradient["g"], error)
+    pushed = real.number(kept) * g
+    v = real.number(momentum) * real.exact(flat["v"]) + pushed if momentum else real.exact(flat["v"])
+    if folded:  # what no product writes stays
+        v = v.where(touched | (np.arange(len(touched)) >= n_weights), real.exact(flat["v"]))
+    direction = v if momentum else g
+    decayed = real.exact(np.where(np.arange(len(touched)) < n_weights, decay, 0.0))
+    w = real.exact(flat["w"])
+    expected = {"w": w - (real.exact(rate) * direction + real.exact(rate) * decayed * w), "v": v}
+    if not folded:
+        expected["g"] = g
+    for name, bounded in expected.items():
+        # Folded, the factor of the fresh gradient is rounded with alpha, and once more with the product.
+        allowed = bounded.error * (2 if folded else 1)
+        assert (np.abs(found[name] - bounded.value) <= allowed).all(), name
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_head_of_numbers_that_are_none_is_the_single_launches(value: float) -> None:
     def run(rules: Any) -> list[np.ndarray]:
@@ -383,7 +463,7 @@ def test_a_head_of_numbers_that_are_none_is_the_single_launches(value: float) ->
 M, N = 5, 4
 MATRICES, LABELED, VECTORS = ("a", "b", "c", "d", "e"), ("p", "q"), ("u", "v", "t")
 matrix, labels_, vector = st.sampled_from(MATRICES), st.sampled_from(LABELED), st.sampled_from(VECTORS)
-sections = st.tuples(st.sampled_from(["w", "a"]), st.integers(0, 3), st.integers(1, 4)).map(
+sections = st.tuples(st.sampled_from(["w", *MATRICES]), st.integers(0, 3), st.integers(1, 4)).map(
     lambda drawn: (drawn[0], slice(4 * drawn[1], 4 * (drawn[1] + drawn[2])))
 )
 operations = st.one_of(
@@ -399,6 +479,7 @@ operations = st.one_of(
     st.tuples(st.just("product"), matrix, matrix),
     st.tuples(st.just("back"), matrix, matrix),
     st.tuples(st.just("derivative"), matrix, matrix, matrix, vector, st.sampled_from(["sigmoid", "identity"])),
+    st.tuples(st.just("gradient"), matrix, matrix, st.sampled_from(["w", "c"]), st.integers(0, 1), st.booleans()),
     st.tuples(st.just("update"), sections, sections, st.booleans(), st.sampled_from(["rate", 0.1, 0.2])),
 )
 
@@ -425,6 +506,13 @@ def after(rules: Any, program: list[tuple[Any, ...]]) -> dict[str, np.ndarray]:
                 rate = numbers.learning_rate if rate == "rate" else rate
                 momentum = 0.5 if has_velocity else 0.0
                 backend.update("sgd", w[:size], g[:size], state, learning_rate=rate, momentum=momentum)
+                continue
+            if name == "gradient":
+                one, other, into, begin, adds = where
+                if into not in (one, other):
+                    to = here[into].reshape(-1)[4 * begin : 4 * begin + N * N].reshape(N, N)
+                    beta = 0.5 if adds else 0.0
+                    backend.matmul(here[one], here[other], transpose_a=True, beta=beta, out=to)
                 continue
             x = [here.get(i, i) if isinstance(i, str) else i for i in where]
             if name in ("labels", "targets"):
@@ -513,6 +601,23 @@ def test_what_stands_within_the_end_of_a_network(between: int) -> None:
     calls += [("labels", "p", 7, False), ("sum", "e", "u"), ("sum", "e", "v")]
     for call in calls:
         is_right_with_all_rules([*end[:between], call, *end[between:]])
+
+
+@pytest.mark.parametrize("params", ["a", "b", "c", "w"])
+@pytest.mark.parametrize("adds", [False, True])
+def test_what_stands_between_a_gradient_and_its_update(params: str, adds: bool) -> None:
+    """The arrays of both changed and read there; and parameters that the product reads."""
+    gradient = ("gradient", "a", "b", "w", 1, adds)
+    update = ("update", (params, slice(0, 20)), ("w", slice(0, 20)), False, 0.1)
+    launched.names.clear()
+    is_right_with_all_rules([gradient, update])
+    assert ("gradients_and_update_1" in launched.names) == (params not in ("a", "b"))
+    flat = slice(0, 20)
+    calls: list[tuple[Any, ...]] = [("multiply", x, "e", x) for x in "abc"] + [("copy", x, "e") for x in "abc"]
+    calls += [("update", (x, flat), ("w", slice(0, 20)), False, 0.2) for x in "abd"]
+    calls += [("update", ("w", slice(4, 8)), ("d", slice(0, 4)), True, 0.2), ("gradient", "d", "e", "w", 0, True)]
+    for call in calls:
+        is_right_with_all_rules([gradient, call, update])
 
 
 def test_column_sums_that_leave_a_copy() -> None:
