@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends import Step, StepNumbers
+from backends import RecordedStep, Step, StepNumbers
 from backends.cuda import graphs as graphs_module
 from backends.cuda import launch
 from backends.cuda.cupy_backend import CupyBackend
@@ -669,8 +669,8 @@ def test_rows_and_graphs_of_a_finished_fit_are_freed_without_the_collector(
             graphs.append(weakref.ref(graph))
         return graph
 
-    def noted(self: CupyBackend, step: Step) -> Step:
-        recording = record(self, step)
+    def noted(self: CupyBackend, step: Step, **options: Any) -> RecordedStep:
+        recording = record(self, step, **options)
         recordings.append(weakref.ref(recording))
         return recording
 

@@ -20,6 +20,7 @@ from backends.cuda.rules import EXACT, RULES
 from nn import SGD, Adam, Callback, Dropout, Layer, Linear, ReLU, Sequential, Sigmoid, Softmax, Tanh, Trainer
 from nn.data import Dataset
 from tests.helpers.emulated_cuda import EmulatedCudaDevice, launched, needs_compiler
+from tests.helpers.recorded_runs import Eager
 
 pytestmark = needs_compiler
 
@@ -45,6 +46,9 @@ NETWORKS: dict[str, tuple[list[Layer], Dataset, str]] = {
     "numbers": ([Linear(13, 9), ReLU(), Linear(9, 4)], NUMBERS, "mean_squared_error"),
 }
 
+#: What comes after a step: the end of one that is recorded, or another step.
+ENDS = ("advance_numbers", "take_rows_scaled_uint8")
+
 
 def backend_with(rules: Any, dtype: str = "float32", threads: int = 1) -> CupyBackend:
     backend = CupyBackend(EmulatedCudaDevice(threads), dtype)
@@ -65,8 +69,9 @@ def trained(
     for column in ("loss", "accuracy"):
         if column in trainer.history[0]:
             arrays[column] = np.array(trainer.history[column])
-    begin, end = launched.names.index("set_numbers"), launched.names.index("advance_numbers")
-    return arrays, launched.names[begin + 1 : end]
+    begin = launched.names.index("take_rows_scaled_uint8")
+    end = next((i for i in range(begin + 1, len(launched.names)) if launched.names[i] in ENDS), len(launched.names))
+    return arrays, launched.names[begin:end]
 
 
 def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
@@ -86,6 +91,18 @@ def test_joined_steps_give_the_same_bits(network: str, dtype: str, threads: int)
     found, joined = trained(backend_with(EXACT, dtype, threads), network)
     same(found, expected)
     assert len(joined) < len(alone)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_recorded_run_is_the_one_launched_one_by_one(network: str, dtype: str) -> None:
+    """Both joined alike; several steps are in a graph, too."""
+    with_graphs = CupyBackend(EmulatedCudaDevice(), dtype)
+    found, _ = trained(with_graphs, network, 4)
+    launched_graphs = launched.count("graph")
+    expected, _ = trained(Eager(EmulatedCudaDevice(), dtype), network, 4)
+    same(found, expected)
+    assert launched_graphs > 0
 
 
 @pytest.mark.parametrize("network", ["small", "answers", "numbers"])
@@ -119,7 +136,7 @@ def test_weights_whose_gradients_products_add_and_biases_are_updated_in_one_laun
     found = {}
     for rules in ((), EXACT):
         backend = backend_with(rules)
-        backend.accumulates = True
+        backend.accumulates_from = 0
         arrays, names = trained(backend, network, optimizer=SGD(0.3, **options))
         found[rules] = arrays, [name for name in names if name.startswith("sgd")]
     same(found[EXACT][0], found[()][0])
@@ -263,7 +280,7 @@ def test_training_with_all_rules(network: str, dtype: str, threads: int) -> None
 def test_launches_of_a_step() -> None:
     """Of the small network, with the gradients added to velocities by the products."""
     backend = backend_with(RULES)
-    backend.accumulates = True
+    backend.accumulates_from = 0
     assert trained(backend, "small")[1] == [
         "take_rows_scaled_uint8", "gemm", "bias_activation_sigmoid", "head_sigmoid", "gradients_and_update_2"
     ]  # fmt: skip
