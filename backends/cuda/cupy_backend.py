@@ -28,9 +28,12 @@ from ..updates import BUILT_IN, get_rule
 from .cublas import WORKSPACE_BYTES, Cublas, CublasError, Handle, handle_of, why_not_plain
 from .device import CupyDevice
 from .graphs import STEPS, Recording
+from .joined import Joined
 from .keep import keep
-from .launch import Kernels, kernels, partial_blocks, row_blocks
+from .launch import ROWS_OF_LAST_BLOCK, Kernels, kernels, partial_blocks, row_blocks
+from .rules import RULES, JoiningRule
 from .source import GATHERED, SCALED
+from .tape import Call, tape
 
 #: Adding to a velocity instead of writing a gradient spares one number moved for each weight, and an H200 moves so many
 #: (float32, at 4.8 TB/s) while it makes the one launch more that an update in two parts takes (est.: 2 us).
@@ -61,6 +64,8 @@ class CupyBackend(Backend):
     Attributes:
         why_eager: why recorded steps are launched one operation at a time; "" as long as they are not.
         without_cublas: why products go through CuPy, which cannot be recorded; "" as long as they do not.
+        rules: by which the launches of recorded steps are joined (``rules``); with none they stay as they are. Those
+            that ``record`` finds here apply, to a step that only launches operations of this backend.
 
     Raises:
         DeviceError: the device cannot multiply in that precision.
@@ -77,6 +82,7 @@ class CupyBackend(Backend):
         self.index = device.index
         self.precision = precision
         self.without_cublas = ""
+        self.rules: tuple[JoiningRule, ...] = RULES
         self._real = np.dtype(dtype)
         self._of_thread = _OfThread()
         self._check_precision()
@@ -142,6 +148,7 @@ class CupyBackend(Backend):
             self._kernels,
             numbers,
             step,
+            joined=Joined(self.cupy, self._kernels, self.rules if only_operations else (), self.device.nodes_of),
             scratch=self._scratch_in,
             in_order=self._in_order,
             refused=self._why_eager,
@@ -229,8 +236,20 @@ class CupyBackend(Backend):
         contiguous = self.cupy.ascontiguousarray
         a, b = (x if x.flags.c_contiguous or x.flags.f_contiguous else contiguous(x) for x in (a, b))
         target = out if out.flags.c_contiguous else contiguous(out)
-        self._gemm(a, b, target, transpose_a, transpose_b, float(alpha), float(beta))
+        self._multiply(a, b, target, transpose_a, transpose_b, float(alpha), float(beta))
         return self._deliver(target, out)
+
+    def _multiply(
+        self, a: Array, b: Array, out: Array, transpose_a: bool, transpose_b: bool, alpha: float, beta: float
+    ) -> None:
+        calls = tape()
+        if calls is None:
+            self._gemm(a, b, out, transpose_a, transpose_b, alpha, beta)
+            return
+        names = ("a", "b", "out", "transpose_a", "transpose_b", "alpha", "beta")
+        arguments = dict(zip(names, (a, b, out, transpose_a, transpose_b, alpha, beta), strict=True))
+        reads = (a, b, out) if beta != 0.0 else (a, b)
+        calls.append(Call("gemm", arguments, reads, (out,), lambda: self._gemm(*arguments.values())))
 
     def bias_activation(
         self,
@@ -335,7 +354,7 @@ class CupyBackend(Backend):
         losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """Loss sum, correct rows and gradient in two launches; labels that are not int64 are converted first."""
+        """Loss sum, correct rows and gradient in one launch; labels that are not int64 are converted first."""
         op = "softmax_cross_entropy"
         m, _ = self._filled_matrix(op, "logits", logits)
         if isinstance(labels, self.cupy.ndarray) and labels.dtype != np.int64:
@@ -357,7 +376,7 @@ class CupyBackend(Backend):
         losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """Loss sum, correct rows and gradient in two launches."""
+        """Loss sum, correct rows and gradient in one launch."""
         op = "binary_cross_entropy"
         m, n = self._filled_matrix(op, "logits", logits)
         targets = self._input(op, "targets", targets, (m, n))
@@ -375,7 +394,7 @@ class CupyBackend(Backend):
         losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """Loss sum, correct rows and gradient in two launches."""
+        """Loss sum, correct rows and gradient in one launch."""
         op = "squared_error"
         m, n = self._filled_matrix(op, "outputs", outputs)
         targets = self._input(op, "targets", targets, (m, n))
@@ -566,9 +585,19 @@ class CupyBackend(Backend):
         return out if out.flags.c_contiguous else self.empty(shape, dtype)
 
     def _result(self, result: Array, out: Array | None) -> Array:
-        if out is not None:
+        if out is None:
+            return result
+        calls = tape()
+        if calls is None or not isinstance(result, self.cupy.ndarray):
             keep(result, out)
-        return super()._result(result, out)
+            return super()._result(result, out)
+
+        def copy() -> None:
+            keep(result, out)
+            out[...] = result
+
+        calls.append(Call("copy", {"source": result, "out": out}, (result,), (out,), copy))
+        return out
 
     def _deliver(self, target: Array, out: Array | None) -> Array:
         return target if out is None or out is target else self._result(target, out)
@@ -624,10 +653,16 @@ class CupyBackend(Backend):
         weights = None if weights is None else self._input(kernel, "weights", weights, (m,))
         values = None if losses is None else self._target(kernel, losses, (m,), "losses")
         rows = self._buffer("rows", 2 * m, np.float64)
-        self._kernels.rows(kernel, m, n, outputs, targets, weights, values, rows, target, scale)
+        kernels, accumulate = self._kernels, sums is totals
+        ticket = kernels.ticket if m <= ROWS_OF_LAST_BLOCK else None
+        as_they_are = None, None, targets, None, None, None, 0, m, m  # no bias, and nothing to gather
+        kernels.rows(
+            kernel, m, n, outputs, *as_they_are, weights, values, rows, target, scale, ticket, sums, accumulate
+        )
         if values is not None:
             self._deliver(values, losses)
-        self._kernels.one_block("add_totals", m, rows, sums, sums is totals)
+        if m == 0 or ticket is None:
+            kernels.one_block("add_totals", m, rows, sums, accumulate)
         if totals is not None and sums is not totals:
             totals += sums
             keep(totals, sums)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from contextlib import AbstractContextManager, ExitStack
 from functools import cache
 from typing import Any
@@ -17,6 +18,11 @@ from . import cublas
 
 #: How CuPy is installed, with what it needs of the CUDA toolkit.
 INSTALL = "pip install 'cupy-cuda12x[ctk]' or 'cupy-cuda13x[ctk]', by the CUDA version that nvidia-smi prints"
+
+
+@cache
+def _driver() -> ctypes.CDLL:
+    return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
 
 
 @cache
@@ -62,6 +68,18 @@ class CupyDevice(Device):
             OSError, ImportError, AttributeError: it is not there, or another than expected.
         """
         return cublas.load(self.cupy)
+
+    def nodes_of(self, graph: Any) -> int:
+        """How many nodes a captured graph has, by the driver: CuPy does not tell.
+
+        Raises:
+            OSError, AttributeError, RuntimeError: the driver does not tell either.
+        """
+        count = ctypes.c_size_t()
+        status = _driver().cuGraphGetNodes(ctypes.c_void_p(graph.graph), None, ctypes.byref(count))
+        if status != 0:
+            raise RuntimeError(f"cuGraphGetNodes: error {status}")
+        return count.value
 
     def compute_capability(self) -> tuple[int, int]:
         """What NVIDIA calls the generation of a GPU: (8, 0) is Ampere."""

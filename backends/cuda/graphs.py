@@ -50,7 +50,7 @@ def _refuse(size: int) -> Any:
     raise RecordingError(f"the step allocates memory ({size:,} bytes)")
 
 
-def _is_interrupted(error: Exception) -> bool:
+def is_interrupted(error: Exception) -> bool:
     """Whether CUDA says, through CuPy, that something was done that no capture survives."""
     return getattr(error, "status", None) in _INTERRUPTED
 
@@ -81,6 +81,7 @@ class Recording:
         cupy: the module.
         kernels: of the device.
         numbers: four arrays of shape (STEPS,) on the device, for the numbers of the steps.
+        joined: runs work, with its launches joined.
         scratch: given a dictionary, returns the context in which operations find their scratch memory there.
         in_order: returns the context in which a graph must be launched that the calling thread has captured.
         refused: told why the step cannot be recorded; what it returns is the reason to give.
@@ -97,6 +98,7 @@ class Recording:
         numbers: Sequence[Array],
         step: Step,
         *,
+        joined: Callable[[Callable[[], None]], None],
         scratch: Callable[[dict[str, Any]], AbstractContextManager[None]],
         in_order: Callable[[], AbstractContextManager[Any]],
         refused: Callable[[str], str],
@@ -107,6 +109,7 @@ class Recording:
         self._dtype = numbers[-1].dtype
         self._numbers_of = [StepNumbers(*(array[i : i + 1] for array in numbers)) for i in range(STEPS)]
         self._step = step
+        self._joined = joined
         self._scratch = scratch
         self._in_order = in_order
         self._refused = refused
@@ -155,7 +158,7 @@ class Recording:
         if key in self._graphs:
             self._launch(self._graphs[key], numbers, count, times)
         elif self.reason:
-            self._step(numbers, count)
+            self._joined(partial(self._step, numbers, count))
         else:
             self._launch(partial(self._work, count, times), numbers, count, times)
             self._seen.counts.add(count)
@@ -182,7 +185,7 @@ class Recording:
         """What is recorded: the steps, and the numbers moved on to the next one."""
         with self._scratch(self._buffers):
             for numbers in self._numbers_of[:times]:
-                self._step(numbers, count)
+                self._joined(partial(self._step, numbers, count))
         self._kernels.elements("advance_numbers", STEPS, *self._numbers[:3], count * times, times)
 
     def _record(self, count: int, times: int) -> None:
@@ -203,14 +206,14 @@ class Recording:
                     try:
                         stream.end_capture()
                     except Exception as error:
-                        interrupted = _is_interrupted(error)
+                        interrupted = is_interrupted(error)
                     raise
                 graph = stream.end_capture()
             graph.upload()  # a device without memory for it says so here
         except Exception as error:
             said = str(error) if isinstance(error, RecordingError) else f"{type(error).__name__}: {error}"
             said = said.partition("\n")[0]
-            interrupted = interrupted or _is_interrupted(error)
+            interrupted = interrupted or is_interrupted(error)
             if interrupted or times > 1:
                 self.interruptions.append(said)
                 self._tried[key] += 1 if interrupted else TRIES

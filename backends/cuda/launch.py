@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,18 +13,22 @@ from ..activations import ACTIVATIONS, Activation
 from ..updates import Rule
 from .keep import keep
 from .source import MAX_ROW_BLOCKS, MAX_THREADS, OPTIONS, ROWS_OF_BLOCK, TILE, source, source_of, source_of_rule
+from .tape import Call, tape
 
 _ELEMENT_THREADS, _ELEMENT_BLOCKS = 256, 4096
 _ROW_THREADS, _ROW_BLOCKS = 256, 65535
 _PARTIAL_BLOCKS = 256
+#: Rows that the last block of a loss adds up; more are summed by a launch with more threads.
+ROWS_OF_LAST_BLOCK = 1024
 
 
 class Parameter(NamedTuple):
-    """A parameter of a kernel: an array of that dtype (a pointer), or a number."""
+    """A parameter of a kernel: an array of that dtype (a pointer), perhaps one that it does not write, or a number."""
 
     name: str
     dtype: np.dtype[Any]
     is_array: bool
+    is_const: bool
 
 
 _DTYPES = {
@@ -39,7 +43,7 @@ _DTYPES = {
     "double": np.float64,
 }
 _KERNEL = re.compile(r"^KERNEL (\w+)\(([^)]*)\)", re.MULTILINE)
-_PARAMETER = re.compile(r"(?:const )?([\w ]+?)(\*?) (\w+)")
+_PARAMETER = re.compile(r"(const )?([\w ]+?)(\*?) (\w+)")
 
 
 def parameters(text: str, real: str) -> dict[str, tuple[Parameter, ...]]:
@@ -54,8 +58,8 @@ def _parameter(declaration: str, real: str) -> Parameter:
     match = _PARAMETER.fullmatch(declaration.strip())
     if match is None:
         raise ValueError(f"no parameter of a kernel: {declaration!r}")
-    c_type, star, name = match.groups()
-    return Parameter(name, np.dtype(_DTYPES[real if c_type == "REAL" else c_type]), star == "*")
+    const, c_type, star, name = match.groups()
+    return Parameter(name, np.dtype(_DTYPES[real if c_type == "REAL" else c_type]), star == "*", const is not None)
 
 
 class Kernels:
@@ -68,6 +72,10 @@ class Kernels:
     Args:
         cupy: the module.
         real: ``"float"`` or ``"double"``.
+
+    Attributes:
+        ticket: by which the blocks of a launch find out which of them is the last one: 0 between launches. One for all,
+            since all launches of a device are on one stream.
     """
 
     _NULL = np.uint64(0)  # CuPy dereferences None instead of passing a null pointer
@@ -80,6 +88,7 @@ class Kernels:
         self._rules: dict[str, tuple[Rule, str]] = {}
         self._activations = {a.name: (a, a.name) for a in ACTIVATIONS.values() if a.has_cuda}
         self._names = {source_of(a, name, real): name for a, name in self._activations.values()}  # by their texts
+        self.ticket = cupy.asarray(np.zeros(1, np.uint32))
         self._add(source(real))
 
     def _add(self, text: str) -> None:
@@ -88,6 +97,10 @@ class Kernels:
         found = parameters(text, self._real)
         self._parameters |= found
         self._modules |= dict.fromkeys(found, module)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a kernel of that name by now."""
+        return name in self._modules
 
     def activation(self, activation: Activation) -> str:
         """What the kernels of an activation end in: its name; or, where that was another one's, a name of its own.
@@ -120,27 +133,71 @@ class Kernels:
         return self._names[text]
 
     def launch(self, name: str, blocks: tuple[int, ...], threads: int, *arguments: Any) -> None:
-        """Launch kernel ``name`` on the current stream. Arguments are arrays, None for a null pointer, and numbers.
+        """Launch kernel ``name`` on the current stream, or note that where this thread notes (``tape``). Arguments are
+        arrays, None for a null pointer, and numbers.
 
         Raises:
             TypeError: an array is of another dtype than the kernel's, or not contiguous.
         """
+        checked = tuple(self._check(name, p, a) for p, a in zip(self._parameters[name], arguments, strict=True))
+        calls = tape()
+        if calls is None:
+            self._launch(name, blocks, threads, arguments, checked)
+        else:
+            calls.append(self._call(name, blocks, threads, arguments, checked))
+
+    def _launch(
+        self, name: str, blocks: tuple[int, ...], threads: int, arguments: tuple[Any, ...], checked: tuple[Any, ...]
+    ) -> None:
         function = self._functions.get(name)
         if function is None:
             function = self._functions[name] = self._modules[name].get_function(name)
-        checked = [self._check(name, p, a) for p, a in zip(self._parameters[name], arguments, strict=True)]
-        function(blocks, (threads,), tuple(checked))
+        function(blocks, (threads,), checked)
         keep(*arguments)
+
+    def _call(
+        self, name: str, blocks: tuple[int, ...], threads: int, arguments: tuple[Any, ...], checked: tuple[Any, ...]
+    ) -> Call:
+        named = [*zip(self._parameters[name], arguments, strict=True)]
+        arrays = [(parameter, x) for parameter, x in named if parameter.is_array and x is not None]
+        return Call(
+            name,
+            {parameter.name: x for parameter, x in named},
+            reads=tuple(x for _, x in arrays),
+            writes=tuple(x for parameter, x in arrays if not parameter.is_const),
+            launch=partial(self._launch, name, blocks, threads, arguments, checked),
+            grid=(blocks, threads),
+        )
+
+    def call(self, name: str, blocks: tuple[int, ...], threads: int, **arguments: Any) -> Call:
+        """A launch of kernel ``name`` to be made later, its arguments by their names.
+
+        Raises:
+            TypeError: as ``launch``; or an argument is missing, or there is none of that name.
+        """
+        parameters = self._parameters[name]
+        if wrong := arguments.keys() ^ {parameter.name for parameter in parameters}:
+            raise TypeError(f"{name}: missing or unknown arguments: {', '.join(sorted(wrong))}")
+        given = tuple(arguments[parameter.name] for parameter in parameters)
+        checked = tuple(self._check(name, p, a) for p, a in zip(parameters, given, strict=True))
+        return self._call(name, blocks, threads, given, checked)
+
+    def again(self, call: Call, **changes: Any) -> Call:
+        """The launch of a kernel with some arguments changed."""
+        return self.call(call.op, *call.grid, **{**call.arguments, **changes})
 
     def one_thread(self, name: str, *arguments: Any) -> None:
         """Launch a kernel that is the work of one thread."""
         self.launch(name, (1,), 1, *arguments)
 
+    def call_on_elements(self, name: str, size: int, **arguments: Any) -> Call:
+        """A launch over ``size`` elements to be made later, its other arguments by their names."""
+        return self.call(name, _blocks_of_elements(size), _ELEMENT_THREADS, size=size, **arguments)
+
     def elements(self, name: str, size: int, *arguments: Any) -> None:
         """Launch a kernel over ``size`` elements; size is its last argument."""
         if size > 0:
-            blocks = min(-(-size // _ELEMENT_THREADS), _ELEMENT_BLOCKS)
-            self.launch(name, (blocks,), _ELEMENT_THREADS, *arguments, size)
+            self.launch(name, _blocks_of_elements(size), _ELEMENT_THREADS, *arguments, size)
 
     def rows(self, name: str, m: int, n: int, *arguments: Any) -> None:
         """Launch a kernel that gives a block to each of ``m`` rows of ``n`` columns; m and n are its last arguments."""
@@ -163,7 +220,7 @@ class Kernels:
             self.launch(name, (-(-n // TILE), row_blocks), MAX_THREADS, *arguments, m, n)
 
     def _check(self, kernel: str, parameter: Parameter, argument: Any) -> Any:
-        name, dtype, is_array = parameter
+        name, dtype, is_array, _ = parameter
         if not is_array:
             return dtype.type(argument)
         if argument is None:
@@ -171,6 +228,10 @@ class Kernels:
         if getattr(argument, "dtype", None) != dtype or not argument.flags.c_contiguous:
             raise TypeError(f"{kernel}: {name} must be a C-contiguous array of dtype {dtype}")
         return argument
+
+
+def _blocks_of_elements(size: int) -> tuple[int]:
+    return (min(-(-size // _ELEMENT_THREADS), _ELEMENT_BLOCKS),)
 
 
 def row_blocks(m: int) -> int:

@@ -26,6 +26,18 @@ TILE, LANES, UNROLL = 32, 32, 4
 #: Rows above which a column sum is split over several blocks, and the most blocks that it is split over.
 ROWS_OF_BLOCK, MAX_ROW_BLOCKS = 512, 256
 
+#: The most updates that one launch makes.
+MOST_UPDATES = 4
+
+#: The head kernel: rows of a block at a time, threads of a product, the most classes; bytes of the matrix, and of those
+#: rows' inputs, which it keeps in shared memory.
+HEAD_ROWS, HEAD_PARTS, HEAD_COLUMNS = 2, 8, 32
+HEAD_MATRIX_BYTES, HEAD_ROWS_BYTES = 24576, 4096
+
+#: The kernel of weight gradients: the most of them in a launch, the most rows of a batch, the parts that a sum over
+#: them is split into, and the rows and bytes of a row of a tile, which a block computes.
+MOST_GRADIENTS, GROUP_ROWS, GROUP_PARTS, GROUP_HEIGHT, GROUP_WIDTH_BYTES = 3, 128, 4, 16, 256
+
 #: Row dtypes that ``take_rows`` scales, and unsigned integers that stand for any dtype of the same size.
 SCALED = {
     "uint8": "unsigned char",
@@ -63,6 +75,19 @@ __device__ Index divide(Index i, Index n)
 }
 """
 
+_BATCH = r"""
+// Nobody can check positions that are on the device without waiting for it; one that is out of range reads the
+// nearest row instead of memory that is not ours.
+__device__ Index within(Index i, Index size) { return i < 0 ? 0 : i < size ? i : size - 1; }
+
+// The row of a data set of n rows that is row `row` of the batch which begins at position `first` of the order.
+__device__ Index row_of_batch(const long long* order, Index first, Index positions, Index n, Index row)
+{
+    const Index position = within(first + row, positions);
+    return order ? within(order[position], n) : position;
+}
+"""
+
 _TREES = r"""
 // maximum() that lets NaN through.
 __device__ REAL larger(REAL a, REAL b) { return (a >= b || a != a) ? a : b; }
@@ -92,27 +117,79 @@ BLOCK_TREE(block_sum, REAL, a + b)
 BLOCK_TREE(block_sum_double, double, a + b)
 BLOCK_TREE(block_least, Index, a < b ? a : b)
 
-__device__ REAL row_max(const REAL* x, Index n)
+// A row of n values, to which a bias may still have to be added.
+struct Row {
+    const REAL* z;
+    const REAL* bias;
+};
+__device__ REAL at(Row x, Index j) { return x.bias ? x.z[j] + x.bias[j] : x.z[j]; }
+
+__device__ REAL row_max(Row x, Index n)
 {
-    REAL top = x[0];
-    FOR_BLOCK(j, n) top = larger(top, x[j]);
+    REAL top = at(x, 0);
+    FOR_BLOCK(j, n) top = larger(top, at(x, j));
     return block_max(top);
 }
 
 // The first column that holds `top`; 0 if none does, which is so for NaN.
-__device__ Index first_column(const REAL* x, REAL top, Index n)
+__device__ Index first_column(Row x, REAL top, Index n)
 {
     Index first = n;
-    FOR_BLOCK(j, n) if (x[j] == top && j < first) first = j;
+    FOR_BLOCK(j, n) if (at(x, j) == top && j < first) first = j;
     first = block_least(first);
     return first < n ? first : 0;
 }
 
-__device__ REAL row_normalizer(const REAL* x, REAL top, Index n)
+__device__ REAL row_normalizer(Row x, REAL top, Index n)
 {
     REAL sum = 0;
-    FOR_BLOCK(j, n) sum += exp(x[j] - top);
+    FOR_BLOCK(j, n) sum += exp(at(x, j) - top);
     return block_sum(sum);
+}
+
+// The sum of m numbers as a tree over `lanes` threads, a power of two that m alone decides, adds them up: the bits do
+// not depend on the number of threads.
+__device__ double ordered_sum(const double* x, Index m)
+{
+    Index lanes = 32;
+    while (lanes < m && lanes < MAX_THREADS) lanes *= 2;
+    FOR_BLOCK(lane, lanes) {
+        double sum = 0;
+        for (Index i = lane; i < m; i += lanes) sum += x[i];
+        tree_memory[lane] = sum;
+    }
+    __syncthreads();
+    for (Index half = lanes / 2; half > 0; half /= 2) {
+        FOR_BLOCK(lane, half) tree_memory[lane] += tree_memory[lane + half];
+        __syncthreads();
+    }
+    const double result = tree_memory[0];
+    __syncthreads();
+    return result;
+}
+
+// The sums over the rows of a batch, added to totals or, where accumulate is 0, written there; by one block.
+__device__ void sum_rows(const double* rows, double* totals, int accumulate, Index m)
+{
+    const double loss = ordered_sum(rows, m);
+    const double correct = ordered_sum(rows + m, m);
+    if (threadIdx.x == 0) {
+        totals[0] = accumulate ? totals[0] + loss : loss;
+        totals[1] = accumulate ? totals[1] + correct : correct;
+    }
+}
+
+// Whether this block is the last one to ask, of all blocks of the launch; it then sees what the others have written
+// before they asked. The ticket is 0 between launches.
+__device__ bool is_last_block(unsigned int* ticket)
+{
+    __shared__ bool is_last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) is_last = atomicInc(ticket, gridDim.x - 1) == gridDim.x - 1;
+    __syncthreads();
+    __threadfence();
+    return is_last;
 }
 """
 
@@ -183,10 +260,10 @@ KERNEL multiply(const REAL* a, const REAL* b, REAL* out, long long size)
 KERNEL softmax(const REAL* logits, REAL* out, long long m, long long n)
 {
     FOR_ROWS(row, m) {
-        const REAL* x = logits + row * n;
+        const Row x = {logits + row * n, nullptr};
         const REAL top = row_max(x, n);
         const REAL normalizer = row_normalizer(x, top, n);
-        FOR_BLOCK(j, n) out[row * n + j] = exp(x[j] - top) / normalizer;
+        FOR_BLOCK(j, n) out[row * n + j] = exp(at(x, j) - top) / normalizer;
     }
 }
 
@@ -203,14 +280,22 @@ KERNEL softmax_backward(const REAL* dy, const REAL* y, REAL* out, long long m, l
 KERNEL argmax(const REAL* x, long long* out, long long m, long long n)
 {
     FOR_ROWS(row, m) {
-        const REAL top = row_max(x + row * n, n);
-        const Index first = first_column(x + row * n, top, n);
+        const Row values = {x + row * n, nullptr};
+        const REAL top = row_max(values, n);
+        const Index first = first_column(values, top, n);
         if (threadIdx.x == 0) out[row] = first;
     }
 }
+"""
 
-// The losses: rows[0 .. m) get the loss of each row, rows[m .. 2m) 1 where the row is correct, else 0; both times the
-// row's weight, where weights is not null, as its gradient is. The loss itself goes to losses, where that is not null.
+_LOSSES = r"""
+// The losses. A block for each row, which leaves its loss in rows[0 .. m) and in rows[m .. 2m) 1 where the row is
+// correct, else 0; both times the row's weight, where weights is not null, as its gradient is. The loss itself goes to
+// losses, where that is not null. With a ticket the last block adds the rows up to totals; else add_totals does.
+//
+// What comes right before a loss can be done here: with a bias, the outputs are z + bias, which goes to biased; and
+// where gathered is not null, the targets are those of all rows, of which the batch's are taken as take_rows does, and
+// go to gathered.
 __device__ void leave_row(
     const REAL* weights, REAL* losses, double* rows, Index m, Index row, REAL loss, bool correct)
 {
@@ -221,106 +306,230 @@ __device__ void leave_row(
 }
 
 KERNEL softmax_cross_entropy(
-    const REAL* logits, const long long* labels, const REAL* weights, REAL* losses, double* rows, REAL* out,
-    REAL scale, long long m, long long n)
+    @OUTPUTS@, const long long* targets, long long* gathered, @PLACES@, @TOTALS@)
 {
     FOR_ROWS(row, m) {
-        const REAL* x = logits + row * n;
-        const Index label = labels[row];
+        const Row x = {z + row * n, bias};
+        const Index label = targets[gathered ? @TAKEN@ : row];
+        if (gathered && threadIdx.x == 0) gathered[row] = label;
         const bool known = label >= 0 && label < n;
         const REAL top = row_max(x, n);
         const REAL normalizer = row_normalizer(x, top, n);
-        const REAL loss = threadIdx.x == 0 ? log(normalizer) - (known ? x[label] - top : REAL(0)) : REAL(0);
+        const REAL loss = threadIdx.x == 0 ? log(normalizer) - (known ? at(x, label) - top : REAL(0)) : REAL(0);
         const Index first = first_column(x, top, n);
         if (threadIdx.x == 0) leave_row(weights, losses, rows, m, row, loss, first == label && top == top);
         const REAL weight = weights ? weights[row] : REAL(1);
-        if (out) FOR_BLOCK(j, n)
-            out[row * n + j] = (exp(x[j] - top) / normalizer - (j == label ? REAL(1) : REAL(0))) * scale * weight;
+        FOR_BLOCK(j, n) {
+            const REAL value = at(x, j);
+            if (bias) biased[row * n + j] = value;
+            if (out)
+                out[row * n + j] = (exp(value - top) / normalizer - (j == label ? REAL(1) : REAL(0))) * scale * weight;
+        }
     }
+    if (ticket && is_last_block(ticket)) sum_rows(rows, totals, accumulate, m);
 }
 
 KERNEL binary_cross_entropy(
-    const REAL* logits, const REAL* targets, const REAL* weights, REAL* losses, double* rows, REAL* out,
-    REAL scale, long long m, long long n)
+    @OUTPUTS@, const REAL* targets, REAL* gathered, @PLACES@, @TOTALS@)
 {
     FOR_ROWS(row, m) {
         const REAL weight = weights ? weights[row] : REAL(1);
+        const Row x = {z + row * n, bias};
+        const REAL* t = targets + (gathered ? @TAKEN@ : row) * n;
         REAL loss = 0;
         REAL wrong = 0;
         FOR_BLOCK(j, n) {
-            const REAL z = logits[row * n + j];
-            const REAL t = targets[row * n + j];
-            loss += (z <= REAL(0) ? REAL(0) : z) - z * t + log1p(exp(-fabs(z)));
-            if (z != z || (z > REAL(0)) != (t > REAL(0.5))) wrong = 1;
-            if (out) out[row * n + j] = (forward_sigmoid(z) - t) * scale * weight;
+            const REAL value = at(x, j);
+            const REAL target = t[j];
+            if (gathered) gathered[row * n + j] = target;
+            loss += (value <= REAL(0) ? REAL(0) : value) - value * target + log1p(exp(-fabs(value)));
+            if (value != value || (value > REAL(0)) != (target > REAL(0.5))) wrong = 1;
+            if (bias) biased[row * n + j] = value;
+            if (out) out[row * n + j] = (forward_sigmoid(value) - target) * scale * weight;
         }
         loss = block_sum(loss);
         wrong = block_max(wrong);
         if (threadIdx.x == 0) leave_row(weights, losses, rows, m, row, loss / (REAL)n, wrong == REAL(0));
     }
+    if (ticket && is_last_block(ticket)) sum_rows(rows, totals, accumulate, m);
 }
 
 KERNEL squared_error(
-    const REAL* outputs, const REAL* targets, const REAL* weights, REAL* losses, double* rows, REAL* out,
-    REAL scale, long long m, long long n)
+    @OUTPUTS@, const REAL* targets, REAL* gathered, @PLACES@, @TOTALS@)
 {
     FOR_ROWS(row, m) {
-        const REAL* o = outputs + row * n;
-        const REAL* t = targets + row * n;
-        const REAL top = row_max(o, n);
+        const Row x = {z + row * n, bias};
+        const Row t = {targets + (gathered ? @TAKEN@ : row) * n, nullptr};
+        const REAL top = row_max(x, n);
         const REAL target_top = row_max(t, n);
-        const Index first = first_column(o, top, n);
+        const Index first = first_column(x, top, n);
         const Index target_first = first_column(t, target_top, n);
         const bool agree = n == 1 ? (top > REAL(0.5)) == (target_top > REAL(0.5)) : first == target_first;
         const REAL weight = weights ? weights[row] : REAL(1);
         REAL loss = 0;
         FOR_BLOCK(j, n) {
-            const REAL difference = o[j] - t[j];
+            const REAL value = at(x, j);
+            const REAL target = at(t, j);
+            const REAL difference = value - target;
+            if (gathered) gathered[row * n + j] = target;
             loss += difference * difference;
+            if (bias) biased[row * n + j] = value;
             if (out) out[row * n + j] = difference * scale * weight;
         }
         loss = block_sum(loss);
         if (threadIdx.x == 0) leave_row(weights, losses, rows, m, row, loss / (REAL)n, agree && top == top);
     }
+    if (ticket && is_last_block(ticket)) sum_rows(rows, totals, accumulate, m);
 }
 
-// One block: the sums over the rows, added to totals or, where accumulate is 0, written there.
 KERNEL add_totals(const double* rows, double* totals, int accumulate, long long m)
 {
-    double loss = 0;
-    double correct = 0;
-    FOR_BLOCK(row, m) {
-        loss += rows[row];
-        correct += rows[m + row];
-    }
-    loss = block_sum_double(loss);
-    correct = block_sum_double(correct);
-    if (threadIdx.x == 0) {
-        totals[0] = accumulate ? totals[0] + loss : loss;
-        totals[1] = accumulate ? totals[1] + correct : correct;
+    sum_rows(rows, totals, accumulate, m);
+}
+"""
+
+_COLUMN_SUMS = r"""
+// The column sums of x (m, n), in the order of activation_backward for one group of rows; by one block.
+__device__ void ordered_column_sums(const REAL* x, REAL* sums, Index m, Index n)
+{
+    REAL* shared = (REAL*)tree_memory;
+    for (Index tile = 0; tile < n; tile += TILE) {
+        FOR_BLOCK(t, TILE * LANES) {
+            const Index column = tile + t % TILE;
+            REAL sum = 0;
+            if (column < n)
+                for (Index row = t / TILE; row < m; row += LANES) sum += x[row * n + column];
+            shared[t] = sum;
+        }
+        __syncthreads();
+        for (int half = LANES / 2; half > 0; half /= 2) {
+            FOR_BLOCK(t, TILE * half) shared[t] += shared[t + TILE * half];
+            __syncthreads();
+        }
+        FOR_BLOCK(t, TILE) if (tile + t < n) sums[tile + t] = shared[t];
+        __syncthreads();
     }
 }
 """
 
+_HEAD = r"""
+// The end of a network of n classes and the way back through it, for few columns: z = alpha x matrix + bias, softmax
+// and cross-entropy as softmax_cross_entropy does them, d = its gradient, and where dx is not null
+// dx = d matrix^T f'(saved), without f' where saved is null. The last block adds up, where they are not null,
+// d_sums and dx_sums, the column sums of d and dx. A block takes HEAD_ROWS rows at a time, and HEAD_PARTS threads each
+// element of z.
+KERNEL head_@NAME@(
+    const REAL* x, const REAL* matrix, REAL alpha, const REAL* bias, REAL* z,
+    const long long* targets, long long* gathered, @PLACES@,
+    REAL* d, REAL* d_sums, const REAL* saved, REAL* dx, REAL* dx_sums, REAL scale,
+    unsigned int* ticket, double* totals, int accumulate, long long m, long long k, long long n)
+{
+    __shared__ REAL whole[HEAD_MATRIX];
+    __shared__ REAL part[HEAD_ROWS * HEAD_COLUMNS * HEAD_PARTS];
+    __shared__ REAL taken[HEAD_TAKEN];
+    __shared__ REAL logit[HEAD_ROWS * HEAD_COLUMNS];
+    __shared__ REAL slope[HEAD_ROWS * HEAD_COLUMNS];
+    __shared__ Index label[HEAD_ROWS];
+    const int columns = n;
+    const int width = k;
+    FOR_BLOCK(i, width * columns) whole[i] = matrix[i];
+    for (Index first = (Index)blockIdx.x * HEAD_ROWS; first < m; first += (Index)gridDim.x * HEAD_ROWS) {
+        const int rows_here = first + HEAD_ROWS < m ? HEAD_ROWS : (int)(m - first);
+        FOR_BLOCK(r, rows_here) {
+            const Index row = first + r;
+            label[r] = targets[gathered ? @TAKEN@ : row];
+            if (gathered) gathered[row] = label[r];
+        }
+        FOR_BLOCK(i, rows_here * width) taken[i] = x[first * width + i];
+        __syncthreads();
+        FOR_BLOCK(t, rows_here * columns * HEAD_PARTS) {
+            const int o = (int)t / HEAD_PARTS, r = o / columns, j = o % columns;
+            REAL sum = 0;
+            for (int i = (int)t % HEAD_PARTS; i < width; i += HEAD_PARTS)
+                sum = fma(taken[r * width + i], whole[i * columns + j], sum);
+            part[t] = sum;
+        }
+        __syncthreads();
+        FOR_BLOCK(o, rows_here * columns) {
+            REAL sum = part[o * HEAD_PARTS];
+            for (int p = 1; p < HEAD_PARTS; ++p) sum += part[o * HEAD_PARTS + p];
+            sum *= alpha;
+            if (bias) sum += bias[(int)o % columns];
+            logit[o] = sum;
+            z[first * columns + o] = sum;
+        }
+        __syncthreads();
+        FOR_BLOCK(o, rows_here * columns) {
+            const int r = (int)o / columns, j = (int)o % columns;
+            const Index row = first + r;
+            const REAL* values = logit + r * columns;
+            REAL top = values[0];
+            for (int i = 1; i < columns; ++i) top = larger(top, values[i]);
+            REAL normalizer = 0;
+            for (int i = 0; i < columns; ++i) normalizer += exp(values[i] - top);
+            const REAL weight = weights ? weights[row] : REAL(1);
+            slope[o] = (exp(values[j] - top) / normalizer - (j == label[r] ? REAL(1) : REAL(0))) * scale * weight;
+            d[first * columns + o] = slope[o];
+            if (j == 0) {
+                const bool known = label[r] >= 0 && label[r] < columns;
+                int at = 0;
+                while (at < columns && values[at] != top) ++at;  // none is, where one of them is NaN
+                const bool correct = at < columns && at == label[r] && top == top;
+                const REAL loss = log(normalizer) - (known ? values[label[r]] - top : REAL(0));
+                leave_row(weights, losses, rows, m, row, loss, correct);
+            }
+        }
+        __syncthreads();
+        if (dx) FOR_BLOCK(i, rows_here * width) {
+            const int r = (int)i / width, column = (int)i % width;
+            REAL sum = 0;
+            for (int j = 0; j < columns; ++j) sum = fma(slope[r * columns + j], whole[column * columns + j], sum);
+            dx[first * width + i] = saved ? sum * derivative_@NAME@(saved[first * width + i]) : sum;
+        }
+        __syncthreads();
+    }
+    if (!is_last_block(ticket)) return;
+    sum_rows(rows, totals, accumulate, m);
+    if (d_sums) ordered_column_sums(d, d_sums, m, n);
+    if (dx_sums) ordered_column_sums(dx, dx_sums, m, k);
+}
+"""
+
+#: Parameters that the losses have in common, before and after the targets; ``@TAKEN@`` is the row of a target.
+_OF_LOSSES = {
+    "OUTPUTS": "const REAL* z, const REAL* bias, REAL* biased",
+    "PLACES": "const long long* order, const long long* start_at, long long start, long long positions,\n"
+    "    long long sources, const REAL* weights, REAL* losses, double* rows",
+    "TOTALS": "REAL* out, REAL scale,\n"
+    "    unsigned int* ticket, double* totals, int accumulate, long long m, long long n",
+    "TAKEN": "row_of_batch(order, start_at ? *start_at : start, positions, sources, row)",
+}
+
 _FLAT = r"""
 // Numbers that change from step to step come as `..._at`, a pointer, or where that is null as a value.
+__device__ void sgd_element(
+    REAL* params, const REAL* gradient, REAL* velocity, REAL rate,
+    REAL momentum, REAL fresh, int nesterov, REAL weight_decay, Index n_decayed, Index i)
+{
+    REAL direction = gradient[i];
+    if (velocity) {
+        const REAL pushed = fresh * direction;
+        const REAL v = momentum * velocity[i] + pushed;
+        velocity[i] = v;
+        direction = nesterov ? pushed + momentum * v : v;
+    }
+    REAL change = rate * direction;
+    if (i < n_decayed) change += rate * weight_decay * params[i];
+    params[i] -= change;
+}
+
 KERNEL sgd_update(
     REAL* params, const REAL* gradient, REAL* velocity, const REAL* learning_rate_at, REAL learning_rate,
     REAL momentum, REAL fresh, int nesterov, REAL weight_decay, long long n_decayed, long long size)
 {
     const REAL rate = learning_rate_at ? *learning_rate_at : learning_rate;
-    FOR_GRID(i, size) {
-        REAL direction = gradient[i];
-        if (velocity) {
-            const REAL pushed = fresh * direction;
-            const REAL v = momentum * velocity[i] + pushed;
-            velocity[i] = v;
-            direction = nesterov ? pushed + momentum * v : v;
-        }
-        REAL change = rate * direction;
-        if (i < n_decayed) change += rate * weight_decay * params[i];
-        params[i] -= change;
-    }
+    FOR_GRID(i, size)
+        sgd_element(params, gradient, velocity, rate, momentum, fresh, nesterov, weight_decay, n_decayed, i);
 }
 
 KERNEL adam_update(
@@ -424,10 +633,87 @@ KERNEL advance_numbers(
         update[i] += steps;
     }
 }
+"""
 
-// Nobody can check positions that are on the device without waiting for it; one that is out of range reads the
-// nearest row instead of memory that is not ours.
-__device__ Index within(Index i, Index size) { return i < 0 ? 0 : i < size ? i : size - 1; }
+#: Updates that share their learning rate, in one launch: the first ``end_1`` elements are those of update 1, and so on.
+_SGD_UPDATES = r"""
+KERNEL sgd_updates_@COUNT@(
+    const REAL* learning_rate_at, REAL learning_rate,
+@PARAMETERS@,
+    long long size)
+{
+    const REAL rate = learning_rate_at ? *learning_rate_at : learning_rate;
+    FOR_GRID(i, size) {
+@UPDATES@
+    }
+}
+"""
+
+#: Gradients of weights and the update of all parameters, in two sections, of which the second may be empty. Product k
+#: is to_k = alpha_k rows_k^T slopes_k + beta_k to_k, which lies where the elements from at_k on have their gradients.
+_GRADIENTS_AND_UPDATE = r"""
+KERNEL gradients_and_update_@COUNT@(
+@PRODUCTS@,
+    const REAL* learning_rate_at, REAL learning_rate,
+@SECTIONS@,
+    long long m, long long size)
+{
+    __shared__ REAL taken[GROUP_ROWS * GROUP_HEIGHT];
+    __shared__ REAL part[GROUP_PARTS * GROUP_HEIGHT * GROUP_WIDTH];
+    const REAL rate = learning_rate_at ? *learning_rate_at : learning_rate;
+    const int share = ((int)m + GROUP_PARTS - 1) / GROUP_PARTS;
+    for (Index tile = blockIdx.x; tile < tiles_@COUNT@; tile += gridDim.x) {
+        @CHOICE@
+        const Index across = (width + GROUP_WIDTH - 1) / GROUP_WIDTH;
+        const Index top = tile_here / across * GROUP_HEIGHT, left = tile_here % across * GROUP_WIDTH;
+        FOR_BLOCK(i, (int)m * GROUP_HEIGHT) {
+            const int row = (int)i / GROUP_HEIGHT, f = (int)i % GROUP_HEIGHT;
+            taken[i] = top + f < height ? rows[row * height + top + f] : REAL(0);
+        }
+        __syncthreads();
+        // A thread has 4 x 4 elements, and of each the part of the sum over its share of the rows.
+        FOR_BLOCK(t, GROUP_PARTS * (GROUP_HEIGHT / 4) * (GROUP_WIDTH / 4)) {
+            const int c = (int)t % (GROUP_WIDTH / 4);
+            const int f = (int)t / (GROUP_WIDTH / 4) % (GROUP_HEIGHT / 4) * 4;
+            const int p = (int)t / (GROUP_WIDTH / 4 * GROUP_HEIGHT / 4);
+            const int end = (p + 1) * share < (int)m ? (p + 1) * share : (int)m;
+            REAL sum[4][4] = {};
+            for (int row = p * share; row < end; ++row) {
+                REAL slope[4];
+                for (int j = 0; j < 4; ++j) {
+                    const Index column = left + c + j * (GROUP_WIDTH / 4);
+                    slope[j] = column < width ? slopes[row * width + column] : REAL(0);
+                }
+                for (int i = 0; i < 4; ++i)
+                    for (int j = 0; j < 4; ++j)
+                        sum[i][j] = fma(taken[row * GROUP_HEIGHT + f + i], slope[j], sum[i][j]);
+            }
+            for (int i = 0; i < 4; ++i)
+                for (int j = 0; j < 4; ++j)
+                    part[(p * GROUP_HEIGHT + f + i) * GROUP_WIDTH + c + j * (GROUP_WIDTH / 4)] = sum[i][j];
+        }
+        __syncthreads();
+        FOR_BLOCK(e, GROUP_HEIGHT * GROUP_WIDTH) {
+            const Index row = top + (int)e / GROUP_WIDTH, column = left + (int)e % GROUP_WIDTH;
+            if (row < height && column < width) {
+                REAL sum = part[e];
+                for (int p = 1; p < GROUP_PARTS; ++p) sum += part[p * GROUP_HEIGHT * GROUP_WIDTH + e];
+                const Index at = row * width + column;
+                to[at] = beta == REAL(0) ? alpha * sum : alpha * sum + beta * to[at];
+                const Index i = first + at;
+                @UPDATE@
+            }
+        }
+        __syncthreads();
+    }
+    // All other elements: the last blocks first, which may have no tile.
+    for (Index j = (Index)(gridDim.x - 1 - blockIdx.x) * blockDim.x + threadIdx.x; j < size;
+         j += (Index)gridDim.x * blockDim.x) {
+        Index i = j;
+        @SKIPPED@
+        @UPDATE@
+    }
+}
 """
 
 _RULE = r"""
@@ -459,8 +745,7 @@ KERNEL take_rows_@KIND@(
     const Index first = start_at ? *start_at : start;
     FOR_GRID(i, size) {
         const Index row = divide(i, width);
-        const Index position = within(first + row, positions);
-        const Index from = order ? within(order[position], n) : position;
+        const Index from = row_of_batch(order, first, positions, n, row);
         const @SOURCE@ value = rows[from * width + (i - row * width)];
         out[i] = @EXPRESSION@;
     }
@@ -471,7 +756,10 @@ KERNEL take_rows_@KIND@(
 def source(real: str) -> str:
     """The CUDA text with ``REAL`` as ``"float"`` or ``"double"``, and with the activations known by now."""
     activations = [_activation(a, a.name) for a in ACTIVATIONS.values() if a.has_cuda]
-    parts = [_head(real), _DIVIDE, _TREES, *activations, _ROWS, _FLAT]
+    parts = [_head(real), _DIVIDE, _BATCH, _TREES, *activations, _ROWS, _fill(_LOSSES, **_OF_LOSSES), _FLAT]
+    parts += [_COLUMN_SUMS, *(_fill(_HEAD, NAME=a.name, **_OF_LOSSES) for a in ACTIVATIONS.values() if a.has_cuda)]
+    parts += [_sgd_updates(count) for count in range(2, MOST_UPDATES + 1)]
+    parts += [_gradients_and_update(count) for count in range(1, MOST_GRADIENTS + 1)]
     parts += [
         _fill(_TAKE_ROWS, KIND=f"scaled_{kind}", SOURCE=c_type, RESULT="REAL", EXPRESSION="(REAL)value * scale + shift")
         for kind, c_type in SCALED.items()
@@ -502,6 +790,59 @@ def source_of_rule(rule: Rule, name: str, real: str) -> str:
     return f"{_head(real)}\n{_fill(_RULE, **words)}"
 
 
+def _section(k: int) -> str:
+    """The parameters of an update by SGD of a section of the parameters."""
+    return (
+        f"    REAL* params_{k}, const REAL* gradient_{k}, REAL* velocity_{k}, REAL momentum_{k}, REAL fresh_{k},\n"
+        f"    int nesterov_{k}, REAL weight_decay_{k}, long long n_decayed_{k}, long long end_{k}"
+    )
+
+
+def _update_of_element(count: int) -> str:
+    """The update of element i of so many sections."""
+    updates = []
+    for k in range(1, count + 1):
+        before, within = (f" - end_{k - 1}" if k > 1 else ""), (f"if (i < end_{k}) " if k < count else "")
+        updates.append(
+            f"        {'else ' if k > 1 else ''}{within}sgd_element(\n"
+            f"            params_{k}, gradient_{k}, velocity_{k}, rate, momentum_{k}, fresh_{k}, nesterov_{k},\n"
+            f"            weight_decay_{k}, n_decayed_{k}, i{before});"
+        )
+    return "\n".join(updates)
+
+
+def _sgd_updates(count: int) -> str:
+    sections = ",\n".join(map(_section, range(1, count + 1)))
+    return _fill(_SGD_UPDATES, COUNT=str(count), PARAMETERS=sections, UPDATES=_update_of_element(count))
+
+
+def _gradients_and_update(count: int) -> str:
+    products, choices, skipped = [], [], []
+    for k in range(1, count + 1):
+        products.append(
+            f"    const REAL* rows_{k}, const REAL* slopes_{k}, REAL* to_{k}, REAL alpha_{k}, REAL beta_{k},\n"
+            f"    long long height_{k}, long long width_{k}, long long at_{k}, long long tiles_{k}"
+        )
+        skipped.append(f"if (i >= at_{k}) i += height_{k} * width_{k};")
+    for kind, name in (
+        ("const REAL*", "rows"), ("const REAL*", "slopes"), ("REAL*", "to"), ("const REAL", "alpha"),
+        ("const REAL", "beta"), ("const Index", "height"), ("const Index", "width"), ("const Index", "at"),
+    ):  # fmt: skip
+        cases = "".join(f"tile < tiles_{k} ? {name}_{k} : " for k in range(1, count))
+        choices.append(f"{kind} {'first' if name == 'at' else name} = {cases}{name}_{count};")
+    before = "".join(f"tile < tiles_{k} ? {f'tiles_{k - 1}' if k > 1 else 'Index(0)'} : " for k in range(1, count))
+    choices.append(f"const Index tile_here = tile - ({before}{f'tiles_{count - 1}' if count > 1 else 'Index(0)'});")
+    return _fill(
+        _GRADIENTS_AND_UPDATE,
+        COUNT=str(count),
+        PRODUCTS=",\n".join(products),
+        SECTIONS=",\n".join(map(_section, (1, 2))),
+        CHOICE="\n        ".join(choices),
+        SKIPPED="\n        ".join(skipped),
+        UPDATE=_update_of_element(2),
+    )
+
+
 def _activation(activation: Activation, name: str) -> str:
     words = {"FORWARD": activation.cuda_forward, "DERIVATIVE": activation.cuda_derivative}
     return _fill(_ACTIVATION, NAME=name, SAVED="z" if activation.needs_z else "y", **words)
@@ -514,6 +855,15 @@ def _head(real: str) -> str:
         "TILE": TILE,
         "LANES": LANES,
         "UNROLL": UNROLL,
+        "GROUP_ROWS": GROUP_ROWS,
+        "GROUP_PARTS": GROUP_PARTS,
+        "GROUP_HEIGHT": GROUP_HEIGHT,
+        "GROUP_WIDTH": f"((int)({GROUP_WIDTH_BYTES} / sizeof(REAL)))",
+        "HEAD_ROWS": HEAD_ROWS,
+        "HEAD_PARTS": HEAD_PARTS,
+        "HEAD_COLUMNS": HEAD_COLUMNS,
+        "HEAD_MATRIX": f"({HEAD_MATRIX_BYTES} / sizeof(REAL))",
+        "HEAD_TAKEN": f"({HEAD_ROWS_BYTES} / sizeof(REAL))",
         "MULTIPLIER_1": f"{random.MULTIPLIER_1:#x}u",
         "MULTIPLIER_2": f"{random.MULTIPLIER_2:#x}u",
         "SHIFT_1": random.SHIFT_1,

@@ -22,6 +22,17 @@ static void __syncthreads()
     if (block_barrier) block_barrier->arrive_and_wait();
 }
 
+// Blocks run one after the other: each sees what those before it have written.
+[[maybe_unused]] static void __threadfence() {}
+
+// By one thread of each block only.
+[[maybe_unused]] static unsigned atomicInc(unsigned* address, unsigned last)
+{
+    const unsigned old = *address;
+    *address = old >= last ? 0 : old + 1;
+    return old;
+}
+
 template <typename Kernel>
 void emulate(unsigned blocks_x, unsigned blocks_y, unsigned threads, Kernel kernel)
 {

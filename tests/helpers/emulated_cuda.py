@@ -122,6 +122,9 @@ class Stream:
         assert self.non_blocking, "the default stream would be unusable in the whole process"
         self.nodes = []
 
+    def is_capturing(self) -> bool:
+        return self.nodes is not None
+
     def end_capture(self) -> Graph:
         assert self.nodes is not None
         nodes, self.nodes = self.nodes, None
@@ -599,6 +602,9 @@ class EmulatedCudaDevice(CupyDevice):
     def synchronize(self) -> None:
         must_not_capture("synchronous API calls")
         wait_for_device()
+
+    def nodes_of(self, graph: Graph) -> int:
+        return len(graph.nodes)
 
     def hardware(self) -> str:
         return "an emulated GPU"

@@ -6,13 +6,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from backends import RecordedStep, Step
 from backends.base import Backend
+from backends.cuda import launch
 from backends.cuda.cupy_backend import CupyBackend
+from backends.cuda.joined import Joined
 from nn import SGD, Adam, Callback, Context, Dropout, Layer, Linear, Optimizer, ReLU, Sequential, Softmax, Trainer
 from nn.data import Dataset
 from tests.helpers.emulated_cuda import EmulatedCudaDevice
@@ -27,10 +30,12 @@ OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
 
 
 class Eager(CupyBackend):
-    """The same device, its steps launched one by one."""
+    """The same device, its steps launched one by one, joined alike."""
 
     def record(self, step: Step, *, only_operations: bool = True) -> RecordedStep:
-        return Backend.record(self, step, only_operations=only_operations)
+        kernels = launch.kernels(self.cupy, self.index, "float" if self.dtype_name == "float32" else "double")
+        joined = Joined(self.cupy, kernels, self.rules if only_operations else (), self.device.nodes_of)
+        return Backend.record(self, lambda numbers, count: joined(partial(step, numbers, count)))
 
 
 class SlowsDown(Callback):

@@ -25,6 +25,8 @@ from backends.cuda import graphs as graphs_module
 from backends.cuda import launch
 from backends.cuda.cupy_backend import CupyBackend
 from backends.cuda.graphs import TRIES, Recording
+from backends.cuda.launch import ROWS_OF_LAST_BLOCK
+from backends.cuda.tape import tape
 from nn import Callback, Trainer
 from nn import trainer as trainer_module
 from tests.helpers import emulated_cuda
@@ -265,8 +267,8 @@ def test_a_capture_that_fails_costs_nothing_but_speed(owner: Any, method: str, m
             self.nodes = None
         raise RuntimeError("cudaErrorUnknown: unknown error\nand more")
 
-    expected = train(eager())
     monkeypatch.setattr(owner, method, fails)
+    expected = train(eager())
     backend = recorded()
     train(backend).is_that_of(expected)
     assert backend.why_eager == "RuntimeError: cudaErrorUnknown: unknown error"
@@ -426,12 +428,13 @@ def test_the_collector_does_not_run_while_a_step_is_captured(streams: list[Strea
         found.append(sum(reference() is None for reference in made))
 
     gc.collect()
+    leaves_garbage()
     products = Products(recorded(), leaves_garbage)
     for _ in range(4):
         products()
     assert gc.isenabled()
     assert found[0] > 0
-    assert found[1:] == [0]
+    assert found[1:] == [0, 0]
     assert (products.ran, len(streams), products.recording.interruptions) == (2, 1, [])
 
 
@@ -492,7 +495,7 @@ def test_an_interrupted_capture_is_tried_again_a_few_times(times: int, streams: 
     """Somebody waits for the device between the two products; the second one or the end of the capture fails."""
 
     def somebody_waits() -> None:
-        if products.ran >= 2 and len(streams) <= times:
+        if streams and streams[-1].is_capturing() and len(streams) <= times:
             InACycle.wait()
 
     products = Products(recorded(), somebody_waits)
@@ -517,7 +520,7 @@ def test_errors_of_cuda_that_say_interrupted(where: str, monkeypatch: pytest.Mon
     errors = [900, 901]
 
     def fails(self: Stream) -> Any:
-        if errors:
+        if errors and tape() is None:
             self.nodes = None
             raise CUDARuntimeError(errors.pop())
         return original(self)
@@ -590,10 +593,11 @@ def test_a_trainer_goes_on_in_another_thread(epochs: int) -> None:
 
 
 def test_a_graph_writes_into_no_scratch_memory_of_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replayed by another thread between the two launches of a loss, it leaves the sums of that one alone."""
+    """Replayed by another thread between the two launches of a loss of many rows, it leaves that one's sums alone."""
     backend = recorded()
-    logits, labels = backend.asarray(RNG.standard_normal((4, 3))), backend.asarray([0, 2, 1, 1])
-    others = backend.asarray(RNG.standard_normal((4, 3)))
+    m = ROWS_OF_LAST_BLOCK + 1
+    logits, others = (backend.asarray(RNG.standard_normal((m, 3))) for _ in range(2))
+    labels = backend.asarray(RNG.integers(0, 3, m))
     totals = backend.zeros((2,), backend.wide)
 
     def step(numbers: StepNumbers, count: int) -> None:
@@ -601,7 +605,7 @@ def test_a_graph_writes_into_no_scratch_memory_of_a_thread(monkeypatch: pytest.M
 
     recording = backend.record(step)
     for number in range(2):
-        recording(StepNumbers(0, number, number + 1, 0.1), 4)
+        recording(StepNumbers(0, number, number + 1, 0.1), m)
     expected = backend.to_numpy(backend.softmax_cross_entropy(logits, labels)[0])
     original = emulated_cuda.enqueue
     replayed: list[str] = []
@@ -610,7 +614,7 @@ def test_a_graph_writes_into_no_scratch_memory_of_a_thread(monkeypatch: pytest.M
         original(name, *arguments)
         if name == "softmax_cross_entropy" and not replayed:
             replayed.append(name)
-            thread = threading.Thread(target=recording, args=(StepNumbers(0, 2, 3, 0.1), 4))
+            thread = threading.Thread(target=recording, args=(StepNumbers(0, 2, 3, 0.1), m))
             thread.start()
             thread.join()
 
@@ -661,7 +665,8 @@ def test_rows_and_graphs_of_a_finished_fit_are_freed_without_the_collector(
 
     def end_capture(self: Stream) -> Graph:
         graph = end(self)
-        graphs.append(weakref.ref(graph))
+        if tape() is None:
+            graphs.append(weakref.ref(graph))
         return graph
 
     def noted(self: CupyBackend, step: Step, **options: Any) -> RecordedStep:

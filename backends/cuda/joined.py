@@ -1,0 +1,105 @@
+"""A step noted, its launches joined, and then made.
+
+What is not launched through a tape, such as an operation of CuPy itself, would come before all that is noted. So
+nothing may run on the device while a step is noted for the first time: the current stream captures what reaches it, and
+a step that launched anything so is run again as it is, without a tape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .graphs import TRIES, is_interrupted
+from .keep import collector_off
+from .launch import Kernels
+from .rules import JoiningRule
+from .tape import Call, noting
+
+
+class _Interrupted(Exception):
+    """Somebody else's doing ended the capture."""
+
+
+class Joined:
+    """Runs work with its launches joined: ``joined(work)``.
+
+    The Python code of the work may run several times, the launches are made once. Work that cannot be noted, since it
+    launches past the tape, runs as it is; ``why_not`` then says why, and nothing is noted any more. It does so without
+    rules, too.
+
+    Args:
+        cupy: the module.
+        kernels: of the device.
+        rules: the rules, in the order in which they are applied.
+        nodes_of: tells how many nodes a captured graph has.
+
+    Attributes:
+        why_not: why launches are not joined; "" as long as they are.
+    """
+
+    def __init__(
+        self, cupy: Any, kernels: Kernels, rules: Sequence[JoiningRule], nodes_of: Callable[[Any], int]
+    ) -> None:
+        self._cuda = cupy.cuda
+        self._kernels = kernels
+        self._rules = tuple(rules)
+        self._nodes_of = nodes_of
+        self.why_not = "" if self._rules else "there are no rules"
+
+    def __call__(self, work: Callable[[], None]) -> None:
+        if self.why_not:
+            work()
+        elif self._cuda.get_current_stream().is_capturing():  # work that has been watched when it ran before
+            with noting() as calls:
+                work()
+            self._launch(calls)
+        else:
+            found = self._watched(work)
+            if isinstance(found, str):
+                work()  # which raises what was wrong with it, if it was not that it was noted
+                self.why_not = found
+            else:
+                self._launch(found)
+
+    def _launch(self, calls: list[Call]) -> None:
+        for rule in self._rules:
+            calls = rule(calls, self._kernels)
+        for call in calls:
+            call.launch()
+
+    def _watched(self, work: Callable[[], None]) -> list[Call] | str:
+        """What the work launches, or why that cannot be noted."""
+        for _ in range(TRIES):
+            try:
+                calls, others = self._captured(work)
+            except _Interrupted as error:
+                why_not = f"noting the step was interrupted ({error})"
+            except Exception as error:
+                said = f"{type(error).__name__}: {error}".partition("\n")[0]
+                return f"the step cannot be noted ({said})"
+            else:
+                return calls if others == 0 else "the step launches what is no operation of the backend"
+        return why_not
+
+    def _captured(self, work: Callable[[], None]) -> tuple[list[Call], int]:
+        """What the work notes, and how much else it launches, which is captured and never runs."""
+        stream = self._cuda.Stream(non_blocking=True)
+        with noting() as calls, collector_off(), stream:
+            try:
+                stream.begin_capture()
+                try:
+                    work()
+                except BaseException:
+                    try:
+                        stream.end_capture()
+                    except Exception as error:
+                        if is_interrupted(error):
+                            raise _Interrupted(str(error)) from error
+                    raise
+                graph = stream.end_capture()
+            except Exception as error:
+                if is_interrupted(error):
+                    raise _Interrupted(str(error)) from error
+                raise
+        return calls, self._nodes_of(graph)

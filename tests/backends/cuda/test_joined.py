@@ -1,0 +1,649 @@
+"""Launches that are joined, on an emulated device: whole networks, and steps of random operations, against the same
+operations launched one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from backends import StepNumbers
+from backends.check.bounds import Arithmetic, Bounded
+from backends.check.formulas import ACTIVATIONS
+from backends.cuda.cupy_backend import CupyBackend
+from backends.cuda.launch import ROWS_OF_LAST_BLOCK
+from backends.cuda.rules import EXACT, RULES
+from nn import SGD, Adam, Callback, Dropout, Layer, Linear, ReLU, Sequential, Sigmoid, Softmax, Tanh, Trainer
+from nn.data import Dataset
+from tests.helpers.emulated_cuda import EmulatedCudaDevice, launched, needs_compiler
+from tests.helpers.recorded_runs import Eager
+
+pytestmark = needs_compiler
+
+RNG = np.random.default_rng(9)
+PIXELS = RNG.integers(0, 256, (75, 13), dtype=np.uint8)
+LABELS = Dataset(PIXELS, RNG.integers(0, 5, 75), scale=1 / 255)
+ANSWERS = Dataset(PIXELS, RNG.integers(0, 2, (75, 3)).astype(np.float32), scale=1 / 255)
+NUMBERS = Dataset(PIXELS, RNG.standard_normal((75, 4)).astype(np.float32), scale=1 / 255)
+
+#: Layers, rows and loss: what a rule looks at differs in each.
+NETWORKS: dict[str, tuple[list[Layer], Dataset, str]] = {
+    "small": ([Linear(13, 9), Sigmoid(), Linear(9, 5), Softmax()], LABELS, "softmax_cross_entropy"),
+    "deep": (
+        [Linear(13, 9), ReLU(), Dropout(0.3), Linear(9, 7), Tanh(), Linear(7, 5), Softmax()],
+        LABELS,
+        "softmax_cross_entropy",
+    ),
+    "dropout last": ([Linear(13, 9), Sigmoid(), Dropout(0.3), Linear(9, 5), Softmax()], LABELS, "cross_entropy"),
+    "no bias": ([Linear(13, 9, bias=False), Tanh(), Linear(9, 5, bias=False), Softmax()], LABELS, "cross_entropy"),
+    "one layer": ([Linear(13, 5), Softmax()], LABELS, "softmax_cross_entropy"),
+    "wide": ([Linear(13, 9), ReLU(), Linear(9, 40), Softmax()], LABELS, "softmax_cross_entropy"),
+    "answers": ([Linear(13, 9), ReLU(), Linear(9, 3), Sigmoid()], ANSWERS, "binary_cross_entropy"),
+    "numbers": ([Linear(13, 9), ReLU(), Linear(9, 4)], NUMBERS, "mean_squared_error"),
+}
+
+#: What comes after a step: the end of one that is recorded, or another step.
+ENDS = ("advance_numbers", "take_rows_scaled_uint8")
+
+
+def backend_with(rules: Any, dtype: str = "float32", threads: int = 1) -> CupyBackend:
+    backend = CupyBackend(EmulatedCudaDevice(threads), dtype)
+    backend.rules = rules
+    return backend
+
+
+def trained(
+    backend: CupyBackend, network: str, batch_size: int | None = 16, optimizer: Any = None, **options: Any
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """What training leaves, and what the first step launched."""
+    layers, rows, loss = NETWORKS[network]
+    trainer = Trainer(Sequential(layers, backend=backend, seed=4), loss, optimizer or SGD(0.3, momentum=0.9))
+    launched.names.clear()
+    trainer.fit(rows, 3, batch_size, **options)
+    assert backend.why_eager == ""
+    arrays = trainer.model.state_dict() | {name: backend.to_numpy(x) for name, x in trainer.optimizer.state.items()}
+    for column in ("loss", "accuracy"):
+        if column in trainer.history[0]:
+            arrays[column] = np.array(trainer.history[column])
+    begin = launched.names.index("take_rows_scaled_uint8")
+    end = next((i for i in range(begin + 1, len(launched.names)) if launched.names[i] in ENDS), len(launched.names))
+    return arrays, launched.names[begin:end]
+
+
+def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        assert np.isfinite(values).all()
+        np.testing.assert_array_equal(found[name], values, err_msg=name, strict=True)
+
+
+# ---- networks ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(("dtype", "threads"), [("float32", 1), ("float64", 2)])
+def test_joined_steps_give_the_same_bits(network: str, dtype: str, threads: int) -> None:
+    expected, alone = trained(backend_with((), dtype, threads), network)
+    found, joined = trained(backend_with(EXACT, dtype, threads), network)
+    same(found, expected)
+    assert len(joined) < len(alone)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_recorded_run_is_the_one_launched_one_by_one(network: str, dtype: str) -> None:
+    """Both joined alike; several steps are in a graph, too."""
+    with_graphs = CupyBackend(EmulatedCudaDevice(), dtype)
+    found, _ = trained(with_graphs, network, 4)
+    launched_graphs = launched.count("graph")
+    expected, _ = trained(Eager(EmulatedCudaDevice(), dtype), network, 4)
+    same(found, expected)
+    assert launched_graphs > 0
+
+
+@pytest.mark.parametrize("network", ["small", "answers", "numbers"])
+@pytest.mark.parametrize(("batch_size", "shuffle"), [(None, True), (1, True), (16, False), (75, False)])
+def test_batches_of_every_kind(network: str, batch_size: int | None, shuffle: bool) -> None:
+    expected, _ = trained(backend_with(()), network, batch_size, shuffle=shuffle)
+    found, _ = trained(backend_with(EXACT), network, batch_size, shuffle=shuffle)
+    same(found, expected)
+
+
+@pytest.mark.parametrize("network", ["small", "answers", "numbers"])
+def test_the_loss_gathers_its_targets_and_adds_the_bias(network: str) -> None:
+    _, alone = trained(backend_with(()), network)
+    _, joined = trained(backend_with(EXACT), network)
+    (loss,) = [name for name in alone if name in ("softmax_cross_entropy", "binary_cross_entropy", "squared_error")]
+    at = alone.index(loss)
+    assert [name.rstrip("0123456789") for name in alone[:2]] == ["take_rows_scaled_uint", "take_rows_uint"]
+    assert alone[at - 1] == "bias_activation_identity"
+    assert joined[: at - 1] == [alone[0], *alone[2 : at - 1], loss]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"momentum": 0.9}, {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.01}],
+    ids=["momentum", "everything"],
+)
+@pytest.mark.parametrize("network", ["small", "deep", "no bias"])
+def test_weights_whose_gradients_products_add_and_biases_are_updated_in_one_launch(
+    network: str, options: dict[str, Any]
+) -> None:
+    found = {}
+    for rules in ((), EXACT):
+        backend = backend_with(rules)
+        backend.accumulates_from = 0
+        arrays, names = trained(backend, network, optimizer=SGD(0.3, **options))
+        found[rules] = arrays, [name for name in names if name.startswith("sgd")]
+    same(found[EXACT][0], found[()][0])
+    sections = 1 if network == "no bias" else 2
+    assert found[()][1] == ["sgd_update"] * sections
+    assert found[EXACT][1] == (["sgd_update"] if sections == 1 else ["sgd_updates_2"])
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+@pytest.mark.parametrize(("dtype", "threads"), [("float32", 1), ("float64", 4)])
+def test_sections_of_one_update(count: int, dtype: str, threads: int) -> None:
+    """More sections than one launch takes, too."""
+    parts = [slice(start, start + 14) for start in range(0, 14 * count, 14)]
+
+    def run(rules: Any) -> tuple[list[str], list[np.ndarray]]:
+        backend = backend_with(rules, dtype, threads)
+        rng = np.random.default_rng(1)
+        w, g, v = (backend.asarray(rng.standard_normal(70).astype(dtype)) for _ in range(3))
+
+        def step(numbers: StepNumbers, size: int) -> None:
+            for number, part in enumerate(parts):
+                state = {"velocity": v[part]} if number % 2 else {}
+                settings: dict[str, Any] = {"momentum": 0.9, "nesterov": number > 2} if number % 2 else {}
+                settings |= {"weight_decay": 0.1, "n_decayed": 5 * number}
+                backend.update("sgd", w[part], g[part], state, learning_rate=numbers.learning_rate, **settings)
+
+        launched.names.clear()
+        recorded = backend.record(step)
+        for number in range(3):
+            recorded(StepNumbers(0, number, number + 1, 0.1), 1)
+        return [name for name in launched.names if name.startswith("sgd")], [backend.to_numpy(x) for x in (w, v)]
+
+    alone, expected = run(())
+    joined, found = run(EXACT)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert alone == ["sgd_update"] * count
+    assert joined == [f"sgd_updates_{min(count, 4)}"] + ["sgd_update"] * (count > 4)
+
+
+def test_where_gradients_are_read_they_are_there() -> None:
+    """And their copies, which the optimizer uses up."""
+    seen: dict[int, list[dict[str, np.ndarray]]] = {}
+
+    class Reads(Callback):
+        def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+            down = trainer.backend.to_numpy
+            gradients = trainer.model.gradients
+            seen.setdefault(id(trainer), []).append({name: down(x).copy() for name, x in gradients.items()})
+
+    kept = [trained(backend_with(rules), "small", callbacks=[Reads()])[0] for rules in ((), EXACT)]
+    same(kept[1], kept[0])
+    one, other = seen.values()
+    assert len(one) == 15
+    for found, expected in zip(other, one, strict=True):
+        same(found, expected)
+
+
+def test_a_batch_of_more_rows_than_a_block_adds_up() -> None:
+    m = ROWS_OF_LAST_BLOCK + 7
+    rng = np.random.default_rng(2)
+    z, labels = rng.standard_normal((m, 3)).astype(np.float32), rng.integers(0, 3, m)
+
+    def run(rules: Any, rows: int) -> tuple[list[str], np.ndarray]:
+        backend = backend_with(rules)
+        totals, out = backend.zeros((2,), np.float64), backend.empty((rows, 3))
+        up, source = backend.asarray(z[:rows]), backend.asarray(labels)
+        batch = backend.empty((rows,), np.int64)
+
+        def step(numbers: StepNumbers, count: int) -> None:
+            backend.take_rows(source, None, numbers.start, count, out=batch)
+            backend.softmax_cross_entropy(up, batch, totals=totals, out=out)
+
+        launched.names.clear()
+        backend.record(step)(StepNumbers(0, 0, 1, 0.1), rows)
+        return [name for name in launched.names if name.startswith(("take", "softmax", "add"))], backend.to_numpy(
+            totals
+        )
+
+    for rows, adds in ((m, ["add_totals"]), (ROWS_OF_LAST_BLOCK, [])):
+        names, expected = run((), rows)
+        assert names == ["take_rows_uint64", "softmax_cross_entropy", *adds]
+        names, found = run(EXACT, rows)
+        assert names == ["softmax_cross_entropy", *adds]
+        np.testing.assert_array_equal(found, expected)
+
+
+# ---- what is not noted -----------------------------------------------------------------------------------------------
+
+
+def launches_past_the_tape(backend: CupyBackend) -> Callable[[StepNumbers, int], None]:
+    x, y, doubled = (backend.asarray(np.full((4, 3), value, np.float32)) for value in (1.5, 2.5, 0.5))
+    backend.kept = [x, y, doubled]  # type: ignore[attr-defined]
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        nonlocal doubled
+        backend.multiply(x, y, out=doubled)
+        doubled *= 2.0  # by the array library itself
+        backend.multiply(doubled, y, out=x)
+
+    return step
+
+
+def test_a_step_that_launches_something_else_too_runs_as_it_is() -> None:
+    kept = []
+    for rules in ((), EXACT):
+        backend = backend_with(rules)
+        recorded = backend.record(launches_past_the_tape(backend))
+        launched.names.clear()
+        for number in range(4):
+            recorded(StepNumbers(4 * number, number, number + 1, 0.1), 4)
+        assert launched.names[1:5] == ["multiply", "copy", "multiply", "advance_numbers"] or rules == ()
+        kept.append([backend.to_numpy(x) for x in backend.kept])  # type: ignore[attr-defined]
+        assert backend.why_eager == ""
+    for one, other in zip(*kept, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.isfinite(kept[0][0]).all()
+
+
+# ---- products in another order ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(("dtype", "threads"), [("float32", 1), ("float64", 4)])
+def test_training_with_all_rules(network: str, dtype: str, threads: int) -> None:
+    """Three epochs: rounding differs, and what it grows to."""
+    expected, alone = trained(backend_with(EXACT, dtype, threads), network)
+    found, joined = trained(backend_with(RULES, dtype, threads), network)
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        if name == "accuracy":
+            continue
+        tolerance = 1e-4 if dtype == "float32" else 1e-12
+        np.testing.assert_allclose(found[name], values, rtol=tolerance, atol=tolerance, err_msg=name, strict=True)
+    has_head = network not in ("wide", "answers", "numbers")
+    assert len(joined) < len(alone)
+    assert sum(name.startswith("gradients_and_update_") for name in joined) == 1
+    assert sum(name.startswith("head_") for name in joined) == has_head
+
+
+def test_launches_of_a_step() -> None:
+    """Of the small network, with the gradients added to velocities by the products."""
+    backend = backend_with(RULES)
+    backend.accumulates_from = 0
+    assert trained(backend, "small")[1] == [
+        "take_rows_scaled_uint8", "gemm", "bias_activation_sigmoid", "head_sigmoid", "gradients_and_update_2"
+    ]  # fmt: skip
+
+
+HEADS = {
+    # rows, inputs, classes, activation before, bias, alpha, gathered, first of the rows' weights
+    "small": (33, 20, 10, "sigmoid", True, 1.0, True, None),
+    "one row": (1, 7, 3, "tanh", True, 1.0, True, None),
+    "no bias": (16, 9, 5, "relu", False, 1.0, False, None),
+    "weights": (15, 12, 4, "sigmoid", True, 1.0, True, 0.5),
+    "no activation": (10, 6, 32, "identity", True, 1.0, False, None),
+    "no dx": (9, 30, 2, "", True, 1 / 255, True, None),
+    "one class": (5, 8, 1, "sigmoid", True, 1.0, False, None),
+    "widest": (6, 256, 12, "relu", True, 1.0, False, None),
+    "many rows": (512, 3, 2, "tanh", True, 1.0, False, None),
+    "sums apart": (300, 64, 3, "sigmoid", True, 1.0, False, None),
+}
+
+
+@pytest.mark.parametrize("which", HEADS)
+@pytest.mark.parametrize(("dtype", "threads"), [("float32", 1), ("float32", 8), ("float64", 2)])
+def test_every_result_of_a_head_is_within_its_bound(which: str, dtype: str, threads: int) -> None:
+    m, k, n, activation, has_bias, alpha, gathers, weight = HEADS[which]
+    rng, backend = np.random.default_rng(6), backend_with(RULES, dtype, threads)
+    x = rng.uniform(-0.9, 0.9, (m, k)).astype(dtype)
+    matrix, bias = rng.standard_normal((k, n)).astype(dtype), rng.standard_normal(n).astype(dtype)
+    labels, order, start = rng.integers(0, n, 2 * m), rng.permutation(2 * m), m // 2
+    chosen = order[start : start + m] if gathers else np.arange(start, start + m)
+    weights = None if weight is None else np.linspace(weight, 1.5, m).astype(dtype)
+    up = backend.asarray
+    rows, order_up, classes = up(labels), up(order), up(labels[chosen])
+    batch = backend.empty((m,), np.int64) if gathers else classes
+    x_up, matrix_up, bias_up = up(x), up(matrix), up(bias)
+    weights_up = None if weights is None else up(weights)
+    found = {"z": backend.empty((m, n)), "d": backend.empty((m, n)), "losses": backend.empty((m,))}
+    found |= {"d sums": backend.empty((n,)), "dx": backend.empty((m, k)), "dx sums": backend.empty((k,))}
+    found["totals"] = up(np.array([2.5, 3.0]), np.float64)
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        if gathers:
+            backend.take_rows(rows, order_up, numbers.start, count, out=batch)
+        backend.matmul(x_up, matrix_up, alpha=alpha, out=found["z"])
+        if has_bias:
+            backend.bias_activation(found["z"], bias_up, out=found["z"])
+        backend.softmax_cross_entropy(
+            *(found["z"], batch), totals=found["totals"], weights=weights_up, losses=found["losses"], out=found["d"]
+        )
+        backend.column_sum(found["d"], out=found["d sums"])
+        if activation:
+            backend.matmul(found["d"], matrix_up, transpose_b=True, out=found["dx"])
+            dx, sums = found["dx"], found["dx sums"]
+            backend.bias_activation_backward(dx, x_up, activation, out=dx, bias_gradient=sums)
+
+    launched.names.clear()
+    backend.record(step)(StepNumbers(start, 0, 1, 0.1), m)
+    names = [name for name in launched.names if name not in ("copy", "set_numbers", "advance_numbers")]
+    if which == "sums apart":
+        assert names == ["head_identity", "activation_backward_sigmoid"]
+    else:
+        of_sums = ["activation_backward_identity"] if activation == "identity" else []
+        assert names == [f"head_{activation or 'identity'}", *of_sums]
+
+    real, wide = Arithmetic(dtype), Arithmetic("float64")
+    product = real.exact(x).matmul(real.exact(matrix))
+    z = product if alpha == 1.0 else real.number(alpha) * product
+    z = z + real.exact(bias) if has_bias else z
+    shifted = z - z.max(1)
+    e = shifted.exp()
+    normalizer = e.sum(1, keepdims=True)
+    onehot = real.exact(labels[chosen][:, None] == np.arange(n))
+    d = (e / normalizer - onehot) * real.number(1 / m)
+    losses = normalizer[:, 0].log() - shifted[np.arange(m), labels[chosen]]
+    weighted = losses
+    if weights is not None:
+        d, weighted = d * real.exact(weights)[:, None], losses * real.exact(weights)
+    expected = {"z": z, "d": d, "losses": losses, "d sums": d.sum(0)}
+    if activation:
+        dx = d.matmul(real.exact(matrix).T)
+        expected["dx"] = dx if activation == "identity" else dx * ACTIVATIONS[activation][1](real.exact(x))
+        expected["dx sums"] = expected["dx"].sum(0)
+    down = {name: backend.to_numpy(array) for name, array in found.items()}
+    for name, bounded in expected.items():
+        assert (np.abs(down[name] - bounded.value) <= bounded.error).all(), name
+    loss = weighted.wide(wide).sum() + wide.exact(2.5)
+    assert abs(down["totals"][0] - loss.value) <= loss.error
+    correct = np.argmax(down["z"], axis=1) == labels[chosen]
+    assert down["totals"][1] == pytest.approx(3 + (correct if weights is None else correct * weights).sum(), rel=1e-6)
+    np.testing.assert_array_equal(backend.to_numpy(batch), labels[chosen])
+
+
+GRADIENTS = {
+    # rows, weights of each layer, whether products add to velocities, momentum, alpha
+    "small": (33, [(20, 7), (7, 5)], False, 0.9, 1 / 255),
+    "folded": (33, [(20, 7), (7, 5)], True, 0.9, 1.0),
+    "plain": (128, [(17, 65)], False, 0.0, 1.0),
+    "one row": (1, [(16, 64), (64, 3), (3, 33)], True, 0.5, 1.0),
+    "more than one launch takes": (9, [(5, 4)] * 4, True, 0.5, 1.0),
+    "more rows than a block takes": (129, [(5, 4)], True, 0.5, 1.0),
+    "more weights than are its": (3, [(512, 257)], False, 0.5, 1.0),
+}
+
+
+@pytest.mark.parametrize("which", GRADIENTS)
+@pytest.mark.parametrize(("dtype", "threads"), [("float32", 1), ("float32", 4), ("float64", 1)])
+def test_gradients_and_parameters_are_within_their_bounds(which: str, dtype: str, threads: int) -> None:
+    m, shapes, folded, momentum, alpha = GRADIENTS[which]
+    rng, backend = np.random.default_rng(8), backend_with(RULES, dtype, threads)
+    up, n_biases, rate, decay, kept = backend.asarray, 21, 0.25, 0.125, 1 - momentum
+    sizes = [-(-height * width // 16) * 16 for height, width in shapes]
+    n_weights, begins = sum(sizes), np.cumsum([0, *sizes])
+    flat = {name: rng.standard_normal(n_weights + n_biases).astype(dtype) for name in ("w", "g", "v")}
+    x = [rng.standard_normal((m, height)).astype(dtype) for height, _ in shapes]
+    dz = [rng.standard_normal((m, width)).astype(dtype) for _, width in shapes]
+    here = {name: up(values) for name, values in flat.items()}
+    x_up, dz_up, rate_up = [*map(up, x)], [*map(up, dz)], up(np.array([rate], dtype))
+    into, beta = ("v", momentum) if folded else ("g", 0.0)
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        for rows, slopes, begin, shape in zip(x_up, dz_up, begins, shapes, strict=False):
+            to = here[into][begin : begin + shape[0] * shape[1]].reshape(shape)
+            factor = alpha * kept if folded else alpha
+            backend.matmul(rows, slopes, transpose_a=True, alpha=factor, beta=beta, out=to)
+        both: dict[str, Any] = {"momentum": momentum, "dampening": momentum} if momentum else {}
+        w, g, v = here["w"], here["g"], here["v"]
+        options: dict[str, Any] = {"learning_rate": rate_up, "weight_decay": decay, "n_decayed": n_weights}
+        if folded:
+            weights, biases = slice(0, n_weights), slice(n_weights, None)
+            backend.update("sgd", w[weights], v[weights], {}, **options)
+            backend.update("sgd", w[biases], g[biases], {"velocity": v[biases]}, learning_rate=rate_up, **both)
+        else:
+            state = {"velocity": v} if momentum else {}
+            backend.update("sgd", w, g, state, **options, **both)
+
+    launched.names.clear()
+    backend.record(step)(StepNumbers(0, 0, 1, rate), m)
+    names = [name for name in launched.names if name not in ("copy", "set_numbers", "advance_numbers")]
+    updates = "sgd_updates_2" if folded else "sgd_update"
+    if which in ("more rows than a block takes", "more weights than are its"):
+        assert names == ["gemm", updates]
+    else:
+        assert names == ["gemm"] * (len(shapes) - 3) + [f"gradients_and_update_{min(len(shapes), 3)}"]
+
+    real = Arithmetic(dtype)
+    found = {name: backend.to_numpy(array) for name, array in here.items()}
+    touched = np.zeros(n_weights + n_biases, bool)
+    gradient = {name: np.array(values, np.longdouble) for name, values in flat.items()}
+    error = np.zeros(n_weights + n_biases, np.longdouble)
+    for rows, slopes, begin, (height, width) in zip(x, dz, begins, shapes, strict=False):
+        part = slice(begin, begin + height * width)
+        product = real.number(alpha) * real.exact(rows.T).matmul(real.exact(slopes))
+        gradient["g"][part], error[part] = product.value.ravel(), product.error.ravel()
+        touched[part] = True
+    g = Bounded(real, gradient["g"], error)
+    pushed = real.number(kept) * g
+    v = real.number(momentum) * real.exact(flat["v"]) + pushed if momentum else real.exact(flat["v"])
+    if folded:  # what no product writes stays
+        v = v.where(touched | (np.arange(len(touched)) >= n_weights), real.exact(flat["v"]))
+    direction = v if momentum else g
+    decayed = real.exact(np.where(np.arange(len(touched)) < n_weights, decay, 0.0))
+    w = real.exact(flat["w"])
+    expected = {"w": w - (real.exact(rate) * direction + real.exact(rate) * decayed * w), "v": v}
+    if not folded:
+        expected["g"] = g
+    for name, bounded in expected.items():
+        # Folded, the factor of the fresh gradient is rounded with alpha, and once more with the product.
+        allowed = bounded.error * (2 if folded else 1)
+        assert (np.abs(found[name] - bounded.value) <= allowed).all(), name
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_head_of_numbers_that_are_none_is_the_single_launches(value: float) -> None:
+    def run(rules: Any) -> list[np.ndarray]:
+        backend = backend_with(rules)
+        x = np.ones((4, 3), np.float32)
+        x[1, 2] = value
+        inputs, matrix = backend.asarray(x), backend.asarray(np.eye(3, dtype=np.float32))
+        labels, totals = backend.asarray([2, 2, 0, -1]), backend.zeros((2,), np.float64)
+        z, d = backend.empty((4, 3)), backend.empty((4, 3))
+
+        def step(numbers: StepNumbers, count: int) -> None:
+            backend.matmul(inputs, matrix, out=z)
+            backend.softmax_cross_entropy(z, labels, totals=totals, out=d)
+
+        launched.names.clear()
+        with np.errstate(all="ignore"):
+            backend.record(step)(StepNumbers(0, 0, 1, 0.1), 4)
+        assert ("head_identity" in launched.names) == (rules == RULES)
+        return [backend.to_numpy(array) for array in (totals, z, d)]
+
+    for found, expected in zip(run(RULES), run(EXACT), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+# ---- random operations -----------------------------------------------------------------------------------------------
+
+M, N = 5, 4
+MATRICES, LABELED, VECTORS = ("a", "b", "c", "d", "e"), ("p", "q"), ("u", "v", "t")
+matrix, labels_, vector = st.sampled_from(MATRICES), st.sampled_from(LABELED), st.sampled_from(VECTORS)
+sections = st.tuples(st.sampled_from(["w", *MATRICES]), st.integers(0, 3), st.integers(1, 4)).map(
+    lambda drawn: (drawn[0], slice(4 * drawn[1], 4 * (drawn[1] + drawn[2])))
+)
+operations = st.one_of(
+    st.tuples(st.just("labels"), labels_, st.integers(0, 9), st.booleans()),
+    st.tuples(st.just("targets"), matrix, st.integers(0, 9), st.booleans()),
+    st.tuples(st.just("bias"), matrix, vector, matrix),
+    st.tuples(st.just("cross entropy"), matrix, labels_, matrix),
+    st.tuples(st.just("binary"), matrix, matrix, matrix),
+    st.tuples(st.just("squares"), matrix, matrix, matrix),
+    st.tuples(st.just("sum"), matrix, vector),
+    st.tuples(st.just("multiply"), matrix, matrix, matrix),
+    st.tuples(st.just("copy"), matrix, matrix),
+    st.tuples(st.just("product"), matrix, matrix),
+    st.tuples(st.just("back"), matrix, matrix),
+    st.tuples(st.just("derivative"), matrix, matrix, matrix, vector, st.sampled_from(["sigmoid", "identity"])),
+    st.tuples(st.just("gradient"), matrix, matrix, st.sampled_from(["w", "c"]), st.integers(0, 1), st.booleans()),
+    st.tuples(st.just("update"), sections, sections, st.booleans(), st.sampled_from(["rate", 0.1, 0.2])),
+)
+
+
+def after(rules: Any, program: list[tuple[Any, ...]]) -> dict[str, np.ndarray]:
+    """The memory after a step of those operations on it, and after three."""
+    backend = backend_with(rules, "float64")
+    rng = np.random.default_rng(3)
+    here: dict[str, Any] = {name: backend.asarray(rng.standard_normal((M, N)) / 4) for name in MATRICES}
+    here |= {name: backend.asarray(rng.standard_normal(N) / 4) for name in VECTORS}
+    here |= {name: backend.asarray(rng.integers(0, N, M)) for name in LABELED}
+    here["w"], here["velocity"] = (backend.asarray(rng.standard_normal(M * N) / 4) for _ in range(2))
+    here["totals"] = backend.zeros((2,), np.float64)
+    classes, goals = backend.asarray(rng.integers(0, N, 20)), backend.asarray(rng.uniform(size=(20, N)))
+    order, square = backend.asarray(rng.permutation(20)), backend.asarray(rng.standard_normal((N, N)) / 4)
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        for name, *where in program:
+            if name == "update":
+                (of, part), (other, from_part), has_velocity, rate = where
+                w, g = here[of].reshape(-1)[part], here[other].reshape(-1)[from_part]
+                size = min(w.size, g.size)
+                state = {"velocity": here["velocity"][part][:size]} if has_velocity else {}
+                rate = numbers.learning_rate if rate == "rate" else rate
+                momentum = 0.5 if has_velocity else 0.0
+                backend.update("sgd", w[:size], g[:size], state, learning_rate=rate, momentum=momentum)
+                continue
+            if name == "gradient":
+                one, other, into, begin, adds = where
+                if into not in (one, other):
+                    to = here[into].reshape(-1)[4 * begin : 4 * begin + N * N].reshape(N, N)
+                    beta = 0.5 if adds else 0.0
+                    backend.matmul(here[one], here[other], transpose_a=True, beta=beta, out=to)
+                continue
+            x = [here.get(i, i) if isinstance(i, str) else i for i in where]
+            if name in ("labels", "targets"):
+                to, start, shuffled = x
+                rows = classes if name == "labels" else goals
+                backend.take_rows(rows, order if shuffled else None, start, count, out=to)
+            elif name == "bias":
+                backend.bias_activation(x[0], x[1], out=x[2])
+            elif name == "cross entropy":
+                backend.softmax_cross_entropy(x[0], x[1], totals=here["totals"], out=x[2])
+            elif name in ("binary", "squares") and where[1] != where[2]:
+                loss = backend.binary_cross_entropy if name == "binary" else backend.squared_error
+                loss(x[0], x[1], totals=here["totals"], out=x[2])
+            elif name == "sum":
+                backend.column_sum(x[0], out=x[1])
+            elif name == "multiply":
+                backend.multiply(*x[:2], out=x[2])
+            elif name == "copy":
+                backend.copy(x[0], out=x[1])
+            elif name in ("product", "back") and where[0] != where[1]:
+                backend.matmul(x[0], square, transpose_b=name == "back", out=x[1])
+            elif name == "derivative":
+                backend.bias_activation_backward(x[0], x[1], where[4], out=x[2], bias_gradient=x[3])
+
+    recorded = backend.record(step)
+    found: dict[str, np.ndarray] = {}
+    for number in range(3):
+        recorded(StepNumbers(0, number, number + 1, 0.1), M)
+        if number in (0, 2):
+            found |= {f"{name} {number}": backend.to_numpy(x) for name, x in here.items()}
+    return found
+
+
+def the_end(x: str, z: str, d: str, dx: str, of: str, t: str, u: str, v: str) -> list[tuple[Any, ...]]:
+    """The end of a network and the way back through it, on memory of which some may be the same."""
+    return [
+        ("labels", of, 3, True),
+        ("product", x, z),
+        ("bias", z, t, z),
+        ("cross entropy", z, of, d),
+        ("sum", d, u),
+        ("back", d, dx),
+        ("derivative", dx, x, dx, v, "sigmoid"),
+    ]
+
+
+ends = st.one_of(
+    st.builds(the_end, *[matrix] * 4, labels_, vector, vector, vector),
+    st.permutations(MATRICES).map(lambda drawn: the_end(drawn[0], drawn[1], drawn[2], drawn[3], "p", "t", "u", "v")),
+)
+programs = st.tuples(ends, st.lists(st.tuples(st.integers(0, 9), operations), max_size=3)).map(
+    lambda drawn: [
+        call
+        for i, end in enumerate([*drawn[0], None])
+        for call in [*(other for at, other in drawn[1] if at == i), *([] if end is None else [end])]
+    ]
+)
+
+
+@given(st.one_of(st.lists(operations, min_size=2, max_size=9), programs))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_steps_of_any_operations_on_any_memory(program: list[tuple[Any, ...]]) -> None:
+    """What stands between two calls, and who uses their memory later, decides whether they may be joined."""
+    found, expected = after(EXACT, program), after((), program)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name, strict=True)
+    found = after(RULES, program)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-9, atol=1e-9, err_msg=name, strict=True)
+
+
+def is_right_with_all_rules(program: list[tuple[Any, ...]]) -> None:
+    found, expected = after(RULES, program), after((), program)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-9, atol=1e-9, err_msg=f"{name}: {program}")
+
+
+@pytest.mark.parametrize("between", range(8))
+def test_what_stands_within_the_end_of_a_network(between: int) -> None:
+    """Each of its arrays changed there, and read there."""
+    launched.names.clear()
+    after(RULES, the_end("a", "b", "c", "d", "p", "t", "u", "v"))
+    assert launched.names.count("head_sigmoid") == 1
+    end = the_end("a", "b", "c", "d", "p", "t", "u", "v")
+    calls: list[tuple[Any, ...]] = [("multiply", x, "e", x) for x in "abcd"] + [("copy", x, "e") for x in "abcd"]
+    calls += [("labels", "p", 7, False), ("sum", "e", "u"), ("sum", "e", "v")]
+    for call in calls:
+        is_right_with_all_rules([*end[:between], call, *end[between:]])
+
+
+@pytest.mark.parametrize("params", ["a", "b", "c", "w"])
+@pytest.mark.parametrize("adds", [False, True])
+def test_what_stands_between_a_gradient_and_its_update(params: str, adds: bool) -> None:
+    """The arrays of both changed and read there; and parameters that the product reads."""
+    gradient = ("gradient", "a", "b", "w", 1, adds)
+    update = ("update", (params, slice(0, 20)), ("w", slice(0, 20)), False, 0.1)
+    launched.names.clear()
+    is_right_with_all_rules([gradient, update])
+    assert ("gradients_and_update_1" in launched.names) == (params not in ("a", "b"))
+    flat = slice(0, 20)
+    calls: list[tuple[Any, ...]] = [("multiply", x, "e", x) for x in "abc"] + [("copy", x, "e") for x in "abc"]
+    calls += [("update", (x, flat), ("w", slice(0, 20)), False, 0.2) for x in "abd"]
+    calls += [("update", ("w", slice(4, 8)), ("d", slice(0, 4)), True, 0.2), ("gradient", "d", "e", "w", 0, True)]
+    for call in calls:
+        is_right_with_all_rules([gradient, call, update])
+
+
+def test_column_sums_that_leave_a_copy() -> None:
+    end = the_end("a", "b", "c", "d", "p", "t", "u", "v")
+    end[4] = ("derivative", "c", "a", "e", "u", "identity")
+    is_right_with_all_rules(end)
+
+
+def test_adam_is_left_alone() -> None:
+    expected, _ = trained(backend_with(()), "deep", optimizer=Adam(0.02, weight_decay=0.1))
+    found, _ = trained(backend_with(EXACT), "deep", optimizer=Adam(0.02, weight_decay=0.1))
+    same(found, expected)
