@@ -175,7 +175,7 @@ class Ours(Xpnet):
 
     def seconds(self, steps: int) -> float:
         whole = steps * self.batch_size >= len(self.rows)
-        part = Part(steps)
+        part = Part(steps * self.batch_size)
         begun = perf_counter()
         self.trainer.fit(self.rows, 1, self.batch_size, callbacks=[] if whole else [part])
         spent = perf_counter() - begun
@@ -183,29 +183,33 @@ class Ours(Xpnet):
 
 
 class Part(Callback):
-    """Ends an epoch after ``steps`` steps, two or more, and knows their pace.
+    """Ends an epoch after ``rows`` rows or soon after, and knows their pace.
 
-    The shuffle of all rows and what else happens once an epoch come before the end of the first step, where the clock
+    The shuffle of all rows and what else happens once an epoch come before the end of the first steps, where the clock
     is started: they do not count for the rows that are left out.
     """
 
-    def __init__(self, steps: int) -> None:
-        self.last = steps
-        self.done = self.seen = 0
+    reads_gradients = False
+    takes_parts = True
+
+    def __init__(self, rows: int) -> None:
+        self.last = rows
+        self.seen = 0
         self.marks: list[tuple[int, float]] = []
 
     def on_batch_end(self, trainer: Trainer, rows: int) -> None:
-        self.done += 1
         self.seen += rows
-        if self.done in (1, self.last):
+        is_first, is_last = not self.marks, self.seen >= self.last
+        if is_first or is_last:
             trainer.backend.synchronize()
             self.marks.append((self.seen, perf_counter()))
-        if self.done == self.last:
+        if is_last and not is_first:
             trainer.stop("this part is enough to time")
 
     def seconds_per_row(self) -> float:
-        (seen, begun), (seen_last, ended) = self.marks
-        return (ended - begun) / (seen_last - seen)
+        """Of those after the first steps; 0 where there are none."""
+        (seen, begun), (seen_last, ended) = self.marks[0], self.marks[-1]
+        return (ended - begun) / (seen_last - seen) if seen_last > seen else 0.0
 
 
 class ByHand:

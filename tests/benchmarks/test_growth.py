@@ -95,7 +95,7 @@ def test_a_long_epoch_is_timed_in_part() -> None:
 
 
 def test_the_rows_that_are_left_out_count_like_those_that_were_timed() -> None:
-    part = growth.Part(3)
+    part = growth.Part(30)
     part.marks = [(10, 5.0), (30, 6.0)]  # the first ten rows came with the shuffle
     assert part.seconds_per_row() == pytest.approx(0.05)
 
@@ -103,8 +103,18 @@ def test_the_rows_that_are_left_out_count_like_those_that_were_timed() -> None:
 def test_a_part_of_an_epoch_is_so_many_steps() -> None:
     data = made_up.mnist(1000, 10).train
     ours = growth.Ours(growth.BASE, data.x, data.y, "cpu")
-    ours.seconds(3)
-    assert ours.trainer.optimizer.steps == 3
-    ours.seconds(8)
-    assert ours.trainer.optimizer.steps == 3 + 8
+    ours.seconds(3)  # the first step is a part by itself
+    assert 3 <= (first := ours.trainer.optimizer.steps) < 8
+    ours.seconds(4)
+    assert first + 4 <= ours.trainer.optimizer.steps <= first + 8
     assert [record["epoch"] for record in ours.trainer.history] == [1, 2]
+
+
+def test_a_part_takes_the_pace_of_the_steps_after_its_first_ones() -> None:
+    data = made_up.mnist(100, 10).train
+    trainer, part = growth.Ours(growth.BASE, data.x, data.y, "cpu").trainer, growth.Part(50)
+    for seen, reason in ((60, ""), (70, "this part is enough to time")):
+        part.on_batch_end(trainer, seen - part.seen)
+        assert (part.seen, trainer.stopping) == (seen, reason)
+    assert part.seconds_per_row() > 0.0
+    assert growth.Part(50).marks == []
