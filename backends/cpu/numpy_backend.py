@@ -171,6 +171,7 @@ class NumpyBackend(Backend):
         np = self._memory.numpy
         # np.matmul takes any `out`, and says which shape would fit.
         fits = out is None or (out.flags.c_contiguous and out.shape == (*a.shape[:-1], b.shape[1]))
+        fits = fits and a.dtype == b.dtype == (a if out is None else out).dtype
         return (np.dot if fits else np.matmul)(a, b, out=out)
 
     def _add_product(

@@ -276,12 +276,14 @@ class ndarray(np.ndarray):
     __bool__ = __float__ = __int__ = __index__ = __iter__ = item = tolist = _wait
 
     def astype(self, *arguments: Any, **options: Any) -> Any:
-        return self._new(super().astype(*arguments, **options))
+        return self._made(lambda x: x.astype(*arguments, **options), [self])
 
-    def _new(self, result: Any) -> Any:
-        """``result`` in memory of the device."""
+    def _made(self, function: Any, inputs: Any) -> Any:
+        """What a function of NumPy's arrays makes, in new memory of the device; computed later where the stream is
+        capturing."""
+        result = np.asarray(function(*(x.view(np.ndarray) if isinstance(x, ndarray) else x for x in inputs)))
         array = memory.allocate(result.shape, result.dtype)
-        np.copyto(array.view(np.ndarray), result.view(np.ndarray))
+        self._write(lambda to, *values: np.copyto(to, function(*values)), array.view(np.ndarray), inputs)
         return array
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -289,10 +291,9 @@ class ndarray(np.ndarray):
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
         if out is None or method != "__call__":
-            plain = [x.view(np.ndarray) if isinstance(x, ndarray) else x for x in inputs]
             if out is not None:
                 options["out"] = tuple(x.view(np.ndarray) for x in out)
-            return self._new(np.asarray(getattr(ufunc, method)(*plain, **options)))
+            return self._made(partial(getattr(ufunc, method), **options), inputs)
         self._write(lambda to, *values: ufunc(*values, out=to), out[0].view(np.ndarray), inputs)
         return out[0]
 
