@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -506,6 +507,59 @@ def test_errors_between_two_backends_are_told_in_relation_to_the_terms(monkeypat
     (result,) = check(strict, against=cpu, operations=["column_sum"])
     assert result.error == pytest.approx(2.0**-12 / 2.0**22)
     assert result.worst == "cancelling 5x1"  # the plain way is the usual one, and is not told
+
+
+def cases_of_ones(count: int) -> Callable[[Any], Any]:
+    """Sums of 1, 2, 3, ... ones."""
+    return lambda make: iter([(f"case {n}", (np.ones((n, 1), make.dtype),), {}) for n in range(1, count + 1)])
+
+
+def test_what_is_told_of_an_operation_is_the_worst_and_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sum of n ones may be off by (n - 1) u n; here the third one is off by much, and the fourth by more."""
+    monkeypatch.setitem(MAKERS, "column_sum", cases_of_ones(5))
+    right, off = NumpyBackend.column_sum, {2: 1e-16, 3: 0.25, 4: 2.0}
+
+    def wrong(self: Any, x: Any, out: Any = None) -> Any:
+        out = right(self, x, out=out)
+        out[...] += off.get(len(x), 0.0)
+        return out
+
+    monkeypatch.setattr(NumpyBackend, "column_sum", wrong)
+    backend = get_backend("cpu", "float64")
+    (result,) = check(backend, operations=["column_sum"])
+    assert (result.operation, result.dtype, result.cases) == ("column_sum", "float64", 10)
+    assert result.error == pytest.approx(0.5)
+    assert result.ratio == pytest.approx(2.0 / (3 * 2.0**-53 * 4), rel=1e-3)
+    assert result.worst == "case 4 4x1"
+    assert (result.wrong, result.verdict) == (4, "WRONG in 4")
+    assert result.first_wrong.startswith("case 3 3x1: got 3.25 instead of 3 +- ")
+    (odd,) = check(backend, operations=["column_sum"], every=2)
+    assert (odd.cases, odd.wrong, odd.worst) == (6, 2, "case 3 3x1")
+    (none,) = check(backend, operations=["column_sum"], every=5)
+    assert (none.cases, none.wrong, none.ratio, none.worst, none.verdict) == (2, 0, 0.0, "", "ok")
+
+
+def test_each_case_is_called_plainly_and_in_one_other_way_that_the_seed_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MAKERS, "column_sum", cases_of_ones(40))
+    module, calls = sys.modules["backends.check.check"], []
+    perform = module.perform
+
+    def seen(backend: Backend, case: Case, way: str) -> Any:
+        calls.append((case.name.split()[1], way))
+        return perform(backend, case, way)
+
+    monkeypatch.setattr(module, "perform", seen)
+    drawn = []
+    for seed in (0, 0, 1):
+        calls.clear()
+        (result,) = check(get_backend("cpu"), seed, operations=["column_sum"])
+        assert result.cases == len(calls)
+        assert [name for name, way in calls if way == "plain"] == [str(n) for n in range(1, 41)]
+        others = {name: way for name, way in calls if way != "plain"}
+        assert len(calls) == 40 + len(others)
+        drawn.append(others)
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert set(drawn[0].values()) == {"transposed", "strided", "read-only", "into out", "into strided out"}
 
 
 def test_what_another_backend_leaves_in_new_memory_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
