@@ -25,6 +25,7 @@ from backends.check.calls import ways
 from backends.check.cases import MAKERS, WITHOUT_RESULT, Case, cases
 from backends.cpu.numpy_backend import NumpyBackend
 from backends.cuda.cupy_backend import CupyBackend
+from backends.updates import RULES
 from benchmarks import gpu_record
 from tests import proof
 from tests.helpers.backends import is_on_gpu, make_backend
@@ -507,6 +508,21 @@ def test_errors_between_two_backends_are_told_in_relation_to_the_terms(monkeypat
     (result,) = check(strict, against=cpu, operations=["column_sum"])
     assert result.error == pytest.approx(2.0**-12 / 2.0**22)
     assert result.worst == "cancelling 5x1"  # the plain way is the usual one, and is not told
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+def test_the_formula_of_an_update_is_not_that_of_the_table(monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
+    """A mistake there is one of every backend that computes by it, and must be found."""
+    right = RULES[rule]
+
+    def wrong(xp: Any, gradient: Any, state: Any, number: Any, **settings: Any) -> Any:
+        direction, changed = right.direction(xp, gradient, state, number, **settings)
+        return 1.5 * direction, changed
+
+    monkeypatch.setitem(RULES, rule, dataclasses.replace(right, direction=wrong))
+    (result,) = check(make_backend(("cpu", False)), operations=["update"])
+    assert result.wrong > 10
+    assert rule in result.first_wrong
 
 
 def cases_of_ones(count: int) -> Callable[[Any], Any]:
