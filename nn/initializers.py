@@ -82,7 +82,7 @@ class ScaledUniform(Initializer):
 
 
 def _fan(shape: Shape, which: str) -> float:
-    fan_in, fan_out = (shape[0], shape[-1]) if len(shape) > 1 else (shape[0], shape[0])
+    fan_in, fan_out = shape[0], shape[-1]
     return fan_in if which == "in" else (fan_in + fan_out) / 2
 
 

@@ -192,7 +192,8 @@ class Lines:
         A line that runs only when its module is imported, as a row of a table or a default does, is tested by what
         executes the function or file around it. A line that an import executes, in whatever function, is tested by
         ``READERS``, too. A line in a function that no test calls and no import executes has no tests. Where one test
-        of the module's own file executes a line, all of that file are chosen: with a cache only the first one does.
+        of the module's own file executes a line, all of that file are chosen, and where few tests do, all of their
+        files: with a cache only the first one does.
         """
         if path not in self._of_file:
             by_line = self.data.contexts_by_lineno(str(self.root / path))
@@ -210,8 +211,9 @@ class Lines:
             tests |= self._within(by_line_passing, function) - {""}
         at_import = {test for test in {*self.seconds} - self.failed if test.startswith(READERS)}
         own = {test.partition("::")[0] for test in tests if f"test_{Path(path).stem}.py::" in test}
-        if tests:  # what one of these keeps (a cache), the others use
-            tests |= {test for test in {*self.seconds} - self.failed if test.partition("::")[0] in own}
+        # What one test keeps, in a cache, the others of its file use without executing the line.
+        sharing = own if len(tests) >= QUICKEST else {test.partition("::")[0] for test in tests}
+        tests |= {test for test in {*self.seconds} - self.failed if test.partition("::")[0] in sharing}
         if "" in executed:
             own |= self._files_that_name(name for block in around for name in block.names)
         return self._in_order(tests, at_import if "" in executed else set(), own, self._folder_of(path))

@@ -22,6 +22,7 @@ KEY = random.mask_key(0, "dropout")
 def test_keys_are_pinned() -> None:
     assert random.stream_key(0, "start values", "dense1.W") == 0x34D27B3EB3C0CBD586500F8BEF153A4
     assert random.stream_key(7, "shuffle", 3) == 0xFAA7908CFC592D3F29D3AFE9E21B1B5B
+    assert random.stream_key(0, "split") == 0xEB1F4245131B3A3012D2ECB4C1A45679
     assert random.mask_key(0, "dropout") == (236703316, 2308206949)
 
 

@@ -320,3 +320,10 @@ def test_a_step_without_state_leaves_its_direction(which: tuple[str, bool], dtyp
         for decay in (0.0, 0.1):
             backend.update("sgd", params, direction, {}, learning_rate=rate, weight_decay=decay, n_decayed=3)
         np.testing.assert_array_equal(backend.to_numpy(direction), gradient)
+
+
+def test_a_setting_that_a_rule_lacks_is_told_with_those_that_it_has() -> None:
+    with pytest.raises(TypeError, match=r"rule 'sgd' has no setting beta; it has momentum, dampening, nesterov$"):
+        get_rule("sgd").with_defaults({"beta": 0.9})
+    with pytest.raises(TypeError, match=r"rule 'plain' has no setting a, b; it has none$"):
+        Rule("plain", lambda xp, gradient, state, number: (gradient, {})).with_defaults({"b": 1, "a": 2})

@@ -619,6 +619,19 @@ def test_every_optimizer_is_its_loop_written_out(name: str) -> None:
     assert optimizer.steps == 7
 
 
+@pytest.mark.parametrize("weight_decay", [0.0, 0.5, 1.0, 2.0])
+def test_weights_decay_and_biases_do_not(weight_decay: float) -> None:
+    model = Sequential(Linear(4, 3, bias_init=2.0), backend="cpu", dtype="float64")
+    start = model.state_dict()
+    optimizer = SGD(0.25, weight_decay=weight_decay)
+    for gradient in model.store.gradients.values():
+        gradient[...] = 0.5
+    optimizer.step(model)
+    moved = model.state_dict()
+    np.testing.assert_allclose(moved["0.weight"], start["0.weight"] - 0.25 * (0.5 + weight_decay * start["0.weight"]))
+    np.testing.assert_allclose(moved["0.bias"], start["0.bias"] - 0.125)
+
+
 def test_an_optimizer_is_named_or_given() -> None:
     adam = Adam()
     assert get_optimizer(adam) is adam

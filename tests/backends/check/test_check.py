@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ from backends.check.calls import ways
 from backends.check.cases import MAKERS, WITHOUT_RESULT, Case, cases
 from backends.cpu.numpy_backend import NumpyBackend
 from backends.cuda.cupy_backend import CupyBackend
+from backends.updates import RULES
 from benchmarks import gpu_record
 from tests import proof
 from tests.helpers.backends import is_on_gpu, make_backend
@@ -506,6 +508,76 @@ def test_errors_between_two_backends_are_told_in_relation_to_the_terms(monkeypat
     (result,) = check(strict, against=cpu, operations=["column_sum"])
     assert result.error == pytest.approx(2.0**-12 / 2.0**22)
     assert result.worst == "cancelling 5x1"  # the plain way is the usual one, and is not told
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+def test_the_formula_of_an_update_is_not_that_of_the_table(monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
+    """A mistake there is one of every backend that computes by it, and must be found."""
+    right = RULES[rule]
+
+    def wrong(xp: Any, gradient: Any, state: Any, number: Any, **settings: Any) -> Any:
+        direction, changed = right.direction(xp, gradient, state, number, **settings)
+        return 1.5 * direction, changed
+
+    monkeypatch.setitem(RULES, rule, dataclasses.replace(right, direction=wrong))
+    (result,) = check(make_backend(("cpu", False)), operations=["update"])
+    assert result.wrong > 10
+    assert rule in result.first_wrong
+
+
+def cases_of_ones(count: int) -> Callable[[Any], Any]:
+    """Sums of 1, 2, 3, ... ones."""
+    return lambda make: iter([(f"case {n}", (np.ones((n, 1), make.dtype),), {}) for n in range(1, count + 1)])
+
+
+def test_what_is_told_of_an_operation_is_the_worst_and_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sum of n ones may be off by (n - 1) u n; here the third one is off by much, and the fourth by more."""
+    monkeypatch.setitem(MAKERS, "column_sum", cases_of_ones(5))
+    right, off = NumpyBackend.column_sum, {2: 1e-16, 3: 0.25, 4: 2.0}
+
+    def wrong(self: Any, x: Any, out: Any = None) -> Any:
+        out = right(self, x, out=out)
+        out[...] += off.get(len(x), 0.0)
+        return out
+
+    monkeypatch.setattr(NumpyBackend, "column_sum", wrong)
+    backend = get_backend("cpu", "float64")
+    (result,) = check(backend, operations=["column_sum"])
+    assert (result.operation, result.dtype, result.cases) == ("column_sum", "float64", 10)
+    assert result.error == pytest.approx(0.5)
+    assert result.ratio == pytest.approx(2.0 / (3 * 2.0**-53 * 4), rel=1e-3)
+    assert result.worst == "case 4 4x1"
+    assert (result.wrong, result.verdict) == (4, "WRONG in 4")
+    assert result.first_wrong.startswith("case 3 3x1: got 3.25 instead of 3 +- ")
+    (odd,) = check(backend, operations=["column_sum"], every=2)
+    assert (odd.cases, odd.wrong, odd.worst) == (6, 2, "case 3 3x1")
+    (none,) = check(backend, operations=["column_sum"], every=5)
+    assert (none.cases, none.wrong, none.ratio, none.worst, none.verdict) == (2, 0, 0.0, "", "ok")
+
+
+def test_each_case_is_called_plainly_and_in_one_other_way_that_the_seed_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MAKERS, "column_sum", cases_of_ones(40))
+    module, calls = sys.modules["backends.check.check"], []
+    perform = module.perform
+
+    def seen(backend: Backend, case: Case, way: str) -> Any:
+        calls.append((case.name.split()[1], way))
+        return perform(backend, case, way)
+
+    monkeypatch.setattr(module, "perform", seen)
+    drawn = []
+    for seed in (0, 0, 1):
+        calls.clear()
+        (result,) = check(get_backend("cpu"), seed, operations=["column_sum"])
+        assert result.cases == len(calls)
+        assert [name for name, way in calls if way == "plain"] == [str(n) for n in range(1, 41)]
+        others = {name: way for name, way in calls if way != "plain"}
+        assert len(calls) == 40 + len(others)
+        drawn.append(others)
+    assert drawn[0] == drawn[1] != drawn[2]
+    one = next(iter(cases("column_sum", "float32")))
+    assert set(drawn[0].values()) >= {"transposed", "strided", "read-only", "into out", "into strided out"}
+    assert set(drawn[0].values()) <= {*ways(dataclasses.replace(one, inputs=(np.ones((3, 1), "f4"),)))}
 
 
 def test_what_another_backend_leaves_in_new_memory_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import train_test_split
 
+from backends.random import stream_key
 from nn.data import DataError, Dataset, DataTypeError, as_dataset, check_labels, encode_targets, label_problem
 
 
@@ -207,6 +209,9 @@ def test_a_split_is_decided_by_its_seed() -> None:
     first, again, other = (data.split(0.3, seed)[1].x for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+    drawn_by = stream_key(1, "split") % 2**32
+    _, expected = train_test_split(data.x, test_size=0.3, stratify=data.y, random_state=drawn_by)
+    np.testing.assert_array_equal(first, expected)
 
 
 @pytest.mark.parametrize("y", [np.arange(10.0), np.arange(20.0).reshape(10, 2), np.zeros((10, 0))])

@@ -195,6 +195,13 @@ def test_many_classes_are_colours_alone() -> None:
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()][:3] == ["0", "3", "6"]
 
 
+@pytest.mark.parametrize(("classes", "numbers", "names"), [(30, 900, 30), (31, 0, 31), (60, 0, 60), (61, 0, 31)])
+def test_from_how_many_classes_on_numbers_and_then_names_are_left_out(classes: int, numbers: int, names: int) -> None:
+    data = Dataset(np.eye(4, dtype=np.float32), np.array([0, 1, 2, classes - 1]))
+    axes = plots.confusion_heat_map(trained(data, Linear(4, classes), Softmax(), epochs=0), data).axes[0]
+    assert (len(axes.texts), len(axes.get_xticklabels()), len(axes.get_yticklabels())) == (numbers, names, names)
+
+
 def test_a_network_with_more_outputs_than_there_are_classes() -> None:
     trainer = always([0.0, 0.0, 1.0], Softmax(), "softmax_cross_entropy")
     data = pictures_of([1.0, 1.0], [0, 1])
