@@ -35,14 +35,16 @@ Which = tuple[str, bool]
 CPU, EMULATED, STAND_IN, COMPILED = "this CPU", "emulated", "stand-in", "compiled only"
 NOT_RUN, NOT_INSTALLED, WRONG = "not run", "not installed", "WRONG"
 ON_GPU = "GPU at"
-#: What stands for NVIDIA's or CuPy's part in a launch on the emulated GPU.
-STAND_INS = {"gemm", "graph"}
+#: What launches of products are called on the emulated GPU, where something else stands for cuBLAS.
+PRODUCT = "gemm"
+#: The kernels of recording: whatever is recorded, they are a proof of ``record`` alone.
+OF_RECORDING = {"set_numbers", "advance_numbers"}
 LEGEND = {
     CPU: "every case of the check is within its bound on the CPU of the machine that wrote this page",
     EMULATED: "likewise on the emulated GPU: g++ compiled the kernels' CUDA text, and it ran on the CPU",
     STAND_IN: "likewise, but what computes is not xpnet's own: NumPy or C++ stood for CuPy, cuBLAS or CUDA's graphs. "
     "It shows that they are called correctly, and nothing of what they compute",
-    COMPILED: "the compiler takes the kernel, and no case of the check runs it",
+    COMPILED: "the compiler takes the kernel, and no case of the check runs it; tests of its own may, emulated",
     NOT_RUN: "nothing was shown; this needs a GPU",
     NOT_INSTALLED: "the library was not there where this page was written",
     ON_GPU: "and a commit: every case of the check was within its bound on a GPU, as the code was then",
@@ -85,9 +87,11 @@ def show(backend: Backend, every: int = 1) -> Shown:
         names = set(launched.names)
         launched.names.clear()
         own = names & kernel_names(backend.dtype_name)
+        own -= set() if it.operation == "record" else OF_RECORDING
+        is_own = bool(own) and PRODUCT not in names and it.operation != "record"  # graphs are a stand-in's
         for name in sorted(own):
             shown.kernels.setdefault(name, []).append(it.operation)
-        how = CPU if not is_emulated else EMULATED if own and not names & STAND_INS else STAND_IN
+        how = CPU if not is_emulated else EMULATED if is_own else STAND_IN
         shown.cells[it.operation] = WRONG if it.wrong else how if it.calls else NOT_RUN
         shown.tried.append(it)
     return shown

@@ -18,7 +18,7 @@ import pytest
 from backends import Backend, get_backend
 from backends.activations import ACTIVATIONS, Activation
 from backends.base import DTYPES
-from backends.check import MAKERS, cases, parts
+from backends.check import MAKERS, OPERATIONS, cases, parts
 from backends.cpu.numpy_backend import NumpyBackend
 from backends.cuda.cupy_backend import CupyBackend
 from backends.registry import LIBRARIES
@@ -80,6 +80,16 @@ def test_a_blank_cell_an_unknown_word_and_a_kernel_that_is_gone_are_noticed() ->
             assert_has_what_the_code_has(tables(page.replace(before, after, 1)))
     with pytest.raises(ValueError, match="there must be two tables between"):
         tables(page.replace(proof.BEGIN, ""))
+
+
+def test_the_measured_agreement_is_of_the_operations_that_there_are() -> None:
+    """That of ``python -m benchmarks.agreement``: a table of each dtype against the formulas, and one of pairs."""
+    text = (proof.ROOT / "benchmarks" / "results" / "agreement.md").read_text(encoding="utf-8")
+    tables_of = [part.split("\n\n")[0].splitlines()[1:] for part in text.split("| operation |")[1:]]
+    assert len(tables_of) == 2 * len(DTYPES)
+    for lines in tables_of:
+        assert [line.split("|")[1].strip() for line in lines[1:]] == list(OPERATIONS)
+    assert "WRONG" not in text
 
 
 def test_there_is_a_column_for_every_library() -> None:
