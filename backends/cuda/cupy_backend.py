@@ -31,7 +31,7 @@ from .graphs import STEPS, Recording
 from .joined import Joined
 from .keep import keep
 from .launch import ROWS_OF_LAST_BLOCK, Kernels, kernels, partial_blocks, row_blocks
-from .rules import RULES, JoiningRule
+from .rules import EXACT, RULES, JoiningRule
 from .source import GATHERED, SCALED
 from .tape import Call, tape
 
@@ -82,7 +82,8 @@ class CupyBackend(Backend):
         self.index = device.index
         self.precision = precision
         self.without_cublas = ""
-        self.rules: tuple[JoiningRule, ...] = RULES
+        # The kernels that contain products compute them in full precision only.
+        self.rules: tuple[JoiningRule, ...] = RULES if precision == "float32" else EXACT
         self._real = np.dtype(dtype)
         self._of_thread = _OfThread()
         self._check_precision()

@@ -22,6 +22,9 @@ from .source import (
     HEAD_ROWS_BYTES,
     MOST_GRADIENTS,
     MOST_UPDATES,
+    SMALL_INPUT_BYTES,
+    SMALL_MATRIX_BYTES,
+    SMALL_WIDTH,
 )
 from .tape import Call, can_wait, is_same_memory, last_writer, overlap, replaced, span
 
@@ -278,7 +281,65 @@ def _place(gradient: Array, sections: Mapping[str, Any]) -> int | None:
     return None
 
 
+#: Weights of a first layer up to which every two rows of a batch read all of them.
+_MOST_FIRST_WEIGHTS = 1 << 17
+
+
+def whole_network(calls: list[Call], kernels: Kernels) -> list[Call]:
+    """All of a small network with one hidden layer, its rows gathered from bytes, up to the gradients before its
+    weights', in one launch: what comes before a head, joined to it. Its product is summed in another order, too."""
+    for index, end in enumerate(calls):
+        if end.op.startswith("head_"):
+            joined = _whole_network(calls, index, kernels)
+            if joined is not None:
+                return whole_network(joined, kernels)
+    return calls
+
+
+def _whole_network(calls: list[Call], index: int, kernels: Kernels) -> list[Call] | None:
+    of_end, name = calls[index].arguments, calls[index].op.removeprefix("head_")
+    x, k, n = (of_end[key] for key in ("x", "k", "n"))
+    if not kernels.has(f"small_{name}") or not is_same_memory(of_end["saved"], x) or of_end["dx"] is None:
+        return None
+    found: list[int] = []
+    array: Array | None = x
+    for op in (f"bias_activation_{name}", "gemm", "take_rows_scaled_uint8"):
+        at = None if array is None else last_writer(calls, found[-1] if found else index, array)
+        if at is None or calls[at].op != op or not is_same_memory(calls[at].arguments["out"], array):
+            return None
+        found.append(at)
+        has = calls[at].arguments
+        array = has["z"] if op.startswith("bias") else has.get("a")
+    hidden, product, rows = (calls[at].arguments for at in found)
+    if hidden["z_out"] is not None or not is_same_memory(hidden["z"], x) or not _is_plain(product):
+        return None
+    inputs, itemsize = product["a"].shape[1], x.dtype.itemsize
+    fits = (
+        k <= SMALL_WIDTH
+        and k * n * itemsize <= SMALL_MATRIX_BYTES
+        and inputs * HEAD_ROWS * itemsize <= SMALL_INPUT_BYTES
+        and inputs * k <= _MOST_FIRST_WEIGHTS
+        and rows["width"] == inputs
+    )
+    if not fits:
+        return None
+    between = [i for i in range(found[-1] + 1, index) if i not in found]
+    if any(calls[i].must_follow(calls[at]) for at in found for i in between if i > at):
+        return None
+    of_rows = ("order", "start_at", "start", "positions", "scale", "shift")
+    arguments = {key: argument for key, argument in of_end.items() if key != "saved"}
+    arguments |= {f"input_{key}": rows[key] for key in of_rows}
+    arguments |= {"pixels": rows["rows"], "input_sources": rows["n"], "input": product["a"], "inputs": inputs}
+    arguments |= {f"first_{key}": product[of] for key, of in (("matrix", "b"), ("alpha", "alpha"))}
+    arguments["first_bias"] = hidden["bias"]
+    (blocks, threads) = calls[index].grid
+    call = kernels.call(f"small_{name}", blocks, threads, **arguments)
+    if any(overlap((x,), [*call.only_read, *call.writes[i + 1 :]]) for i, x in enumerate(call.writes)):
+        return None
+    return replaced(calls, {*found}, index, call)
+
+
 #: Rules that change no bit.
 EXACT: tuple[JoiningRule, ...] = (targets_into_loss, bias_into_loss, updates_together)
 #: All of them: those after the exact ones sum products in another order.
-RULES: tuple[JoiningRule, ...] = (*EXACT, head, gradients_and_update)
+RULES: tuple[JoiningRule, ...] = (*EXACT, head, whole_network, gradients_and_update)

@@ -33,6 +33,9 @@ MOST_UPDATES = 4
 #: rows' inputs, which it keeps in shared memory.
 HEAD_ROWS, HEAD_PARTS, HEAD_COLUMNS = 2, 8, 32
 HEAD_MATRIX_BYTES, HEAD_ROWS_BYTES = 24576, 4096
+#: The kernel of a network with one hidden layer: the bytes of the second matrix, of the rows' inputs and of the sums of
+#: the slices in shared memory, and the widest hidden layer.
+SMALL_MATRIX_BYTES, SMALL_INPUT_BYTES, SMALL_SUMS_BYTES, SMALL_WIDTH = 8192, 8192, 16384, 128
 
 #: The kernel of weight gradients: the most of them in a launch, the most rows of a batch, the parts that a sum over
 #: them is split into, and the rows and bytes of a row of a tile, which a block computes.
@@ -418,15 +421,15 @@ _HEAD = r"""
 // dx = d matrix^T f'(saved), without f' where saved is null. The last block adds up, where they are not null,
 // d_sums and dx_sums, the column sums of d and dx. A block takes HEAD_ROWS rows at a time, and HEAD_PARTS threads each
 // element of z.
-KERNEL head_@NAME@(
-    const REAL* x, const REAL* matrix, REAL alpha, const REAL* bias, REAL* z,
+@COMMENT@
+KERNEL @KIND@_@NAME@(
+    @INPUT@, const REAL* matrix, REAL alpha, const REAL* bias, REAL* z,
     const long long* targets, long long* gathered, @PLACES@,
-    REAL* d, REAL* d_sums, const REAL* saved, REAL* dx, REAL* dx_sums, REAL scale,
+    REAL* d, REAL* d_sums, @SAVED@REAL* dx, REAL* dx_sums, REAL scale,
     unsigned int* ticket, double* totals, int accumulate, long long m, long long k, long long n)
 {
-    __shared__ REAL whole[HEAD_MATRIX];
+@MEMORY@
     __shared__ REAL part[HEAD_ROWS * HEAD_COLUMNS * HEAD_PARTS];
-    __shared__ REAL taken[HEAD_TAKEN];
     __shared__ REAL logit[HEAD_ROWS * HEAD_COLUMNS];
     __shared__ REAL slope[HEAD_ROWS * HEAD_COLUMNS];
     __shared__ Index label[HEAD_ROWS];
@@ -440,7 +443,7 @@ KERNEL head_@NAME@(
             label[r] = targets[gathered ? @TAKEN@ : row];
             if (gathered) gathered[row] = label[r];
         }
-        FOR_BLOCK(i, rows_here * width) taken[i] = x[first * width + i];
+@FILL@
         __syncthreads();
         FOR_BLOCK(t, rows_here * columns * HEAD_PARTS) {
             const int o = (int)t / HEAD_PARTS, r = o / columns, j = o % columns;
@@ -484,7 +487,7 @@ KERNEL head_@NAME@(
             const int r = (int)i / width, column = (int)i % width;
             REAL sum = 0;
             for (int j = 0; j < columns; ++j) sum = fma(slope[r * columns + j], whole[column * columns + j], sum);
-            dx[first * width + i] = saved ? sum * derivative_@NAME@(saved[first * width + i]) : sum;
+            dx[first * width + i] = @RESULT@;
         }
         __syncthreads();
     }
@@ -494,6 +497,67 @@ KERNEL head_@NAME@(
     if (dx_sums) ordered_column_sums(dx, dx_sums, m, k);
 }
 """
+
+#: What differs between the end of a network and the whole of one with a single hidden layer.
+_HEADS = {
+    "head": {
+        "KIND": "head",
+        "COMMENT": "// Here the x are given.",
+        "INPUT": "const REAL* x",
+        "SAVED": "const REAL* saved, ",
+        "MEMORY": "    __shared__ REAL whole[HEAD_MATRIX];\n    __shared__ REAL taken[HEAD_TAKEN];",
+        "FILL": "        FOR_BLOCK(i, rows_here * width) taken[i] = x[first * width + i];",
+        "RESULT": "saved ? sum * derivative_@NAME@(saved[first * width + i]) : sum",
+    },
+    "small": {
+        "KIND": "small",
+        "COMMENT": """// Here x = f(first_alpha input first_matrix + first_bias), and the input is gathered from
+// pixels as take_rows does; both are left in memory. A sum over the inputs has as many slices as memory allows.""",
+        "INPUT": """const unsigned char* pixels, const long long* input_order, const long long* input_start_at,
+    long long input_start, long long input_positions, long long input_sources, REAL input_scale, REAL input_shift,
+    REAL* input, const REAL* first_matrix, REAL first_alpha, const REAL* first_bias, REAL* x, long long inputs""",
+        "SAVED": "",
+        "MEMORY": """    __shared__ REAL whole[SMALL_MATRIX];
+    __shared__ REAL row_of[SMALL_INPUT];
+    __shared__ REAL sums[SMALL_SUMS];
+    __shared__ REAL taken[HEAD_ROWS * SMALL_WIDTH];
+    const int across = ((int)k + 3) / 4;
+    const int slices = SMALL_SUMS / (HEAD_ROWS * 4 * across);""",
+        "FILL": """        const Index input_first = input_start_at ? *input_start_at : input_start;
+        FOR_BLOCK(i, rows_here * (int)inputs) {
+            const int r = (int)i / (int)inputs, column = (int)i % (int)inputs;
+            const Index from = row_of_batch(input_order, input_first, input_positions, input_sources, first + r);
+            row_of[i] = (REAL)pixels[from * inputs + column] * input_scale + input_shift;
+            input[first * inputs + i] = row_of[i];
+        }
+        __syncthreads();
+        // A thread has four columns, so far apart that neighbours read neighbours, of all rows, and a slice of the sum.
+        FOR_BLOCK(t, across * slices) {
+            const int c = (int)t % across, slice = (int)t / across;
+            REAL sum[HEAD_ROWS][4] = {};
+            for (int i = slice; i < (int)inputs; i += slices)
+                for (int j = 0; j < 4; ++j) {
+                    const int column = c + j * across;
+                    const REAL weight = column < width ? first_matrix[(Index)i * width + column] : REAL(0);
+                    for (int r = 0; r < HEAD_ROWS; ++r)
+                        if (r < rows_here) sum[r][j] = fma(row_of[r * (int)inputs + i], weight, sum[r][j]);
+                }
+            for (int r = 0; r < HEAD_ROWS; ++r)
+                for (int j = 0; j < 4; ++j) sums[((slice * HEAD_ROWS) + r) * 4 * across + c + j * across] = sum[r][j];
+        }
+        __syncthreads();
+        FOR_BLOCK(o, rows_here * width) {
+            const int r = (int)o / width, column = (int)o % width;
+            REAL sum = 0;
+            for (int slice = 0; slice < slices; ++slice) sum += sums[(slice * HEAD_ROWS + r) * 4 * across + column];
+            sum *= first_alpha;
+            if (first_bias) sum += first_bias[column];
+            taken[o] = forward_@NAME@(sum);
+            x[first * width + o] = taken[o];
+        }""",
+        "RESULT": "sum * derivative_@NAME@(taken[i])",
+    },
+}
 
 #: Parameters that the losses have in common, before and after the targets; ``@TAKEN@`` is the row of a target.
 _OF_LOSSES = {
@@ -757,7 +821,12 @@ def source(real: str) -> str:
     """The CUDA text with ``REAL`` as ``"float"`` or ``"double"``, and with the activations known by now."""
     activations = [_activation(a, a.name) for a in ACTIVATIONS.values() if a.has_cuda]
     parts = [_head(real), _DIVIDE, _BATCH, _TREES, *activations, _ROWS, _fill(_LOSSES, **_OF_LOSSES), _FLAT]
-    parts += [_COLUMN_SUMS, *(_fill(_HEAD, NAME=a.name, **_OF_LOSSES) for a in ACTIVATIONS.values() if a.has_cuda)]
+    parts.append(_COLUMN_SUMS)
+    for activation in ACTIVATIONS.values():
+        if activation.has_cuda:
+            parts.append(_head_of(activation.name, "head"))
+            if not activation.needs_z:
+                parts.append(_head_of(activation.name, "small"))
     parts += [_sgd_updates(count) for count in range(2, MOST_UPDATES + 1)]
     parts += [_gradients_and_update(count) for count in range(1, MOST_GRADIENTS + 1)]
     parts += [
@@ -788,6 +857,10 @@ def source_of_rule(rule: Rule, name: str, real: str) -> str:
         "STATEMENTS": rule.cuda,
     }
     return f"{_head(real)}\n{_fill(_RULE, **words)}"
+
+
+def _head_of(activation: str, kind: str) -> str:
+    return _fill(_HEAD, **_HEADS[kind], **_OF_LOSSES, NAME=activation)
 
 
 def _section(k: int) -> str:
@@ -862,6 +935,10 @@ def _head(real: str) -> str:
         "HEAD_ROWS": HEAD_ROWS,
         "HEAD_PARTS": HEAD_PARTS,
         "HEAD_COLUMNS": HEAD_COLUMNS,
+        "SMALL_MATRIX": f"({SMALL_MATRIX_BYTES} / sizeof(REAL))",
+        "SMALL_INPUT": f"({SMALL_INPUT_BYTES} / sizeof(REAL))",
+        "SMALL_SUMS": f"((int)({SMALL_SUMS_BYTES} / sizeof(REAL)))",
+        "SMALL_WIDTH": SMALL_WIDTH,
         "HEAD_MATRIX": f"({HEAD_MATRIX_BYTES} / sizeof(REAL))",
         "HEAD_TAKEN": f"({HEAD_ROWS_BYTES} / sizeof(REAL))",
         "MULTIPLIER_1": f"{random.MULTIPLIER_1:#x}u",

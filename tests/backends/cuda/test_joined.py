@@ -69,7 +69,7 @@ def trained(
     for column in ("loss", "accuracy"):
         if column in trainer.history[0]:
             arrays[column] = np.array(trainer.history[column])
-    begin = launched.names.index("take_rows_scaled_uint8")
+    begin = launched.names.index("set_numbers") + 1 if "set_numbers" in launched.names else 0
     end = next((i for i in range(begin + 1, len(launched.names)) if launched.names[i] in ENDS), len(launched.names))
     return arrays, launched.names[begin:end]
 
@@ -274,15 +274,19 @@ def test_training_with_all_rules(network: str, dtype: str, threads: int) -> None
     has_head = network not in ("wide", "answers", "numbers")
     assert len(joined) < len(alone)
     assert sum(name.startswith("gradients_and_update_") for name in joined) == 1
-    assert sum(name.startswith("head_") for name in joined) == has_head
+    is_small = network in ("small", "no bias")
+    assert sum(name.startswith("head_") for name in joined) == (has_head and not is_small)
+    assert sum(name.startswith("small_") for name in joined) == is_small
 
 
 def test_launches_of_a_step() -> None:
     """Of the small network, with the gradients added to velocities by the products."""
     backend = backend_with(RULES)
     backend.accumulates_from = 0
-    assert trained(backend, "small")[1] == [
-        "take_rows_scaled_uint8", "gemm", "bias_activation_sigmoid", "head_sigmoid", "gradients_and_update_2"
+    assert trained(backend, "small")[1] == ["small_sigmoid", "gradients_and_update_2"]
+    assert trained(backend, "deep")[1] == [
+        "take_rows_scaled_uint8", "gemm", "bias_activation_relu", "dropout_mask", "multiply", "gemm",
+        "bias_activation_tanh", "head_tanh", "gemm", "multiply", "activation_backward_relu", "gradients_and_update_3"
     ]  # fmt: skip
 
 
@@ -369,6 +373,81 @@ def test_every_result_of_a_head_is_within_its_bound(which: str, dtype: str, thre
     assert abs(down["totals"][0] - loss.value) <= loss.error
     correct = np.argmax(down["z"], axis=1) == labels[chosen]
     assert down["totals"][1] == pytest.approx(3 + (correct if weights is None else correct * weights).sum(), rel=1e-6)
+    np.testing.assert_array_equal(backend.to_numpy(batch), labels[chosen])
+
+
+WHOLE = {
+    # rows, inputs, hidden, classes, activation, biases, alpha, positions on the device
+    "mnist": (9, 784, 64, 10, "sigmoid", True, 1 / 255, True),
+    "one row": (1, 3, 5, 2, "tanh", True, 1.0, False),
+    "no bias": (8, 20, 7, 3, "sigmoid", False, 1 / 255, True),
+    "widest": (5, 11, 128, 8, "tanh", True, 1 / 255, False),
+    "one unit": (6, 40, 1, 4, "sigmoid", True, 1 / 255, True),
+    "relu": (33, 17, 10, 32, "relu", True, 1 / 255, True),
+}
+
+
+@pytest.mark.parametrize("which", WHOLE)
+@pytest.mark.parametrize(("dtype", "threads"), [("float32", 1), ("float32", 8), ("float64", 2)])
+def test_every_result_of_a_whole_network_is_within_its_bound(which: str, dtype: str, threads: int) -> None:
+    m, inputs, k, n, activation, biased, alpha, scattered = WHOLE[which]
+    if dtype == "float64":
+        inputs = min(inputs, 512)  # more are computed by cuBLAS
+    rng, backend = np.random.default_rng(12), backend_with(RULES, dtype, threads)
+    pixels = rng.integers(0, 256, (2 * m, inputs), dtype=np.uint8)
+    labels, order, start = rng.integers(0, n, 2 * m), rng.permutation(2 * m), m // 2
+    w1, w2 = (rng.standard_normal(shape).astype(dtype) / 4 for shape in ((inputs, k), (k, n)))
+    b1, b2 = rng.standard_normal(k).astype(dtype), rng.standard_normal(n).astype(dtype)
+    up, real = backend.asarray, Arithmetic(dtype)
+    rows, classes, order_up = up(pixels), up(labels), up(order) if scattered else None
+    here = {"w1": up(w1), "w2": up(w2), "b1": up(b1), "b2": up(b2)}
+    found = {"x": backend.empty((m, inputs)), "h": backend.empty((m, k)), "z": backend.empty((m, n))}
+    found |= {"d": backend.empty((m, n)), "dx": backend.empty((m, k)), "totals": backend.zeros((2,), np.float64)}
+    found |= {"d sums": backend.empty((n,)), "dx sums": backend.empty((k,))}
+    batch = backend.empty((m,), np.int64)
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        backend.take_rows(rows, order_up, numbers.start, count, scale=1.0, out=found["x"])
+        backend.take_rows(classes, order_up, numbers.start, count, out=batch)
+        backend.matmul(found["x"], here["w1"], alpha=alpha, out=found["h"])
+        backend.bias_activation(found["h"], here["b1"] if biased else None, activation, out=found["h"])
+        backend.matmul(found["h"], here["w2"], out=found["z"])
+        backend.bias_activation(found["z"], here["b2"] if biased else None, out=found["z"])
+        backend.softmax_cross_entropy(found["z"], batch, totals=found["totals"], out=found["d"])
+        if biased:
+            backend.column_sum(found["d"], out=found["d sums"])
+        backend.matmul(found["d"], here["w2"], transpose_b=True, out=found["dx"])
+        sums = found["dx sums"] if biased else None
+        backend.bias_activation_backward(found["dx"], found["h"], activation, out=found["dx"], bias_gradient=sums)
+
+    launched.names.clear()
+    backend.record(step)(StepNumbers(start, 0, 1, 0.1), m)
+    names = [name for name in launched.names if name not in ("copy", "set_numbers", "advance_numbers")]
+    assert names == [f"small_{activation}"]
+
+    chosen = order[start : start + m] if scattered else np.arange(start, start + m)
+    product = real.exact(pixels[chosen]).matmul(real.exact(w1))
+    z = product if alpha == 1.0 else real.number(alpha) * product
+    forward, derivative = ACTIVATIONS[activation]
+    h = forward(z + real.exact(b1) if biased else z)
+    logits = h.matmul(real.exact(w2))
+    logits = logits + real.exact(b2) if biased else logits
+    shifted = logits - logits.max(1)
+    e = shifted.exp()
+    normalizer = e.sum(1, keepdims=True)
+    losses = normalizer[:, 0].log() - shifted[np.arange(m), labels[chosen]]
+    d = (e / normalizer - real.exact(labels[chosen][:, None] == np.arange(n))) * real.number(1 / m)
+    dx = d.matmul(real.exact(w2).T) * derivative(h)
+    expected = {"h": h, "z": logits, "d": d, "dx": dx}
+    if biased:
+        expected |= {"d sums": d.sum(0), "dx sums": dx.sum(0)}
+    down = {name: backend.to_numpy(array) for name, array in found.items()}
+    for name, bounded in expected.items():
+        assert (np.abs(down[name] - bounded.value) <= bounded.error).all(), name
+    loss = losses.wide(Arithmetic("float64")).sum()
+    assert abs(down["totals"][0] - loss.value) <= loss.error
+    assert down["totals"][1] == (np.argmax(down["z"], axis=1) == labels[chosen]).sum()
+    np.testing.assert_array_equal(down["x"], pixels[chosen].astype(dtype), strict=True)
     np.testing.assert_array_equal(backend.to_numpy(batch), labels[chosen])
 
 
@@ -478,7 +557,7 @@ def test_a_head_of_numbers_that_are_none_is_the_single_launches(value: float) ->
 # ---- random operations -----------------------------------------------------------------------------------------------
 
 M, N = 5, 4
-MATRICES, LABELED, VECTORS = ("a", "b", "c", "d", "e"), ("p", "q"), ("u", "v", "t")
+MATRICES, LABELED, VECTORS = ("a", "b", "c", "d", "e", "f"), ("p", "q"), ("u", "v", "t", "w4")
 matrix, labels_, vector = st.sampled_from(MATRICES), st.sampled_from(LABELED), st.sampled_from(VECTORS)
 sections = st.tuples(st.sampled_from(["w", *MATRICES]), st.integers(0, 3), st.integers(1, 4)).map(
     lambda drawn: (drawn[0], slice(4 * drawn[1], 4 * (drawn[1] + drawn[2])))
@@ -486,7 +565,9 @@ sections = st.tuples(st.sampled_from(["w", *MATRICES]), st.integers(0, 3), st.in
 operations = st.one_of(
     st.tuples(st.just("labels"), labels_, st.integers(0, 9), st.booleans()),
     st.tuples(st.just("targets"), matrix, st.integers(0, 9), st.booleans()),
+    st.tuples(st.just("pixels"), matrix, st.integers(0, 9), st.booleans()),
     st.tuples(st.just("bias"), matrix, vector, matrix),
+    st.tuples(st.just("activate"), matrix, vector, matrix),
     st.tuples(st.just("cross entropy"), matrix, labels_, matrix),
     st.tuples(st.just("binary"), matrix, matrix, matrix),
     st.tuples(st.just("squares"), matrix, matrix, matrix),
@@ -511,6 +592,7 @@ def after(rules: Any, program: list[tuple[Any, ...]]) -> dict[str, np.ndarray]:
     here["w"], here["velocity"] = (backend.asarray(rng.standard_normal(M * N) / 4) for _ in range(2))
     here["totals"] = backend.zeros((2,), np.float64)
     classes, goals = backend.asarray(rng.integers(0, N, 20)), backend.asarray(rng.uniform(size=(20, N)))
+    pixels = backend.asarray(rng.integers(0, 256, (20, N), dtype=np.uint8))
     order, square = backend.asarray(rng.permutation(20)), backend.asarray(rng.standard_normal((N, N)) / 4)
 
     def step(numbers: StepNumbers, count: int) -> None:
@@ -536,6 +618,11 @@ def after(rules: Any, program: list[tuple[Any, ...]]) -> dict[str, np.ndarray]:
                 to, start, shuffled = x
                 rows = classes if name == "labels" else goals
                 backend.take_rows(rows, order if shuffled else None, start, count, out=to)
+            elif name == "pixels":
+                to, start, shuffled = x
+                backend.take_rows(pixels, order if shuffled else None, start, count, scale=1 / 255, out=to)
+            elif name == "activate":
+                backend.bias_activation(x[0], x[1], "sigmoid", out=x[2])
             elif name == "bias":
                 backend.bias_activation(x[0], x[1], out=x[2])
             elif name == "cross entropy":
@@ -620,6 +707,20 @@ def test_what_stands_within_the_end_of_a_network(between: int) -> None:
         is_right_with_all_rules([*end[:between], call, *end[between:]])
 
 
+@pytest.mark.parametrize("between", range(11))
+def test_what_stands_within_a_whole_network(between: int) -> None:
+    """Each of its arrays changed there, and read there."""
+    whole = [("pixels", "e", 4, True), ("product", "e", "a"), ("activate", "a", "v", "a")]
+    whole += the_end("a", "b", "c", "d", "p", "t", "u", "w4")
+    launched.names.clear()
+    after(RULES, whole)
+    assert launched.names.count("small_sigmoid") == 1
+    calls: list[tuple[Any, ...]] = [("multiply", x, "f", x) for x in "abcde"] + [("copy", x, "f") for x in "abcde"]
+    calls += [("labels", "p", 7, False), ("sum", "f", "u"), ("sum", "f", "v"), ("sum", "f", "t")]
+    for call in calls:
+        is_right_with_all_rules([*whole[:between], call, *whole[between:]])
+
+
 @pytest.mark.parametrize("params", ["a", "b", "c", "w"])
 @pytest.mark.parametrize("adds", [False, True])
 def test_what_stands_between_a_gradient_and_its_update(params: str, adds: bool) -> None:
@@ -635,6 +736,14 @@ def test_what_stands_between_a_gradient_and_its_update(params: str, adds: bool) 
     calls += [("update", ("w", slice(4, 8)), ("d", slice(0, 4)), True, 0.2), ("gradient", "d", "e", "w", 0, True)]
     for call in calls:
         is_right_with_all_rules([gradient, call, update])
+
+
+def test_sums_and_activations_that_go_elsewhere() -> None:
+    """What a product has left is still there then."""
+    start = [("pixels", "e", 4, True), ("product", "e", "f"), ("activate", "f", "v", "a")]
+    end = the_end("a", "b", "c", "d", "p", "t", "u", "w4")
+    is_right_with_all_rules([*start, *end])
+    is_right_with_all_rules([end[0], end[1], ("bias", "b", "t", "f"), ("cross entropy", "f", "p", "c"), *end[4:]])
 
 
 def test_column_sums_that_leave_a_copy() -> None:
