@@ -44,7 +44,7 @@ LEGEND = {
     EMULATED: "likewise on the emulated GPU: g++ compiled the kernels' CUDA text, and it ran on the CPU",
     STAND_IN: "likewise, but what computes is not xpnet's own: NumPy or C++ stood for CuPy, cuBLAS or CUDA's graphs. "
     "It shows that they are called correctly, and nothing of what they compute",
-    COMPILED: "the compiler takes the kernel, and no case of the check runs it",
+    COMPILED: "the compiler takes the kernel, and no case of the check runs it; tests of its own may, emulated",
     NOT_RUN: "nothing was shown; this needs a GPU",
     NOT_INSTALLED: "the library was not there where this page was written",
     ON_GPU: "and a commit: every case of the check was within its bound on a GPU, as the code was then",
