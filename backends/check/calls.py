@@ -140,7 +140,7 @@ def perform(backend: Backend, case: Case, way: str) -> tuple[Any, ...]:
 def _recorded(backend: Backend, operation: str, inputs: list[Any], options: dict[str, Any]) -> Any:
     """The results of an operation that is a step: it has been run, and noted, with all numbers in the arrays 0 and with
     other numbers of the step, and is then repeated with those that are given."""
-    bound = inspect.signature(getattr(backend, operation)).bind(*inputs, **options)
+    bound = inspect.signature(getattr(Backend, operation)).bind(backend, *inputs, **options)
     of_step = {name: bound.arguments[name] for name in OF_STEP if name in bound.arguments}
     given = {name: number for name, number in of_step.items() if isinstance(number, int)}
     results: Any = None
@@ -148,7 +148,7 @@ def _recorded(backend: Backend, operation: str, inputs: list[Any], options: dict
     def step(numbers: StepNumbers, count: int) -> None:
         nonlocal results
         bound.arguments.update({name: OF_STEP[name](numbers) for name in given})
-        results = getattr(backend, operation)(*bound.args, **bound.kwargs)
+        results = getattr(backend, operation)(*bound.args[1:], **bound.kwargs)
 
     recorded = backend.record(step)
     numbers = StepNumbers(given.get("start", 0), given.get("step", 0), given.get("number", 1), 0.0)

@@ -394,13 +394,14 @@ class NumpyBackend(Backend):
             call(outputs.argmax, 1, best)
             call(targets.argmax, 1, target)
             np.equal(best, target, out=correct)
-        difference = np.subtract(outputs, targets, out=out if gradient else self._scratch("losses", outputs.shape))
+        # Not into `out`, which may be the outputs: NaN is looked for in them, and the difference has it at inf - inf too.
+        difference = np.subtract(outputs, targets, out=self._scratch("losses", outputs.shape))
         squares = np.multiply(difference, difference, out=self._scratch("product", outputs.shape))
         totals = self._totals(totals)
         self._count(totals, squares, correct, weights, losses, n, outputs)
         if not gradient:
             return totals, None
-        out = np.multiply(difference, 2.0 * self._scale(scale, m) / n, out=difference)
+        out = np.multiply(difference, 2.0 * self._scale(scale, m) / n, out=out)
         return totals, out if weights is None else np.multiply(out, weights[:, None], out=out)
 
     # ---- updates and checks on flat buffers -----------------------------------------------------------------------

@@ -52,7 +52,8 @@ def case(operation: str, *inputs: Any, **options: Any) -> Case:
     ids=lambda it: it.operation if isinstance(it, Case) else "",
 )
 def test_the_ways_of_a_case(it: Case, expected: list[str]) -> None:
-    assert list(ways(it)) == expected
+    others = [] if it.operation in ("asarray", "zeros", "empty", "record", "item") else ["recorded"]
+    assert list(ways(it)) == expected + others
 
 
 class Recorder(NumpyBackend):
