@@ -286,8 +286,8 @@ def test_train_py_prints_and_keeps_the_precision(capsys: pytest.CaptureFixture[s
 @emulated
 @pytest.mark.usefixtures("cuda_is_emulated")
 def test_train_py_says_why_steps_are_not_recorded(capsys: pytest.CaptureFixture[str], library: Any) -> None:
-    library.stand_in_fail(3)
-    assert train.main(["--device", "cuda", "--epochs", "1", "--limit", "100", "--hidden", "8"]) == 0
+    library.stand_in_fail(3)  # (with one hidden layer a step takes none of its products)
+    assert train.main(["--device", "cuda", "--epochs", "1", "--limit", "100", "--hidden", "8", "8"]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if "not recorded" in line)
     assert line == (
         "steps were not recorded as a CUDA graph, which is slower: cuBLAS cannot be called directly "
