@@ -394,7 +394,7 @@ class NumpyBackend(Backend):
             call(outputs.argmax, 1, best)
             call(targets.argmax, 1, target)
             np.equal(best, target, out=correct)
-        # Not into `out`, which may be the outputs: NaN is looked for in them, and the difference has it at inf - inf too.
+        # Not into `out`, which may be the outputs, in which NaN is looked for (inf - inf is NaN, too).
         difference = np.subtract(outputs, targets, out=self._scratch("losses", outputs.shape))
         squares = np.multiply(difference, difference, out=self._scratch("product", outputs.shape))
         totals = self._totals(totals)
