@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partial
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,14 +35,27 @@ _ONE = _SIZE(1)
 _BY_ROWS, _AS_IT_IS, _TRANSPOSED = (ctypes.c_int(number) for number in (101, 111, 112))
 
 
+class Cut(NamedTuple):
+    """How a product is cut into blocks, which are computed one after the other: the sizes of the blocks of rows and of
+    columns of the result, and of those of the inner dimension, whose products are added up."""
+
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    inner: tuple[int, ...]
+
+
 class Blas:
     """axpby and gemm for one dtype, on C-contiguous arrays of it: calls with all arguments bound, to be made at once or
     again and again. Each keeps its arrays alive.
 
     The arguments are bound as values of C: so ctypes has nothing to convert, which takes it two thirds of a call.
+
+    Attributes:
+        dtype: its name.
     """
 
     def __init__(self, library: ctypes.CDLL, dtype: str) -> None:
+        self.dtype: Any = dtype
         self._real: Any = ctypes.c_float if dtype == "float32" else ctypes.c_double
         self._axpby = _function(library, f"{_LETTERS[dtype]}axpby")
         self._gemm = _function(library, f"{_LETTERS[dtype]}gemm")
@@ -62,16 +76,34 @@ class Blas:
 
         return subtract
 
-    def gemm(self, alpha: float, a: Any, transpose_a: bool, b: Any, transpose_b: bool, beta: float, out: Any) -> Call:
+    def gemm(
+        self,
+        alpha: float,
+        a: Any,
+        transpose_a: bool,
+        b: Any,
+        transpose_b: bool,
+        beta: float,
+        out: Any,
+        cut: Cut | None = None,
+    ) -> Call:
         """out <- alpha op(a) op(b) + beta out, of no empty matrices. Does not read a and b for alpha = 0."""
-        return self._bound_gemm(self._real(alpha), a, transpose_a, b, transpose_b, beta, out)
+        return self._bound_gemm(self._real(alpha), a, transpose_a, b, transpose_b, beta, out, cut)
 
     def gemm_times(
-        self, alpha: float, a: Any, transpose_a: bool, b: Any, transpose_b: bool, beta: float, out: Any
+        self,
+        alpha: float,
+        a: Any,
+        transpose_a: bool,
+        b: Any,
+        transpose_b: bool,
+        beta: float,
+        out: Any,
+        cut: Cut | None = None,
     ) -> Callable[[float], None]:
         """out <- factor alpha op(a) op(b) + beta out, the factor to be given at each call."""
         real = self._real()
-        gemm = self._bound_gemm(real, a, transpose_a, b, transpose_b, beta, out)
+        gemm = self._bound_gemm(real, a, transpose_a, b, transpose_b, beta, out, cut)
 
         def add(factor: float) -> None:
             real.value = factor * alpha
@@ -80,40 +112,78 @@ class Blas:
         return add
 
     def _bound_gemm(
-        self, alpha: Any, a: Any, transpose_a: bool, b: Any, transpose_b: bool, beta: float, out: Any
+        self, alpha: Any, a: Any, transpose_a: bool, b: Any, transpose_b: bool, beta: float, out: Any, cut: Cut | None
     ) -> Call:
         m, n = out.shape
-        return partial(
-            self._gemm,
-            _BY_ROWS,
-            _TRANSPOSED if transpose_a else _AS_IT_IS,
-            _TRANSPOSED if transpose_b else _AS_IT_IS,
-            *(_SIZE(m), _SIZE(n), _SIZE(a.shape[0 if transpose_a else 1])),
-            *(alpha, _memory(a), _SIZE(a.shape[1]), _memory(b), _SIZE(b.shape[1])),
-            *(self._real(beta), _memory(out), _SIZE(n)),
-        )
+        cut = Cut((m,), (n,), (a.shape[0 if transpose_a else 1],)) if cut is None else cut
+        width_a, width_b = a.shape[1], b.shape[1]
+        flags = _BY_ROWS, _TRANSPOSED if transpose_a else _AS_IT_IS, _TRANSPOSED if transpose_b else _AS_IT_IS
+        calls: list[Call] = []
+        for (i, rows), (j, columns), (k, inner) in product(*map(_blocks, cut)):
+            first_a = k * width_a + i if transpose_a else i * width_a + k
+            first_b = j * width_b + k if transpose_b else k * width_b + j
+            call = partial(
+                self._gemm,
+                *flags,
+                *(_SIZE(rows), _SIZE(columns), _SIZE(inner)),
+                *(alpha, _memory(a, first_a), _SIZE(width_a), _memory(b, first_b), _SIZE(width_b)),
+                *(self._real(beta if k == 0 else 1.0), _memory(out, i * n + j), _SIZE(n)),
+            )
+            calls.append(call)
+        return calls[0] if len(calls) == 1 else partial(_call_each, calls)
 
 
-def _memory(x: Any) -> Any:
-    """The memory of an array, as a pointer that keeps it alive."""
-    return _NOTHING.from_buffer(x)
+def _blocks(sizes: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """The first index of each block, and its size."""
+    first = 0
+    for size in sizes:
+        yield first, size
+        first += size
+
+
+def _call_each(calls: list[Call]) -> None:
+    for call in calls:
+        call()
+
+
+def _memory(x: Any, first: int = 0) -> Any:
+    """The memory of an array from one of its elements on, as a pointer that keeps it alive."""
+    return _NOTHING.from_buffer(x, first * x.itemsize)
+
+
+def find_function(library: ctypes.CDLL, name: str, forms: tuple[str, ...]) -> Any:
+    """The function of that name, in the first of these forms in which the library has it.
+
+    Raises:
+        AttributeError: it has none.
+    """
+    for form in forms:
+        function = getattr(library, form.format(name), None)
+        if function is not None:
+            return function
+    raise AttributeError(name)
 
 
 def _function(library: ctypes.CDLL, name: str) -> Any:
-    for form in NAMES:
-        function = getattr(library, form.format(name), None)
-        if function is not None:
-            function.restype = None
-            return function
-    raise AttributeError(name)
+    function = find_function(library, name, NAMES)
+    function.restype = None
+    return function
+
+
+def file_of_numpy() -> str:
+    """The module of NumPy that is linked with its BLAS: a name is looked up in all that it is linked with.
+
+    Raises:
+        KeyError, AttributeError: this NumPy has none.
+    """
+    return str(sys.modules["numpy._core._multiarray_umath"].__file__)
 
 
 @cache
 def numpy_blas(dtype: str) -> Blas | None:
     """NumPy's own BLAS, or None where it cannot be used."""
     try:
-        # A name is looked up in what this module of NumPy is linked with.
-        blas = Blas(ctypes.CDLL(sys.modules["numpy._core._multiarray_umath"].__file__), dtype)
+        blas = Blas(ctypes.CDLL(file_of_numpy()), dtype)
     except (AttributeError, KeyError, OSError, TypeError):
         return None
     x, y, z = (np.arange(start, start + 37, dtype=dtype) for start in (1, 5, 9))

@@ -24,8 +24,9 @@ from ..devices import Device
 from ..step import RecordedStep, Step
 from ..typing import Array
 from ..updates import bias_correction, get_rule
-from .blas import numpy_blas
+from .blas import Blas, Cut, numpy_blas
 from .recording import Memory, Recording
+from .threads import Product, Threads, cut_for_one_thread, depends_on_threads, numpy_threads
 
 SCRATCH_LIMIT = 1000
 #: Fewer columns than this are narrow: see ``_SoftmaxBuffers``.
@@ -97,11 +98,12 @@ class NumpyBackend(Backend):
         super().__init__(device, dtype)
         self._memory = Memory()
         self._blas = numpy_blas(dtype)
+        self._threads = numpy_threads()
         self.accumulates = self.multiplies = self._blas is not None
 
     def record(self, step: Step, *, only_operations: bool = True) -> RecordedStep:
         """``step`` as prepared calls for each count: its Python code runs at the first step of a count only."""
-        return Recording(self._memory, step) if only_operations else super().record(step)
+        return Recording(self._memory, step, self._threads) if only_operations else super().record(step)
 
     def _call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function and, while a step is recorded, note it. The functions that it calls itself are not noted, and
@@ -148,14 +150,10 @@ class NumpyBackend(Backend):
             if out is None:
                 raise ValueError("matmul with beta needs the array `out` that beta scales")
             return self._add_product(a, b, transpose_a, transpose_b, alpha, beta, times, out)
-        if transpose_a:
-            a = a.T
-        if transpose_b:
-            b = b.T
         if alpha != 1.0 and out is not None and b.size < out.size:
             b = np.multiply(b, alpha, out=self._scratch("scaled", b.shape))
             alpha = 1.0
-        out = self._product(a, b, out)
+        out = self._product(a, b, out, transpose_a, transpose_b)
         if alpha != 1.0:
             np.multiply(out, alpha, out=out)
         self._multiply_by(out, times)
@@ -165,14 +163,48 @@ class NumpyBackend(Backend):
         if not isinstance(times, float) or times != 1.0:
             self._call(_multiply_by, product, times)
 
-    def _product(self, a: Array, b: Array, out: Array | None) -> Array:
+    def _product(
+        self, a: Array, b: Array, out: Array | None, transpose_a: bool = False, transpose_b: bool = False
+    ) -> Array:
         """The product of two matrices, or of a vector and a matrix, by the same function of the BLAS in both cases:
         np.dot gets there sooner, and takes a seventh of np.matmul's time where the inner dimension is 1."""
         np = self._memory.numpy
+        first, second = a.T if transpose_a else a, b.T if transpose_b else b
         # np.matmul takes any `out`, and says which shape would fit.
-        fits = out is None or (out.flags.c_contiguous and out.shape == (*a.shape[:-1], b.shape[1]))
+        fits = out is None or (out.flags.c_contiguous and out.shape == (*first.shape[:-1], second.shape[1]))
         fits = fits and a.dtype == b.dtype == (a if out is None else out).dtype
-        return (np.dot if fits else np.matmul)(a, b, out=out)
+        sizes = prod(first.shape[:-1]), second.shape[1], second.shape[0]
+        if self._threads is None or not depends_on_threads(*sizes):
+            return (np.dot if fits else np.matmul)(first, second, out=out)
+
+        def alone(result: Array, threads: Threads, number: int) -> Callable[[], None] | None:
+            if self._blas is None or a.ndim != 2 or not are_plain(a, b, result):
+                return None
+            cut = cut_for_one_thread(
+                threads, self._blas, Product(*sizes, transpose_a, transpose_b, alpha=1.0, beta=0.0), number
+            )
+            return None if cut is None else self._blas.gemm(1.0, a, transpose_a, b, transpose_b, 0.0, result, cut)
+
+        return self._compute(sizes, alone, numpy.dot if fits else numpy.matmul, first, second, out=out)
+
+    def _compute(
+        self,
+        sizes: tuple[int, int, int],
+        alone: Callable[[Array, Threads, int], Callable[[], None] | None],
+        function: Callable[..., Any],
+        *args: Any,
+        **keywords: Any,
+    ) -> Any:
+        """Call a function that computes a product, on the threads that the rule allows for its sizes (m, n, k); while a
+        step is recorded, note it. (``alone``: see ``Tape.product``.)"""
+        memory = self._memory
+        if memory.tape is not None:
+            tape = memory.tape
+            with memory.noting(None):
+                return tape.product(prod(sizes), alone, function, *args, **keywords)
+        if self._threads is None or not depends_on_threads(*sizes):
+            return function(*args, **keywords)
+        return self._threads.call(prod(sizes), function, *args, **keywords)
 
     def _add_product(
         self,
@@ -190,22 +222,39 @@ class NumpyBackend(Backend):
         n, k_b = b.shape if transpose_b else b.shape[::-1]
         fits = k == k_b and out.shape == (m, n) and 0 not in (m, n, k) and are_plain(a, b, out)
         if self._blas is not None and alpha != 0.0 and fits:
-            if isinstance(times, float) and times == 1.0:
-                self._call(self._blas.gemm(alpha, a, transpose_a, b, transpose_b, beta, out))
-            else:
-                product = partial(super().matmul, a, b, transpose_a=transpose_a, transpose_b=transpose_b, alpha=alpha)
-                add = self._blas.gemm_times(alpha, a, transpose_a, b, transpose_b, beta, out)
-                self._call(_add_times, add, partial(product, beta=beta, out=out), times)
+            self._add_by_blas(self._blas, Product(m, n, k, transpose_a, transpose_b, alpha, beta), a, b, times, out)
             return out
         np = self._memory.numpy
-        product = self._product(
-            a.T if transpose_a else a, b.T if transpose_b else b, self._scratch("product", out.shape)
-        )
+        product = self._product(a, b, self._scratch("product", out.shape), transpose_a, transpose_b)
         if alpha != 1.0:
             np.multiply(product, alpha, out=product)
         self._multiply_by(product, times)
         np.multiply(out, beta, out=out)
         return np.add(out, product, out=out)
+
+    def _add_by_blas(self, blas: Blas, product: Product, a: Array, b: Array, times: float | Array, out: Array) -> None:
+        """The same, where the BLAS can do it."""
+        m, n, k, transpose_a, transpose_b, alpha, beta = product
+        is_plain = isinstance(times, float) and times == 1.0
+        settings = alpha, a, transpose_a, b, transpose_b, beta, out
+        otherwise = partial(
+            super().matmul, a, b, transpose_a=transpose_a, transpose_b=transpose_b, alpha=alpha, beta=beta, out=out
+        )
+
+        def add(cut: Cut | None = None) -> Callable[[], None]:
+            if is_plain:
+                return blas.gemm(*settings, cut)
+            return partial(_add_times, blas.gemm_times(*settings, cut), otherwise, times)
+
+        def alone(_: Any, threads: Threads, number: int) -> Callable[[], None] | None:
+            typical = product if is_plain else product._replace(alpha=0.3 * alpha)
+            cut = cut_for_one_thread(threads, blas, typical, number)
+            return None if cut is None else add(cut)
+
+        if depends_on_threads(m, n, k):
+            self._compute((m, n, k), alone, add())
+        else:
+            self._call(add())
 
     def bias_activation(
         self,

@@ -16,11 +16,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import numpy
 
 from ..step import Step, StepNumbers
+from .threads import Pace, Threads, rule
 
 #: What is called of NumPy beside its universal functions.
 _NOTED = {"copyto", "dot"}
@@ -33,12 +35,26 @@ _NOT_NOTED = {"empty", "empty_like", "zeros", "ones", "arange"}
 class Tape:
     """Calls in their order, and NumPy's functions as attributes, each of which is called and noted.
 
+    Args:
+        threads: of the BLAS, whose number is changed for products that depend on it; None where it cannot be.
+        most: how many of them the user allows.
+
     Attributes:
         calls: what has been noted; to be called without arguments.
+        alone: the same for one thread of the BLAS, with the same bits; None where that cannot be.
+        first: how many threads the first product that depends on it takes, and the step is to begin with; 0 where none
+            does.
+        pace: which of the two is to be called; None where it makes no difference.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: Threads | None = None, most: int = 1) -> None:
         self.calls: list[Callable[[], Any]] = []
+        self.alone: list[Callable[[], Any]] | None = []
+        self.most = most
+        self.first = 0
+        self.pace: Pace | None = None
+        self._threads = threads
+        self._number = 0
 
     def __getattr__(self, name: str) -> Any:
         function = getattr(numpy, name)
@@ -63,8 +79,56 @@ class Tape:
         result = function(*args, **keywords)
         call = _prepared(function, args, keywords)
         is_new = isinstance(result, numpy.ndarray) and not any(result is a for a in (*args, *keywords.values()))
-        self.calls.append(partial(_write, result, call) if is_new else call)
+        self._note(partial(_write, result, call) if is_new else call)
         return result
+
+    def product(
+        self,
+        multiplications: int,
+        alone: Callable[[Any, Threads, int], Callable[[], Any] | None],
+        function: Callable[..., Any],
+        *args: Any,
+        **keywords: Any,
+    ) -> Any:
+        """Call a function that computes a product which may depend on the number of threads, and note it.
+
+        Args:
+            alone: from its result, and the number of threads, to a call that does the same on one thread, or None.
+        """
+        if self._threads is None:
+            return self.call(function, *args, **keywords)
+        number = rule(multiplications, self.most)
+        self._take(self._threads, number)
+        result = self.call(function, *args, **keywords)
+        if number > 1 and self.alone is not None:
+            by_one = alone(result, self._threads, number)
+            self._threads.set(number)
+            if by_one is None:
+                self.alone = None
+            else:
+                self.alone[-1] = by_one
+        return result
+
+    def finish(self) -> None:
+        """Nothing more is noted. The number of threads is then as the step begins with."""
+        if self._threads is not None and self.first > 0:
+            self._take(self._threads, self.first)
+            is_same = self.alone is None or (len(self.calls) == len(self.alone) and self.first == 1)
+            self.pace = None if is_same else Pace()
+
+    def _take(self, threads: Threads, number: int) -> None:
+        """Let what follows have so many threads."""
+        if self.first == 0:
+            self.first = number
+        elif number != self._number:
+            self.calls.append(threads.setter(number))
+        self._number = number
+        threads.set(number)
+
+    def _note(self, call: Callable[[], Any]) -> None:
+        self.calls.append(call)
+        if self.alone is not None:
+            self.alone.append(call)
 
 
 class _NotedFunction:
@@ -121,11 +185,11 @@ class Memory(threading.local):
 
 
 class _Tapes(threading.local):
-    """The calls of a step by its count, those of each thread, which work in that thread's buffers; and the arrays for
+    """The tapes of a step by its count, those of each thread, which work in that thread's buffers; and the arrays for
     the numbers of the step."""
 
     def __init__(self) -> None:
-        self.calls: dict[int, list[Callable[[], Any]]] = {}
+        self.known: dict[int, Tape] = {}
         # Float64 whatever the backend's dtype: eagerly the learning rate is a Python number.
         self.arrays = tuple(numpy.zeros(1, dtype) for dtype in ("i8", "i8", "i8", "f8"))
 
@@ -134,31 +198,73 @@ class Recording:
     """``step``, to be called as ``recording(numbers, count, times)``; what ``NumpyBackend.record`` returns.
 
     For each ``count`` the first step in a thread is run and noted; for further ones the notes are run. It may be called
-    from any thread, but not from two at a time.
+    from any thread, but not from two at a time. Where products depend on the number of threads of the BLAS, which is
+    one of the process, that number is this thread's own for the time of a call.
 
     Args:
         memory: of the backend.
+        threads: of the BLAS, where their number can be changed.
     """
 
-    def __init__(self, memory: Memory, step: Step) -> None:
+    def __init__(self, memory: Memory, step: Step, threads: Threads | None = None) -> None:
         self._memory = memory
         self._step = step
+        self._threads = threads
         self._tapes = _Tapes()
 
     def __call__(self, numbers: StepNumbers, count: int, times: int = 1) -> None:
-        start, step, update, rate = self._tapes.arrays
-        calls = self._tapes.calls.get(count)
-        for start[0], step[0], update[0], rate[0] in numbers.steps(count, times):
-            if calls is None:
-                calls = self._record(count)
-            else:
-                for call in calls:
-                    call()
+        tape = self._tapes.known.get(count)
+        if self._threads is not None and (tape is None or tape.first > 0):
+            with self._threads.held() as most:
+                if tape is not None and tape.most != most:  # the user has changed it
+                    tape = None
+                self._run(tape, numbers, count, times, most)
+        else:
+            self._run(tape, numbers, count, times)
 
-    def _record(self, count: int) -> list[Callable[[], Any]]:
+    def _run(self, tape: Tape | None, numbers: StepNumbers, count: int, times: int, most: int = 1) -> None:
+        start, step, update, rate = self._tapes.arrays
+        steps = numbers.steps(count, times)
+        if tape is None:
+            start[0], step[0], update[0], rate[0] = next(steps)
+            tape = self._record(count, most)
+        elif self._threads is not None and tape.first > 0:
+            self._threads.set(tape.first)
+        if self._threads is not None and tape.pace is not None and tape.alone is not None:
+            self._run_paced(tape, tape.alone, tape.pace, self._threads, steps)
+            return
+        calls = tape.calls
+        for start[0], step[0], update[0], rate[0] in steps:
+            for call in calls:
+                call()
+
+    def _run_paced(
+        self,
+        tape: Tape,
+        by_one: list[Callable[[], Any]],
+        pace: Pace,
+        threads: Threads,
+        steps: Iterator[StepNumbers],
+    ) -> None:
+        """Run the notes of several threads, or of one, as they turn out faster."""
+        start, step, update, rate = self._tapes.arrays
+        alone = False
+        began = perf_counter()
+        for start[0], step[0], update[0], rate[0] in steps:
+            if pace.alone is not alone:
+                alone = pace.alone
+                threads.set(1 if alone else tape.first)
+            for call in by_one if alone else tape.calls:
+                call()
+            ended = perf_counter()
+            pace.took(ended - began)
+            began = ended
+
+    def _record(self, count: int, most: int) -> Tape:
         """Run the step and note it, with the numbers that are in the arrays."""
-        tape = Tape()
+        tape = Tape(self._threads, most)
         with self._memory.noting(tape):
             self._step(StepNumbers(*self._tapes.arrays), count)
-        self._tapes.calls[count] = tape.calls
-        return tape.calls
+        tape.finish()
+        self._tapes.known[count] = tape
+        return tape
