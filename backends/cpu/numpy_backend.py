@@ -26,7 +26,7 @@ from ..typing import Array
 from ..updates import bias_correction, get_rule
 from .blas import Blas, Cut, numpy_blas
 from .recording import Memory, Recording
-from .threads import Product, Threads, cut_for_one_thread, depends_on_threads, numpy_threads
+from .threads import Alone, Product, Threads, cut_for_one_thread, depends_on_threads, numpy_threads
 
 SCRATCH_LIMIT = 1000
 #: Fewer columns than this are narrow: see ``_SoftmaxBuffers``.
@@ -177,12 +177,12 @@ class NumpyBackend(Backend):
         if self._threads is None or not depends_on_threads(*sizes):
             return (np.dot if fits else np.matmul)(first, second, out=out)
 
-        def alone(result: Array, threads: Threads, number: int) -> Callable[[], None] | None:
-            if self._blas is None or a.ndim != 2 or not are_plain(a, b, result):
+        def alone(result: Array | None, threads: Threads, number: int) -> Callable[[], None] | None:
+            alike = first.ndim == 2 and first.shape[1] == sizes[2] and a.dtype == b.dtype == self.dtype
+            if self._blas is None or result is None or not (fits and alike and are_plain(a, b, result)):
                 return None
-            cut = cut_for_one_thread(
-                threads, self._blas, Product(*sizes, transpose_a, transpose_b, alpha=1.0, beta=0.0), number
-            )
+            product = Product(*sizes, transpose_a, transpose_b, alpha=1.0, beta=0.0)
+            cut = cut_for_one_thread(threads, self._blas, product, number)
             return None if cut is None else self._blas.gemm(1.0, a, transpose_a, b, transpose_b, 0.0, result, cut)
 
         return self._compute(sizes, alone, numpy.dot if fits else numpy.matmul, first, second, out=out)
@@ -190,21 +190,21 @@ class NumpyBackend(Backend):
     def _compute(
         self,
         sizes: tuple[int, int, int],
-        alone: Callable[[Array, Threads, int], Callable[[], None] | None],
+        alone: Alone,
         function: Callable[..., Any],
         *args: Any,
-        **keywords: Any,
+        out: Array | None = None,
     ) -> Any:
         """Call a function that computes a product, on the threads that the rule allows for its sizes (m, n, k); while a
-        step is recorded, note it. (``alone``: see ``Tape.product``.)"""
+        step is recorded, note it."""
         memory = self._memory
         if memory.tape is not None:
             tape = memory.tape
             with memory.noting(None):
-                return tape.product(prod(sizes), alone, function, *args, **keywords)
-        if self._threads is None or not depends_on_threads(*sizes):
-            return function(*args, **keywords)
-        return self._threads.call(prod(sizes), function, *args, **keywords)
+                return tape.product(prod(sizes), alone, function, *args, **({} if out is None else {"out": out}))
+        if self._threads is None:
+            return function(*args) if out is None else function(*args, out=out)
+        return self._threads.call(prod(sizes), alone, function, *args, out=out)
 
     def _add_product(
         self,

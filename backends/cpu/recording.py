@@ -22,7 +22,7 @@ from typing import Any
 import numpy
 
 from ..step import Step, StepNumbers
-from .threads import Pace, Threads, rule
+from .threads import Alone, Pace, Threads, rule
 
 #: What is called of NumPy beside its universal functions.
 _NOTED = {"copyto", "dot"}
@@ -30,6 +30,10 @@ _NOTED = {"copyto", "dot"}
 _METHODS = {"clip"}
 #: What makes arrays, which stay the same from step to step.
 _NOT_NOTED = {"empty", "empty_like", "zeros", "ones", "arange"}
+
+
+#: For how long other products are taken to be better off on one thread where a recorded step is.
+BUSY_SECONDS = 1.0
 
 
 class Tape:
@@ -85,16 +89,12 @@ class Tape:
     def product(
         self,
         multiplications: int,
-        alone: Callable[[Any, Threads, int], Callable[[], Any] | None],
+        alone: Alone,
         function: Callable[..., Any],
         *args: Any,
         **keywords: Any,
     ) -> Any:
-        """Call a function that computes a product which may depend on the number of threads, and note it.
-
-        Args:
-            alone: from its result, and the number of threads, to a call that does the same on one thread, or None.
-        """
+        """Call a function that computes a product which may depend on the number of threads, and note it."""
         if self._threads is None:
             return self.call(function, *args, **keywords)
         number = rule(multiplications, self.most)
@@ -259,6 +259,8 @@ class Recording:
             ended = perf_counter()
             pace.took(ended - began)
             began = ended
+        if pace.waits:
+            threads.busy_until = began + BUSY_SECONDS
 
     def _record(self, count: int, most: int) -> Tape:
         """Run the step and note it, with the numbers that are in the arrays."""

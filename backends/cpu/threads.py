@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache, partial
 from math import ceil, inf
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any, NamedTuple
 
 import numpy
@@ -53,6 +53,9 @@ class Threads:
 
     Args:
         library: with OpenBLAS's functions, which are called with Python's lock held: they are as short as that.
+
+    Attributes:
+        busy_until: until when (``perf_counter``) the cores are taken to be held by others.
     """
 
     def __init__(self, library: ctypes.PyDLL) -> None:
@@ -60,7 +63,12 @@ class Threads:
         self._set: Callable[[Any], None] = find_function(library, "set_num_threads", NAMES)
         self._turn, self._lock = threading.Lock(), threading.Lock()
         self._owner, self._most = 0, 1
+        self.busy_until = 0.0
         self._changes = 0  # odd while the number may not be what the user chose
+
+    def number(self) -> int:
+        """How many a product takes now."""
+        return self._get()
 
     def set(self, number: int) -> None:
         """Let products take so many, inside ``held``."""
@@ -93,32 +101,48 @@ class Threads:
                 self._owner = 0
                 self._lock.release()
 
-    def call(self, multiplications: int, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-        """Call a function that computes a product, on the threads that the rule allows."""
+    def call(
+        self, multiplications: int, alone: Alone, function: Callable[..., Any], *args: Any, out: Any = None
+    ) -> Any:
+        """Call a function that computes a product, into ``out`` if that is given, on the threads that the rule allows;
+        or on one, where the bits are the same and recorded steps have lately been faster so."""
+        keywords = {} if out is None else {"out": out}
         with self.held() as most:
             if most > 1:
-                self._set(rule(multiplications, most))
+                number = rule(multiplications, most)
+                if number > 1 and perf_counter() < self.busy_until:
+                    by_one = alone(out, self, number)
+                    if by_one is not None:
+                        self._set(1)
+                        by_one()
+                        return out
+                self._set(number)
             return function(*args, **keywords)
+
+
+#: From the array for a product, threads and how many of them, to a call that computes it on one with the same bits;
+#: None where there is no such call.
+Alone = Callable[[Any, Threads, int], Callable[[], Any] | None]
 
 
 @cache
 def numpy_threads() -> Threads | None:
-    """The threads of NumPy's own BLAS, or None where nobody can be asked to change their number."""
+    """The threads of NumPy's own BLAS, or None where their number cannot be changed."""
     try:
         threads = Threads(ctypes.PyDLL(file_of_numpy()))
     except (AttributeError, KeyError, OSError, TypeError):
         return None
     with threads.held() as most:
         threads.set(1)
-        with threads.held() as still:
-            return threads if still == most else None
+        is_one = threads.number() == 1
+    return threads if is_one and threads.number() == most else None
 
 
 # ---- the same bits on one thread -------------------------------------------------------------------------------------
 
 #: A product that takes longer waits less often for what it is, and making sure of its bits would take long.
 MOST_COMPARED = 2**27
-#: Seconds after which no further cut is tried.
+#: Seconds of work after which no further cut is tried.
 LONGEST_SEARCH = 0.05
 #: How many rows of a block of the inner dimension kernels of OpenBLAS take at a time (GEMM_Q in its param.h).
 INNER_BLOCKS = (448, 384, 320, 256, 352, 512, 640, 768, 192, 240, 128, 1024)
@@ -155,13 +179,13 @@ def cut_for_one_thread(threads: Threads, blas: Blas, product: Product, number: i
     threads.set(number)
     blas.gemm(alpha, a, transpose_a, b, transpose_b, beta, expected)()
     threads.set(1)
-    begun = perf_counter()
+    begun = thread_time()
     for cut in _cuts(m, n, k, number):
         numpy.copyto(out, before)
         blas.gemm(alpha, a, transpose_a, b, transpose_b, beta, out, cut)()
         if numpy.array_equal(out, expected):
             return cut
-        if perf_counter() - begun > LONGEST_SEARCH:
+        if thread_time() - begun > LONGEST_SEARCH:
             break
     return None
 
@@ -173,9 +197,8 @@ def _cuts(m: int, n: int, k: int, number: int) -> Iterator[Cut]:
     for one thread only. Each thread takes a part of the columns (its rows, in the order of Fortran) and brings its part
     of the rows into order for all, in two halves: kernels that treat the last rows of a part otherwise see other ends.
     """
-    inner = dict.fromkeys([(k,), *(_halved(k, block) for block in INNER_BLOCKS)])
-    for rows, columns in ((1, 1), (2 * number, 1), (2 * number, number)):
-        for blocks in inner:
+    for blocks in dict.fromkeys([(k,), *(_halved(k, block) for block in INNER_BLOCKS)]):
+        for rows, columns in ((1, 1), (2 * number, 1), (2 * number, number)):
             yield Cut(_parts(m, rows), _parts(n, columns), blocks)
 
 
@@ -209,6 +232,7 @@ class Pace:
 
     Attributes:
         alone: whether the next step is to be made by one thread.
+        waits: whether that is so because several have lost too much.
     """
 
     LOST_SECONDS, LOST_STEPS = 0.005, 8
@@ -219,7 +243,7 @@ class Pace:
     def __init__(self) -> None:
         self.alone = True
         self._one = self._lost = 0.0  # seconds: of a step on one thread; and lost on several
-        self._left = 0.0  # seconds until something is to change
+        self._left = self._pause = 0.0  # seconds until something is to change
         self._steps, self._sum, self._least = 0, 0.0, inf  # of the steps on one thread since they began
 
     def took(self, seconds: float) -> None:
@@ -241,6 +265,10 @@ class Pace:
         elif self._left <= 0.0:
             self._go_alone(0.0)
 
+    @property
+    def waits(self) -> bool:
+        return self.alone and self._pause > 0.0
+
     def _go_alone(self, seconds: float) -> None:
-        self.alone, self._left = True, seconds
+        self.alone, self._left, self._pause = True, seconds, seconds
         self._steps, self._sum, self._least = 0, 0.0, inf
