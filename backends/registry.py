@@ -2,7 +2,7 @@
 
 A spec names a device: the name of a library and, after a colon, which of its devices.
 
-    auto                     a GPU that works, else the CPU
+    auto                     a GPU that works, else the CPU, with Numba where that works
     cpu, numpy               NumPy
     cuda, cuda:N, cupy       CuPy on GPU 0 or N
     numba                    NumPy, with loops compiled by Numba
@@ -30,6 +30,7 @@ import difflib
 import importlib.util
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from threading import RLock
 from typing import Any
 
@@ -130,9 +131,12 @@ WHY_NO_GPU = {
     ErrorKind.UNSAFE_ENVIRONMENT: "GPU not used: an environment variable forbids it",
 }
 
+#: What is added where ``auto`` takes the CPU with Numba: the first run takes seconds longer, and is told so.
+WITH_NUMBA = "Numba compiles at first use"
+
 _lock = RLock()  # held while a device is made, or two threads would make two, with a stream each
 _made: dict[str, Device] = {}
-_chosen: list[tuple[Device, str]] = []
+_chosen: dict[bool, tuple[Device, str]] = {}
 
 
 # ---- backends --------------------------------------------------------------------------------------------------------
@@ -144,9 +148,9 @@ def get_backend(
     """The backend for a device.
 
     Args:
-        spec: ``"auto"`` (a GPU that works, else the CPU; ``backend.why_device`` says why), ``"cpu"``, ``"numba"``,
-            ``"cuda"``, ``"cuda:1"``, ``"torch"``, ``"array_api_strict:device1"``, ...: see ``backends.registry``. A
-            Backend is returned as it is.
+        spec: ``"auto"`` (a GPU that works, else the CPU, with Numba where that works; ``backend.why_device`` says
+            why), ``"cpu"``, ``"numba"``, ``"cuda"``, ``"cuda:1"``, ``"torch"``, ``"array_api_strict:device1"``, ...:
+            see ``backends.registry``. A Backend is returned as it is.
         dtype: ``"float32"`` or ``"float64"``.
         fused: False gives the reference operations of the base class on that device: slower, and the specification.
         precision: of products of float32 matrices. ``"tf32"`` and ``"bf16"`` round the factors to 10 and 7 bits after
@@ -161,7 +165,7 @@ def get_backend(
         raise TypeError(f"a device is named by a string such as 'cpu' or 'cuda:0', not by {type(spec).__name__}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
-    device, why = choose() if spec == "auto" else (find_device(spec), "")
+    device, why = choose(fused) if spec == "auto" else (find_device(spec), "")
     library = find_library(device.spec)
     if precision not in library.precisions:
         raise DeviceError(
@@ -202,16 +206,27 @@ def find_device(spec: str) -> Device:
         raise DeviceError(error.reason, error.kind, spec) from None
 
 
-def choose() -> tuple[Device, str]:
-    """What ``auto`` means, decided once: a GPU that works, else the CPU; and why, in at most 60 characters."""
+def choose(fused: bool = True) -> tuple[Device, str]:
+    """What ``auto`` means, decided once: a GPU that works, else the CPU; and why, in a short line.
+
+    The CPU with Numba where that is installed and can compile: it was faster for every network that was measured
+    (docs/performance.md). Without ``fused`` plain NumPy, since the reference operations have no loops to compile.
+    """
     with _lock:
-        if not _chosen:
-            try:
-                _chosen.append((find_device("cuda:0"), "auto: a GPU that works"))
-            except DeviceError as error:
-                why = WHY_NO_GPU.get(error.kind, "GPU not used: python -m backends says why")
-                _chosen.append((find_device("cpu"), why))
-        return _chosen[0]
+        if fused not in _chosen:
+            _chosen[fused] = _choose(fused)
+        return _chosen[fused]
+
+
+def _choose(fused: bool) -> tuple[Device, str]:
+    try:
+        return find_device("cuda:0"), "auto: a GPU that works"
+    except DeviceError as error:
+        why = WHY_NO_GPU.get(error.kind, "GPU not used: python -m backends says why")
+    if fused:
+        with suppress(DeviceError):
+            return find_device("numba"), f"{why}; {WITH_NUMBA}"
+    return find_device("cpu"), why
 
 
 def forget_devices() -> None:
@@ -281,7 +296,13 @@ def known_devices() -> str:
 def device_help() -> str:
     """The names of devices and what they mean, for the help of ``--device``."""
     rows = [f"{' or '.join(_shown(library))} ({library.about})" for library in LIBRARIES]
-    return ", ".join(["auto (a GPU that works, else the CPU)", *rows, "or another installed array-API library"])
+    return ", ".join(
+        [
+            "auto (a GPU that works, else the CPU, with Numba where that works)",
+            *rows,
+            "or another installed array-API library",
+        ]
+    )
 
 
 def _shown(library: Library) -> list[str]:

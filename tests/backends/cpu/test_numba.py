@@ -31,7 +31,6 @@ def test_it_is_a_device_of_its_own(numba: Backend) -> None:
     assert numba.device.spec == "numba"
     assert type(get_backend("numba", fused=False)) is Backend
     assert type(get_backend("cpu")) is NumpyBackend
-    assert get_backend("auto").device.spec != "numba"
 
 
 @pytest.mark.parametrize("loss", ["softmax_cross_entropy", "binary_cross_entropy", "mean_squared_error"])
