@@ -61,7 +61,7 @@ class Threads:
     def __init__(self, library: ctypes.PyDLL) -> None:
         self._get: Callable[[], int] = find_function(library, "get_num_threads", NAMES)
         self._set: Callable[[Any], None] = find_function(library, "set_num_threads", NAMES)
-        self._turn, self._lock = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
         self._owner, self._most = 0, 1
         self.busy_until = 0.0
         self._changes = 0  # odd while the number may not be what the user chose
@@ -88,18 +88,15 @@ class Threads:
         elif self._owner == threading.get_ident():
             yield self._most
         else:
-            # Who waits has the turn: so a thread that gives the lock back and wants it at once comes after it.
-            with self._turn:
-                self._lock.acquire()
-            try:
+            with self._lock:
                 self._most, self._owner = self._get(), threading.get_ident()
                 self._changes += 1
-                yield self._most
-            finally:
-                self._set(self._most)
-                self._changes += 1
-                self._owner = 0
-                self._lock.release()
+                try:
+                    yield self._most
+                finally:
+                    self._set(self._most)
+                    self._changes += 1
+                    self._owner = 0
 
     def call(
         self, multiplications: int, alone: Alone, function: Callable[..., Any], *args: Any, out: Any = None

@@ -44,12 +44,13 @@ def test_without_flags_it_learns_the_digits(capsys: pytest.CaptureFixture[str]) 
     assert (code, err) == (0, "")
     assert accuracy(out) >= 96.0
     for words in (
-        "device    ", "numpy", "float32", "GPU", "digits: 1,437 training rows, 360 test rows", "10 classes",
+        "device    ", "float32", "GPU", "digits: 1,437 training rows, 360 test rows", "10 classes",
         "64-64-10, relu, softmax_cross_entropy: 4,810 parameters",
         "sgd: learning_rate 0.1, momentum 0.9,", "rows/s", "precision", "f1-score",
         "confusion matrix",
     ):  # fmt: skip
         assert words in out
+    assert re.search(r"device    (cpu: numpy|numba: numba|cuda:0: cupy) \d", out)
     matrix = [[int(cell) for cell in line.split()[1:]] for line in out.strip().splitlines()[-10:]]
     correct = sum(matrix[i][i] for i in range(10))
     assert sum(map(sum, matrix)) == 360
