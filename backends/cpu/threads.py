@@ -224,8 +224,8 @@ class Pace:
 
     Steps on several threads may lose some time in all against steps on one; what they gain is taken off it again.
     Beyond that steps are made on one thread, for ``PAUSE`` times what was lost, and then on several again: where those
-    only lose, they take a twentieth of the time. How long a step takes on one thread is measured meanwhile; and, where
-    none are made, by a few every ``LOOK_AFTER`` seconds.
+    only lose, that is a tenth of the time. How long a step takes on one thread is measured meanwhile; and, where
+    none are made, by a few from time to time (``LOOK_AFTER``).
 
     Attributes:
         alone: whether the next step is to be made by one thread.
@@ -233,8 +233,8 @@ class Pace:
     """
 
     LOST_SECONDS, LOST_STEPS = 0.005, 8
-    PAUSE = 20
-    LOOK_AFTER = 0.25
+    PAUSE = 10
+    LOOK_AFTER_SECONDS, LOOK_AFTER_STEPS = 0.25, 200
     LOOK_STEPS = 3
 
     def __init__(self) -> None:
@@ -253,7 +253,8 @@ class Pace:
             if self._steps >= self.LOOK_STEPS and self._left <= 0.0:
                 # Of a few one may have been disturbed; of many some always are.
                 self._one = self._least if self._steps == self.LOOK_STEPS else self._sum / self._steps
-                self.alone, self._left = False, self.LOOK_AFTER
+                self.alone = False
+                self._left = max(self.LOOK_AFTER_SECONDS, self.LOOK_AFTER_STEPS * self._one)
             return
         self._lost = max(0.0, self._lost + seconds - self._one)
         if self._lost > max(self.LOST_SECONDS, self.LOST_STEPS * self._one):
