@@ -223,9 +223,10 @@ class Pace:
     """Whether steps are made by several threads or by one, where both give the same bits: what the clock says.
 
     Steps on several threads may lose some time in all against steps on one; what they gain is taken off it again.
-    Beyond that steps are made on one thread, for ``PAUSE`` times what was lost, and then on several again: where those
-    only lose, that is a tenth of the time. How long a step takes on one thread is measured meanwhile; and, where
-    none are made, by a few from time to time (``LOOK_AFTER``).
+    Beyond that steps are made on one thread, for ``PAUSE`` times what was lost, and then on several again; each time
+    that those have not lasted the next pause is twice as long, for threads of OpenBLAS that wait for work hold a core
+    for a while. How long a step takes on one thread is measured meanwhile; and, where none is made so, by a few from
+    time to time (``LOOK_AFTER``).
 
     Attributes:
         alone: whether the next step is to be made by one thread.
@@ -233,13 +234,14 @@ class Pace:
     """
 
     LOST_SECONDS, LOST_STEPS = 0.005, 8
-    PAUSE = 10
+    PAUSE, LONGEST_PAUSE_SECONDS = 20, 2.0
     LOOK_AFTER_SECONDS, LOOK_AFTER_STEPS = 0.25, 200
     LOOK_STEPS = 3
 
     def __init__(self) -> None:
         self.alone = True
         self._one = self._lost = 0.0  # seconds: of a step on one thread; and lost on several
+        self._failed = 0  # how often several have not lasted, one time after the other
         self._left = self._pause = 0.0  # seconds until something is to change
         self._steps, self._sum, self._least = 0, 0.0, inf  # of the steps on one thread since they began
 
@@ -258,9 +260,12 @@ class Pace:
             return
         self._lost = max(0.0, self._lost + seconds - self._one)
         if self._lost > max(self.LOST_SECONDS, self.LOST_STEPS * self._one):
-            self._go_alone(self.PAUSE * self._lost)
+            pause = self.PAUSE * self._lost
+            self._go_alone(max(pause, min(pause * 2**self._failed, self.LONGEST_PAUSE_SECONDS)))
             self._lost = 0.0
+            self._failed += 1
         elif self._left <= 0.0:
+            self._failed = 0
             self._go_alone(0.0)
 
     @property
