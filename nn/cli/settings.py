@@ -220,7 +220,7 @@ class Settings:
     dtype: str = _compute("float32", "--dtype", TEXT, "of every number", table="training",
         choices=("float32", "float64"))
     threads: int | None = _compute(None, "--threads", INTEGER,
-        "threads of the matrix products on the CPU. For small networks 1 may be quicker; another number may change "
+        "threads of the matrix products on the CPU, at most; small products take fewer. Another number may change "
         "the last bits of the results", check=at_least(1), unset="all cores")
     precision: str = _compute("float32", "--precision", TEXT,
         "of products of float32 matrices: tf32 and bf16 round the factors to 10 and 7 bits after the point, for the "
