@@ -111,3 +111,15 @@ def test_the_seed_decides_the_masks_where_nothing_else_depends_on_it() -> None:
     first, second = (run(network(seed=seed, rate=0.0), 0.0) for seed in (1, 2))
     for name, values in first.items():
         np.testing.assert_array_equal(second[name], values)
+
+
+def test_forward_has_dropout_in_training_alone() -> None:
+    """For training loops of one's own."""
+    model = Sequential(Linear(3, 200, weight_init=np.ones((3, 200)).tolist()), Dropout(0.5), backend="cpu", seed=1)
+    x = np.ones((4, 3), "f")
+    with model.backend.use():
+        assert (np.array(model.forward(x)) == 3.0).all()
+        outputs = np.array(model.forward(x, training=True))
+        assert (np.array(model.forward(x)) == 3.0).all()
+    assert set(np.unique(outputs)) == {0.0, 6.0}
+    assert 0.3 < (outputs == 0.0).mean() < 0.7

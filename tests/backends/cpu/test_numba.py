@@ -65,6 +65,15 @@ def test_column_sums_of_many_rows_are_far_within_their_bound(numba: Backend) -> 
             assert compare(found[1:], bounded[1:]).ratio < 0.01
 
 
+def test_pixels_are_gathered_into_memory_with_gaps(numba: Backend) -> None:
+    """A loop that took such an array as one row would write into a copy of it."""
+    rows = np.arange(12, dtype=np.uint8).reshape(4, 3)
+    buffer = np.full((2, 6), 7, numba.dtype)
+    found = numba.take_rows(rows, np.array([3, 1, 0, 2]), 0, 2, scale=0.5, out=buffer[:, ::2])
+    assert found.tolist() == buffer[:, ::2].tolist() == [[4.5, 5.0, 5.5], [1.5, 2.0, 2.5]]
+    assert (buffer[:, 1::2] == 7).all()
+
+
 @pytest.mark.parametrize("label", [-1, 3, 10**9])
 def test_a_label_that_is_no_class_writes_nowhere_else(numba: Backend, label: int) -> None:
     logits = np.arange(12, dtype=numba.dtype).reshape(4, 3)
@@ -136,6 +145,7 @@ def test_arrays_that_do_not_fit_are_not_read_beyond_their_ends(numba: Backend) -
         lambda: numba.softmax_cross_entropy(z, np.zeros(4, np.int64), out=numba.zeros((4, 5))),
         lambda: numba.squared_error(z, numba.zeros((4, 7)), out=z),
         lambda: numba.binary_cross_entropy(z, numba.zeros((4, 7)), out=z),
+        lambda: numba.binary_cross_entropy(z, z, out=numba.zeros((3, 6))),
         lambda: numba.update("sgd", flat, short, {}, learning_rate=0.1),
         lambda: numba.update("sgd", flat, short, {"velocity": flat}, learning_rate=0.1, momentum=0.9),
         lambda: numba.update("sgd", flat, flat, {"velocity": short}, learning_rate=0.1, momentum=0.9),
