@@ -68,10 +68,10 @@ def test_column_sums_of_many_rows_are_far_within_their_bound(numba: Backend) -> 
 def test_pixels_are_gathered_into_memory_with_gaps(numba: Backend) -> None:
     """A loop that took such an array as one row would write into a copy of it."""
     rows = np.arange(12, dtype=np.uint8).reshape(4, 3)
-    buffer = np.full((2, 6), 7, numba.dtype)
-    found = numba.take_rows(rows, np.array([3, 1, 0, 2]), 0, 2, scale=0.5, out=buffer[:, ::2])
-    assert found.tolist() == buffer[:, ::2].tolist() == [[4.5, 5.0, 5.5], [1.5, 2.0, 2.5]]
-    assert (buffer[:, 1::2] == 7).all()
+    buffer = np.full((2, 5), 7, numba.dtype)
+    found = numba.take_rows(rows, np.array([3, 1, 0, 2]), 0, 2, scale=0.5, out=buffer[:, :3])
+    assert found.tolist() == buffer[:, :3].tolist() == [[4.5, 5.0, 5.5], [1.5, 2.0, 2.5]]
+    assert (buffer[:, 3:] == 7).all()
 
 
 @pytest.mark.parametrize("label", [-1, 3, 10**9])
