@@ -24,7 +24,7 @@ from .layers.base import Sink
 from .losses import Loss
 from .memory import Store
 from .optimizers import Optimizer
-from .optimizers.base import Update
+from .optimizers.base import Fold, Update
 
 
 class Stage(NamedTuple):
@@ -224,8 +224,8 @@ def compile_plan(
     moving: tuple[Sink, ...] = ()
     if optimizer is not None:
         moved = {} if keep_gradients else _move(stages, store, optimizer)
-        folded = set() if keep_gradients else _fold(stages, store, optimizer)
-        sections = tuple(_sections(store, optimizer, folded, {*moved}, keep_gradients))
+        folded = {} if keep_gradients else _fold(stages, store, optimizer)
+        sections = tuple(_sections(store, optimizer, {*folded}, {*moved}, keep_gradients))
         moving = tuple(moved.values())
     return Plan(store, stages, loss, optimizer, sections, moving, observer, keep_gradients)
 
@@ -326,23 +326,17 @@ def _scale_input(stages: Sequence[Stage], scale: float) -> None:
         sinks[name]["alpha"] = scale * sinks[name].get("alpha", 1.0)
 
 
-def _fold(stages: Sequence[Stage], store: Store, optimizer: Optimizer) -> set[str]:
-    """Let products add gradients to the velocity, v <- kept v + fresh gradient; the names of those parameters."""
+def _fold(stages: Sequence[Stage], store: Store, optimizer: Optimizer) -> dict[str, Sink]:
+    """Let products add gradients to the velocity, v <- kept v + fresh gradient; the sinks, by the names of those
+    parameters."""
     backend = store.backend
     fold = optimizer.fold() if backend.accumulates else None
-    products = [(ctx, name) for layer, ctx in stages for name in {*layer.products} & {*ctx.gradients}]
     if fold is None or not fold.state:
-        return set()
+        return {}
+    products = _gradients_by_products(stages)
     if sum(prod(ctx.gradients[name].shape) for ctx, name in products) < backend.accumulates_from:
-        return set()
-    velocities = store.layout.views(backend, optimizer.state[fold.state])
-    folded = set()
-    for ctx, name in products:
-        full = f"{ctx.name}.{name}"
-        alpha = ctx.sinks[name].get("alpha", 1.0)
-        ctx.sinks[name] = {"alpha": fold.fresh * alpha, "beta": fold.kept, "out": velocities[full]}
-        folded.add(full)
-    return folded
+        return {}
+    return _redirect(products, fold, store.layout.views(backend, optimizer.state[fold.state]))
 
 
 def _move(stages: Sequence[Stage], store: Store, optimizer: Optimizer) -> dict[str, Sink]:
@@ -351,14 +345,23 @@ def _move(stages: Sequence[Stage], store: Store, optimizer: Optimizer) -> dict[s
     fold = optimizer.fold() if store.backend.multiplies else None
     if fold is None or fold.state:
         return {}
-    moved: dict[str, Sink] = {}
-    for layer, ctx in stages:
-        if not ctx.needs_dx:
-            for name in {*layer.products} & {*ctx.gradients}:
-                alpha = fold.fresh * ctx.sinks[name].get("alpha", 1.0)
-                ctx.sinks[name] = {"alpha": alpha, "beta": fold.kept, "out": ctx.parameters[name]}
-                moved[f"{ctx.name}.{name}"] = ctx.sinks[name]
-    return moved
+    products = [(ctx, name) for ctx, name in _gradients_by_products(stages) if not ctx.needs_dx]
+    return _redirect(products, fold, store.parameters)
+
+
+def _gradients_by_products(stages: Sequence[Stage]) -> list[tuple[Context, str]]:
+    """The parameters whose gradients are one product each."""
+    return [(ctx, name) for layer, ctx in stages for name in {*layer.products} & {*ctx.gradients}]
+
+
+def _redirect(products: list[tuple[Context, str]], fold: Fold, targets: Mapping[str, Array]) -> dict[str, Sink]:
+    """Let products add the gradients that they compute to these arrays; the new sinks, by the parameters' names."""
+    sinks: dict[str, Sink] = {}
+    for ctx, name in products:
+        full = f"{ctx.name}.{name}"
+        alpha = fold.fresh * ctx.sinks[name].get("alpha", 1.0)
+        ctx.sinks[name] = sinks[full] = {"alpha": alpha, "beta": fold.kept, "out": targets[full]}
+    return sinks
 
 
 def _sections(
