@@ -23,6 +23,7 @@ from .losses import Loss, get_loss
 from .metrics import Metric, get_metrics, means, without_column
 from .model import Sequential
 from .optimizers import Optimizer, get_optimizer
+from .pairs import targets_apart
 from .plan import Observer, Plan, compile_plan, takes_input_scale
 
 #: A part of an epoch, which is launched in one call: so many steps that it takes about so many seconds, and at most so
@@ -121,6 +122,7 @@ class Trainer:
 
     # ---- fit -> epoch -> step ---------------------------------------------------------------------------------------
 
+    @targets_apart
     def fit(
         self,
         train: Any,
@@ -136,7 +138,8 @@ class Trainer:
 
         Args:
             train: a ``Dataset``, or ``(x, y)`` arrays of any array library; or what ``upload`` gave, which spares
-                several calls of ``fit`` the way to the device.
+                several calls of ``fit`` the way to the device. Rows and targets may also be two arguments, as in
+                ``fit(x, y, epochs=5)``; here and in ``evaluate``, ``losses`` and ``gradients``.
             batch_size: rows per update; the last batch of an epoch may be shorter. None means all rows at once.
             shuffle: whether each epoch visits the rows in an order of its own, decided by (seed, epoch). All rows at
                 once are never shuffled: their order changes nothing.
@@ -271,6 +274,7 @@ class Trainer:
 
     # ---- without training -------------------------------------------------------------------------------------------
 
+    @targets_apart
     def gradients(self, data: Any) -> dict[str, Any]:
         """The gradients of the mean loss over all rows of ``data``, computed as in training, as NumPy arrays by the
         parameters' names. Moves nothing."""
@@ -283,6 +287,7 @@ class Trainer:
             self.model.store.flat_state[...] = state
             return {name: self.backend.to_numpy(view).copy() for name, view in self.model.gradients.items()}
 
+    @targets_apart
     def evaluate(self, data: Any, batch_size: int = 1024) -> dict[str, float]:
         """The mean loss over ``data``, the accuracy for classes, and the trainer's other metrics, by name:
         ``{"loss": ..., "accuracy": ...}``."""
@@ -291,6 +296,7 @@ class Trainer:
             rows = self.upload(self.model.dataset(data))
             return self._evaluate(rows, batch_size) | self._other_metrics(rows.data)
 
+    @targets_apart
     def losses(self, data: Any, batch_size: int = 1024) -> Any:
         """The loss of each row of ``data``, (m,) NumPy: where the network is most wrong."""
         batch_size = check_whole_number("batch_size", batch_size)

@@ -23,8 +23,8 @@ ROOMS = {
         "activations", "random", "typing",
     ],
     "nn": [
-        "__init__", "cli", "verify", "report", "storage", "trainer", "model", "plan", "feed", "optimizers", "losses",
-        "layers", "metrics", "callbacks", "history", "initializers", "data", "memory", "files",
+        "__init__", "cli", "verify", "report", "storage", "trainer", "pairs", "model", "plan", "feed", "optimizers",
+        "losses", "layers", "metrics", "callbacks", "history", "initializers", "data", "memory", "files",
     ],
 }  # fmt: skip
 #: What is computed with arrays of any library, and so knows none.

@@ -50,6 +50,8 @@ def as_dataset(data: Any, units: Units | None = None, row_shape: Shape | None = 
     if not isinstance(data, tuple) or len(data) not in (1, 2):
         parts = hasattr(data, "train") and hasattr(data, "test")  # as `nn.data.Data` has, which imports this module
         hint = "; say which rows of it: data.train or data.test" if parts else ""
+        if not parts and _dimensions(data) > 1:
+            hint = "; this is rows alone: pass their targets too, as in fit(x, y) or validation=(x, y)"
         raise DataTypeError(f"data must be a Dataset, a tuple (x, y), or (x,) for rows without targets{hint}")
     x = check_rows(_as_several(check_numbers(data[0], "x"), units, row_shape))
     if len(data) == 1 or data[1] is None:
