@@ -42,7 +42,8 @@ def test_what_was_there_stays_where_writing_fails(tmp_path: Path, monkeypatch: p
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "some draft")
 
-    monkeypatch.setattr(*((os, "fsync") if fails == "fsync" else (Path, "replace")), full)
+    where: object = os if fails == "fsync" else Path
+    monkeypatch.setattr(where, fails, full)
     with pytest.raises(OSError, match=r"No space left on device: '.*a\.bin'"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
