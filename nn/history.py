@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, overload
 
+from .files import write_atomically
+
 Record = dict[str, Any]
 
 
@@ -55,8 +57,8 @@ class History:
         return "".join(json.dumps(record) + "\n" for record in self.records)
 
     def save(self, path: str | Path) -> None:
-        """Write ``to_json_lines()`` to a file."""
-        Path(path).write_text(self.to_json_lines(), encoding="utf-8")
+        """Write ``to_json_lines()`` to a file, whole or not at all."""
+        write_atomically(path, self.to_json_lines().encode())
 
     @classmethod
     def load(cls, path: str | Path) -> History:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
+import math
 import os
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -29,41 +28,57 @@ def read_npz(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset | None]:
     Other arrays of the file are not looked at.
 
     Raises:
-        DataError: the file is damaged, an array is missing, needs unpickling, or cannot be used.
+        DataError: the file is damaged, an array is missing, needs unpickling, claims more numbers than its bytes can
+            plausibly hold, or cannot be used.
 
     Warns:
         UnitsWarning: the test rows cannot be in the units of the training rows.
     """
     path = Path(path)
-    with reading(path), path.open("rb") as file:  # opened here: NumPy leaves a damaged zip open
-        try:
-            archive = np.load(file, allow_pickle=False)
-        except ValueError:  # neither a zip nor an array: NumPy would try to unpickle it
-            raise DataError(f"{path} is not an .npz file; save one by numpy.savez_compressed") from None
-        if not isinstance(archive, np.lib.npyio.NpzFile):
+    with reading(path), path.open("rb") as file:
+        begins = file.read(6)
+        if begins == b"\x93NUMPY":
             raise DataError(f"{path} is a single array, not an .npz file; save it by numpy.savez_compressed")
-        with archive:
-            arrays = {}
-            for name in _array_names(list(archive.files), path):
-                with reading(path, f"{path}: {name}"):
-                    arrays[name] = _read_array(archive, name, path)
+        if begins and not begins.startswith(b"PK"):
+            raise DataError(f"{path} is not an .npz file; save one by numpy.savez_compressed")
+        with zipfile.ZipFile(file) as archive:
+            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+            names = _array_names([*members], path)
+            arrays = {name: _read_member(archive, members[name], f"{path}: {name}") for name in names}
     return _train_and_test(arrays, path)
 
 
-def _read_array(archive: Any, name: str, path: Path) -> np.ndarray:
-    try:
-        array: np.ndarray = archive[name]
-    except (ValueError, NotImplementedError, RuntimeError) as error:
-        if "allow_pickle" in str(error):
-            raise DataError(
-                f"{path}: {name} holds Python objects, which are never unpickled; save it as an array of numbers"
-            ) from None
-        raise DataError(f"{path}: {name} is damaged ({error}); copy or download the file again") from None
-    return array
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> np.ndarray:
+    """An array of a zip file; what its header claims is looked at before memory is taken for it."""
+    with reading(what):
+        if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DataError(f"{what} is encrypted or compressed as NumPy never does; save it by numpy.savez_compressed")
+        with archive.open(member) as content:
+            shape, dtype = _npy_header(content)
+            if dtype.hasobject:
+                raise DataError(f"{what} holds Python objects, which are never unpickled; save it as numbers")
+            size = math.prod(shape) * dtype.itemsize
+            if content.tell() + size != member.file_size or dtype.itemsize == 0:
+                raise DataError(f"{what} is damaged (its header claims {size:,} bytes); copy or download it again")
+            refuse_implausible(size, member.compress_size, what)
+        with archive.open(member) as content:
+            array: np.ndarray = np.lib.format.read_array(content, allow_pickle=False)
+            content.read(1)  # the end, where the checksum is compared
+            return array
+
+
+def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype
 
 
 def read_hdf5(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset | None]:
     """An HDF5 file with the arrays that ``read_npz`` describes, at its root.
+
+    The file must hold them itself: links to other files, external storage and virtual datasets are not followed, for
+    whoever wrote the file could name any file of the reader.
 
     Raises:
         DataError: h5py is not installed, the file is damaged, or an array is missing or cannot be used.
@@ -76,14 +91,19 @@ def read_hdf5(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset | None]:
     with reading(path), h5py.File(path, "r") as file:
         arrays = {}
         for name in _array_names(list(file), path):
-            try:
+            what = f"{path}: {name}"
+            with reading(what):
+                if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+                    raise DataError(f"{what} is a link, which is not followed; store the array itself")
                 item = file[name]
-                if isinstance(item, h5py.Dataset):
-                    arrays[name] = item[()]
-            except (KeyError, RuntimeError) as error:
-                raise DataError(f"{path}: {name} cannot be read ({error}); store it again") from None
-            if name not in arrays:
-                raise DataError(f"{path}: {name} is a group, not a dataset; store the array under that name")
+                if not isinstance(item, h5py.Dataset):
+                    raise DataError(f"{what} is a group, not a dataset; store the array under that name")
+                if item.is_virtual or item.external:
+                    raise DataError(f"{what} lies in other files, which are not read; store the array itself")
+                if item.shape is None or item.dtype.kind not in "biufcSU":
+                    raise DataError(f"{what} holds no numbers (it has type {item.dtype}); store it as an array of them")
+                refuse_implausible(item.nbytes, item.id.get_storage_size(), what)
+                arrays[name] = item[()]
     return _train_and_test(arrays, path)
 
 
@@ -121,13 +141,44 @@ def _labelled(
 # ---- for every reader of files ---------------------------------------------------------------------------------------
 
 
+#: So many bytes are taken for an array whatever the file is like; above, at most so many times what it has in the file.
+ALWAYS_PLAUSIBLE = 1 << 28
+PLAUSIBLE_RATIO = 200
+
+
+def refuse_implausible(size: int, stored: int, what: str) -> None:
+    """Refuse an array of ``size`` bytes that the file holds in ``stored``, where no data are that regular: a few
+    kilobytes can claim all memory there is.
+
+    Raises:
+        DataError: with the remedy for data that are.
+    """
+    if size > ALWAYS_PLAUSIBLE and size > PLAUSIBLE_RATIO * stored:
+        raise DataError(
+            f"{what} claims {size / 1e9:,.1f} GB but has {stored / 1e6:,.3f} MB in the file, which is too little for "
+            "data; if it is right, store it uncompressed"
+        )
+
+
 @contextmanager
-def reading(path: Path, name: str | None = None) -> Iterator[None]:
-    """Turns what the libraries raise about a file into a DataError that names it."""
-    what = name or str(path)
+def reading(what: str | Path) -> Iterator[None]:
+    """Turns whatever the libraries raise about a file, or a part of it, into a DataError that names it: on bytes that
+    nobody meant they raise nearly anything."""
     try:
         yield
-    except (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile) as error:
-        raise DataError(f"{what} is damaged ({error}); copy or download it again") from None
+    except (DataError, ImportError):
+        raise
+    except MemoryError:
+        raise DataError(f"{what} asks for more memory than there is; give fewer rows") from None
     except OSError as error:
-        raise DataError(f"{what} cannot be read ({error.strerror or error}); check the file") from None
+        if error.errno is not None:
+            raise DataError(f"{what} cannot be read ({error.strerror}); check the file") from None
+        raise DataError(f"{what} is damaged ({_first_line(error)}); copy or download it again") from None
+    except Exception as error:
+        raise DataError(f"{what} is damaged ({_first_line(error)}); copy or download it again") from None
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, short; its type, if it says nothing."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines[0]) <= 120 else f"{lines[0][:117]}..."

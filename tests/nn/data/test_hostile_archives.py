@@ -1,0 +1,177 @@
+"""Archives that somebody damaged, or made to harm whoever reads them."""
+
+from __future__ import annotations
+
+import io
+import resource
+import struct
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nn.data.archives import read_hdf5, read_npz
+from nn.data.checks import DataError
+
+#: More than any of these files may take; the bombs are of some gigabytes.
+ENOUGH = 3 << 30
+RANDOM = np.random.default_rng(3)
+ROWS = RANDOM.integers(0, 256, (40, 9), dtype=np.uint8)
+LABELS = np.arange(40) % 4
+
+
+@pytest.fixture(autouse=True)
+def little_memory() -> Any:
+    """Whoever takes gigabytes gets a MemoryError."""
+    if sys.platform != "linux":
+        pytest.skip("the limit is Linux's")
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (ENOUGH, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def npy(array: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+def header(claim: str) -> bytes:
+    """The header of an array of which it says so much."""
+    text = claim.encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+
+
+def save_zip(path: Path, x: bytes, compression: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as file:
+        file.writestr("x_train.npy", x)
+        file.writestr("y_train.npy", npy(LABELS))
+    return path
+
+
+def test_what_is_made_here_is_read_where_nothing_is_wrong(tmp_path: Path) -> None:
+    train, _ = read_npz(save_zip(tmp_path / "a.npz", npy(ROWS)))
+    assert np.array_equal(train.x, ROWS)
+    regular = np.zeros((4000, 784), np.uint8)  # shrinks by a thousand, and is small enough to be believed
+    regular[0, 0] = 255
+    np.savez_compressed(tmp_path / "b.npz", x_train=regular, y_train=np.arange(4000) % 2)
+    assert read_npz(tmp_path / "b.npz")[0].x.shape == (4000, 784)
+
+
+CLAIMS = {
+    "another size": (header("{'descr': '|u1', 'fortran_order': False, 'shape': (40, 9000000000), }"), "is damaged"),
+    "overflow": (header(f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({2**62}, {2**62}), }}"), "is damaged"),
+    "negative": (header("{'descr': '|u1', 'fortran_order': False, 'shape': (-40, 9), }"), "is damaged"),
+    "no size": (header("{'descr': '|V0', 'fortran_order': False, 'shape': (1000000000000, ), }"), "is damaged"),
+    "objects": (header("{'descr': '|O', 'fortran_order': False, 'shape': (40, 9), }"), "never unpickled"),
+    "not closed": (header("{'descr': '|u1', 'fortran_order': (((((((("), "is damaged"),
+    "deep": (header("(" * 3000 + ")" * 3000), "is damaged"),
+    "long": (header("{'descr': '|u1'," + " " * 60000 + "}"), "is damaged"),
+    "no header": (b"\x93NUMPY", "is damaged"),
+    "nothing": (b"", "is damaged"),
+    "version 9": (b"\x93NUMPY\x09\x00" + npy(ROWS)[8:], "is damaged"),
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_headers_that_lie_are_refused(tmp_path: Path, claim: str) -> None:
+    content, message = CLAIMS[claim]
+    with pytest.raises(DataError, match=rf"a\.npz: x_train .*{message}") as caught:
+        read_npz(save_zip(tmp_path / "a.npz", content + ROWS.tobytes()))
+    assert len(str(caught.value).replace(str(tmp_path), "")) < 300
+
+
+def test_a_small_file_does_not_grow_to_gigabytes(tmp_path: Path) -> None:
+    path, chunk = tmp_path / "bomb.npz", bytes(1_000_000)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        with file.open("x_train.npy", "w", force_zip64=True) as member:
+            member.write(header(f"{{'descr': '|u1', 'fortran_order': False, 'shape': (300, {len(chunk)}), }}"))
+            for _ in range(300):
+                member.write(chunk)
+        file.writestr("y_train.npy", npy(np.arange(300) % 2))
+    with pytest.raises(DataError, match=r"x_train claims 0\.3 GB but has .* store it uncompressed"):
+        read_npz(path)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compression_that_numpy_never_uses_is_refused(tmp_path: Path, compression: int) -> None:
+    with pytest.raises(DataError, match="compressed as NumPy never does"):
+        read_npz(save_zip(tmp_path / "a.npz", npy(ROWS), compression))
+
+
+def test_any_damaged_byte_of_an_npz_file_is_found_or_harmless(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x_train=ROWS, y_train=LABELS)
+    content, refused = path.read_bytes(), 0
+    for trial in range(300):
+        damaged = bytearray(content)
+        for _ in range(1 + trial % 3):
+            damaged[RANDOM.integers(len(damaged))] = RANDOM.integers(256)
+        path.write_bytes(damaged)
+        try:
+            train, _ = read_npz(path)
+        except DataError:
+            refused += 1
+        else:
+            assert np.array_equal(train.x, ROWS)
+            assert np.array_equal(train.y, LABELS)
+    assert refused > 100
+
+
+# ---- HDF5 ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def h5py() -> Any:
+    return pytest.importorskip("h5py", reason="h5py is not installed")
+
+
+def save_hdf5(h5py: Any, path: Path) -> Path:
+    with h5py.File(path, "w") as file:
+        file["x_train"], file["y_train"] = ROWS, LABELS
+    return path
+
+
+@pytest.mark.parametrize("kind", ["external link", "soft link", "external storage", "virtual", "never written"])
+def test_an_hdf5_file_reads_no_other_file_and_claims_no_memory(h5py: Any, tmp_path: Path, kind: str) -> None:
+    other = save_hdf5(h5py, tmp_path / "other.h5")
+    (tmp_path / "secret").write_bytes(ROWS.tobytes())
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["y_train"] = LABELS
+        if kind == "external link":
+            file["x_train"] = h5py.ExternalLink(str(other), "/x_train")
+        elif kind == "soft link":
+            file["elsewhere"] = h5py.ExternalLink(str(other), "/")
+            file["x_train"] = h5py.SoftLink("/elsewhere/x_train")
+        elif kind == "external storage":
+            name = str(tmp_path / "secret").encode()
+            file.create_dataset("x_train", ROWS.shape, "u1", external=[(name, 0, ROWS.size)])
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout(ROWS.shape, "u1")
+            layout[:] = h5py.VirtualSource(str(other), "x_train", ROWS.shape)
+            file.create_virtual_dataset("x_train", layout)
+        else:
+            file.create_dataset("x_train", (40, 1_000_000_000), "f4", chunks=(1, 1000))
+    words = {"external link": "is a link", "soft link": "is a link", "never written": "claims 160.0 GB"}
+    with pytest.raises(DataError, match=rf"x_train {words.get(kind, 'lies in other files')}"):
+        read_hdf5(path)
+
+
+def test_any_damaged_byte_of_an_hdf5_file_is_refused_or_read(h5py: Any, tmp_path: Path) -> None:
+    path = save_hdf5(h5py, tmp_path / "a.h5")
+    content, refused = path.read_bytes(), 0
+    for trial in range(300):
+        damaged = bytearray(content)
+        for _ in range(1 + trial % 5):
+            damaged[RANDOM.integers(len(damaged))] = RANDOM.integers(256)
+        path.write_bytes(damaged)
+        try:
+            read_hdf5(path)
+        except DataError:
+            refused += 1
+    assert refused > 20
