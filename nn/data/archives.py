@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from .checks import DataError, check_labels, check_numbers, check_rows, check_same_length
+from .checks import DataError, UnreadableError, check_labels, check_numbers, check_rows, check_same_length
 from .dataset import Dataset
 from .rows import pack
 from .units import Units
@@ -172,13 +172,13 @@ def reading(what: str | Path) -> Iterator[None]:
         raise DataError(f"{what} asks for more memory than there is; give fewer rows") from None
     except OSError as error:
         if error.errno is not None:
-            raise DataError(f"{what} cannot be read ({error.strerror}); check the file") from None
-        raise DataError(f"{what} is damaged ({_first_line(error)}); copy or download it again") from None
+            raise UnreadableError(f"{what} cannot be read ({error.strerror}); check the file") from None
+        raise DataError(f"{what} is damaged ({first_line(error)}); copy or download it again") from None
     except Exception as error:
-        raise DataError(f"{what} is damaged ({_first_line(error)}); copy or download it again") from None
+        raise DataError(f"{what} is damaged ({first_line(error)}); copy or download it again") from None
 
 
-def _first_line(error: Exception) -> str:
-    """What an error says, short; its type, if it says nothing."""
+def first_line(error: Exception, most: int = 120) -> str:
+    """What an error says, in so many characters at most; its type, if it says nothing."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= 120 else f"{lines[0][:117]}..."
+    return lines[0] if len(lines[0]) <= most else f"{lines[0][: most - 3]}..."

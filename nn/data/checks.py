@@ -23,6 +23,10 @@ class DataError(ValueError):
     """Data that cannot be used; the message is one sentence: where, what is wrong, and what to do."""
 
 
+class UnreadableError(DataError):
+    """A file that cannot be read just now, whatever is in it."""
+
+
 class DataTypeError(DataError, TypeError):
     """Data of a kind that cannot be used: text, objects, ragged lists."""
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
-import math
 import os
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+from urllib.parse import urlsplit
 
-import numpy as np
-
-from ..files import write_atomically
-from .archives import reading
-from .checks import DataError, check_same_length
+from ..files import remove_drafts, write_atomically
+from .archives import first_line
+from .checks import DataError, UnreadableError, check_same_length
 from .dataset import Dataset
+from .idx import read_with_hash
 from .units import PIXEL_SCALE
+
+if sys.platform != "win32":
+    import fcntl
+
+#: How the folders begin into which files are downloaded.
+DOWNLOADING = ".downloading-"
 
 #: Public copies of the four MNIST files, in the order in which they are tried.
 MNIST_MIRRORS = (
@@ -31,7 +38,6 @@ MNIST_SHA256 = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-CHUNK = 1 << 20
 
 
 def load_mnist(data_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> tuple[Dataset, Dataset]:
@@ -53,10 +59,13 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None, progress: bool = 
     cache = Path(pooch.os_cache("xpnet")) / "mnist"
     try:
         return _mnist_in(cache)
-    except DataError:  # files are missing, or damaged and of no use to anybody
-        for name in MNIST_SHA256:
-            if not _is_good(cache, name):
-                _download(name, cache, progress)
+    except UnreadableError:  # what cannot be read for a moment may be good
+        raise
+    except DataError:
+        with _alone(cache):
+            for name in MNIST_SHA256:
+                if not _is_good(cache, name):  # missing, or damaged and of no use to anybody
+                    _download(name, cache, progress)
     return _mnist_in(cache)
 
 
@@ -68,7 +77,7 @@ def _mnist_in(folder: Path) -> tuple[Dataset, Dataset]:
 def _mnist_half(folder: Path, half: str) -> Dataset:
     names = f"{half}-images-idx3-ubyte", f"{half}-labels-idx1-ubyte"
     image_path, label_path = (_find_idx(folder, name) for name in names)
-    (x, image_hash), (y, label_hash) = _read_idx(image_path), _read_idx(label_path)
+    (x, image_hash), (y, label_hash) = read_with_hash(image_path), read_with_hash(label_path)
     check_same_length(x, y, str(image_path), str(label_path))
     _check_hash(image_hash, image_path, names[0])
     _check_hash(label_hash, label_path, names[1])
@@ -78,14 +87,18 @@ def _mnist_half(folder: Path, half: str) -> Dataset:
 
 def _find_idx(folder: Path, name: str) -> Path:
     """The file ``name`` of ``folder``, under any of its usual spellings; an uncompressed one is quicker to read."""
-    spellings = [name, name.replace("-idx", ".idx")]
-    for spelling in (*spellings, *(f"{spelling}.gz" for spelling in spellings)):
+    for spelling in _spellings(name):
         if (folder / spelling).is_file():
             return folder / spelling
     raise DataError(
         f"{folder} has no {name}, with or without .gz; give the folder with the four MNIST files (--data-dir or "
         "XPNET_DATA), or neither to download them"
     )
+
+
+def _spellings(name: str) -> list[str]:
+    plain = [name, name.replace("-idx", ".idx")]
+    return [*plain, *(f"{spelling}.gz" for spelling in plain)]
 
 
 def _check_hash(sha256: str, path: Path | str, name: str) -> None:
@@ -99,15 +112,38 @@ def _check_hash(sha256: str, path: Path | str, name: str) -> None:
 def _is_good(folder: Path, name: str) -> bool:
     try:
         path = _find_idx(folder, name)
-        _check_hash(_read_idx(path)[1], path, name)
+        _check_hash(read_with_hash(path)[1], path, name)
+    except UnreadableError:
+        raise
     except DataError:
         return False
     return True
 
 
+@contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """Have the cache to oneself: of several processes that miss its files one downloads them, and the others wait."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"the cache for MNIST, {cache}, cannot be made ({error.strerror}); give the folder with the four files by "
+            "--data-dir or XPNET_DATA"
+        ) from None
+    with cache.with_suffix(".lock").open("ab") as lock:
+        if sys.platform != "win32":
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        remove_drafts(cache)
+        for unfinished in cache.glob(f"{DOWNLOADING}*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        yield
+
+
 def _download(name: str, cache: Path, progress: bool) -> None:
-    """Put the MNIST file ``name`` into ``cache`` from the first mirror that has it, checked before it gets its name,
-    and kept uncompressed: unzipping takes longer than an epoch of a small network."""
+    """Put the MNIST file ``name`` into ``cache`` from the first mirror that has it: it is downloaded beside, checked,
+    and takes the place of what is there when it is whole. It is kept uncompressed: unzipping takes longer than an epoch
+    of a small network."""
     import pooch
     from tqdm import tqdm
 
@@ -115,27 +151,22 @@ def _download(name: str, cache: Path, progress: bool) -> None:
         # A total that is not 0, until the size is known: pooch takes a bar with nothing to do for "no bar".
         with tqdm(total=1, desc=name, unit="B", unit_scale=True, disable=not progress) as bar:
             pooch.HTTPDownloader(progressbar=bar)(url, output_file, None)
-        _check_hash(_read_idx(Path(output_file))[1], url, name)
+        _check_hash(read_with_hash(Path(output_file))[1], "what it sends", name)
 
     failures = []
     for mirror in MNIST_MIRRORS:
         try:
-            zipped, plain = cache / f"{name}.gz", cache / name
-            for damaged in (zipped, plain):  # else it is taken for the file
-                damaged.unlink(missing_ok=True)
-            with _quiet(pooch.get_logger()):
-                pooch.retrieve(
-                    f"{mirror}{name}.gz",
-                    known_hash=None,
-                    fname=f"{name}.gz",
-                    path=cache,
-                    downloader=download_and_check,
+            with tempfile.TemporaryDirectory(prefix=DOWNLOADING, dir=cache) as folder, _quiet(pooch.get_logger()):
+                zipped = pooch.retrieve(
+                    f"{mirror}{name}.gz", known_hash=None, fname="draft.gz", path=folder, downloader=download_and_check
                 )
-            write_atomically(plain, gzip.decompress(zipped.read_bytes()))
-            zipped.unlink()
+                write_atomically(cache / name, gzip.decompress(Path(zipped).read_bytes()))
+            for worse in _spellings(name):
+                if worse != name:
+                    (cache / worse).unlink(missing_ok=True)
             return
         except (OSError, ValueError) as error:  # every requests exception is an OSError
-            failures.append(f"{mirror}: {str(error).strip().partition(chr(10))[0]}")
+            failures.append(f"{urlsplit(mirror).hostname}: {first_line(error, 60)}")
     raise DataError(
         f"MNIST could not be downloaded to {cache} ({'; '.join(failures)}); give a folder that has the four files by "
         "--data-dir or XPNET_DATA, or use --data digits, which needs no download"
@@ -151,58 +182,3 @@ def _quiet(logger: Any) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
-    """An IDX file of unsigned bytes, gzip-compressed or plain, as a uint8 array.
-
-    The format (http://yann.lecun.com/exdb/mnist): two zero bytes, a type code (8: unsigned byte), the number of
-    dimensions, each dimension as a big-endian 32-bit integer, then the values in C order.
-
-    Raises:
-        DataError: the file is missing, damaged, shorter or longer than its header says, or of another type.
-    """
-    return _read_idx(Path(path))[0]
-
-
-def _read_idx(path: Path) -> tuple[np.ndarray, str]:
-    """The array, and the SHA-256 of the uncompressed file: one pass, nothing of the data held twice."""
-    with reading(path), path.open("rb") as raw:
-        compressed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        # DEFLATE shrinks by 1032 at most, so that a damaged header cannot ask for more memory than a file can fill.
-        at_most = path.stat().st_size * (1032 if compressed else 1)
-        file: Any = gzip.GzipFile(fileobj=raw) if compressed else raw
-        header, shape = _read_idx_header(file, path)
-        size = math.prod(shape)
-        if size == 0:
-            raise DataError(f"{path} has no values (its shape is {shape}); copy or download it again")
-        if size > at_most:
-            raise DataError(f"{path} is cut short: its header says {size} values; copy or download it again")
-        values = np.empty(size, dtype=np.uint8)
-        digest = hashlib.sha256(header)
-        filled = 0
-        while filled < size and (n := file.readinto(values[filled : filled + CHUNK].data)):
-            digest.update(values[filled : filled + n].data)
-            filled += n
-        if filled < size:
-            raise DataError(f"{path} is cut short: {filled} of {size} values; copy or download it again")
-        if file.read(1):
-            raise DataError(f"{path} goes on after the {size} values of its header; copy or download it again")
-    return values.reshape(shape), digest.hexdigest()
-
-
-def _read_idx_header(file: IO[bytes], path: Path) -> tuple[bytes, tuple[int, ...]]:
-    magic = file.read(4)
-    if len(magic) < 4 or magic[:2] != b"\0\0" or not 1 <= magic[3] <= 8:
-        raise DataError(f"{path} is not an IDX file (it begins with {magic!r}); check the name or download it again")
-    if magic[2] != 0x08:
-        raise DataError(
-            f"{path} holds values of type code 0x{magic[2]:02x}, but only unsigned bytes (0x08) are read; save the "
-            "data as .npz instead"
-        )
-    dimensions = file.read(4 * magic[3])
-    if len(dimensions) < 4 * magic[3]:
-        raise DataError(f"{path} is cut short: it ends within its header; copy or download it again")
-    shape = tuple(int(n) for n in np.frombuffer(dimensions, dtype=">u4"))
-    return magic + dimensions, shape

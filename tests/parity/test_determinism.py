@@ -37,7 +37,7 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path, threads: str | None)
 
 def trained(**fit: object) -> dict[str, np.ndarray]:
     model = Sequential(Linear(64, 30), ReLU(), Linear(30, 10), Softmax(), backend="cpu", seed=3)
-    Trainer(model, optimizer=SGD(0.3, momentum=0.9, dampening=0.9)).fit(DATA.train, 3, 32, **fit)  # type: ignore[arg-type]
+    Trainer(model, optimizer=SGD(0.3, momentum=0.9, dampening=0.9)).fit(DATA.train, 3, 32, **fit)
     return model.state_dict()
 
 

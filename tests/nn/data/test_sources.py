@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import logging
+import os
 import pickle
 import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,10 @@ import numpy as np
 import pooch
 import pytest
 
-from nn.data import DataError, UnitsWarning, mnist, sources
+from nn.data import DataError, UnitsWarning, idx, mnist, sources
 from nn.data.archives import read_hdf5, read_npz
 from nn.data.csv_table import read_csv
-from nn.data.mnist import read_idx
+from nn.data.idx import read_idx
 from nn.data.sources import load_data, load_digits
 
 
@@ -198,7 +201,7 @@ def test_mnist_from_a_folder(tmp_path: Path, small_mnist: dict[str, bytes], endi
 def test_the_hash_of_a_file_that_is_read_in_pieces(
     tmp_path: Path, small_mnist: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mnist, "CHUNK", 100)  # several pieces to a file, and a rest
+    monkeypatch.setattr(idx, "CHUNK", 100)  # several pieces to a file, and a rest
     check_small_mnist(load_data("mnist", write(tmp_path / "data", small_mnist)), small_mnist)
 
 
@@ -339,7 +342,68 @@ def test_when_every_mirror_fails_the_reasons_and_remedies_are_named(
     for part in (str(cache), "no route to host", "is not the MNIST file", "--data-dir", "XPNET_DATA", "--data digits"):
         assert part in message
     assert "\n" not in message
+    assert len(message.replace(str(cache), "")) < 300
     assert list(cache.iterdir()) == []  # nothing that could be taken for a file the next time
+
+
+def test_a_download_that_fails_leaves_a_damaged_file_where_it_is(
+    cache: Path, small_mnist: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(cache, small_mnist, ".gz")
+    damaged = cache / "t10k-images-idx3-ubyte.gz"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    before = {path.name: path.read_bytes() for path in cache.iterdir()}
+    use(monkeypatch, ConnectionError("no route to host"), {f"{damaged.stem}.gz": b"half of it"})
+    with pytest.raises(DataError, match="MNIST could not be downloaded"):
+        load_data("mnist", progress=False)
+    assert {path.name: path.read_bytes() for path in cache.iterdir()} == before
+
+
+def test_a_file_that_cannot_be_read_for_a_moment_is_neither_deleted_nor_downloaded(
+    cache: Path, small_mnist: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(cache, small_mnist, "")
+    mirrors = use(monkeypatch, zipped(small_mnist), zipped(small_mnist))
+    real, moment = Path.open, [True]
+
+    def open_later(path: Path, *arguments: Any, **keywords: Any) -> Any:
+        if path.name == "t10k-images-idx3-ubyte" and moment[0]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return real(path, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "open", open_later)
+    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte cannot be read \(Input/output error\)"):
+        load_data("mnist", progress=False)
+    moment[0] = False
+    check_small_mnist(load_data("mnist", progress=False), small_mnist)
+    assert mirrors.asked == []
+
+
+def test_what_a_killed_download_left_goes_with_the_next_one(
+    cache: Path, small_mnist: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cache / f"{mnist.DOWNLOADING}killed").mkdir(parents=True)
+    (cache / f"{mnist.DOWNLOADING}killed" / "draft.gz").write_bytes(b"half")
+    (cache / f".{'0' * 32}.xpnet-draft").write_bytes(b"half")
+    use(monkeypatch, zipped(small_mnist), AssertionError("not needed"))
+    check_small_mnist(load_data("mnist", progress=False), small_mnist)
+    assert sorted(path.name for path in cache.iterdir()) == sorted(small_mnist)
+
+
+def test_parallel_first_downloads_share_one(small_mnist: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    mirrors = use(monkeypatch, zipped(small_mnist), AssertionError("not needed"))
+    with ThreadPoolExecutor(4) as pool:
+        for loaded in pool.map(lambda _: load_data("mnist", progress=False), range(4)):
+            check_small_mnist(loaded, small_mnist)
+    assert len(mirrors.asked) == 4
+
+
+def test_a_cache_that_cannot_be_made_is_named(
+    tmp_path: Path, small_mnist: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    with pytest.raises(DataError, match=r"the cache for MNIST, .*, cannot be made .* --data-dir or XPNET_DATA"):
+        load_data("mnist", progress=False)
 
 
 def test_the_real_mnist_files(mnist_dir: Path) -> None:
