@@ -29,6 +29,7 @@ class Rows:
         scale, shift: a row as the network sees it is x times scale plus shift.
         classes: whether y are class labels, so that there is an accuracy.
         owner: the trainer that uploaded it, whose loss decides what ``y`` is.
+        weights: (n,) of mean 1, in the backend's dtype, what each row counts; None where all count the same.
     """
 
     data: Dataset
@@ -38,6 +39,7 @@ class Rows:
     shift: float
     classes: bool
     owner: Any  # a weak reference: what is recorded on rows must not keep them alive
+    weights: Array | None = None
 
     @cached_property
     def units(self) -> Units:
@@ -52,7 +54,7 @@ class Rows:
         if (self.scale, self.shift) == (1.0, 0.0) and self.x.dtype == backend.dtype:
             return self
         x = backend.take_rows(self.x, None, 0, len(self), scale=self.scale, shift=self.shift)
-        return Rows(self.data, x, self.y, 1.0, 0.0, self.classes, self.owner)
+        return Rows(self.data, x, self.y, 1.0, 0.0, self.classes, self.owner, self.weights)
 
 
 class Feed:
@@ -70,7 +72,7 @@ class Feed:
     ) -> None:
         backend = self.backend = workspace.backend
         self.workspace = workspace
-        self.x, self.y, self.shift = rows.x, rows.y, rows.shift
+        self.x, self.y, self.weights, self.shift = rows.x, rows.y, rows.weights, rows.shift
         self.size, self.seed = len(rows), seed
         self.row_shape, self.target_shape = tuple(rows.x.shape[1:]), tuple(rows.y.shape[1:])
         self.rotated = MOST_NUMBERS // max(prod(self.row_shape), 1)
@@ -98,14 +100,15 @@ class Feed:
             self.order[...] = self.backend.asarray(permutation(self.size, self.seed, epoch))
             self.ordered = epoch
 
-    def batch(self, start: int | Array, count: int, number: int | Array = 0) -> tuple[Array, Array]:
-        """``count`` rows from position ``start`` of the order on, as the network takes them, and their targets.
+    def batch(self, start: int | Array, count: int, number: int | Array = 0) -> tuple[Array, Array, Array | None]:
+        """``count`` rows from position ``start`` of the order on, as the network takes them, with their targets and
+        their weights, None where there are none.
 
         Args:
             start, number: of the batch, which decides its buffer; they may be arrays of shape (1,) on the device.
         """
         take, buffer = self.backend.take_rows, self.workspace.buffer
-        x_buffer = y_buffer = None
+        x_buffer = y_buffer = weights = None
         # Where only the device knows the first row, no view of the rows is the batch, unless it is all of them.
         gathered = self.order is not None or not (isinstance(start, int) or count == self.size)
         if gathered or self.scale is not None:
@@ -115,4 +118,8 @@ class Feed:
         if gathered:
             y_buffer = buffer(self.targets_buffer, (count, *self.target_shape), self.y.dtype)
         x = take(self.x, self.order, start, count, scale=self.scale, shift=self.shift, out=x_buffer)
-        return x, take(self.y, self.order, start, count, out=y_buffer)
+        y = take(self.y, self.order, start, count, out=y_buffer)
+        if self.weights is not None:
+            weights_buffer = buffer("weights", (count,), self.weights.dtype) if gathered else None
+            weights = take(self.weights, self.order, start, count, out=weights_buffer)
+        return x, y, weights

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 from backends.typing import HostArray
@@ -28,13 +29,14 @@ class Metric:
     function: Callable[[HostArray, HostArray], Any]
     of: str = "predictions"
 
-    def value(self, targets: HostArray, found: HostArray) -> float:
-        """The number.
+    def value(self, targets: HostArray, found: HostArray, weights: HostArray | None = None) -> float:
+        """The number; weighted, where rows have weights and the function takes a ``sample_weight``.
 
         Raises:
             TypeError: the function gives none.
         """
-        value = self.function(targets, found)
+        of_rows = {"sample_weight": weights} if weights is not None and takes_weights(self.function) else {}
+        value = self.function(targets, found, **of_rows)
         try:
             return float(value)
         except (TypeError, ValueError):
@@ -43,6 +45,14 @@ class Metric:
     def __post_init__(self) -> None:
         if self.of not in ("predictions", "probabilities", "outputs"):
             raise ValueError(f"metric {self.name}: `of` must be predictions, probabilities or outputs, not {self.of!r}")
+
+
+def takes_weights(function: Callable[..., Any]) -> bool:
+    """Whether it has a parameter ``sample_weight``, as scikit-learn's metrics have."""
+    try:
+        return "sample_weight" in signature(function).parameters
+    except (ValueError, TypeError):  # some that are written in C have no signature
+        return False
 
 
 #: The metrics by name.

@@ -98,6 +98,7 @@ class Plan:
         step: int | Array,
         update: int | Array,
         learning_rate: float | Array,
+        weights: Array | None = None,
     ) -> Array:
         """A training step: forward, loss, backward, update. Adds to ``totals`` as a loss does. Never waits for the
         device.
@@ -106,21 +107,25 @@ class Plan:
             step: the number of the training step, from 0.
             update: the number of the update, from 1.
             learning_rate: of this update. All three may be arrays of shape (1,) on the device.
+            weights: (m,), what each row counts; 1 by default.
         """
         for sink in self.moving:
             sink["times"] = learning_rate
-        totals = self.gradients(x, targets, totals, step)
+        totals = self.gradients(x, targets, totals, step, weights)
         self.update(update, learning_rate)
         return totals
 
-    def gradients(self, x: Array, targets: Array, totals: Array, step: int | Array) -> Array:
+    def gradients(
+        self, x: Array, targets: Array, totals: Array, step: int | Array, weights: Array | None = None
+    ) -> Array:
         """Forward, loss and backward: leaves the gradients of the mean loss where they belong."""
         assert self.loss is not None
         if self.observer is not None:
-            self._show("batch", None, {"batch": x, "targets": targets})
+            of_rows = {} if weights is None else {"weights": weights}
+            self._show("batch", None, {"batch": x, "targets": targets, **of_rows})
         outputs = self.outputs(x, step)
         buffer = self.store.workspace.buffer("doutputs", outputs.shape)
-        totals, doutputs = self.loss(self.store.backend, outputs, targets, totals=totals, out=buffer)
+        totals, doutputs = self.loss(self.store.backend, outputs, targets, totals=totals, weights=weights, out=buffer)
         if self.observer is not None:
             found = {"loss": totals[:1], "correct rows": totals[1:], "gradient of the outputs": doutputs}
             self._show("loss", None, found)
@@ -128,13 +133,20 @@ class Plan:
         return totals
 
     def evaluate(
-        self, x: Array, targets: Array, totals: Array, step: int | Array = 0, losses: Array | None = None
+        self,
+        x: Array,
+        targets: Array,
+        totals: Array,
+        step: int | Array = 0,
+        weights: Array | None = None,
+        losses: Array | None = None,
     ) -> Array:
-        """Forward and loss: adds loss sum and correct rows to ``totals``, and writes the loss of each row to
-        ``losses``. (The step matters to a plan of training: the check of gradients asks for the loss of one.)"""
+        """Forward and loss: adds loss sum and correct rows to ``totals``, both by weight, and writes the loss of each
+        row, without its weight, to ``losses``. (The step matters to a plan of training: the check of gradients asks for
+        the loss of one.)"""
         assert self.loss is not None
         backend, outputs = self.store.backend, self.outputs(x, step)
-        totals, _ = self.loss(backend, outputs, targets, totals=totals, gradient=False, losses=losses)
+        totals, _ = self.loss(backend, outputs, targets, totals=totals, gradient=False, weights=weights, losses=losses)
         return totals
 
     def outputs(self, x: Array, step: int | Array = 0) -> Array:

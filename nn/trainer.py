@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from .callbacks.base import check_callbacks
 from .data import Dataset
 from .data.checks import DataError, check_whole_number
 from .data.targets import targets_of
+from .data.weights import by_class, relative, weighted
 from .feed import Feed, Rows
 from .history import History, Record
 from .losses import Loss, get_loss
@@ -132,6 +133,8 @@ class Trainer:
         shuffle: bool = True,
         validation: Any = None,
         validation_every: int = 1,
+        sample_weight: Any = None,
+        class_weight: str | Mapping[Any, float] | None = None,
         callbacks: Iterable[Callback] = (),
     ) -> History:
         """Train for ``epochs`` passes over the rows of ``train``, and return the history.
@@ -146,13 +149,18 @@ class Trainer:
             validation: rows to evaluate after each epoch, given as ``train`` is; or a number between 0 and 1, the
                 fraction of ``train`` to hold out for it, stratified by class.
             validation_every: evaluate after every so many epochs only, and after the first and the last.
+            sample_weight: (n,) numbers of at least 0, how much each row of ``train`` counts in the loss and in the
+                metrics, relative to the others; also in those that are held out of them. A ``Dataset`` may have
+                ``weights`` instead.
+            class_weight: what the rows of each class count: a mapping from classes, by number or name, to weights, or
+                ``"balanced"`` for all classes to count the same. Held-out rows are without it.
             callbacks: more of them, for this call.
 
         Raises:
             ValueError, TypeError: the data do not fit the network or the loss; nothing has been trained then.
             TrainingDiverged: the loss of an epoch is not finite.
         """
-        train, validation = self._split(train, validation)
+        train, validation = self._split(train, validation, sample_weight, class_weight)
         size = check_whole_number("batch_size", len(train) if batch_size is None else batch_size)
         last = self.epoch + check_whole_number("epochs", epochs, least=0)
         check_whole_number("validation_every", validation_every)
@@ -263,8 +271,16 @@ class Trainer:
         totals = self.totals
 
         def step(numbers: StepNumbers, count: int) -> None:
-            x, y = feed.batch(numbers.start, count, numbers.step)
-            plan.train(x, y, totals, step=numbers.step, update=numbers.update, learning_rate=numbers.learning_rate)
+            x, y, weights = feed.batch(numbers.start, count, numbers.step)
+            plan.train(
+                x,
+                y,
+                totals,
+                step=numbers.step,
+                update=numbers.update,
+                learning_rate=numbers.learning_rate,
+                weights=weights,
+            )
 
         return step
 
@@ -280,25 +296,26 @@ class Trainer:
         parameters' names. Moves nothing."""
         with self.backend.use():
             rows = self.upload(self.model.dataset(data))
-            x, y = self.feed(rows).batch(0, len(rows))
+            x, y, weights = self.feed(rows).batch(0, len(rows))
             totals = self.backend.zeros((2,), self.backend.wide)
             state = self.backend.copy(self.model.store.flat_state)  # layers move theirs as they do in training
-            self.plan(rows, training=True).gradients(x, y, totals, self.model.step)
+            self.plan(rows, training=True).gradients(x, y, totals, self.model.step, weights)
             self.model.store.flat_state[...] = state
             return {name: self.backend.to_numpy(view).copy() for name, view in self.model.gradients.items()}
 
     @targets_apart
-    def evaluate(self, data: Any, batch_size: int = 1024) -> dict[str, float]:
+    def evaluate(self, data: Any, batch_size: int = 1024, *, sample_weight: Any = None) -> dict[str, float]:
         """The mean loss over ``data``, the accuracy for classes, and the trainer's other metrics, by name:
-        ``{"loss": ..., "accuracy": ...}``."""
+        ``{"loss": ..., "accuracy": ...}``. With weights of the rows, ``sample_weight`` or the data set's own, the means
+        are weighted."""
         batch_size = check_whole_number("batch_size", batch_size)
         with self.backend.use():
-            rows = self.upload(self.model.dataset(data))
+            rows = self.upload(weighted(self.model.dataset(data), sample_weight))
             return self._evaluate(rows, batch_size) | self._other_metrics(rows.data)
 
     @targets_apart
     def losses(self, data: Any, batch_size: int = 1024) -> Any:
-        """The loss of each row of ``data``, (m,) NumPy: where the network is most wrong."""
+        """The loss of each row of ``data``, (m,) NumPy, without its weight: where the network is most wrong."""
         batch_size = check_whole_number("batch_size", batch_size)
         with self.backend.use():
             rows = self.upload(self.model.dataset(data))
@@ -329,7 +346,10 @@ class Trainer:
         targets = targets_of(data, self.loss.targets, self.model.n_outputs, self.loss.unit_interval)
         with self.backend.use():
             x, y = self.backend.asarray(data.x), self.backend.asarray(targets)
-            rows = Rows(data, x, y, data.scale, data.shift, classes, weakref.ref(self))
+            weights = relative(data.weights)
+            if weights is not None:
+                weights = self.backend.asarray(weights, self.backend.dtype)
+            rows = Rows(data, x, y, data.scale, data.shift, classes, weakref.ref(self), weights)
             return rows.scaled(self.backend) if keep_scaled else rows
 
     def feed(self, rows: Rows, shuffled: bool = False) -> Feed:
@@ -372,8 +392,8 @@ class Trainer:
 
     # ---- inside -----------------------------------------------------------------------------------------------------
 
-    def _split(self, train: Any, validation: Any) -> tuple[Any, Any]:
-        """The rows to train on and those to evaluate on, which may be a fraction of the former."""
+    def _split(self, train: Any, validation: Any, sample_weight: Any, class_weight: Any) -> tuple[Any, Any]:
+        """The rows to train on, with their weights, and those to evaluate on, which may be a fraction of the former."""
         for rows in (train, validation):
             if isinstance(rows, Rows) and rows.owner() is not self:
                 raise ValueError("these rows were uploaded by another Trainer; let this one upload them")
@@ -383,21 +403,34 @@ class Trainer:
         if isinstance(train, Rows):
             if is_fraction:
                 raise ValueError("rows that are on the device are not split; split their Dataset before upload")
+            if not (sample_weight is None and class_weight is None):
+                raise ValueError("rows that are on the device take no other weights; give them to their Dataset before")
             return train, validation
-        train = self.model.dataset(train)
-        if not is_fraction:
-            return train, validation
-        part = int(validation) if isinstance(validation, Integral) else float(validation)
-        rest, held_out = train.split(part, seed=self.model.seed)
-        return rest, held_out
+        train = weighted(self.model.dataset(train), sample_weight)
+        if is_fraction:
+            part = int(validation) if isinstance(validation, Integral) else float(validation)
+            train, validation = train.split(part, seed=self.model.seed)
+        if class_weight is not None:
+            train = self._weighted_by_class(train, class_weight)
+        return train, validation
+
+    def _weighted_by_class(self, data: Dataset, class_weight: str | Mapping[Any, Any]) -> Dataset:
+        labels = data.y
+        if not data.has_classes:
+            if self.loss.targets != "classes":
+                raise DataError("class_weight needs class labels, but these targets are values; pass integer labels")
+            labels = targets_of(data, "classes", self.model.n_outputs, False)
+        names = data.class_names or tuple(str(label) for label in range(self.model.n_outputs))
+        return by_class(data, labels, class_weight, names)
 
     def _evaluate(self, rows: Rows, batch_size: int = 1024, losses: Any = None) -> dict[str, float]:
         feed, plan = self.feed(rows), self.plan(rows)
         totals = self.backend.zeros((2,), self.backend.wide)
         for start in range(0, len(rows), batch_size):
             end = min(start + batch_size, len(rows))
-            x, y = feed.batch(start, end - start)
-            totals = plan.evaluate(x, y, totals, losses=None if losses is None else losses[start:end])
+            x, y, weights = feed.batch(start, end - start)
+            of_rows = None if losses is None else losses[start:end]
+            totals = plan.evaluate(x, y, totals, weights=weights, losses=of_rows)
         return means(self.backend.to_numpy(totals), len(rows), rows.classes)
 
     def _other_metrics(self, data: Dataset) -> dict[str, float]:
@@ -409,7 +442,7 @@ class Trainer:
         made = {"outputs": lambda x: x, "predictions": model.predictions, "probabilities": model.probabilities}
         found = {of: without_column(made[of](outputs)) for of in {metric.of for metric in self.metrics}}
         targets = without_column(data.y)
-        return {metric.name: metric.value(targets, found[metric.of]) for metric in self.metrics}
+        return {metric.name: metric.value(targets, found[metric.of], data.weights) for metric in self.metrics}
 
     def _record(self, started: float, seen: int, classes: bool, validation: Rows | None) -> Record:
         # Reads the device: everything launched has finished then.

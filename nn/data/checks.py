@@ -174,6 +174,24 @@ def check_values(y: np.ndarray) -> np.ndarray:
     return y
 
 
+def check_weights(weights: np.ndarray, rows: int, name: str = "weights") -> np.ndarray:
+    """Weights of rows (n,) or (n, 1) as floats (n,).
+
+    Raises:
+        DataError: there is not one for each of so many rows, or one is negative or not finite.
+    """
+    if weights.ndim == 2 and weights.shape[1] == 1:
+        weights = weights[:, 0]
+    if weights.shape != (rows,):
+        raise DataError(f"{name} has shape {weights.shape}, but each of the {rows} rows needs one weight: ({rows},)")
+    weights = _two_floats(weights) if weights.dtype.kind == "f" else weights.astype(np.float64)
+    bad = ~(np.isfinite(weights) & (weights >= 0))
+    if bad.any():
+        (row,) = first_true(bad)
+        raise DataError(f"{name}[{row}] is {weights[row]}, but a weight is a finite number of at least 0")
+    return weights
+
+
 def first_true(bad: np.ndarray) -> tuple[int, ...]:
     """The index of the first True."""
     return tuple(int(i) for i in np.unravel_index(bad.argmax(), bad.shape))

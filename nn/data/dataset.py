@@ -11,7 +11,7 @@ import numpy as np
 from backends.random import stream_key
 from backends.typing import Shape
 
-from .checks import DataError, check_labels, check_same_length
+from .checks import DataError, check_labels, check_same_length, check_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +27,12 @@ class Dataset:
         class_names: one name for each class; None where the targets are not classes. Filled in with "0", "1", ... for
             integer labels.
         image_shape: (height, width) or (height, width, channels) of a row that is a picture, else None.
+        weights: (n,) floats of at least 0: how much each row counts in the loss and in the metrics, relative to the
+            others; None where all count the same.
 
     Raises:
-        DataError: rows and targets differ in number, a dtype is none of these, or a label has no class name.
+        DataError: rows and targets or weights differ in number, a dtype is none of these, a label has no class name, or
+            a weight is negative or not finite.
     """
 
     x: np.ndarray
@@ -38,6 +41,7 @@ class Dataset:
     shift: float = 0.0
     class_names: tuple[str, ...] | None = None
     image_shape: tuple[int, ...] | None = None
+    weights: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.x.dtype not in (np.uint8, np.float32, np.float64) or self.x.ndim < 2:
@@ -48,6 +52,8 @@ class Dataset:
         if not self.x.flags.c_contiguous:
             object.__setattr__(self, "x", np.ascontiguousarray(self.x))
         check_same_length(self.x, self.y)
+        if self.weights is not None:
+            object.__setattr__(self, "weights", check_weights(self.weights, len(self)))
         if self.y.dtype in (np.float32, np.float64) and self.y.ndim in (1, 2):
             return
         if self.y.dtype.kind not in "iu" or self.y.ndim != 1:
@@ -74,7 +80,8 @@ class Dataset:
                 raise TypeError("rows are taken by a slice or a one-dimensional array; say dataset[i : i + 1] for one")
             if not rows.size:
                 rows = rows.astype(np.int64)  # np.asarray([]) is float64, which is no index
-        return replace(self, x=self.x[rows], y=self.y[rows])
+        weights = None if self.weights is None else self.weights[rows]
+        return replace(self, x=self.x[rows], y=self.y[rows], weights=weights)
 
     @property
     def has_targets(self) -> bool:
@@ -148,7 +155,7 @@ class Dataset:
         number = np.full(self.n_classes, -1)
         number[list(classes)] = range(len(classes))
         rows = number[self.y] >= 0
-        return replace(self, x=self.x[rows], y=number[self.y[rows]], class_names=names)
+        return replace(self[rows], y=number[self.y[rows]], class_names=names)
 
     def one_against_rest(self, label: int) -> Dataset:
         """The same rows, class 1 for those of class ``label`` and class 0 for all others."""

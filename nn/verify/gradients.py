@@ -123,14 +123,14 @@ def _loss_and_gradient(
     trainer = Trainer(model, loss)
     with backend.use():
         rows = trainer.upload(as_dataset((x, y)))
-        batch, targets = trainer.feed(rows).batch(0, len(rows))
+        batch, targets, weights = trainer.feed(rows).batch(0, len(rows))
         plan = trainer.plan(rows, training=True)
 
     def loss_at(parameters: np.ndarray, gradient: bool = False) -> float:
         with backend.use():
             model.flat_parameters[...] = backend.asarray(parameters)
             totals = backend.zeros((2,), backend.wide)
-            totals = (plan.gradients if gradient else plan.evaluate)(batch, targets, totals, model.step)
+            totals = (plan.gradients if gradient else plan.evaluate)(batch, targets, totals, model.step, weights)
             return float(backend.to_numpy(totals)[0]) / len(rows)
 
     loss_at(backend.to_numpy(model.flat_parameters).copy(), gradient=True)

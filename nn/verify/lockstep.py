@@ -80,12 +80,13 @@ class Side:
             if where.epoch != self.epoch:
                 self.epoch = trainer.epoch = where.epoch
                 self.feed.begin_epoch(where.epoch)
-            x, y = self.feed.batch(where.start, where.count, model.step)
+            x, y, weights = self.feed.batch(where.start, where.count, model.step)
             totals = backend.zeros((2,), backend.wide)
             optimizer.steps += 1
             step, update = model.step, optimizer.steps
             model.step += 1
-            self.plan.train(x, y, totals, step=step, update=update, learning_rate=optimizer.rate(update))
+            rate = optimizer.rate(update)
+            self.plan.train(x, y, totals, step=step, update=update, learning_rate=rate, weights=weights)
 
     def host(self, array: Array) -> HostArray:
         """A copy of an array of this device."""
@@ -147,6 +148,7 @@ class _Notes:
         self.rounding = rounding
         self.tensors: list[Tensor] = []
         self.targets: HostArray = None
+        self.weights: HostArray = None  # of the rows; None where there are none
         self.given: HostArray = None  # what the next layer is given, forward or backward
         self.outputs: HostArray = None  # what the loss is given
         self.layers: dict[str, LayerNumbers] = {}
@@ -164,6 +166,8 @@ class _Notes:
         self.tensors.append(Tensor(phase, name, *self._layer(phase, stage, name), values, allowed))
         if name == "targets":
             self.targets = values
+        elif (phase, name) == ("batch", "weights"):
+            self.weights = values
         elif name in ("batch", "activation", "gradient of the outputs", "gradient of the input"):
             self.given = values
         if phase in ("batch", "forward"):
@@ -203,7 +207,7 @@ class _Notes:
                 return None
             of_layer = cache(partial(self.rounding.of_layer, numbers, phase, name))
             return lambda _: of_layer()
-        if phase == "loss" and name in ("loss", "gradient of the outputs"):
+        if phase == "loss" and (name != "correct rows" or self.weights is not None):
             return lambda _: self._of_loss[name]
         if phase == "update":
             buffer, _, parameter = name.partition(" ")
@@ -213,8 +217,8 @@ class _Notes:
     @cached_property
     def _of_loss(self) -> dict[str, HostArray]:
         loss = self.side.trainer.loss
-        errors = self.rounding.loss(loss.operation, self.outputs, self.targets)
-        return dict(zip(("loss", "gradient of the outputs"), errors, strict=True))
+        totals, gradient = self.rounding.loss(loss.operation, self.outputs, self.targets, weights=self.weights)
+        return {"loss": totals[:1], "correct rows": totals[1:], "gradient of the outputs": gradient}
 
     def _of_update(self, other: Side) -> dict[str, HostArray]:
         """For the flat buffers. Rules of xpnet are elementwise, so only what differs is looked at: that is little."""

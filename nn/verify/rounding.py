@@ -147,15 +147,21 @@ class Rounding:
             return None
         return self.formulas.multiply(given, mask)[0]
 
-    def loss(self, operation: str, outputs: HostArray, targets: HostArray) -> tuple[HostArray, HostArray]:
-        """For the sum of the losses of the rows, and for the gradient of their mean."""
+    def loss(
+        self, operation: str, outputs: HostArray, targets: HostArray, **options: Any
+    ) -> tuple[HostArray, HostArray]:
+        """For loss sum and count of correct rows, (2,), and for the gradient of the mean loss.
+
+        Args:
+            options: of the operation, such as ``weights``.
+        """
         formula = getattr(self.formulas, operation, None)
         if formula is None:
             unknown = self.unknown(outputs, outputs)
-            return unknown.sum(keepdims=True).reshape(1), unknown
+            return np.asarray([unknown.sum(), 0.0]), unknown
         with np.errstate(all="ignore"):
-            totals, gradient = formula(outputs, targets)
-        return _both(totals)[:1], _both(gradient)
+            totals, gradient = formula(outputs, targets, **options)
+        return _both(totals), _both(gradient)
 
     def update(
         self, optimizer: Optimizer, before: dict[str, HostArray], n_decayed: int, differ: HostArray

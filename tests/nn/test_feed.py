@@ -32,13 +32,13 @@ def test_rows_in_their_order_and_as_they_are_need_no_copy() -> None:
     trainer, rows = uploaded(Dataset(RNG.normal(size=(50, 6)).astype("f4"), LABELS))
     feed = Feed(trainer.model.store.workspace, rows)
     for start, count in ((0, 20), (20, 20), (40, 10), (0, 50)):
-        x, y = feed.batch(start, count)
+        x, y, _ = feed.batch(start, count)
         np.testing.assert_array_equal(x, rows.x[start : start + count])
         np.testing.assert_array_equal(y, rows.y[start : start + count])
         assert np.shares_memory(x, rows.x)
         assert np.shares_memory(y, rows.y)
     # Of a first row that only the device knows there is no view, unless the batch is all rows.
-    x, y = feed.batch(np.array([20]), 20)
+    x, y, _ = feed.batch(np.array([20]), 20)
     np.testing.assert_array_equal(x, rows.x[20:40])
     np.testing.assert_array_equal(y, rows.y[20:40])
     assert not np.shares_memory(x, rows.x)
@@ -49,7 +49,7 @@ def test_rows_in_their_order_and_as_they_are_need_no_copy() -> None:
 @pytest.mark.parametrize("network_scales", [False, True])
 def test_pixels_become_what_the_network_takes(network_scales: bool) -> None:
     feed = feed_of(Dataset(PIXELS, LABELS, scale=1 / 255), network_scales=network_scales)
-    x, y = feed.batch(10, 20, 3)
+    x, y, _ = feed.batch(10, 20, 3)
     assert x.dtype == np.float32
     np.testing.assert_allclose(x, PIXELS[10:30] * (1.0 if network_scales else 1 / 255), rtol=1e-6)
     np.testing.assert_array_equal(y, LABELS[10:30])
@@ -60,7 +60,7 @@ def test_every_epoch_has_an_order_of_its_own() -> None:
     for epoch in (1, 2):
         feed.begin_epoch(epoch)
         order = permutation(50, 7, epoch)
-        x, y = feed.batch(16, 16)
+        x, y, _ = feed.batch(16, 16)
         np.testing.assert_array_equal(x, PIXELS[order[16:32]])
         np.testing.assert_array_equal(y, LABELS[order[16:32]])
     feed = feed_of(Dataset(PIXELS, LABELS))

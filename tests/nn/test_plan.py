@@ -281,7 +281,7 @@ def test_an_observer_sees_every_tensor_of_a_step_in_its_order() -> None:
 
     rows = trainer.upload(DATA)
     plan = trainer.plan(rows, optimizer=trainer.optimizer, observer=look)
-    x, y = trainer.feed(rows).batch(0, 20)
+    x, y, _ = trainer.feed(rows).batch(0, 20)
     plan.train(x, y, np.zeros(2), step=0, update=1, learning_rate=0.1)
     assert seen == [
         ("batch", "", "batch"),
