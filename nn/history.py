@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, overload
@@ -22,11 +23,17 @@ class History:
 
     Attributes:
         stopped: why training ended before its last epoch; "" if it did not.
+        best_epoch: the best epoch by ``monitor``, as early stopping or keeping the best weights found it; or None.
+        monitor: the column that it was chosen by; "" if none was.
+        best_is_kept: whether ``fit`` leaves the weights of the best epoch in the model, not those of the last.
     """
 
     def __init__(self, records: list[Record] | None = None) -> None:
         self.records: list[Record] = records or []
         self.stopped = ""
+        self.best_epoch: int | None = None
+        self.monitor = ""
+        self.best_is_kept = False
 
     def append(self, record: Record) -> None:
         self.records.append(record)
@@ -52,9 +59,30 @@ class History:
     def __repr__(self) -> str:
         return f"<History of {len(self)} epochs{': ' + str(self.records[-1]) if self.records else ''}>"
 
+    @property
+    def best_text(self) -> str:
+        """Which epoch was the best, in words: ``"best epoch 12, val_loss 0.0712; its weights are in the model"``; "" if
+        none was chosen."""
+        if self.best_epoch is None:
+            return ""
+        record = next((record for record in self.records if record["epoch"] == self.best_epoch), {})
+        value = f" {record[self.monitor]:.4g}" if self.monitor in record else ""
+        kept = "; its weights are in the model" if self.best_is_kept else ""
+        return f"best epoch {self.best_epoch}, {self.monitor}{value}{kept}"
+
     def to_json_lines(self) -> str:
-        """The records as JSON lines, one epoch a line."""
-        return "".join(json.dumps(record) + "\n" for record in self.records)
+        """The records as JSON lines, one epoch a line.
+
+        The line of the best epoch has ``"best"``, the column that it was chosen by, and ``"kept"``, whether the model
+        has its weights; the last line has ``"stopped"``, where training ended early. A value that is not finite is
+        null."""
+        lines = [{key: _finite_or_none(value) for key, value in record.items()} for record in self.records]
+        for line in lines:
+            if self.best_epoch is not None and line.get("epoch") == self.best_epoch:
+                line |= {"best": self.monitor, "kept": self.best_is_kept}
+        if lines and self.stopped:
+            lines[-1]["stopped"] = self.stopped
+        return "".join(json.dumps(line) + "\n" for line in lines)
 
     def save(self, path: str | Path) -> None:
         """Write ``to_json_lines()`` to a file, whole or not at all."""
@@ -62,5 +90,18 @@ class History:
 
     @classmethod
     def load(cls, path: str | Path) -> History:
-        """Read what ``save`` wrote."""
-        return cls([json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()])
+        """Read what ``save`` wrote; null is NaN."""
+        history = cls()
+        for line in Path(path).read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            if "best" in record:
+                history.best_epoch, history.monitor = record["epoch"], record.pop("best")
+                history.best_is_kept = record.pop("kept")
+            history.stopped = record.pop("stopped", "")
+            history.append({key: math.nan if value is None else value for key, value in record.items()})
+        return history
+
+
+def _finite_or_none(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,30 @@ def test_a_history_is_a_line_an_epoch(tmp_path: Path) -> None:
     History(RECORDS).save(str(path))
     assert path.read_text() == '{"epoch": 1, "loss": 0.5, "val_loss": 0.75}\n{"epoch": 2, "loss": 0.25}\n'
     assert History.load(str(path)).records == RECORDS
+
+
+def test_the_best_epoch_and_the_reason_of_stopping_survive_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    history = History([{"epoch": epoch, "val_loss": 1 / epoch} for epoch in (1, 2, 3)])
+    history.stopped, history.best_epoch, history.monitor, history.best_is_kept = "the test", 2, "val_loss", True
+    history.save(path)
+    assert len(path.read_text().splitlines()) == 3
+    again = History.load(path)
+    assert again.records == history.records
+    assert (again.stopped, again.best_epoch, again.monitor, again.best_is_kept) == ("the test", 2, "val_loss", True)
+
+
+def test_the_best_epoch_is_told_in_words() -> None:
+    history = History([{"epoch": 1, "val_loss": 0.5}, {"epoch": 2, "val_loss": 0.07123}])
+    assert history.best_text == ""
+    history.best_epoch, history.monitor = 2, "val_loss"
+    assert history.best_text == "best epoch 2, val_loss 0.07123"
+    history.best_is_kept = True
+    assert history.best_text == "best epoch 2, val_loss 0.07123; its weights are in the model"
+
+
+def test_a_value_that_is_undefined_is_null_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    History([{"epoch": 1, "val_auc": float("nan")}]).save(path)
+    assert path.read_text() == '{"epoch": 1, "val_auc": null}\n'
+    assert math.isnan(History.load(path)[0]["val_auc"])
