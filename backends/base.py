@@ -399,6 +399,55 @@ class Backend:
             change[:n_decayed] = change[:n_decayed] + (learning_rate * weight_decay) * params[:n_decayed]
         return self._result(params - change, params)
 
+    def axpby(self, alpha: float, x: Array, beta: float, y: Array) -> Array:
+        """alpha x + beta y, in ``y``: the operation of that name of the BLAS, on flat buffers that do not overlap.
+
+        With ``beta == 0`` the contents of ``y``, NaN included, are not read.
+        """
+        scaled = alpha * x
+        return self._result(scaled if beta == 0.0 else scaled + beta * y, y)
+
+    def clip_norm(self, x: Array, limit: float, *, norm: Array | None = None) -> tuple[Array, Array]:
+        """x times min(1, limit / (|x| + 1e-6)), in place, so that its norm is at most ``limit``; and |x| as it was.
+
+        |x| is the root of the sum of squares of all elements. The formula is that of PyTorch's ``clip_grad_norm_``. A
+        NaN makes all elements NaN; an infinite element makes itself NaN and finite ones 0: neither is hidden.
+
+        Args:
+            x: (n,).
+            norm: (1,) of dtype ``wide``, where |x| goes.
+
+        Returns:
+            ``(x, norm)``.
+        """
+        xp = self.xp
+        found = xp.reshape(xp.sqrt(self.sum_of_squares(x)), (1,))
+        factor = limit / (found + 1e-6)
+        factor = xp.where(factor >= 1.0, xp.ones_like(factor), factor)
+        return self._result(x * xp.astype(factor, x.dtype), x), self._result(found, norm)
+
+    def clip_values(self, x: Array, limit: float) -> Array:
+        """Each element of ``x`` (n,) moved into [-limit, limit], in place; NaN stays NaN."""
+        high = self.xp.full_like(x, limit)
+        return self._result(self.xp.maximum(self.xp.minimum(x, high), -high), x)
+
+    def update_average(self, average: Array, x: Array, decay: float, *, number: int | Array, first: int = 1) -> Array:
+        """The exponential moving average of the values that ``x`` takes, in place: average + (1 - decay) (x - average).
+
+        It begins with a copy: up to update ``first`` the average is ``x`` itself, whatever it was. In this form of the
+        formula, and not as decay average + (1 - decay) x, an average of equal values is that value: in float32 the two
+        rounded factors of the other do not add up to 1, and it would end 1e-5 off for a decay of 0.999.
+
+        Args:
+            average, x: (n,).
+            number: of the update that has changed ``x``; a Python int, or an int64 array of shape (1,).
+            first: the number of the update that the average begins with.
+        """
+        if isinstance(number, int) and number <= first:
+            return self._result(x, average)
+        moved = average + (1.0 - decay) * (x - average)
+        return self._result(moved if isinstance(number, int) else self.xp.where(number <= first, x, moved), average)
+
     def sum_of_squares(self, x: Array) -> Array:
         """The sum of the squares of all elements, of dtype ``wide``, shape ()."""
         x = self.xp.astype(x, self.wide)

@@ -28,7 +28,7 @@ MAY_BE_OUT = {
 #: Operations whose ``out`` is for the second result.
 LOSSES = {"softmax_cross_entropy", "binary_cross_entropy", "squared_error"}
 #: The inputs that an operation writes its results into, and those whose contents are arbitrary afterwards.
-WRITTEN = {"update": (1,)}
+WRITTEN = {"update": (1,), "axpby": (3,), "clip_norm": (0,), "clip_values": (0,), "update_average": (0,)}
 ARBITRARY = {"update": (2,)}
 #: Arrays that an operation writes beside its results, and which input each may be.
 KEPT: dict[str, tuple[int, ...]] = {"z_out": (0,), "losses": ()}
@@ -108,7 +108,7 @@ def perform(backend: Backend, case: Case, way: str) -> tuple[Any, ...]:
             return {key: given(key, value) for key, value in x.items()}
         if not isinstance(x, np.ndarray) or operation == "asarray":
             return x
-        return backend.asarray(x.copy(), backend.wide) if name == "totals" else layout(backend, x)
+        return backend.asarray(x.copy(), backend.wide) if name in ("totals", "norm") else layout(backend, x)
 
     with backend.use():
         inputs = [given("", x) for x in case.inputs]
@@ -198,7 +198,7 @@ def _look_at_arrays(
     def is_same(x: Array, value: Array) -> bool:
         return np.array_equal(backend.to_numpy(x), value, equal_nan=value.dtype.kind == "f")
 
-    written = {"totals": 0, "bias_gradient": 1, "out": 1 if case.operation in LOSSES else 0}
+    written = {"totals": 0, "bias_gradient": 1, "norm": 1, "out": 1 if case.operation in LOSSES else 0}
     for name, index in written.items():
         if options.get(name) is not None and host[index] is not None and not is_same(options[name], host[index]):
             raise AssertionError(f"{name} does not hold the result")

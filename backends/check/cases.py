@@ -404,6 +404,60 @@ def _registered(make: Inputs, rule: Rule) -> Made:
                     yield name, inputs, {**options, "n_decayed": len(params) // 2}
 
 
+def _special_vectors(make: Inputs) -> Iterator[tuple[str, Array]]:
+    for name, x in make.specials():
+        yield name, x.ravel()
+
+
+def _axpby(make: Inputs) -> Made:
+    for name, draw in _flat(make):
+        for alpha, beta in ((1.0, 0.0), (0.3, 0.0), (0.3, 1.0), (1.0, 1.0), (-0.7, 0.9), (0.0, 1.0), (1.0, -1.0)):
+            x = draw()
+            y = make.array(np.full(x.shape, NAN)) if beta == 0.0 else draw()
+            yield f"{name}, {alpha:g} x + {beta:g} y", (alpha, x, beta, y), {}
+    for name, x in _special_vectors(make):
+        for alpha, beta in ((0.5, 0.0), (0.5, 1.0), (0.0, 1.0), (0.5, 0.25)):
+            yield f"{name}, {alpha:g} x + {beta:g} y", (alpha, x, beta, make.normal(len(x))), {}
+            yield f"{name} in y, {alpha:g} x + {beta:g} y", (alpha, make.normal(len(x)), beta, x), {}
+
+
+def _clip_norm(make: Inputs) -> Made:
+    for n in (0, 1, 7, 1031, 20_000):
+        for limit in (1e-3, 0.5, 1e6):
+            yield f"random, {limit:g}", (make.normal(n), limit), {}
+            yield f"wide range, {limit:g}", (make.wide_range(n), limit), {"norm": make.array([NAN])}
+    for name, x in _special_vectors(make):
+        for limit in (0.25, 100.0):
+            yield f"{name}, {limit:g}", (x, limit), {"norm": make.array([NAN])}
+    yield "at the limit", (make.array([3.0, 4.0]), 5.0), {}
+    yield "just below the limit", (make.array([3.0, 4.0]), 5.0 + 1e-5), {}
+    if make.dtype == np.float32:
+        yield "huge", (make.array([make.huge, -make.huge, 1.0]), 2.0), {}
+
+
+def _clip_values(make: Inputs) -> Made:
+    for name, draw in _flat(make):
+        for limit in (1e-3, 0.5, 1.0, 1e6):
+            yield f"{name}, {limit:g}", (draw(), limit), {}
+    for name, x in _special_vectors(make):
+        yield name, (x, 0.75), {}
+    yield "at the limits", (make.array([-2.0, -1.0, 1.0, 2.0, 1.0 - make.u, 1.0 + 2 * make.u]), 1.0), {}
+
+
+def _update_average(make: Inputs) -> Made:
+    for name, draw in _flat(make):
+        for decay in (0.0, 0.5, 0.9, 0.9999):
+            for number, first in ((1, 1), (2, 1), (7, 7), (3, 7), (8, 7), (np.array([9]), 9), (np.array([10]), 9)):
+                what = f"{name}, {decay:g}, {'on the device' if isinstance(number, np.ndarray) else ''}"
+                yield what, (draw(), draw(), decay), {"number": number, "first": first}
+    for name, x in _special_vectors(make):
+        for number in (1, 2):
+            yield name, (make.normal(len(x)), x, 0.9), {"number": number}
+            yield f"{name} in the average", (x, make.normal(len(x)), 0.9), {"number": number}
+    same = make.normal(257)
+    yield "equal values", (same, same.copy(), 0.999), {"number": 2}
+
+
 def _sum_of_squares(make: Inputs) -> Made:
     for n in (0, 1, 7, 1031, 5000):
         yield "random", (make.normal(n),), {}
@@ -511,6 +565,10 @@ MAKERS: dict[str, Callable[[Inputs], Made]] = {
     "squared_error": _squared_error,
     "argmax": _argmax,
     "update": _update,
+    "axpby": _axpby,
+    "clip_norm": _clip_norm,
+    "clip_values": _clip_values,
+    "update_average": _update_average,
     "sum_of_squares": _sum_of_squares,
     "all_finite": _all_finite,
     "take_rows": _take_rows,

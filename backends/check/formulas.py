@@ -184,6 +184,30 @@ class Formulas:
         change = (rate * corrected / root).or_as(rate * (corrected / root))
         return change, {"mean": mean, "square": square}
 
+    def axpby(self, alpha: float, x: Given, beta: float, y: Given) -> Results:
+        scaled = self.real.number(alpha) * self.given(x)
+        return (scaled if beta == 0.0 else scaled + self.real.number(beta) * self.given(y),)
+
+    def clip_norm(self, x: Array, limit: float, norm: Array | None = None) -> Results:
+        """The factor is computed in ``wide`` and then rounded."""
+        values, one = self.wide.exact(x), self.wide.exact(1.0)
+        found = (values * values).sum().sqrt()[None]
+        factor = self.wide.exact(limit) / (found + self.wide.exact(1e-6))
+        factor = one.where(factor >= one, factor)
+        return self.real.exact(x) * factor.rounded_to(self.real), found
+
+    def clip_values(self, x: Array, limit: float) -> Results:
+        value, high = self.real.exact(x), self.real.number(limit)
+        value = high.where(value > high, value)
+        return ((-high).where(value < -high, value),)
+
+    def update_average(self, average: Array, x: Array, decay: float, number: Any, first: int = 1) -> Results:
+        """A copy is one bit for bit."""
+        if int(np.ravel(number)[0]) <= first:
+            return (x,)
+        old = self.real.exact(average)
+        return (old + self.real.number(1 - Wide(decay)) * (self.real.exact(x) - old),)
+
     def sum_of_squares(self, x: Array) -> Results:
         values = self.wide.exact(x)
         return ((values * values).sum(),)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from math import isfinite, prod
+from math import isfinite, prod, sqrt
 from typing import Any
 
 import numpy
@@ -31,6 +31,8 @@ from .threads import Alone, Product, Threads, cut_for_one_thread, depends_on_thr
 SCRATCH_LIMIT = 1000
 #: Fewer columns than this are narrow: see ``_SoftmaxBuffers``.
 NARROW = 32
+#: Elements of a vector that are squared and added up at a time; OpenBLAS takes several threads above 10,000.
+BLOCK = 8192
 
 
 _NUMBERS = (int, float)
@@ -590,6 +592,54 @@ class NumpyBackend(Backend):
     def _add_decay(self, change: Array, weights: Array, rate: float) -> None:
         """Not weights * (1 - rate), which would keep an infinite weight infinite where the reference has NaN."""
         numpy.add(change, numpy.multiply(weights, rate, out=self._scratch("decay", weights.shape)), out=change)
+
+    def axpby(self, alpha: float, x: Array, beta: float, y: Array) -> Array:
+        np = self._memory.numpy
+        if beta == 0.0:
+            return np.multiply(x, alpha, out=y)
+        if self._blas is not None and alpha != 0.0 and are_alike(y, x):
+            self._call(self._blas.axpby(alpha, x, beta, y))
+            return y
+        scaled = np.multiply(x, alpha, out=self._scratch("scaled", x.shape))
+        np.multiply(y, beta, out=y)
+        return np.add(y, scaled, out=y)
+
+    def clip_norm(self, x: Array, limit: float, *, norm: Array | None = None) -> tuple[Array, Array]:
+        norm = self._memory.numpy.empty((1,), self.wide) if norm is None else norm
+        self._call(self._clip_norm, x, limit, norm)
+        return x, norm
+
+    def _clip_norm(self, x: Array, limit: float, norm: Array) -> None:
+        norm[0] = found = sqrt(self._squares(x))
+        factor = limit / (found + 1e-6)
+        if not factor >= 1.0:  # NaN is not either
+            numpy.multiply(x, factor, out=x)
+
+    def _squares(self, x: Array) -> float:
+        """The sum of the squares in float64, block by block: each is so short that the BLAS takes one thread for it,
+        or the bits would depend on their number."""
+        total = 0.0
+        for start in range(0, x.size, BLOCK):
+            values = x[start : start + BLOCK]
+            block = self._scratch("block", values.shape, numpy.float64)
+            numpy.copyto(block, values)
+            total += float(numpy.dot(block, block))
+        return total
+
+    def clip_values(self, x: Array, limit: float) -> Array:
+        return self._memory.numpy.clip(x, -limit, limit, out=x)
+
+    def update_average(self, average: Array, x: Array, decay: float, *, number: int | Array, first: int = 1) -> Array:
+        self._call(self._move_average, average, x, 1.0 - decay, number, first)
+        return average
+
+    def _move_average(self, average: Array, x: Array, fresh: float, number: int | Array, first: int) -> None:
+        if host_number(number) <= first:
+            numpy.copyto(average, x)
+            return
+        change = numpy.subtract(x, average, out=self._scratch("change", x.shape))
+        numpy.multiply(change, fresh, out=change)
+        numpy.add(average, change, out=average)
 
     def sum_of_squares(self, x: Array) -> Array:
         return self._call(lambda: numpy.asarray(super(NumpyBackend, self).sum_of_squares(x)))

@@ -30,7 +30,7 @@ from .device import CupyDevice
 from .graphs import STEPS, Recording
 from .joined import Joined
 from .keep import keep
-from .launch import ROWS_OF_LAST_BLOCK, Kernels, kernels, partial_blocks, row_blocks
+from .launch import ROWS_OF_LAST_BLOCK, Kernels, element_blocks, kernels, partial_blocks, row_blocks
 from .rules import EXACT, RULES, JoiningRule
 from .source import GATHERED, SCALED
 from .tape import Call, tape
@@ -464,6 +464,39 @@ class CupyBackend(Backend):
             if new is not None:
                 self._deliver(new, x)
         return self._deliver(new_params, params)
+
+    def axpby(self, alpha: float, x: Array, beta: float, y: Array) -> Array:
+        """alpha x + beta y in one launch."""
+        target = self._input("axpby", "y", y)
+        x = self._input("axpby", "x", x, target.shape)
+        self._kernels.elements("axpby", target.size, alpha, x, beta, target)
+        return self._deliver(target, y)
+
+    def clip_norm(self, x: Array, limit: float, *, norm: Array | None = None) -> tuple[Array, Array]:
+        """The norm, in float64 and in a fixed order, and the product, in two launches."""
+        op, size = "clip_norm", x.size
+        target = self._input(op, "x", x)
+        found = self._target(op, norm, (1,), "norm", np.float64)
+        parts = partial_blocks(size)
+        partial = self._buffer("partial", parts, np.float64)
+        self._kernels.blocks("partial_squares", size, parts, target, partial)
+        self._kernels.blocks("clip_norm", size, element_blocks(size), target, partial, found, limit, parts)
+        return self._deliver(target, x), self._deliver(found, norm)
+
+    def clip_values(self, x: Array, limit: float) -> Array:
+        """Each element in one launch."""
+        target = self._input("clip_values", "x", x)
+        self._kernels.elements("clip_values", target.size, target, limit)
+        return self._deliver(target, x)
+
+    def update_average(self, average: Array, x: Array, decay: float, *, number: int | Array, first: int = 1) -> Array:
+        """The whole average in one launch."""
+        op = "update_average"
+        target = self._input(op, "average", average)
+        x = self._input(op, "x", x, target.shape)
+        at = self._number(op, "number", number, np.int64)
+        self._kernels.elements(op, target.size, target, x, 1.0 - decay, *at, first)
+        return self._deliver(target, average)
 
     def sum_of_squares(self, x: Array) -> Array:
         """The sum of the squares of all elements, in float64 and in a fixed order."""

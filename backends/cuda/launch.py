@@ -192,12 +192,12 @@ class Kernels:
 
     def call_on_elements(self, name: str, size: int, **arguments: Any) -> Call:
         """A launch over ``size`` elements to be made later, its other arguments by their names."""
-        return self.call(name, _blocks_of_elements(size), _ELEMENT_THREADS, size=size, **arguments)
+        return self.call(name, (element_blocks(size),), _ELEMENT_THREADS, size=size, **arguments)
 
     def elements(self, name: str, size: int, *arguments: Any) -> None:
         """Launch a kernel over ``size`` elements; size is its last argument."""
         if size > 0:
-            self.launch(name, _blocks_of_elements(size), _ELEMENT_THREADS, *arguments, size)
+            self.launch(name, (element_blocks(size),), _ELEMENT_THREADS, *arguments, size)
 
     def rows(self, name: str, m: int, n: int, *arguments: Any) -> None:
         """Launch a kernel that gives a block to each of ``m`` rows of ``n`` columns; m and n are its last arguments."""
@@ -230,8 +230,9 @@ class Kernels:
         return argument
 
 
-def _blocks_of_elements(size: int) -> tuple[int]:
-    return (min(-(-size // _ELEMENT_THREADS), _ELEMENT_BLOCKS),)
+def element_blocks(size: int) -> int:
+    """How many blocks share out ``size`` elements; one where there are none."""
+    return min(max(-(-size // _ELEMENT_THREADS), 1), _ELEMENT_BLOCKS)
 
 
 def row_blocks(m: int) -> int:

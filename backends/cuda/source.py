@@ -622,6 +622,37 @@ KERNEL adam_update(
     }
 }
 
+KERNEL axpby(REAL alpha, const REAL* x, REAL beta, REAL* y, long long size)
+{
+    FOR_GRID(i, size) y[i] = beta == REAL(0) ? alpha * x[i] : alpha * x[i] + beta * y[i];
+}
+
+KERNEL clip_values(REAL* x, REAL limit, long long size)
+{
+    FOR_GRID(i, size) {
+        const REAL value = x[i];
+        x[i] = value > limit ? limit : value < -limit ? -limit : value;
+    }
+}
+
+// The norm of x is the root of the sum of the numbers in partial, which every block adds up by itself.
+KERNEL clip_norm(REAL* x, const double* partial, double* norm, double limit, long long parts, long long size)
+{
+    const double found = sqrt(ordered_sum(partial, parts));
+    if (blockIdx.x == 0 && threadIdx.x == 0) *norm = found;
+    const double factor = limit / (found + 1e-6);
+    if (factor >= 1) return;  // NaN is not
+    FOR_GRID(i, size) x[i] *= (REAL)factor;
+}
+
+KERNEL update_average(
+    REAL* average, const REAL* x, REAL fresh, const long long* number_at, long long number, long long first,
+    long long size)
+{
+    const bool copies = (number_at ? *number_at : number) <= first;
+    FOR_GRID(i, size) average[i] = copies ? x[i] : average[i] + fresh * (x[i] - average[i]);
+}
+
 // Each block sums its elements into partial[blockIdx.x]; one block sums those.
 KERNEL partial_squares(const REAL* x, double* partial, long long size)
 {
