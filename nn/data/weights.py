@@ -6,8 +6,10 @@ rows is sum(w l) / sum(w); a row of weight 2 then counts as if it were there twi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -67,8 +69,9 @@ def _from_mapping(class_weight: Mapping[Any, Any], names: Sequence[str]) -> np.n
         if index in given:
             raise DataError(f"class_weight names class {names[index]} twice, by its number and by its name")
         given.add(index)
-        one = check_numbers([weight], "class_weight")
-        weights[index] = check_weights(one, 1, f"class_weight[{key!r}]")[0]
+        if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 <= float(weight) < math.inf:
+            raise DataError(f"class_weight[{key!r}] is {weight!r}, but a weight is a finite number of at least 0")
+        weights[index] = weight
     return weights
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..data import as_dataset
+from ..data import Dataset, as_dataset
+from ..data.weights import weighted
 from ..losses import Loss
 from ..model import Sequential
 from ..trainer import Trainer
@@ -50,6 +51,7 @@ def check_gradients(
     coordinates: bool = False,
     tolerance: float = 1e-6,
     seed: int = 0,
+    sample_weight: Any = None,
 ) -> GradientReport:
     """Compare ``model.backward`` with central differences of the loss on the rows ``(x, y)``.
 
@@ -61,6 +63,7 @@ def check_gradients(
     Args:
         model: in float64; its parameters are left as they were.
         tolerance: the largest relative error allowed.
+        sample_weight: (m,), what each row counts.
 
     Raises:
         GradientError: an error is larger; the message names where.
@@ -71,7 +74,7 @@ def check_gradients(
     rng = np.random.default_rng(seed)
     report = GradientReport()
     state = model.backend.to_numpy(model.store.flat_state).copy()  # a layer's forward may move it
-    loss_at, gradient = _loss_and_gradient(model, loss, x, y)
+    loss_at, gradient = _loss_and_gradient(model, loss, weighted(as_dataset((x, y)), sample_weight))
     start = model.backend.to_numpy(model.flat_parameters).copy()
 
     def compare(direction: np.ndarray, where: str) -> bool:
@@ -116,13 +119,13 @@ def check_gradients(
 
 
 def _loss_and_gradient(
-    model: Sequential, loss: str | Loss, x: Any, y: Any
+    model: Sequential, loss: str | Loss, data: Dataset
 ) -> tuple[Callable[[np.ndarray], float], np.ndarray]:
     """The loss as a function of the flat parameters, and its gradient by backpropagation where they are now."""
     backend = model.backend
     trainer = Trainer(model, loss)
     with backend.use():
-        rows = trainer.upload(as_dataset((x, y)))
+        rows = trainer.upload(data)
         batch, targets, weights = trainer.feed(rows).batch(0, len(rows))
         plan = trainer.plan(rows, training=True)
 
