@@ -18,9 +18,11 @@ from .plan import Observer, Plan, Stage, compile_plan, end_of, function_of, outp
 
 
 class _Forward(NamedTuple):
-    """A call of ``forward``: what it was made with."""
+    """A call of ``forward``: the plan that it was made with, and what it has put beside its values in the buffers. That
+    is not the plan itself, which holds the buffers, so that only the collector of cycles would free them."""
 
     plan: Plan
+    mark: object
 
 
 class Sequential:
@@ -157,7 +159,8 @@ class Sequential:
         """The outputs for rows ``x`` on the device, in the backend's dtype; in ``training`` with dropout."""
         plan = self._plan("training" if training else "forward", training)
         outputs = plan.outputs(x, self.step)
-        self._last_forward = self.store.workspace.holder = _Forward(plan)
+        self._last_forward = _Forward(plan, object())
+        self.store.workspace.holder = self._last_forward.mark
         return outputs
 
     def backward(self, dy: Array) -> None:
@@ -170,7 +173,7 @@ class Sequential:
         last = self._last_forward
         if last is None:
             raise RuntimeError("backward needs what forward leaves; call forward first")
-        if self.store.workspace.holder is not last:
+        if self.store.workspace.holder is not last.mark:
             raise RuntimeError(
                 "backward needs what forward left, but something else was computed in the same buffers since, such as "
                 "a prediction, an evaluation or a training step; call forward again"

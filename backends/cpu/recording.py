@@ -59,6 +59,7 @@ class Tape:
         self.pace: Pace | None = None
         self._threads = threads
         self._number = 0
+        self._made: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         function = getattr(numpy, name)
@@ -73,6 +74,7 @@ class Tape:
         else:
             raise AttributeError(f"a recorded step cannot use numpy.{name}: it is not among the noted functions")
         setattr(self, name, made)
+        self._made.append(name)
         return made
 
     def _call_method(self, name: str, array: Any, *args: Any, **keywords: Any) -> Any:
@@ -110,11 +112,18 @@ class Tape:
         return result
 
     def finish(self) -> None:
-        """Nothing more is noted. The number of threads is then as the step begins with."""
+        """Nothing more is noted, and the number of threads is as the step begins with."""
         if self._threads is not None and self.first > 0:
             self._take(self._threads, self.first)
             is_same = self.alone is None or (len(self.calls) == len(self.alone) and self.first == 1)
             self.pace = None if is_same else Pace()
+
+    def let_go(self) -> None:
+        """Forget the functions that note here. They refer to the tape and it to them, so that only the collector of
+        cycles would free it, and with it every array of the network."""
+        for name in self._made:
+            delattr(self, name)
+        self._made.clear()
 
     def _take(self, threads: Threads, number: int) -> None:
         """Let what follows have so many threads."""
@@ -265,8 +274,11 @@ class Recording:
     def _record(self, count: int, most: int) -> Tape:
         """Run the step and note it, with the numbers that are in the arrays."""
         tape = Tape(self._threads, most)
-        with self._memory.noting(tape):
-            self._step(StepNumbers(*self._tapes.arrays), count)
+        try:
+            with self._memory.noting(tape):
+                self._step(StepNumbers(*self._tapes.arrays), count)
+        finally:
+            tape.let_go()
         tape.finish()
         self._tapes.known[count] = tape
         return tape
