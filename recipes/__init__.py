@@ -96,7 +96,7 @@ def load(name_or_path: str) -> Recipe:
             hint = did_you_mean(name_or_path, names()) or f"; known are {', '.join(names())}"
             raise RecipeError(f"no recipe {name_or_path!r}{hint} (your own is named by its path, which ends in .toml)")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -9,10 +9,14 @@ from difflib import get_close_matches
 from typing import Any
 
 from ..initializers import get_initializer
+from ..messages import sentence
 
 
 class UsageError(ValueError):
     """A flag, a recipe or a file that cannot be used; the message is one sentence."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(sentence(str(message)))
 
 
 @dataclass(frozen=True)

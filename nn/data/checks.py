@@ -13,6 +13,8 @@ import numpy as np
 
 from backends.devices import as_numpy
 
+from ..messages import sentence
+
 #: A label above this is taken for a value that was meant as a regression target.
 LARGEST_LABEL = 100_000
 #: float32 holds every integer up to here exactly.
@@ -21,6 +23,9 @@ EXACT_IN_FLOAT32 = 2**24
 
 class DataError(ValueError):
     """Data that cannot be used; the message is one sentence: where, what is wrong, and what to do."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(sentence(str(message)))
 
 
 class UnreadableError(DataError):

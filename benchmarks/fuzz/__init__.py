@@ -1,0 +1,1 @@
+"""Damaged and hostile input: what do the readers make of it?"""
