@@ -243,7 +243,7 @@ class Trainer:
         first."""
         optimizer = self.optimizer
         rates = [optimizer.rate(update)]
-        if not callable(optimizer.learning_rate):
+        if not optimizer.rate_changes:
             return rates[0], times
         for later in range(update + 1, update + times):
             try:
