@@ -179,7 +179,7 @@ class Optimizer:
     def penalty(self) -> dict[str, float]:
         """What is added to the gradient of the weights, as the arguments of ``Backend.add_penalty``."""
         l2 = 0.0 if self.decoupled else self.weight_decay
-        return {name: factor for name, factor in (("l1", self.l1), ("l2", l2)) if factor != 0.0}
+        return {name: times for name, times in (("l1", self.l1), ("l2", l2)) if times != 0.0}
 
     def fold(self) -> Fold | None:
         """How a gradient can be added to the state by the product that computes it; None where it cannot."""

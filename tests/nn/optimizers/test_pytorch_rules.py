@@ -11,8 +11,7 @@ import pytest
 from backends import Backend
 from nn.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, AdamW, RMSProp
 from tests.helpers.with_emulated import WITH_EMULATED, made
-
-from .pytorch_rules import N_WEIGHTS, PATH, Rule, by_torch, rules
+from tests.nn.optimizers.pytorch_rules import N_WEIGHTS, PATH, Rule, by_torch, rules
 
 STORED = json.loads(PATH.read_text())
 START, GRADIENTS = np.array(STORED["start"]), np.array(STORED["gradients"])
