@@ -42,9 +42,9 @@ try:
     from nn.cli import (
         Settings,
         UsageError,
+        build_optimizer,
         combine,
         header_text,
-        optimizer_settings,
         program,
         read_flags,
         refuse_idle_on_rows,
@@ -53,7 +53,6 @@ try:
     from nn.files import write_atomically
     from nn.layers import ACTIVATION_LAYERS
     from nn.losses import get_loss
-    from nn.optimizers import Optimizer, get_optimizer
     from nn.report import classification_text, figures, inside_text, predictions_text, reproduced_text
     from nn.verify.compare import named_backends, write_comparison
 except KeyboardInterrupt:  # Ctrl-C while the libraries are loaded, before ``main`` could say so
@@ -300,12 +299,6 @@ def build_layers(settings: Settings, train: Dataset) -> list[Layer]:
 def activation(name: str) -> list[Layer]:
     """The layer of an activation; none for the identity."""
     return [] if name == "identity" else [Softmax() if name == "softmax" else ACTIVATION_LAYERS[name]()]
-
-
-def build_optimizer(settings: Settings) -> Optimizer:
-    """The optimizer by its name, with those settings that it has; None leaves it its own default."""
-    chosen = {name: settings.values.get(name) for name in optimizer_settings(settings.optimizer)}
-    return get_optimizer(settings.optimizer, **{name: value for name, value in chosen.items() if value is not None})
 
 
 @contextmanager

@@ -448,6 +448,22 @@ class Backend:
         moved = average + (1.0 - decay) * (x - average)
         return self._result(moved if isinstance(number, int) else self.xp.where(number <= first, x, moved), average)
 
+    def add_penalty(
+        self, gradient: Array, weights: Array, *, l1: float = 0.0, l2: float = 0.0, out: Array | None = None
+    ) -> Array:
+        """gradient + l2 weights + l1 sign(weights): that of the loss plus l2 / 2 sum w^2 + l1 sum |w|.
+
+        A term with a factor of 0 is left out; the sign of 0 is 0.
+
+        Args:
+            gradient, weights: (n,). ``out`` may be the gradient.
+        """
+        if l2 != 0.0:
+            gradient = gradient + l2 * weights
+        if l1 != 0.0:
+            gradient = gradient + l1 * self.xp.sign(weights)
+        return self._result(gradient, out)
+
     def sum_of_squares(self, x: Array) -> Array:
         """The sum of the squares of all elements, of dtype ``wide``, shape ()."""
         x = self.xp.astype(x, self.wide)

@@ -38,13 +38,14 @@ class Rule:
         direction: ``direction(xp, gradient, state, number, **settings)`` gives, in array-API calls, the direction and
             the new state (a dict like ``state``); it changes no array. ``number`` is that of the update, from 1: an
             int, or an array of shape (1,) of the backend's wide float dtype.
-        state: the names of the arrays that it keeps, each as long as the parameters and 0 at the start.
+        state: the names of the arrays that it keeps, each as long as the parameters; they start at 0, unless the
+            optimizer says otherwise.
         settings: the names of its settings with their defaults, numbers or booleans.
         optional: for an array that is not always kept, the setting without which (0 or False) it is not.
         cuda: CUDA statements for one element that set ``direction`` and change the state. In them ``gradient`` and the
-            arrays of the state go by their names and are of type ``REAL`` (an array that is not kept is 0), settings
-            and ``number`` are of type ``double`` (booleans ``int``). Without them a GPU computes by ``direction``, and
-            a step with it is not captured.
+            arrays of the state go by their names and are of type ``REAL`` (an array that is not kept is 0, and its
+            pointer, named ``..._of``, is null), settings and ``number`` are of type ``double`` (booleans ``int``).
+            Without them a GPU computes by ``direction``, and a step with it is not captured.
     """
 
     name: str
@@ -138,6 +139,56 @@ def _adam(
     return corrected / (xp.sqrt(corrected_square) + epsilon), {"mean": mean, "square": square}
 
 
+def _rmsprop(
+    xp: Namespace,
+    gradient: Array,
+    state: Mapping[str, Array],
+    number: int | Array,
+    *,
+    alpha: float,
+    epsilon: float,
+    momentum: float,
+    centered: bool,
+    epsilon_inside: bool,
+) -> tuple[Array, dict[str, Array]]:
+    """square <- alpha square + (1 - alpha) g^2;  direction = g / (sqrt(square) + epsilon), or with the epsilon inside
+    g / sqrt(square + epsilon). Centered, mean <- alpha mean + (1 - alpha) g, and square - mean^2 stands for the square.
+    With a momentum, velocity <- momentum velocity + that, and the direction is the velocity.
+
+    Tieleman and Hinton, "Lecture 6.5: RMSProp", 2012; centered as in Graves, "Generating sequences with recurrent
+    neural networks", 2013. Rounding may make the difference negative, which stands for 0.
+    """
+    square = alpha * state["square"] + (1.0 - alpha) * (gradient * gradient)
+    changed, spread = {"square": square}, square
+    if "mean" in state:
+        changed["mean"] = mean = alpha * state["mean"] + (1.0 - alpha) * gradient
+        if centered:
+            spread = xp.maximum(square - mean * mean, xp.zeros_like(square))
+    direction = gradient / (xp.sqrt(spread + epsilon) if epsilon_inside else xp.sqrt(spread) + epsilon)
+    if "velocity" in state:
+        changed["velocity"] = direction = momentum * state["velocity"] + direction
+    return direction, changed
+
+
+def _adagrad(
+    xp: Namespace,
+    gradient: Array,
+    state: Mapping[str, Array],
+    number: int | Array,
+    *,
+    epsilon: float,
+    epsilon_inside: bool,
+) -> tuple[Array, dict[str, Array]]:
+    """squares <- squares + g^2;  direction = g / (sqrt(squares) + epsilon), or with the epsilon inside
+    g / sqrt(squares + epsilon).
+
+    Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic optimization", JMLR 2011.
+    """
+    squares = state["squares"] + gradient * gradient
+    root = xp.sqrt(squares + epsilon) if epsilon_inside else xp.sqrt(squares) + epsilon
+    return gradient / root, {"squares": squares}
+
+
 RULES: dict[str, Rule] = {
     rule.name: rule
     for rule in (
@@ -153,6 +204,40 @@ RULES: dict[str, Rule] = {
             direction=_adam,
             state=("mean", "square"),
             settings={"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
+        ),
+        Rule(
+            name="rmsprop",
+            direction=_rmsprop,
+            state=("square", "mean", "velocity"),
+            settings={
+                "alpha": 0.99,
+                "epsilon": 1e-8,
+                "momentum": 0.0,
+                "centered": False,
+                "epsilon_inside": False,
+            },
+            optional={"mean": "centered", "velocity": "momentum"},
+            cuda="""
+        square = REAL(alpha) * square + REAL(1 - alpha) * (gradient * gradient);
+        mean = REAL(alpha) * mean + REAL(1 - alpha) * gradient;
+        REAL spread = square;
+        if (centered) {
+            spread = square - mean * mean;
+            if (spread < 0) spread = 0;
+        }
+        direction = gradient / (epsilon_inside ? sqrt(spread + REAL(epsilon)) : sqrt(spread) + REAL(epsilon));
+        if (velocity_of) direction = velocity = REAL(momentum) * velocity + direction;
+    """,
+        ),
+        Rule(
+            name="adagrad",
+            direction=_adagrad,
+            state=("squares",),
+            settings={"epsilon": 1e-10, "epsilon_inside": False},
+            cuda="""
+        squares = squares + gradient * gradient;
+        direction = gradient / (epsilon_inside ? sqrt(squares + REAL(epsilon)) : sqrt(squares) + REAL(epsilon));
+    """,
         ),
     )
 }

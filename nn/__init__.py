@@ -19,7 +19,7 @@ from .layers import Context, Dropout, Flatten, Layer, Linear, ReLU, Sigmoid, Sof
 from .losses import LOSSES, Loss, get_loss
 from .metrics import METRICS, Metric, register_metric
 from .model import Sequential
-from .optimizers import SGD, Adam, Optimizer
+from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from .report import plots
 from .storage import load_model, save_model
 from .trainer import Trainer, TrainingDiverged
@@ -32,7 +32,9 @@ __all__ = [
     "LOSSES",
     "METRICS",
     "SGD",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "Callback",
     "Comparison",
     "Context",
@@ -52,6 +54,7 @@ __all__ = [
     "Optimizer",
     "PrintEpochs",
     "ProgressBar",
+    "RMSProp",
     "ReLU",
     "Sequential",
     "Sigmoid",

@@ -182,6 +182,8 @@ class Trainer:
                 while self.epoch < last and not self.stopping:
                     self.epoch += 1
                     due = self.epoch % validation_every == 0 or self.epoch in (1, last)
+                    for callback in called:  # before the plan is looked at: they may change a setting
+                        callback.on_epoch_begin(self, self.epoch)
                     self._epoch(self._prepared(rows, size, shuffled, keep), called, held_out, due)
                 self.history.stopped = self.stopping
             finally:
@@ -191,8 +193,6 @@ class Trainer:
 
     def _epoch(self, epoch: Epoch, called: list[Callback], validation: Rows | None, due: bool) -> None:
         """All batches, and the record of them; with an evaluation if it is due, or if this has become the last one."""
-        for callback in called:
-            callback.on_epoch_begin(self, self.epoch)
         each_batch = [callback for callback in called if type(callback).on_batch_end is not Callback.on_batch_end]
         alone = not all(callback.takes_parts for callback in each_batch)
         rows, started, seen = epoch.feed.size, perf_counter(), 0
@@ -243,7 +243,7 @@ class Trainer:
         first."""
         optimizer = self.optimizer
         rates = [optimizer.rate(update)]
-        if not callable(optimizer.learning_rate):
+        if not optimizer.rate_changes:
             return rates[0], times
         for later in range(update + 1, update + times):
             try:

@@ -19,6 +19,7 @@ MAY_BE_OUT = {
     "bias_activation": (0,),
     "bias_activation_backward": (0,),
     "multiply": (0, 1),
+    "add_penalty": (0,),
     "softmax": (0,),
     "softmax_backward": (0,),
     "softmax_cross_entropy": (0,),

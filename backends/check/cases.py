@@ -339,6 +339,7 @@ def _flat(make: Inputs) -> Iterator[tuple[str, Callable[[], Array]]]:
 def _update(make: Inputs) -> Made:
     yield from _sgd(make)
     yield from _adam(make)
+    yield from _over_root(make)
     for rule in RULES.keys() - BUILT_IN:
         yield from _registered(make, RULES[rule])
 
@@ -388,6 +389,50 @@ def _adam(make: Inputs) -> Made:
         state = {"mean": make.normal(3), "square": make.uniform(3)}
         inputs = ("adam", make.normal(3), make.array([1.0, bad, 2.0]), state)
         yield f"{bad}", inputs, {"number": 3, "learning_rate": 0.1}
+
+
+def _over_root(make: Inputs) -> Made:
+    """The rules that divide by the root of a sum of squares."""
+    kinds: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("rmsprop", {}),
+        ("rmsprop", {"alpha": 0.9, "epsilon": 1e-3, "epsilon_inside": True}),
+        ("rmsprop", {"momentum": 0.9, "weight_decay": 0.01}),
+        ("rmsprop", {"alpha": 0.5, "centered": True, "epsilon": 1e-2}),
+        ("rmsprop", {"alpha": 0.0, "centered": True, "epsilon": 1e-3, "momentum": 0.5}),
+        ("rmsprop", {"centered": True, "epsilon": 1e-3, "epsilon_inside": True, "momentum": 0.9, "weight_decay": 0.1}),
+        ("adagrad", {}),
+        ("adagrad", {"epsilon": 1e-4, "weight_decay": 0.01}),
+        ("adagrad", {"epsilon": 1e-3, "epsilon_inside": True}),
+    )
+    for name, draw in _flat(make):
+        for rule, kind in kinds:
+            settings = {key: value for key, value in kind.items() if key != "weight_decay"}
+            for rate in (0.1, make.array([0.3])):
+                params = draw()
+                decay = {"n_decayed": len(params) * 2 // 3} if "weight_decay" in kind else {}
+                for is_fresh in (True, False):
+                    state = {key: 0 * params if is_fresh else draw() for key in RULES[rule].state_names(settings)}
+                    state |= {key: np.abs(x) for key, x in state.items() if key in ("square", "squares")}
+                    words = f"{name}, fresh" if is_fresh else name
+                    yield words, (rule, params, draw(), state), {"learning_rate": rate, **kind, **decay}
+    for bad in (NAN, INF, -INF):
+        for rule, kind in kinds:
+            settings = {key: value for key, value in kind.items() if key != "weight_decay"}
+            state = {key: make.uniform(3) for key in RULES[rule].state_names(settings)}
+            yield (
+                f"{bad}",
+                (rule, make.normal(3), make.array([1.0, bad, 2.0]), state),
+                {"learning_rate": 0.1, **settings},
+            )
+
+
+def _add_penalty(make: Inputs) -> Made:
+    for name, draw in _flat(make):
+        for factors in ({}, {"l2": 0.01}, {"l1": 1e-3}, {"l1": 0.5, "l2": 1e-4}):
+            yield name, (draw(), draw()), dict(factors)
+    for bad in (NAN, INF, -INF, 0.0, -0.0):
+        for factors in ({"l2": 0.01}, {"l1": 0.5}, {"l1": 1.0, "l2": 1.0}):
+            yield f"{bad}", (make.array([1.0, bad, bad]), make.array([bad, 2.0, bad])), dict(factors)
 
 
 def _registered(make: Inputs, rule: Rule) -> Made:
@@ -569,6 +614,7 @@ MAKERS: dict[str, Callable[[Inputs], Made]] = {
     "clip_norm": _clip_norm,
     "clip_values": _clip_values,
     "update_average": _update_average,
+    "add_penalty": _add_penalty,
     "sum_of_squares": _sum_of_squares,
     "all_finite": _all_finite,
     "take_rows": _take_rows,

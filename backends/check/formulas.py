@@ -140,7 +140,7 @@ class Formulas:
         self,
         rule: str,
         params: Array,
-        gradient: Array,
+        gradient: Given,
         state: dict[str, Array],
         learning_rate: Any,
         number: Any = 1,
@@ -152,12 +152,12 @@ class Formulas:
         known = get_rule(rule)
         exact = {name: self.real.exact(x) for name, x in state.items()}
         rate, t = self._rate(learning_rate), self.wide.exact(np.ravel(number))
-        g, full = self.real.exact(gradient), known.with_defaults(settings)
+        g, full = self.given(gradient), known.with_defaults(settings)
         if rule == "sgd":
             change, changed = self._sgd(g, rate, exact.get("velocity"), **full)
         elif rule == "adam":
             change, changed = self._adam(g, rate, exact["mean"], exact["square"], t, **full)
-        else:  # one that was registered gives its own bound
+        else:  # it gives its own bound
             direction, changed = known.direction(namespace, g, exact, t, **full)
             change = rate * direction
         new_params = self._updated(params, change, rate, weight_decay, n_decayed)
@@ -207,6 +207,14 @@ class Formulas:
             return (x,)
         old = self.real.exact(average)
         return (old + self.real.number(1 - Wide(decay)) * (self.real.exact(x) - old),)
+
+    def add_penalty(self, gradient: Given, weights: Array, l1: float = 0.0, l2: float = 0.0) -> Results:
+        result, w = self.given(gradient), self.real.exact(weights)
+        if l2 != 0.0:
+            result = result + self.real.number(l2) * w
+        if l1 != 0.0:
+            result = result + self.real.number(l1) * self.real.exact(np.sign(weights))
+        return (result,)
 
     def sum_of_squares(self, x: Array) -> Results:
         values = self.wide.exact(x)

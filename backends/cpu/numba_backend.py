@@ -17,7 +17,7 @@ from .. import random
 from ..typing import Array
 from ..updates import bias_correction, get_rule
 from . import numba_kernels as kernels
-from .numpy_backend import NumpyBackend, adam_state, are_alike, are_plain, host_number
+from .numpy_backend import NumpyBackend, adagrad_state, adam_state, are_alike, are_plain, host_number, rmsprop_state
 
 _DERIVATIVES = {
     "identity": kernels.IDENTITY,
@@ -205,6 +205,19 @@ class NumbaBackend(NumpyBackend):
                 update = partial(_adam, params, gradient, mean, square, **settings)
                 self._call(update, learning_rate, number, weight_decay, n_decayed)
                 return params
+        if rule == "rmsprop":
+            square, mean, velocity = rmsprop_state(state, settings)
+            if are_alike(params, gradient, square, mean, velocity):
+                update = partial(_rmsprop, params, gradient, square, mean, velocity, **settings)
+                self._call(update, learning_rate, weight_decay, n_decayed)
+                return params
+        if rule == "adagrad":
+            squares = adagrad_state(state)
+            if are_alike(params, gradient, squares):
+                self._call(
+                    partial(_adagrad, params, gradient, squares, **settings), learning_rate, weight_decay, n_decayed
+                )
+                return params
         return super().update(
             rule,
             params,
@@ -291,3 +304,42 @@ def _adam(
     correction = bias_correction(numpy, beta2, t, params.dtype)
     decay, n_decayed = rate * weight_decay, n_decayed if weight_decay != 0.0 else 0
     kernels.adam_update(params, gradient, mean, square, corrected, beta1, beta2, correction, epsilon, decay, n_decayed)
+
+
+def _rmsprop(
+    params: Array,
+    gradient: Array,
+    square: Array,
+    mean: Array | None,
+    velocity: Array | None,
+    learning_rate: float | Array,
+    weight_decay: float,
+    n_decayed: int,
+    alpha: float = 0.99,
+    epsilon: float = 1e-8,
+    momentum: float = 0.0,
+    centered: bool = False,
+    epsilon_inside: bool = False,
+) -> None:
+    rate = float(host_number(learning_rate))
+    decay, n_decayed = rate * weight_decay, n_decayed if weight_decay != 0.0 else 0
+    none = square[:0]  # one type of argument, so that Numba compiles one function
+    kernels.rmsprop_update(
+        params, gradient, square, none if mean is None else mean, none if velocity is None else velocity, rate, alpha,
+        1.0 - alpha, epsilon, momentum, centered, epsilon_inside, decay, n_decayed,
+    )  # fmt: skip
+
+
+def _adagrad(
+    params: Array,
+    gradient: Array,
+    squares: Array,
+    learning_rate: float | Array,
+    weight_decay: float,
+    n_decayed: int,
+    epsilon: float = 1e-10,
+    epsilon_inside: bool = False,
+) -> None:
+    rate = float(host_number(learning_rate))
+    decay, n_decayed = rate * weight_decay, n_decayed if weight_decay != 0.0 else 0
+    kernels.adagrad_update(params, gradient, squares, rate, epsilon, epsilon_inside, decay, n_decayed)

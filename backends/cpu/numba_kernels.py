@@ -260,6 +260,49 @@ def adam_update(
 
 
 @compiled
+def rmsprop_update(
+    params: Array, gradient: Array, square: Array, mean: Array, velocity: Array, rate: float, alpha: float,
+    fresh: float, epsilon: float, momentum: float, centered: bool, epsilon_inside: bool, decay: float, n_decayed: int,
+) -> None:  # fmt: skip
+    """p <- p - (rate direction + decay p), the decay for the first ``n_decayed``; empty arrays are not kept"""
+    real = params.dtype.type
+    rate, alpha, fresh, decay = real(rate), real(alpha), real(fresh), real(decay)
+    epsilon, momentum = real(epsilon), real(momentum)
+    has_mean, has_velocity = mean.shape[0] > 0, velocity.shape[0] > 0
+    shrink(params, decay, n_decayed)
+    for i in range(params.shape[0]):
+        g = gradient[i]
+        square[i] = alpha * square[i] + fresh * (g * g)
+        spread = square[i]
+        if has_mean:
+            mean[i] = alpha * mean[i] + fresh * g
+            if centered:
+                spread -= mean[i] * mean[i]
+                if spread < 0:
+                    spread = real(0)
+        direction = g / (np.sqrt(spread + epsilon) if epsilon_inside else np.sqrt(spread) + epsilon)
+        if has_velocity:
+            direction += momentum * velocity[i]
+            velocity[i] = direction
+        params[i] -= rate * direction
+
+
+@compiled
+def adagrad_update(
+    params: Array, gradient: Array, squares: Array, rate: float, epsilon: float, epsilon_inside: bool, decay: float,
+    n_decayed: int,
+) -> None:  # fmt: skip
+    """p <- p - (rate g / (sqrt(squares) + epsilon) + decay p), the decay for the first ``n_decayed``"""
+    real = params.dtype.type
+    rate, epsilon, decay = real(rate), real(epsilon), real(decay)
+    shrink(params, decay, n_decayed)
+    for i in range(params.shape[0]):
+        squares[i] += gradient[i] * gradient[i]
+        root = np.sqrt(squares[i] + epsilon) if epsilon_inside else np.sqrt(squares[i]) + epsilon
+        params[i] -= rate * (gradient[i] / root)
+
+
+@compiled
 def dropout_mask(element_hash: Array, of_step: int, threshold: int, kept: float, out: Array) -> None:
     """out <- kept where the hash of element and step reaches the threshold, else 0"""
     zero, value = out.dtype.type(0), out.dtype.type(kept)

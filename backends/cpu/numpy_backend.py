@@ -10,7 +10,7 @@ is done once for all steps of a size.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import isfinite, prod, sqrt
 from typing import Any
@@ -50,6 +50,21 @@ def adam_state(state: dict[str, Array]) -> tuple[Array, Array]:
     except KeyError:
         get_rule("adam").check_state(state, {})
         raise
+
+
+def rmsprop_state(state: dict[str, Array], settings: Mapping[str, Any]) -> tuple[Array, Array | None, Array | None]:
+    """The arrays that RMSProp keeps, None for those that it does without; a ValueError where one is not there."""
+    square, mean, velocity = state.get("square"), state.get("mean"), state.get("velocity")
+    if square is None or (mean is None and settings.get("centered")) or (velocity is None and settings.get("momentum")):
+        get_rule("rmsprop").check_state(state, settings)
+    assert square is not None
+    return square, mean, velocity
+
+
+def adagrad_state(state: dict[str, Array]) -> Array:
+    """The array that Adagrad keeps; a ValueError where it is not there."""
+    get_rule("adagrad").check_state(state, {})
+    return state["squares"]
 
 
 def are_plain(*arrays: Array | None) -> bool:
@@ -476,6 +491,10 @@ class NumpyBackend(Backend):
         if rule == "adam":
             mean, square = adam_state(state)
             update = partial(self._adam, params, gradient, mean, square, **settings)
+        elif rule == "rmsprop":
+            update = partial(self._rmsprop, params, gradient, *rmsprop_state(state, settings), **settings)
+        elif rule == "adagrad":
+            update = partial(self._adagrad, params, gradient, adagrad_state(state), **settings)
         else:
             update = partial(self._update_by_rule, rule, params, gradient, state, **settings)
         self._call(update, learning_rate, number, weight_decay, n_decayed)
@@ -554,7 +573,7 @@ class NumpyBackend(Backend):
         """params <- params - learning_rate (direction + weight_decay params), the decay for the first ``n_decayed``"""
         rate = float(host_number(learning_rate))
         change = numpy.multiply(direction, rate, out=self._scratch("change", params.shape))
-        if n_decayed > 0:
+        if n_decayed > 0 and weight_decay != 0.0:
             self._add_decay(change[:n_decayed], params[:n_decayed], rate * weight_decay)
         numpy.subtract(params, change, out=params)
 
@@ -588,6 +607,69 @@ class NumpyBackend(Backend):
         if weight_decay != 0.0 and n_decayed > 0:
             self._add_decay(change[:n_decayed], params[:n_decayed], rate * weight_decay)
         np.subtract(params, change, out=params)
+
+    def _rmsprop(
+        self,
+        params: Array,
+        gradient: Array,
+        square: Array,
+        mean: Array | None,
+        velocity: Array | None,
+        learning_rate: float | Array,
+        number: int | Array,
+        weight_decay: float,
+        n_decayed: int,
+        alpha: float = 0.99,
+        epsilon: float = 1e-8,
+        momentum: float = 0.0,
+        centered: bool = False,
+        epsilon_inside: bool = False,
+    ) -> None:
+        np = numpy
+        scratch = np.multiply(gradient, gradient, out=self._scratch("update", params.shape))
+        np.multiply(scratch, 1.0 - alpha, out=scratch)
+        np.multiply(square, alpha, out=square)
+        np.add(square, scratch, out=square)
+        spread = square
+        if mean is not None:
+            np.multiply(gradient, 1.0 - alpha, out=scratch)
+            np.multiply(mean, alpha, out=mean)
+            np.add(mean, scratch, out=mean)
+            if centered:
+                np.multiply(mean, mean, out=scratch)
+                spread = np.subtract(square, scratch, out=scratch)
+                np.maximum(spread, 0.0, out=spread)
+        direction = self._over_root(gradient, spread, epsilon, epsilon_inside)
+        if velocity is not None:
+            np.multiply(velocity, momentum, out=velocity)
+            direction = np.add(velocity, direction, out=velocity)
+        self._move(params, direction, learning_rate, weight_decay, n_decayed)
+
+    def _adagrad(
+        self,
+        params: Array,
+        gradient: Array,
+        squares: Array,
+        learning_rate: float | Array,
+        number: int | Array,
+        weight_decay: float,
+        n_decayed: int,
+        epsilon: float = 1e-10,
+        epsilon_inside: bool = False,
+    ) -> None:
+        scratch = numpy.multiply(gradient, gradient, out=self._scratch("update", params.shape))
+        numpy.add(squares, scratch, out=squares)
+        direction = self._over_root(gradient, squares, epsilon, epsilon_inside)
+        self._move(params, direction, learning_rate, weight_decay, n_decayed)
+
+    def _over_root(self, gradient: Array, square: Array, epsilon: float, epsilon_inside: bool) -> Array:
+        """gradient <- gradient / (sqrt(square) + epsilon), or with the epsilon inside the root"""
+        root = self._scratch("update", gradient.shape)
+        if epsilon_inside:
+            numpy.sqrt(numpy.add(square, epsilon, out=root), out=root)
+        else:
+            numpy.add(numpy.sqrt(square, out=root), epsilon, out=root)
+        return numpy.divide(gradient, root, out=gradient)
 
     def _add_decay(self, change: Array, weights: Array, rate: float) -> None:
         """Not weights * (1 - rate), which would keep an infinite weight infinite where the reference has NaN."""
@@ -640,6 +722,20 @@ class NumpyBackend(Backend):
         change = numpy.subtract(x, average, out=self._scratch("change", x.shape))
         numpy.multiply(change, fresh, out=change)
         numpy.add(average, change, out=average)
+
+    def add_penalty(
+        self, gradient: Array, weights: Array, *, l1: float = 0.0, l2: float = 0.0, out: Array | None = None
+    ) -> Array:
+        np = self._memory.numpy
+        if l2 != 0.0:
+            term = np.multiply(weights, l2, out=self._scratch("penalty", weights.shape))
+            gradient = out = np.add(gradient, term, out=out)
+        if l1 != 0.0:
+            term = np.sign(weights, out=self._scratch("penalty", weights.shape))
+            gradient = out = np.add(gradient, np.multiply(term, l1, out=term), out=out)
+        if out is not None and gradient is not out:
+            np.copyto(out, gradient)
+        return gradient if out is None else out
 
     def sum_of_squares(self, x: Array) -> Array:
         return self._call(lambda: numpy.asarray(super(NumpyBackend, self).sum_of_squares(x)))

@@ -32,7 +32,7 @@ from .joined import Joined
 from .keep import keep
 from .launch import ROWS_OF_LAST_BLOCK, Kernels, element_blocks, kernels, partial_blocks, row_blocks
 from .rules import EXACT, RULES, JoiningRule
-from .source import GATHERED, SCALED
+from .source import GATHERED, SCALED, update_kernel
 from .tape import Call, tape
 
 #: Adding to a velocity instead of writing a gradient spares one number moved for each weight, and an H200 moves so many
@@ -458,7 +458,7 @@ class CupyBackend(Backend):
         elif rule == "adam":
             launch("adam_update", size, new_params, gradient, *new_state, *at, *rate, *_of_adam(**numbers), *decay)
         else:
-            name = self._kernels.rule(known)
+            name = update_kernel(rule) if rule in BUILT_IN else self._kernels.rule(known)
             launch(name, size, new_params, gradient, *new_state, *at, *rate, *numbers.values(), *decay)
         for new, x in zip(new_state, kept, strict=True):
             if new is not None:
@@ -497,6 +497,17 @@ class CupyBackend(Backend):
         at = self._number(op, "number", number, np.int64)
         self._kernels.elements(op, target.size, target, x, 1.0 - decay, *at, first)
         return self._deliver(target, average)
+
+    def add_penalty(
+        self, gradient: Array, weights: Array, *, l1: float = 0.0, l2: float = 0.0, out: Array | None = None
+    ) -> Array:
+        """The gradient of a penalty on the weights added, in one launch."""
+        op = "add_penalty"
+        gradient = self._input(op, "gradient", gradient)
+        weights = self._input(op, "weights", weights, gradient.shape)
+        target = self._target(op, out, gradient.shape)
+        self._kernels.elements(op, gradient.size, gradient, weights, l1, l2, target)
+        return self._deliver(target, out)
 
     def sum_of_squares(self, x: Array) -> Array:
         """The sum of the squares of all elements, in float64 and in a fixed order."""

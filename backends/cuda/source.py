@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from .. import random
 from ..activations import ACTIVATIONS, Activation
-from ..updates import Rule
+from ..updates import BUILT_IN, RULES, Rule
 
 #: No contraction of a * b + c into one rounding: these kernels wait for memory, not for arithmetic, and so elementwise
 #: results agree with the CPU's to the last bit wherever CUDA's exp, log and tanh do.
@@ -653,6 +653,17 @@ KERNEL update_average(
     FOR_GRID(i, size) average[i] = copies ? x[i] : average[i] + fresh * (x[i] - average[i]);
 }
 
+KERNEL add_penalty(const REAL* gradient, const REAL* weights, REAL l1, REAL l2, REAL* out, long long size)
+{
+    FOR_GRID(i, size) {
+        const REAL w = weights[i];
+        REAL g = gradient[i];
+        if (l2 != 0) g += l2 * w;
+        if (l1 != 0) g += l1 * (w > 0 ? REAL(1) : w < 0 ? REAL(-1) : w);  // w is 0 or NaN there
+        out[i] = g;
+    }
+}
+
 // Each block sums its elements into partial[blockIdx.x]; one block sums those.
 KERNEL partial_squares(const REAL* x, double* partial, long long size)
 {
@@ -858,6 +869,7 @@ def source(real: str) -> str:
             parts.append(_head_of(activation.name, "head"))
             if not activation.needs_z:
                 parts.append(_head_of(activation.name, "small"))
+    parts += [_rule(rule, update_kernel(rule.name)) for rule in RULES.values() if rule.name in BUILT_IN and rule.cuda]
     parts += [_sgd_updates(count) for count in range(2, MOST_UPDATES + 1)]
     parts += [_gradients_and_update(count) for count in range(1, MOST_GRADIENTS + 1)]
     parts += [
@@ -877,7 +889,17 @@ def source_of(activation: Activation, name: str, real: str) -> str:
 
 
 def source_of_rule(rule: Rule, name: str, real: str) -> str:
-    """A CUDA text with the kernel ``name`` of one rule of updating: its arrays, its settings in their order."""
+    """A CUDA text with the kernel of one rule of updating only, under ``name``."""
+    return f"{_head(real)}\n{_rule(rule, name)}"
+
+
+def update_kernel(rule: str) -> str:
+    """The kernel of a built-in rule of updating."""
+    return f"{rule}_update"
+
+
+def _rule(rule: Rule, name: str) -> str:
+    """The kernel ``name`` of a rule of updating: its arrays, its settings in their order."""
     settings = [f"{'int' if isinstance(value, bool) else 'double'} {key}, " for key, value in rule.settings.items()]
     words = {
         "NAME": name,
@@ -887,7 +909,7 @@ def source_of_rule(rule: Rule, name: str, real: str) -> str:
         "STORE": " ".join(f"if ({key}_of) {key}_of[i] = {key};" for key in rule.state),
         "STATEMENTS": rule.cuda,
     }
-    return f"{_head(real)}\n{_fill(_RULE, **words)}"
+    return _fill(_RULE, **words)
 
 
 def _head_of(activation: str, kind: str) -> str:

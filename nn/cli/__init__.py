@@ -6,7 +6,8 @@ from .combine import changed_problem, combine, refuse_idle_on_rows
 from .flags import program, read_flags
 from .header import header_text
 from .kinds import UsageError
-from .settings import SETTINGS, TABLES, Setting, Settings, optimizer_settings
+from .optimizer import build_optimizer
+from .settings import SETTINGS, TABLES, Setting, Settings
 
 __all__ = [
     "SETTINGS",
@@ -14,10 +15,10 @@ __all__ = [
     "Setting",
     "Settings",
     "UsageError",
+    "build_optimizer",
     "changed_problem",
     "combine",
     "header_text",
-    "optimizer_settings",
     "program",
     "read_flags",
     "refuse_idle_on_rows",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from textwrap import wrap
+from typing import SupportsFloat
 
 from backends import Backend
 
 from ..data import Dataset
+from ..optimizers import Optimizer
 from ..trainer import Trainer
 from ..verify.rounding import rounding_text
 from .settings import Settings
@@ -96,5 +98,16 @@ def _training(settings: Settings, trainer: Trainer) -> str:
     if settings.epochs == 0:
         return "none"
     batches = "all rows at once" if settings.batch_size is None else f"batches of {settings.batch_size}"
-    optimizer = ", ".join(f"{name} {value:g}" for name, value in trainer.optimizer.settings().items() if value)
-    return f"{settings.epochs} epochs, {batches}, {settings.optimizer}: {optimizer}, seed {settings.seed}"
+    optimizer = f"{settings.optimizer}: {_optimizer(trainer.optimizer)}"
+    return f"{settings.epochs} epochs, {batches}, {optimizer}, seed {settings.seed}"
+
+
+def _optimizer(optimizer: Optimizer) -> str:
+    """The settings that are not 0 or False; that the weight decay is decoupled goes without saying."""
+    words = []
+    for name, value in optimizer.settings().items():
+        if isinstance(value, bool):
+            words += [name] if value and name != "decoupled" else []
+        elif value:
+            words.append(f"{name} {value:g}" if isinstance(value, SupportsFloat) else f"{name} {value}")
+    return ", ".join([*words, *([] if optimizer.decoupled or not optimizer.weight_decay else ["not decoupled"])])

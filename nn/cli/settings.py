@@ -48,6 +48,8 @@ from .kinds import (
 ACTIVATIONS = ("identity", *ACTIVATION_LAYERS)
 #: The optimizers that come with xpnet; one that a script defines is not known to the command line.
 OWN_OPTIMIZERS = {name: rule for name, rule in sorted(OPTIMIZERS.items()) if rule.__module__.startswith("nn.")}
+#: The momentum of SGD on the command line. (From Python it is 0.)
+USUAL_MOMENTUM = 0.9
 #: Why a setting would do nothing in a run with these settings; "" where it does something.
 Reason = Callable[["Settings"], str]
 
@@ -63,7 +65,7 @@ SILENT = when(lambda s: s.quiet, "--quiet prints the result only")
 SILENT_AND_UNDRAWN = when(lambda s: s.quiet and not s.plots, "--quiet prints the result only")
 SILENT_AND_UNSEEN = when(lambda s: s.quiet and s.validation is None, "--quiet prints the result only")
 NO_HIDDEN = when(lambda s: not s.hidden, "there is no hidden layer")
-NO_MOMENTUM = when(lambda s: s.momentum == 0, "the momentum is 0")
+NO_MOMENTUM = when(lambda s: momentum_of(s) == 0, "the momentum is 0")
 ROWS_GIVEN = when(lambda s: s.rows is not None, "the rows are written out")
 DEVICES_NAMED = when(lambda s: s.compare, "--compare names the devices itself, as in cpu,cuda/reference")
 
@@ -71,6 +73,14 @@ DEVICES_NAMED = when(lambda s: s.compare, "--compare names the devices itself, a
 def optimizer_settings(optimizer: str) -> list[str]:
     """What can be set of an optimizer, by name."""
     return list(inspect.signature(OWN_OPTIMIZERS[optimizer]).parameters)
+
+
+def momentum_of(settings: Settings) -> float:
+    """The momentum of a run; 0 where the optimizer has none. SGD has one here unless it is said to be 0."""
+    if "momentum" not in optimizer_settings(settings.optimizer):
+        return 0.0
+    usual = USUAL_MOMENTUM if settings.optimizer == "sgd" else 0.0
+    return usual if settings.momentum is None else settings.momentum
 
 
 def of_optimizer(name: str) -> Reason:
@@ -292,16 +302,19 @@ class Settings:
         idle=(UNTRAINED,))
     learning_rate: float | None = _training(None, "--lr --learning-rate", NUMBER, "learning rate", metavar="RATE",
         check=ABOVE_0, unset=own_defaults("learning_rate"), idle=(UNTRAINED,))
-    momentum: float = _training(0.9, "--momentum --beta", NUMBER, "of sgd: how much of the velocity stays",
-        check=BELOW_1, idle=(UNTRAINED, of_optimizer("momentum")))
+    momentum: float | None = _training(None, "--momentum --beta", NUMBER,
+        "of sgd and rmsprop: how much of the velocity stays", check=BELOW_1,
+        unset=f"{USUAL_MOMENTUM} for sgd, 0 for rmsprop", idle=(UNTRAINED, of_optimizer("momentum")))
     dampening: float = _training(0.0, "--dampening", NUMBER,
         "of sgd: the gradient enters the velocity times 1 - dampening. 0 is classical momentum; dampening equal to the "
         "momentum makes the velocity a moving average of the gradients, which moves as if with a learning rate "
         "1 - momentum times as large", check=BELOW_1, idle=(UNTRAINED, of_optimizer("dampening"), NO_MOMENTUM))
     nesterov: bool = _training(False, "--nesterov", SWITCH, "of sgd: Nesterov's momentum",
         idle=(UNTRAINED, of_optimizer("nesterov"), NO_MOMENTUM))
-    weight_decay: float = _training(0.0, "--weight-decay", NUMBER, "decoupled decay of the weights, not the biases",
-        metavar="RATE", check=at_least(0), idle=(UNTRAINED, of_optimizer("weight_decay")))
+    weight_decay: float | None = _training(None, "--weight-decay", NUMBER,
+        "decay of the weights, not the biases: decoupled, each step shrinks them by learning rate times RATE",
+        metavar="RATE", check=at_least(0), unset="0.01 for adamw, 0 for the others",
+        idle=(UNTRAINED, of_optimizer("weight_decay")))
     seed: int = _training(0, "--seed", INTEGER,
         "of initial values, shuffles, dropout and validation rows; the test rows are the same for every seed",
         check=at_least(0))

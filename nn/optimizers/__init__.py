@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from .adam import Adam
+from .adam import Adam, AdamW
+from .adaptive import Adagrad, RMSProp
 from .base import OPTIMIZERS, Fold, Optimizer, Schedule
 from .sgd import SGD
 
-__all__ = ["OPTIMIZERS", "SGD", "Adam", "Fold", "Optimizer", "Schedule", "get_optimizer"]
+__all__ = [
+    "OPTIMIZERS",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Fold",
+    "Optimizer",
+    "RMSProp",
+    "Schedule",
+    "get_optimizer",
+]
 
 
 def get_optimizer(optimizer: str | Optimizer, **settings: Any) -> Optimizer:

@@ -1,4 +1,4 @@
-"""Adam."""
+"""Adam, and AdamW."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from .base import Optimizer
 
 @dataclass
 class Adam(Optimizer):
-    """Adam, or AdamW with a weight decay; the formula is in ``backends.updates``.
+    """Adam; the formula is in ``backends.updates``.
 
     Args:
-        learning_rate: step size, or a function of the update's number; may be changed between epochs.
+        learning_rate: step size, or a function of the update's number.
         beta1, beta2: how much of the running means of the gradient and of its square stays at a step.
-        epsilon: added to the root of the mean square. (Keras adds 1e-7, PyTorch 1e-8.)
-        weight_decay: each step also shrinks the weights (not the biases) by ``learning_rate * weight_decay``.
+        epsilon: added to the root of the mean square. (Keras adds 1e-7, and to the root before its correction.)
+        weight_decay, decoupled, l1: of the weights, not the biases: see ``Optimizer``.
+
+    Not as in PyTorch: the weight decay is decoupled, which is AdamW, unless ``decoupled`` is False, and leaves the
+    biases alone.
     """
 
     rule: ClassVar[str] = "adam"
@@ -26,7 +29,22 @@ class Adam(Optimizer):
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.0
+    decoupled: bool = True
+    l1: float = 0.0
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
         self.check({"beta1": 0.0, "beta2": 0.0}, below=1.0)
-        self.check({"epsilon": 0.0, "weight_decay": 0.0})
+        self.check({"epsilon": 0.0})
+        super().validate()
+
+
+@dataclass
+class AdamW(Adam):
+    """``Adam`` with a decoupled weight decay of 0.01, as PyTorch's AdamW, but of the weights only.
+
+    (Keras's AdamW has 0.004.)
+    """
+
+    name: ClassVar[str] = "adamw"
+
+    weight_decay: float = 0.01

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
+from difflib import get_close_matches
 from functools import partial
 from math import inf
-from typing import Any, ClassVar, NamedTuple, SupportsFloat
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, SupportsFloat
 
 from backends import Backend
-from backends.typing import Array
+from backends.typing import Array, Shape
 from backends.updates import get_rule
 
 from ..memory import Store
@@ -38,28 +39,85 @@ class Fold(NamedTuple):
 class Optimizer:
     """Moves the parameters of one model by a rule of ``backends.updates``.
 
-    A subclass is a dataclass that names its rule; its fields are ``learning_rate``, the settings of the rule and, for
-    decoupled weight decay, ``weight_decay``. It can be asked for by the name of its rule as soon as it is defined; a
-    subclass of it that names no rule of its own cannot, and leaves that name to it.
+    A subclass is a dataclass that names its rule; its fields are ``learning_rate``, the settings of the rule and, if it
+    has them, ``weight_decay``, ``decoupled`` and ``l1``. It can be asked for by the name of its rule, or its own
+    ``name``, as soon as it is defined; a subclass of it that names neither cannot, and leaves that name to it.
+
+    A setting may be changed at any time. The new value is checked as the constructor checks it, and takes effect: the
+    learning rate with the next update, all else with the next epoch of ``Trainer.fit`` or the next ``step``. Where an
+    array is kept from then on, it starts then. What is no setting cannot be set.
 
     Attributes:
         rule: the name of its row in ``backends.updates.RULES``.
-        learning_rate: step size, or a function that gives that of update 1, 2, ...; may be changed between epochs.
-        state: arrays as long as the flat parameters, by name; they start at 0.
+        name: by which it is asked for; that of the rule unless it says otherwise.
+        fixed: settings that only count before the first update, and cannot be changed later.
+        learning_rate: step size, or a function that gives that of update 1, 2, ...
+        weight_decay: of the weights (not the biases), decoupled or not.
+        decoupled: how weights decay. True: each step also shrinks them by ``learning_rate * weight_decay``, beside the
+            rule (Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019). False: ``weight_decay``
+            times the weights is added to their gradient before the rule, as by a loss with ``weight_decay / 2`` times
+            their squares.
+        l1: this times their sign is added to the gradient of the weights before the rule, as by a loss with ``l1``
+            times their absolute values.
+        state: arrays as long as the flat parameters, by name.
         steps: how many updates have been made.
     """
 
     rule: ClassVar[str]
+    name: ClassVar[str]
+    fixed: ClassVar[tuple[str, ...]] = ()
     learning_rate: Any  # float | Schedule, but so that typed code may say learning_rate *= 0.5
     weight_decay: float = 0.0
+    decoupled: bool = True
+    l1: float = 0.0
     state: dict[str, Array]
     steps: int = 0
     _store: Store | None = None
+    _is_made: bool = False
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        if "rule" in vars(cls):
-            OPTIMIZERS[cls.rule] = cls
+        if "rule" in vars(cls) and "name" not in vars(cls):
+            cls.name = cls.rule
+        if "name" in vars(cls):
+            OPTIMIZERS[cls.name] = cls
+
+    def __post_init__(self) -> None:
+        self.validate()
+        self._is_made = True
+
+    if not TYPE_CHECKING:  # so that type checkers still know which names there are
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name in _NO_SETTINGS or not self._is_made or name.startswith("_"):
+                object.__setattr__(self, name, value)
+                return
+            known = [setting.name for setting in fields(self)]  # type: ignore[arg-type]
+            if name not in known:
+                if hasattr(type(self), name) or name in type(self).__annotations__:
+                    object.__setattr__(self, name, value)  # of a subclass, which says that it has it
+                    return
+                near = _USUAL_NAMES.get(name, name)
+                near = next(iter(get_close_matches(near, known, 1)), "")
+                hint = f"; did you mean {near}?" if near else f"; it has {', '.join(known)}"
+                raise AttributeError(f"{type(self).__name__} has no setting {name!r}{hint}")
+            before = getattr(self, name)
+            if name in self.fixed and self._store is not None and value != before:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} counts at the beginning only, and this optimizer already belongs "
+                    "to a model; make a new one"
+                )
+            object.__setattr__(self, name, value)
+            try:
+                self.validate()
+            except BaseException:
+                object.__setattr__(self, name, before)
+                raise
+
+    def validate(self) -> None:
+        """Raise a ValueError for a setting that cannot be used. Called after construction and after each change."""
+        self.check({"weight_decay": 0.0, "l1": 0.0})
+        self.check_flags("decoupled")
 
     def settings(self) -> dict[str, Any]:
         """The settings by name."""
@@ -83,6 +141,11 @@ class Optimizer:
             raise ValueError(f"learning_rate({update}) must give a number of at least 0, not {rate!r}")
         return float(rate)
 
+    @property
+    def rate_changes(self) -> bool:
+        """Whether the learning rate may differ from update to update."""
+        return callable(self.learning_rate)
+
     def bind(self, store: Store) -> None:
         """Make the state for the parameters of a model.
 
@@ -93,13 +156,30 @@ class Optimizer:
             raise ValueError("this optimizer belongs to another model, whose state it keeps; make a new one")
         if self._store is None:
             self._store, self.state = store, {}
-        for name in self.kept():
-            if name not in self.state:
-                self.state[name] = store.backend.zeros(store.flat_parameters.shape)
+        missing = [name for name in self.kept() if name not in self.state]
+        self.state |= self.new_state(store.backend, store.flat_parameters.shape, missing)
 
     def kept(self) -> tuple[str, ...]:
         """The names of the arrays that the rule keeps with these settings. (``state`` may have more, of others.)"""
         return get_rule(self.rule).state_names(self.settings_of_rule())
+
+    def new_state(self, backend: Backend, shape: Shape, names: Iterable[str] | None = None) -> dict[str, Array]:
+        """The arrays of that shape before the first update: all that are kept, or those of these names."""
+        state, initial = {}, self.initial()
+        for name in self.kept() if names is None else names:
+            state[name] = array = backend.zeros(shape)
+            if name in initial:
+                array[...] = initial[name]
+        return state
+
+    def initial(self) -> Mapping[str, float]:
+        """With what arrays of the state start that do not start at 0, by name."""
+        return {}
+
+    def penalty(self) -> dict[str, float]:
+        """What is added to the gradient of the weights, as the arguments of ``Backend.add_penalty``."""
+        l2 = 0.0 if self.decoupled else self.weight_decay
+        return {name: times for name, times in (("l1", self.l1), ("l2", l2)) if times != 0.0}
 
     def fold(self) -> Fold | None:
         """How a gradient can be added to the state by the product that computes it; None where it cannot."""
@@ -124,7 +204,7 @@ class Optimizer:
         """
         # Arguments that are their own defaults are left out: each costs a little in every step.
         decay: dict[str, Any] = {}
-        if self.weight_decay != 0.0 and n_decayed > 0:
+        if self.decoupled and self.weight_decay != 0.0 and n_decayed > 0:
             decay = {"weight_decay": self.weight_decay, "n_decayed": n_decayed}
         fold = self.fold() if folded else None
         if fold is not None:  # what is left to do is a plain step along the state
@@ -132,7 +212,17 @@ class Optimizer:
         kept = {name: state[name] for name in self.kept()}
         defaults = get_rule(self.rule).settings
         settings = {name: value for name, value in self.settings_of_rule().items() if value != defaults[name]}
-        return partial(backend.update, self.rule, parameters, gradient, kept, **decay, **settings)
+        update = partial(backend.update, self.rule, parameters, gradient, kept, **decay, **settings)
+        penalty = self.penalty()
+        if not penalty or n_decayed == 0:
+            return update
+        weights, of_weights = parameters[:n_decayed], gradient[:n_decayed]
+
+        def update_with_penalty(**numbers: Any) -> Array:
+            backend.add_penalty(of_weights, weights, out=of_weights, **penalty)
+            return update(**numbers)
+
+        return update_with_penalty
 
     def step(self, model: Any) -> None:
         """Move the parameters of a ``Sequential`` by the gradients that its ``backward`` left, and use these up. For
@@ -149,10 +239,11 @@ class Optimizer:
     def check(self, least: dict[str, float], below: float = inf) -> None:
         """Raise a ValueError for a setting that is not a number from ``least`` (by name) up to below ``below``."""
         rate = self.learning_rate
-        if not callable(rate) and not (_is_number(rate) and 0.0 < rate < inf):
+        if isinstance(rate, type) or not (callable(rate) or (_is_number(rate) and 0.0 < rate < inf)):
+            hint = f"; write {rate.__name__}(...)" if isinstance(rate, type) else ""
             raise ValueError(
                 f"{type(self).__name__}: learning_rate must be above 0, or a function of the update's number, "
-                f"not {rate!r}"
+                f"not {rate!r}{hint}"
             )
         for name, lowest in least.items():
             value = getattr(self, name)
@@ -160,11 +251,38 @@ class Optimizer:
                 limit = f" and below {below:g}" if below < inf else ""
                 raise ValueError(f"{type(self).__name__}: {name} must be at least {lowest:g}{limit}, not {value!r}")
 
+    def check_flags(self, *names: str) -> None:
+        """Raise a ValueError for a setting that is neither True nor False."""
+        for name in names:
+            if not isinstance(value := getattr(self, name), bool):
+                raise ValueError(f"{type(self).__name__}: {name} must be True or False, not {value!r}")
+
 
 def _is_number(value: Any) -> bool:
-    """Whether it is a number of Python, NumPy or another library, an array of one element among them, but no text."""
-    return isinstance(value, SupportsFloat) and not isinstance(value, str)
+    """Whether it is one number of Python, NumPy or another library, be it an array of one element, but no text."""
+    if not isinstance(value, SupportsFloat) or isinstance(value, str | bool):
+        return False
+    try:
+        float(value)
+    except (TypeError, ValueError, RuntimeError):  # an array of several
+        return False
+    return True
 
 
+#: What is set without being a setting.
+_NO_SETTINGS = frozenset({"steps", "state"})
+#: What others call them.
+_USUAL_NAMES = {
+    "lr": "learning_rate",
+    "eta": "learning_rate",
+    "eps": "epsilon",
+    "rho": "alpha",
+    "beta_1": "beta1",
+    "beta_2": "beta2",
+    "betas": "beta1",
+    "decay": "weight_decay",
+    "l2": "weight_decay",
+    "wd": "weight_decay",
+}
 #: The optimizers by the names of their rules.
 OPTIMIZERS: dict[str, type[Optimizer]] = {}

@@ -183,10 +183,14 @@ class Rounding:
         given = {name: values[indices] for name, values in before.items()}
         try:
             with np.errstate(all="ignore"):
+                n_decayed, gradient = int(np.searchsorted(indices, n_decayed)), self.formulas.given(given["gradient"])
+                if penalty := optimizer.penalty():
+                    (changed,) = self.formulas.add_penalty(gradient, given["parameter"], **penalty)
+                    gradient = changed.where(np.arange(len(indices)) < n_decayed, gradient)
                 results = self.formulas.update(
-                    optimizer.rule, given["parameter"], given["gradient"], {name: given[name] for name in names[1:]},
+                    optimizer.rule, given["parameter"], gradient, {name: given[name] for name in names[1:]},
                     learning_rate=optimizer.rate(optimizer.steps), number=optimizer.steps,
-                    weight_decay=optimizer.weight_decay, n_decayed=int(np.searchsorted(indices, n_decayed)),
+                    weight_decay=optimizer.weight_decay if optimizer.decoupled else 0.0, n_decayed=n_decayed,
                     **optimizer.settings_of_rule(),
                 )  # fmt: skip
         except NO_BOUND:

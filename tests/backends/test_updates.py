@@ -152,7 +152,7 @@ def test_updates_of_nothing(which: tuple[str, bool]) -> None:
             assert backend.to_numpy(run.params).shape == (0,)
 
 
-# ---- a rule in one place: RMSProp, as PyTorch has it -----------------------------------------------------------------
+# ---- a rule in one place: RMSProp once more --------------------------------------------------------------------------
 
 
 def rmsprop_direction(
@@ -168,7 +168,7 @@ def rmsprop_direction(
 
 
 RMSPROP = Rule(
-    name="rmsprop",
+    name="rms",
     direction=rmsprop_direction,
     state=("square", "velocity"),
     settings={"alpha": 0.99, "epsilon": 1e-8, "momentum": 0.0},
@@ -194,7 +194,7 @@ def test_rmsprop_is_one_entry(which: tuple[str, bool], entry: Rule, momentum: fl
     optimizer = torch.optim.RMSprop([there], lr=0.01, alpha=0.99, eps=1e-8, momentum=momentum)
     backend = made(which, "float64")
     with backend.use():
-        run = Run(backend, "rmsprop", start, **({"momentum": momentum} if momentum else {}))
+        run = Run(backend, "rms", start, **({"momentum": momentum} if momentum else {}))
         assert list(run.state) == (["square", "velocity"] if momentum else ["square"])
         for count, g in enumerate(gradients):
             there.grad = torch.tensor(g)
@@ -221,7 +221,7 @@ def test_the_check_finds_a_wrong_cuda_text(fault: str) -> None:
     wrong = {"direction": ("+ REAL(epsilon)", "+ REAL(2 * epsilon)"), "state": ("REAL(alpha) * square", "square")}
     register_rule(dataclasses.replace(RMSPROP, cuda=RMSPROP.cuda.replace(*wrong[fault])))
     (result,) = check(made(EMULATED, "float64"), operations=["update"])
-    assert "rmsprop" in result.first_wrong
+    assert "rms" in result.first_wrong
 
 
 @pytest.mark.usefixtures("table")
@@ -230,12 +230,12 @@ def test_on_a_gpu_it_is_one_launch_and_without_cuda_text_it_is_not_captured(entr
     backend = made(EMULATED, "float64")
     register_rule(entry)
     start, *gradients = numbers(15, "float64")
-    run, eager = (Run(backend, "rmsprop", start) for _ in range(2))
+    run, eager = (Run(backend, "rms", start) for _ in range(2))
     gradient = backend.empty((N,))
 
     def step(numbers: StepNumbers, count: int) -> None:
         options: dict[str, Any] = {"learning_rate": numbers.learning_rate, "number": numbers.update}
-        backend.update("rmsprop", run.params, gradient, run.state, **options)
+        backend.update("rms", run.params, gradient, run.state, **options)
 
     recorded = backend.record(step)
     with backend.use():
@@ -246,7 +246,7 @@ def test_on_a_gpu_it_is_one_launch_and_without_cuda_text_it_is_not_captured(entr
             if number == 0 and entry.cuda:
                 first, name, last = launched.names
                 assert (first, last) == ("set_numbers", "advance_numbers")
-                assert name.startswith("update_rmsprop")  # other texts of that name may have been compiled before
+                assert name.startswith("update_rms")  # other texts of that name may have been compiled before
             assert ("graph" in launched.names) == (number > 0 and entry.cuda != "")
             eager.step(g, 0.01)
             assert np.array_equal(backend.to_numpy(run.params), backend.to_numpy(eager.params))
@@ -283,14 +283,14 @@ def test_what_may_be_registered() -> None:
     for fields in ({"name": "r m s"}, {"state": ("a-b",)}, {"settings": {"1": 0.0}}):
         with pytest.raises(ValueError, match=r"^the names of a rule must be letters, digits and underscores, not "):
             register_rule(dataclasses.replace(RMSPROP, **fields))
-    assert "rmsprop" not in RULES
+    assert "rms" not in RULES
 
 
 def test_wrong_arguments(which: tuple[str, bool]) -> None:
     backend = made(which, "float32")
     with backend.use():
         p, g, v = (backend.zeros((N,)) for _ in range(3))
-        with pytest.raises(ValueError, match=r"^unknown rule 'lion'; known are sgd, adam$"):
+        with pytest.raises(ValueError, match=r"^unknown rule 'lion'; known are sgd, adam, rmsprop, adagrad$"):
             backend.update("lion", p, g, {}, learning_rate=0.1)
         with pytest.raises(ValueError, match=r"^update: rule 'sgd' with these settings keeps velocity: pass "):
             backend.update("sgd", p, g, {}, learning_rate=0.1, momentum=0.9)

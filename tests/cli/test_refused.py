@@ -185,7 +185,7 @@ def test_a_key_that_its_own_recipe_makes_idle_is_refused(
 @pytest.mark.parametrize(
     ("flags", "left_out"),
     [
-        (["--recipe", "momentum", *ADAM], {"momentum": 0.9, "dampening": 0.0, "learning_rate": None}),
+        (["--recipe", "momentum", *ADAM], {"momentum": None, "dampening": 0.0, "learning_rate": None}),
         (["--recipe", "momentum", "--momentum", "0"], {"dampening": 0.0}),
         (["--recipe", "momentum", "--hidden"], {"activation": "relu"}),
         (["--recipe", "momentum", "--epochs", "0"], {"validation": None, "batch_size": 32, "learning_rate": None}),

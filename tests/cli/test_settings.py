@@ -785,7 +785,7 @@ PLACEHOLDERS = {
     "data_dir": "DIR", "limit": "ROWS", "test_fraction": "FRACTION", "validation": "ROWS", "only": "CLASS [CLASS ...]",
     "positive": "CLASS", "shift": "X", "hidden": "[UNITS ...]", "activation": "{identity,sigmoid,tanh,relu}",
     "init": "NAME", "bias_init": "NAME", "dropout": "RATE", "loss": "NAME", "epochs": "N", "batch_size": "ROWS",
-    "optimizer": "{adam,sgd}", "learning_rate": "RATE", "momentum": "X", "dampening": "X", "weight_decay": "RATE",
+    "optimizer": "NAME", "learning_rate": "RATE", "momentum": "X", "dampening": "X", "weight_decay": "RATE",
     "seed": "N", "every": "N", "confusion": "{true,predicted}", "predictions": "N", "output": "DIR",
 }  # fmt: skip
 

@@ -143,7 +143,8 @@ def test_output_holds_the_model_the_history_and_the_settings(
     settings = json.loads((folder / "settings.json").read_text())
     assert settings["settings"]["epochs"] == 2
     assert settings["optimizer"] == {
-        "learning_rate": 0.1, "momentum": 0.9, "dampening": 0.0, "nesterov": False, "weight_decay": 0.0
+        "learning_rate": 0.1, "momentum": 0.9, "dampening": 0.0, "nesterov": False, "weight_decay": 0.0,
+        "decoupled": True, "l1": 0.0
     }  # fmt: skip
     model, test = load_model(folder / "weights.safetensors", "cpu"), load_data("digits", limit=200).test
     assert test is not None
@@ -216,7 +217,10 @@ def test_two_classes_from_a_csv(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["--only"], "--only needs a value"),
         (["--learning-rate", "--quiet"], "--lr needs a value"),
         (["--quiet=yes"], "--quiet takes no value"),
-        (["--optimizer", "adm"], "--optimizer must be adam or sgd, not 'adm'; did you mean adam?"),
+        (
+            ["--optimizer", "adm"],
+            "--optimizer must be adagrad, adam, adamw, rmsprop or sgd, not 'adm'; did you mean adam?",
+        ),
         (["--loss", "mes"], "not 'mes'; did you mean mse?"),
         (["--recipe", "momentm"], "no recipe 'momentm'; did you mean momentum?"),
         (["--output", "/dev/null/x"], "--output /dev/null/x: this folder cannot be made: Not a directory; name"),

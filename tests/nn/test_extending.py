@@ -272,18 +272,18 @@ def add_rmsprop() -> Any:
 
     cuda = "square = REAL(alpha) * square + REAL(1 - alpha) * (gradient * gradient);"
     cuda += "direction = gradient / (sqrt(square) + REAL(epsilon));"
-    register_rule(Rule("rmsprop", direction, ("square",), {"alpha": 0.99, "epsilon": 1e-8}, cuda=cuda))
+    register_rule(Rule("own_rmsprop", direction, ("square",), {"alpha": 0.99, "epsilon": 1e-8}, cuda=cuda))
 
     @dataclass
-    class RMSProp(Optimizer):
-        rule: ClassVar[str] = "rmsprop"
+    class OwnRMSProp(Optimizer):
+        rule: ClassVar[str] = "own_rmsprop"
 
         learning_rate: Any = 0.01
         alpha: float = 0.99
         epsilon: float = 1e-8
         weight_decay: float = 0.0
 
-    return RMSProp
+    return OwnRMSProp
 
 
 def test_a_rule_of_ones_own_trains_alike_on_every_backend(backend: Backend) -> None:
@@ -291,7 +291,7 @@ def test_a_rule_of_ones_own_trains_alike_on_every_backend(backend: Backend) -> N
     runs = []
     for on in (backend, make_backend(("cpu", False), "float64")):
         model = Sequential(Linear(64, 12, activation="tanh"), Linear(12, 10), Softmax(), backend=on, seed=2)
-        history = Trainer(model, optimizer=get_optimizer("rmsprop", learning_rate=0.003)).fit(DATA, 5, 32)
+        history = Trainer(model, optimizer=get_optimizer("own_rmsprop", learning_rate=0.003)).fit(DATA, 5, 32)
         runs.append((history["loss"], model.state_dict()))
     np.testing.assert_allclose(runs[0][0], runs[1][0], rtol=1e-8)
     assert runs[0][0][-1] < 0.7 * runs[0][0][0]

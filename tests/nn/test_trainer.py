@@ -472,7 +472,7 @@ def test_a_loss_refuses_dropout_of_probabilities() -> None:
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="unknown loss 'hinge'; known are softmax_cross_entropy"):
         Trainer(network(), "hinge")
-    with pytest.raises(ValueError, match="unknown optimizer 'lbfgs'; known are adam, sgd"):
+    with pytest.raises(ValueError, match="unknown optimizer 'lbfgs'; known are adagrad, adam, adamw, rmsprop, sgd"):
         Trainer(network(), optimizer="lbfgs")
 
 
