@@ -12,14 +12,20 @@ To add an activation, add an entry here, or register it from anywhere, at any ti
 
 That much works on every backend. With CUDA expressions it is one launch on a GPU, with the NumPy functions it needs no
 temporaries on the CPU. (A layer of that name is a class in ``nn/layers/activations.py``.)
+
+``leaky_relu`` and ``elu`` have a number, which may stand in brackets: ``get_activation("leaky_relu(0.2)")``.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+from .normal import gaussian_and_tail, numpy_gaussian_and_tail
 from .typing import Array, Namespace
 
 
@@ -40,6 +46,9 @@ class Activation:
         cuda_derivative: a CUDA expression of type ``REAL`` in ``y``, or in ``z`` with ``needs_z``. Without both
             expressions a GPU computes by ``forward`` and ``derivative``, and a step with them is not captured.
         needs_z: whether the derivative is written in terms of z, the sum with the bias.
+        recordable: whether the NumPy functions call only functions of the ``np`` that they are given, so that a
+            recorded step calls those instead of them. What they make with ``np.empty`` or ``np.empty_like`` is then
+            made once.
     """
 
     name: str
@@ -50,6 +59,12 @@ class Activation:
     cuda_forward: str = ""
     cuda_derivative: str = ""
     needs_z: bool = False
+    recordable: bool = False
+
+    @property
+    def symbol(self) -> str:
+        """The name as one that a C function could have."""
+        return re.sub(r"\W", "_", self.name)
 
     @property
     def has_cuda(self) -> bool:
@@ -79,6 +94,265 @@ def _tanh_derivative(np: Any, y: Array, out: Array) -> None:
     np.subtract(1.0, out, out=out)
 
 
+# ---- GELU: z Q(-z), Q the tail of the normal distribution ------------------------------------------------------------
+
+#: Further from 0 than this, tails and slopes are 0 in any dtype, and the squares of larger numbers may be infinite.
+_FAR = 40.0
+_DENSITY = 1.0 / math.sqrt(2.0 * math.pi)
+_ROOT_HALF = math.sqrt(0.5)
+
+
+def _gelu(xp: Namespace, z: Array) -> Array:
+    _, tail = gaussian_and_tail(xp, xp.minimum(xp.abs(z), _FAR * xp.ones_like(z)))
+    return z * xp.where(z < 0, tail, 1.0 - tail)
+
+
+def _gelu_derivative(xp: Namespace, z: Array) -> Array:
+    """Phi(z) + z phi(z)"""
+    near = _clipped(xp, z, _FAR)
+    gaussian, tail = gaussian_and_tail(xp, xp.abs(near))
+    return xp.where(z < 0, tail, 1.0 - tail) + _DENSITY * near * gaussian
+
+
+def _clipped(xp: Namespace, z: Array, limit: float) -> Array:
+    ones = xp.ones_like(z)
+    return xp.minimum(xp.maximum(z, -limit * ones), limit * ones)
+
+
+def _phi(np: Any, z: Array, a: Array, out: Array) -> None:
+    """The normal distribution function of z, from a = |z|, which becomes exp(-z^2 / 2)."""
+    below = np.empty(z.shape, np.bool_)
+    tail = np.empty_like(z)
+    np.less(z, 0.0, out=below)
+    numpy_gaussian_and_tail(np, a, tail)
+    np.subtract(1.0, tail, out=out)
+    np.copyto(out, tail, where=below)
+
+
+def _gelu_forward(np: Any, z: Array, out: Array) -> None:
+    a, phi = np.empty_like(z), np.empty_like(z)
+    np.abs(z, out=a)
+    np.minimum(a, _FAR, out=a)
+    _phi(np, z, a, phi)
+    np.multiply(z, phi, out=out)
+
+
+def _gelu_slope(np: Any, z: Array, out: Array) -> None:
+    near, a = np.empty_like(z), np.empty_like(z)
+    np.clip(z, -_FAR, _FAR, out=near)
+    np.abs(near, out=a)
+    _phi(np, z, a, out)
+    np.multiply(near, a, out=near)
+    np.multiply(near, _DENSITY, out=near)
+    np.add(out, near, out=out)
+
+
+_CLOSE = f"(z > REAL({_FAR}) ? REAL({_FAR}) : z < REAL(-{_FAR}) ? REAL(-{_FAR}) : z)"
+_GELU_SLOPE = (
+    f"REAL(0.5) * erfc(-@ * REAL({_ROOT_HALF!r})) + @ * (REAL({_DENSITY!r}) * exp(REAL(-0.5) * (@ * @)))"
+).replace("@", _CLOSE)
+
+# ---- GELU by tanh: z (1 + tanh(A (z + B z^3))) / 2 -------------------------------------------------------------------
+
+_A, _B = math.sqrt(2.0 / math.pi), 0.044715
+#: Further from 0 than this, tanh is 1 or -1 in any dtype.
+_FLAT = 10.0
+
+
+def _gelu_tanh(xp: Namespace, z: Array) -> Array:
+    near = _clipped(xp, z, _FLAT)
+    return (0.5 * z) * (1.0 + xp.tanh(near * (_A + (_A * _B) * (near * near))))
+
+
+def _gelu_tanh_derivative(xp: Namespace, z: Array) -> Array:
+    """(1 + t) / 2 + z (1 - t^2) (A + 3 A B z^2) / 2"""
+    near = _clipped(xp, z, _FLAT)
+    square = near * near
+    t = xp.tanh(near * (_A + (_A * _B) * square))
+    return 0.5 * (1.0 + t) + (0.5 * near) * ((1.0 - t * t) * (_A + (3.0 * _A * _B) * square))
+
+
+def _numpy_tanh_of_gelu(np: Any, near: Array, square: Array, t: Array) -> None:
+    np.multiply(near, near, out=square)
+    np.multiply(square, _A * _B, out=t)
+    np.add(t, _A, out=t)
+    np.multiply(t, near, out=t)
+    np.tanh(t, out=t)
+
+
+def _gelu_tanh_forward(np: Any, z: Array, out: Array) -> None:
+    near, square, t = np.empty_like(z), np.empty_like(z), np.empty_like(z)
+    np.clip(z, -_FLAT, _FLAT, out=near)
+    _numpy_tanh_of_gelu(np, near, square, t)
+    np.add(t, 1.0, out=t)
+    np.multiply(z, 0.5, out=out)
+    np.multiply(out, t, out=out)
+
+
+def _gelu_tanh_slope(np: Any, z: Array, out: Array) -> None:
+    near, square, t = np.empty_like(z), np.empty_like(z), np.empty_like(z)
+    np.clip(z, -_FLAT, _FLAT, out=near)
+    _numpy_tanh_of_gelu(np, near, square, t)
+    np.multiply(t, t, out=out)
+    np.subtract(1.0, out, out=out)
+    np.multiply(square, 3.0 * _A * _B, out=square)
+    np.add(square, _A, out=square)
+    np.multiply(out, square, out=out)
+    np.multiply(near, 0.5, out=near)
+    np.multiply(out, near, out=out)
+    np.add(t, 1.0, out=t)
+    np.multiply(t, 0.5, out=t)
+    np.add(out, t, out=out)
+
+
+_TANH_CLOSE = f"(z > REAL({_FLAT}) ? REAL({_FLAT}) : z < REAL(-{_FLAT}) ? REAL(-{_FLAT}) : z)"
+_TANH = "tanh(@ * (REAL(A) + REAL(AB) * (@ * @)))"
+_TANH_FORWARD, _TANH_SLOPE = (
+    text.replace("TANH", _TANH)
+    .replace("REAL(3AB)", f"REAL({3.0 * _A * _B!r})")
+    .replace("REAL(AB)", f"REAL({_A * _B!r})")
+    .replace("REAL(A)", f"REAL({_A!r})")
+    .replace("@", _TANH_CLOSE)
+    for text in (
+        "(REAL(0.5) * z) * (REAL(1) + TANH)",
+        "REAL(0.5) * (REAL(1) + TANH) + (REAL(0.5) * @) * ((REAL(1) - TANH * TANH) * (REAL(A) + REAL(3AB) * (@ * @)))",
+    )
+)
+
+# ---- SiLU and softplus -----------------------------------------------------------------------------------------------
+
+
+def _silu(xp: Namespace, z: Array) -> Array:
+    half = 0.5 * z
+    return half + half * xp.tanh(half)
+
+
+def _silu_derivative(xp: Namespace, z: Array) -> Array:
+    """s + z s (1 - s), s = (1 + t) / 2 the sigmoid of z"""
+    half = 0.5 * z
+    t = xp.tanh(half)
+    return 0.5 * (1.0 + t) + (0.5 * half) * (1.0 - t * t)
+
+
+def _silu_forward(np: Any, z: Array, out: Array) -> None:
+    half = np.empty_like(z)
+    np.multiply(z, 0.5, out=half)
+    np.tanh(half, out=out)
+    np.multiply(out, half, out=out)
+    np.add(out, half, out=out)
+
+
+def _silu_slope(np: Any, z: Array, out: Array) -> None:
+    t = np.empty_like(z)
+    np.multiply(z, 0.5, out=t)
+    np.tanh(t, out=t)
+    np.multiply(t, t, out=out)
+    np.subtract(1.0, out, out=out)
+    np.multiply(out, z, out=out)
+    np.multiply(out, 0.25, out=out)
+    np.add(t, 1.0, out=t)
+    np.multiply(t, 0.5, out=t)
+    np.add(out, t, out=out)
+
+
+def _softplus(xp: Namespace, z: Array) -> Array:
+    return xp.maximum(z, xp.zeros_like(z)) + xp.log1p(xp.exp(-xp.abs(z)))
+
+
+def _softplus_forward(np: Any, z: Array, out: Array) -> None:
+    tail = np.empty_like(z)
+    np.abs(z, out=tail)
+    np.negative(tail, out=tail)
+    np.exp(tail, out=tail)
+    np.log1p(tail, out=tail)
+    np.clip(z, 0.0, np.inf, out=out)
+    np.add(out, tail, out=out)
+
+
+def _softplus_slope(np: Any, y: Array, out: Array) -> None:
+    np.negative(y, out=out)
+    np.expm1(out, out=out)
+    np.negative(out, out=out)
+
+
+# ---- activations with a number ---------------------------------------------------------------------------------------
+
+
+def _leaky_relu(name: str, slope: float) -> Activation:
+    """y = z above 0, slope z below: max(z, slope z) for a slope between 0 and 1."""
+    if not 0.0 < slope < 1.0:
+        raise ValueError(f"leaky_relu: the slope below 0 must be above 0 and below 1, not {slope}; relu has 0")
+
+    def forward(np: Any, z: Array, out: Array) -> None:
+        low = np.empty_like(z)
+        np.multiply(z, slope, out=low)
+        np.maximum(z, low, out=out)
+
+    def derivative(np: Any, y: Array, out: Array) -> None:
+        above = np.empty(y.shape, np.bool_)
+        np.greater(y, 0.0, out=above)
+        np.copyto(out, slope)
+        np.copyto(out, 1.0, where=above)
+
+    return Activation(
+        name=name,
+        forward=lambda xp, z: xp.maximum(z, slope * z),
+        derivative=lambda xp, y: xp.where(y > 0, xp.ones_like(y), slope * xp.ones_like(y)),
+        numpy_forward=forward,
+        numpy_derivative=derivative,
+        cuda_forward=f"z <= REAL(0) ? REAL({slope!r}) * z : z",
+        cuda_derivative=f"y > REAL(0) ? REAL(1) : REAL({slope!r})",
+        recordable=True,
+    )
+
+
+def _elu(name: str, alpha: float) -> Activation:
+    """y = z above 0, alpha (exp(z) - 1) below; the derivative there is y + alpha."""
+    if not 0.0 < alpha < math.inf:
+        raise ValueError(f"elu: alpha must be a number above 0, not {alpha}")
+
+    def formula(xp: Namespace, z: Array) -> Array:
+        zero = xp.zeros_like(z)
+        return xp.maximum(z, zero) + alpha * xp.expm1(xp.minimum(z, zero))
+
+    def forward(np: Any, z: Array, out: Array) -> None:
+        low = np.empty_like(z)
+        np.minimum(z, 0.0, out=low)
+        np.expm1(low, out=low)
+        np.multiply(low, alpha, out=low)
+        np.clip(z, 0.0, np.inf, out=out)
+        np.add(out, low, out=out)
+
+    def derivative(np: Any, y: Array, out: Array) -> None:
+        above = np.empty(y.shape, np.bool_)
+        np.greater(y, 0.0, out=above)
+        np.add(y, alpha, out=out)
+        np.copyto(out, 1.0, where=above)
+
+    return Activation(
+        name=name,
+        forward=formula,
+        derivative=lambda xp, y: xp.where(y > 0, xp.ones_like(y), y + alpha),
+        numpy_forward=forward,
+        numpy_derivative=derivative,
+        cuda_forward=f"z > REAL(0) ? z : REAL({alpha!r}) * expm1(z)",
+        cuda_derivative=f"y > REAL(0) ? REAL(1) : y + REAL({alpha!r})",
+        recordable=True,
+    )
+
+
+#: Those whose number may stand in brackets, and the number that they have without.
+WITH_A_NUMBER: dict[str, tuple[Callable[[str, float], Activation], float]] = {
+    "leaky_relu": (_leaky_relu, 0.01),
+    "elu": (_elu, 1.0),
+}
+
+
+def name_with(name: str, number: float) -> str:
+    """The name of an activation ``WITH_A_NUMBER`` that has this one."""
+    return name if number == WITH_A_NUMBER[name][1] else f"{name}({float(number)!r})"
+
+
 ACTIVATIONS: dict[str, Activation] = {
     activation.name: activation
     for activation in (
@@ -90,6 +364,7 @@ ACTIVATIONS: dict[str, Activation] = {
             numpy_derivative=None,
             cuda_forward="z",
             cuda_derivative="REAL(1)",
+            recordable=True,
         ),
         Activation(
             # sigma(z) = 1 / (1 + exp(-z)) = (1 + tanh(z / 2)) / 2: the second form cannot overflow.
@@ -100,6 +375,7 @@ ACTIVATIONS: dict[str, Activation] = {
             numpy_derivative=_sigmoid_derivative,
             cuda_forward="REAL(0.5) + REAL(0.5) * tanh(REAL(0.5) * z)",
             cuda_derivative="y * (REAL(1) - y)",
+            recordable=True,
         ),
         Activation(
             name="tanh",
@@ -109,6 +385,7 @@ ACTIVATIONS: dict[str, Activation] = {
             numpy_derivative=_tanh_derivative,
             cuda_forward="tanh(z)",
             cuda_derivative="REAL(1) - y * y",
+            recordable=True,
         ),
         Activation(
             # NaN passes through maximum(), and through the CUDA comparison, which is false for it.
@@ -120,10 +397,62 @@ ACTIVATIONS: dict[str, Activation] = {
             numpy_derivative=lambda np, y, out: np.greater(y, 0.0, out=out, casting="unsafe"),
             cuda_forward="z <= REAL(0) ? REAL(0) : z",
             cuda_derivative="y > REAL(0) ? REAL(1) : REAL(0)",
+            recordable=True,
         ),
+        Activation(
+            # Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", 2016: z times the normal distribution of z.
+            name="gelu",
+            forward=_gelu,
+            derivative=_gelu_derivative,
+            numpy_forward=_gelu_forward,
+            numpy_derivative=_gelu_slope,
+            cuda_forward=f"z * (REAL(0.5) * erfc(-z * REAL({_ROOT_HALF!r})))",
+            cuda_derivative=_GELU_SLOPE,
+            needs_z=True,
+            recordable=True,
+        ),
+        Activation(
+            # Its approximation there: z (1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3))) / 2.
+            name="gelu_tanh",
+            forward=_gelu_tanh,
+            derivative=_gelu_tanh_derivative,
+            numpy_forward=_gelu_tanh_forward,
+            numpy_derivative=_gelu_tanh_slope,
+            cuda_forward=_TANH_FORWARD,
+            cuda_derivative=_TANH_SLOPE,
+            needs_z=True,
+            recordable=True,
+        ),
+        Activation(
+            # z sigma(z) = h + h tanh(h), h = z / 2: no exponential that could overflow.
+            name="silu",
+            forward=_silu,
+            derivative=_silu_derivative,
+            numpy_forward=_silu_forward,
+            numpy_derivative=_silu_slope,
+            cuda_forward="REAL(0.5) * z + REAL(0.5) * z * tanh(REAL(0.5) * z)",
+            cuda_derivative=(
+                "REAL(0.5) * (REAL(1) + tanh(REAL(0.5) * z))"
+                " + REAL(0.25) * z * (REAL(1) - tanh(REAL(0.5) * z) * tanh(REAL(0.5) * z))"
+            ),
+            needs_z=True,
+            recordable=True,
+        ),
+        Activation(
+            # log(1 + exp(z)) = max(z, 0) + log(1 + exp(-|z|)); its derivative sigma(z) is 1 - exp(-y).
+            name="softplus",
+            forward=_softplus,
+            derivative=lambda xp, y: -xp.expm1(-y),
+            numpy_forward=_softplus_forward,
+            numpy_derivative=_softplus_slope,
+            cuda_forward="(z <= REAL(0) ? REAL(0) : z) + log1p(exp(-fabs(z)))",
+            cuda_derivative="-expm1(-y)",
+            recordable=True,
+        ),
+        *(make(name, number) for name, (make, number) in WITH_A_NUMBER.items()),
     )
 }
-#: Their functions for NumPy call only functions of the ``np`` that they are given, and so can be recorded.
+#: The names that cannot be registered again.
 BUILT_IN = frozenset(ACTIVATIONS)
 
 
@@ -143,7 +472,20 @@ def register_activation(activation: Activation) -> None:
 
 def get_activation(name: str) -> Activation:
     """The activation called ``name``; a ValueError that lists the known names otherwise."""
+    known = ACTIVATIONS.get(name) or _with_number(name)
+    if known is None:
+        raise ValueError(f"unknown activation {name!r}; known are {', '.join(ACTIVATIONS)}")
+    return known
+
+
+@lru_cache(maxsize=256)
+def _with_number(name: str) -> Activation | None:
+    """The entry that a name like ``leaky_relu(0.2)`` asks for, the same at every call."""
+    match = re.fullmatch(r"(\w+)\(([-+.\w]+)\)", name)
+    if match is None or match[1] not in WITH_A_NUMBER:
+        return None
     try:
-        return ACTIVATIONS[name]
-    except KeyError:
-        raise ValueError(f"unknown activation {name!r}; known are {', '.join(ACTIVATIONS)}") from None
+        number = float(match[2])
+    except ValueError:
+        return None
+    return WITH_A_NUMBER[match[1]][0](name, number)

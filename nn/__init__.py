@@ -15,7 +15,22 @@ import sys
 from .callbacks import Callback, PrintEpochs, ProgressBar
 from .data import Data, DataError, Dataset, load_data
 from .history import History
-from .layers import Context, Dropout, Flatten, Layer, Linear, ReLU, Sigmoid, Softmax, Tanh
+from .layers import (
+    ELU,
+    GELU,
+    Context,
+    Dropout,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    Linear,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from .losses import LOSSES, Loss, get_loss
 from .metrics import METRICS, Metric, register_metric
 from .model import Sequential
@@ -29,6 +44,8 @@ from .verify import compare as compare_backends
 __version__ = "0.1.0"
 
 __all__ = [
+    "ELU",
+    "GELU",
     "LOSSES",
     "METRICS",
     "SGD",
@@ -48,6 +65,7 @@ __all__ = [
     "GradientReport",
     "History",
     "Layer",
+    "LeakyReLU",
     "Linear",
     "Loss",
     "Metric",
@@ -57,8 +75,10 @@ __all__ = [
     "RMSProp",
     "ReLU",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "Tanh",
     "Trainer",
     "TrainingDiverged",

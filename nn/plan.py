@@ -280,7 +280,7 @@ def join_activations(layers: Sequence[Layer]) -> list[tuple[int, Layer]]:
             and _computes_as(ElementwiseActivation, layer)
             and _computes_as(Linear, previous)
         ):
-            joined[-1] = (joined[-1][0], replace(previous, activation=layer.function))
+            joined[-1] = (joined[-1][0], replace(previous, activation=layer.activation))
         else:
             joined.append((index, layer))
     return joined

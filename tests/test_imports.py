@@ -20,7 +20,7 @@ PACKAGES = ["benchmarks", "train", "recipes", "nn", "backends"]
 ROOMS = {
     "backends": [
         "__main__", "doctor", "check", "__init__", "registry", "cpu", "cuda", "base", "devices", "step", "updates",
-        "activations", "random", "typing",
+        "activations", "normal", "random", "typing",
     ],
     "nn": [
         "__init__", "cli", "verify", "report", "trainer", "callbacks", "storage", "pairs", "model", "plan", "feed",

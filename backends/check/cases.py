@@ -218,7 +218,7 @@ def _bias_activation(make: Inputs) -> Made:
 def _bias_activation_backward(make: Inputs) -> Made:
     for activation, known in ACTIVATIONS.items():
         for m, n in (*SHAPES, (3, 0), (1500, 3)):
-            of_any_size = known.needs_z or activation in ("identity", "relu")
+            of_any_size = known.needs_z or activation in ("identity", "relu", "leaky_relu", "elu")
             saved = 3 * make.normal(m, n) if of_any_size else make.uniform(m, n)
             yield "random", (make.normal(m, n), saved), {"activation": activation}
             sums = make.array(np.full(n, NAN))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy
 
 from .. import random
-from ..activations import BUILT_IN, get_activation
+from ..activations import get_activation
 from ..base import Backend
 from ..devices import Device
 from ..step import RecordedStep, Step
@@ -298,7 +298,7 @@ class NumpyBackend(Backend):
             z = np.add(z, bias, out=out)
         if known.numpy_forward is None:
             self._call(_assign, out, known.forward, self.xp, z)
-        elif known.name in BUILT_IN:
+        elif known.recordable:
             known.numpy_forward(np, z, out)
         else:
             self._call(known.numpy_forward, numpy, z, out)
@@ -317,7 +317,7 @@ class NumpyBackend(Backend):
         known = get_activation(activation)
         if known.numpy_derivative is not None:
             derivative = self._scratch("derivative", saved.shape)
-            if known.name in BUILT_IN:
+            if known.recordable:
                 known.numpy_derivative(np, saved, derivative)
             else:
                 self._call(known.numpy_derivative, numpy, saved, derivative)

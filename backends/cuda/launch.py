@@ -110,7 +110,7 @@ class Kernels:
         """
         known, name = self._activations.get(activation.name, (None, ""))
         if known is not activation:
-            name = self._compiled(activation.name, lambda name: source_of(activation, name, self._real))
+            name = self._compiled(activation.symbol, lambda name: source_of(activation, name, self._real))
             self._activations[activation.name] = activation, name
         return name
 

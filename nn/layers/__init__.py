@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from .activations import ACTIVATION_LAYERS, ElementwiseActivation, ReLU, Sigmoid, Softmax, Tanh
+from .activations import (
+    ACTIVATION_LAYERS,
+    ELU,
+    GELU,
+    ElementwiseActivation,
+    LeakyReLU,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from .base import LAYERS, Context, Layer
 from .dropout import Dropout
 from .linear import Linear
@@ -10,15 +22,20 @@ from .shape import Flatten
 
 __all__ = [
     "ACTIVATION_LAYERS",
+    "ELU",
+    "GELU",
     "LAYERS",
     "Context",
     "Dropout",
     "ElementwiseActivation",
     "Flatten",
     "Layer",
+    "LeakyReLU",
     "Linear",
     "ReLU",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "Tanh",
 ]

@@ -9,26 +9,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from backends.activations import get_activation
+from backends.activations import get_activation, name_with
 from backends.typing import Array
 
 from .base import Context, Layer
 
 
 class ElementwiseActivation(Layer, abstract=True):
-    """y = f(x), element by element."""
+    """y = f(x), element by element: the function of that name in the table."""
 
     function: ClassVar[str]
 
+    @property
+    def activation(self) -> str:
+        """The name in the table of the function with these settings: ``function``, unless a subclass has some."""
+        return self.function
+
     def forward(self, x: Array, ctx: Context) -> Array:
         """y = f(x)"""
-        y = ctx.backend.bias_activation(x, None, self.function, out=ctx.buffer("y", x.shape))
-        ctx.saved = x if get_activation(self.function).needs_z else y
+        y = ctx.backend.bias_activation(x, None, self.activation, out=ctx.buffer("y", x.shape))
+        ctx.saved = x if get_activation(self.activation).needs_z else y
         return y
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
         """dx = dy * f'(x), f' computed from y where it can be"""
-        return ctx.backend.bias_activation_backward(dy, ctx.saved, self.function, out=dy)[0]
+        return ctx.backend.bias_activation_backward(dy, ctx.saved, self.activation, out=dy)[0]
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,6 +58,87 @@ class ReLU(ElementwiseActivation):
 
 
 @dataclass(frozen=True, repr=False)
+class GELU(ElementwiseActivation):
+    """y = x Phi(x), Phi the distribution function of the normal distribution; or by tanh, which is faster.
+
+    Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", 2016. The defaults are PyTorch's and Keras's.
+
+    Args:
+        approximate: ``"none"``, or ``"tanh"`` for y = x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
+    """
+
+    function: ClassVar[str] = "gelu"
+
+    approximate: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.approximate not in ("none", "tanh"):
+            raise ValueError(f"GELU: approximate must be 'none' or 'tanh', not {self.approximate!r}")
+
+    @property
+    def activation(self) -> str:
+        return "gelu" if self.approximate == "none" else "gelu_tanh"
+
+
+@dataclass(frozen=True, repr=False)
+class SiLU(ElementwiseActivation):
+    """y = x / (1 + exp(-x)), also called swish. Elfwing, Uchibe and Doya, "Sigmoid-weighted linear units", 2018."""
+
+    function: ClassVar[str] = "silu"
+
+
+@dataclass(frozen=True, repr=False)
+class Softplus(ElementwiseActivation):
+    """y = log(1 + exp(x)). Everywhere: PyTorch gives x itself above 20, which is off by 2e-9 there."""
+
+    function: ClassVar[str] = "softplus"
+
+
+@dataclass(frozen=True, repr=False)
+class LeakyReLU(ElementwiseActivation):
+    """y = x above 0, negative_slope x below. The default is PyTorch's; Keras's is 0.3.
+
+    Args:
+        negative_slope: above 0 and below 1.
+    """
+
+    function: ClassVar[str] = "leaky_relu"
+
+    negative_slope: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.negative_slope < 1.0:
+            raise ValueError(
+                f"LeakyReLU: negative_slope must be above 0 and below 1, not {self.negative_slope}; ReLU() has 0"
+            )
+
+    @property
+    def activation(self) -> str:
+        return name_with("leaky_relu", self.negative_slope)
+
+
+@dataclass(frozen=True, repr=False)
+class ELU(ElementwiseActivation):
+    """y = x above 0, alpha (exp(x) - 1) below. Clevert, Unterthiner and Hochreiter, 2015.
+
+    Args:
+        alpha: above 0.
+    """
+
+    function: ClassVar[str] = "elu"
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.alpha < float("inf"):
+            raise ValueError(f"ELU: alpha must be a number above 0, not {self.alpha}")
+
+    @property
+    def activation(self) -> str:
+        return name_with("elu", self.alpha)
+
+
+@dataclass(frozen=True, repr=False)
 class Softmax(Layer):
     """y_j = exp(x_j) / sum_k exp(x_k) along each row: the probabilities of n classes. For the end of a network."""
 
@@ -69,4 +155,6 @@ class Softmax(Layer):
 
 
 #: The layers by the names that the command line uses.
-ACTIVATION_LAYERS: dict[str, type[Layer]] = {layer.function: layer for layer in (Sigmoid, Tanh, ReLU)}
+ACTIVATION_LAYERS: dict[str, type[Layer]] = {
+    layer.function: layer for layer in (Sigmoid, Tanh, ReLU, LeakyReLU, ELU, GELU, SiLU, Softplus)
+}

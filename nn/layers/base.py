@@ -17,7 +17,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar
 
 from backends import Backend
-from backends.activations import ACTIVATIONS
+from backends.activations import get_activation
 from backends.typing import Array, Shape
 
 from ..initializers import Initializer
@@ -63,7 +63,7 @@ class Context:
 def activate(z: Array, bias: Array | None, activation: str, ctx: Context) -> tuple[Array, Array]:
     """y = f(z + b), which takes z's buffer, and what ``bias_activation_backward`` needs of it: y; or z + b where the
     derivative cannot be had from y, which then goes to a buffer of its own."""
-    if ACTIVATIONS[activation].needs_z:
+    if get_activation(activation).needs_z:
         y = ctx.backend.bias_activation(z, bias, activation, out=ctx.buffer("y", z.shape), z_out=z)
         return y, z
     y = ctx.backend.bias_activation(z, bias, activation, out=z)

@@ -67,7 +67,9 @@ class LayerNumbers:
     @property
     def activation(self) -> str:
         """That of a Linear layer or an activation."""
-        return self.layer.activation if isinstance(self.layer, Linear) else getattr(self.layer, "function", "identity")
+        if isinstance(self.layer, Linear | ElementwiseActivation):
+            return self.layer.activation
+        return getattr(self.layer, "function", "identity")
 
     @property
     def has_formula_of_users(self) -> bool:

@@ -78,7 +78,7 @@ def add_gelu() -> Any:
     """Hendrycks and Gimpel, "Gaussian error linear units", 2016, in the form with tanh."""
     register_activation(
         Activation(
-            "gelu",
+            "own_gelu",
             forward=_gelu,
             derivative=_gelu_derivative,
             needs_z=True,
@@ -93,7 +93,7 @@ def add_gelu() -> Any:
     class GELU(ElementwiseActivation):
         """y = z/2 (1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3)))"""
 
-        function: ClassVar[str] = "gelu"
+        function: ClassVar[str] = "own_gelu"
 
     return GELU
 

@@ -9,16 +9,21 @@ import pytest
 
 from backends.activations import ACTIVATIONS
 from nn import (
+    ELU,
+    GELU,
     LOSSES,
     Dropout,
     Flatten,
     GradientError,
     Layer,
+    LeakyReLU,
     Linear,
     ReLU,
     Sequential,
     Sigmoid,
+    SiLU,
     Softmax,
+    Softplus,
     Tanh,
     check_gradients,
 )
@@ -40,6 +45,8 @@ NETWORKS: dict[str, list[Layer]] = {
     "flatten": [Flatten(), Linear(4, 5), Sigmoid(), Flatten(), Linear(5, 3)],
     "alone": [Linear(4, 5), Dropout(0.2), Tanh(), Sigmoid(), ReLU(), Linear(5, 3)],
     "deep": [Linear(4, 6), ReLU(), Linear(6, 5), Tanh(), Dropout(0.4), Linear(5, 4), Sigmoid(), Linear(4, 3)],
+    "smooth": [GELU(), Linear(4, 5), GELU("tanh"), SiLU(), Softplus(), Linear(5, 3)],
+    "bent": [LeakyReLU(0.2), Linear(4, 5), LeakyReLU(), ELU(0.5), ELU(), Linear(5, 3)],
     **{name: [Linear(4, 5, activation=name), Linear(5, 3)] for name in ACTIVATIONS},
 }
 ENDS: dict[str, list[list[Layer]]] = {
