@@ -281,10 +281,8 @@ def loss_inputs(pair: Pair, operation: str, shape: tuple[int, int], kind: str) -
     if shape[1] == 1:
         targets[::2] = 0
     if kind == "ties":  # targets that are correct, as far as outputs have one largest element
-        of_sigmoid = operation in ("binary_cross_entropy", "sigmoid_focal")
-        targets[...] = (
-            (outputs > 0.5) if operation in ("binary_cross_entropy", "sigmoid_focal") else np.round(outputs / 2)
-        )
+        yes_or_no = operation in ("binary_cross_entropy", "sigmoid_focal")
+        targets[...] = (outputs > 0.5) if yes_or_no else np.round(outputs / 2)
     return outputs, targets
 
 
