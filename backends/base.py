@@ -234,6 +234,7 @@ class Backend:
         logits: Array,
         labels: Array,
         *,
+        label_smoothing: float = 0.0,
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
@@ -247,9 +248,14 @@ class Backend:
         logarithm of 0 is taken; its gradient is ``softmax(z) - onehot(label)`` times ``scale``. A row is correct where
         the label has the largest logit (the first of several equal ones), and never where a logit is NaN.
 
+        With ``label_smoothing`` s the target is not onehot(label) but (1 - s) onehot(label) + s / n (Szegedy et al.,
+        "Rethinking the Inception architecture for computer vision", 2016), so that z_label in the loss becomes
+        (1 - s) z_label + s mean_k(z_k).
+
         Args:
             logits: (m, n).
             labels: (m,) integers in [0, n); not checked here.
+            label_smoothing: in [0, 1].
             totals: (2,) of dtype ``wide``; the loss sum and the number of correct rows are added to it in place.
             gradient: whether to compute the gradient; None is returned for it otherwise.
             scale: factor of the gradient; 1/m by default, for the mean over the batch.
@@ -269,12 +275,18 @@ class Backend:
         e = xp.exp(shifted)
         normalizer = xp.sum(e, axis=1, keepdims=True, dtype=e.dtype)
         label_logit = xp.sum(xp.where(hit, shifted, xp.zeros_like(shifted)), axis=1, dtype=e.dtype)
+        if label_smoothing:
+            mean = xp.sum(shifted, axis=1, dtype=e.dtype) * (label_smoothing / n)
+            label_logit = label_logit * (1.0 - label_smoothing) + mean
         values = xp.log(normalizer[:, 0]) - label_logit
         correct = (self.argmax(logits) == labels) & (top[:, 0] == top[:, 0])
         totals = self._add_totals(totals, values, correct, weights, losses)
         if not gradient:
             return totals, None
-        dlogits = (e / normalizer - xp.astype(hit, e.dtype)) * self._scale(scale, m)
+        target = xp.astype(hit, e.dtype)
+        if label_smoothing:
+            target = target * (1.0 - label_smoothing) + label_smoothing / n
+        dlogits = (e / normalizer - target) * self._scale(scale, m)
         return totals, self._result(self._weighted(dlogits, weights), out)
 
     def binary_cross_entropy(
@@ -282,6 +294,7 @@ class Backend:
         logits: Array,
         targets: Array,
         *,
+        exclusive: bool = False,
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
@@ -294,23 +307,79 @@ class Backend:
         The loss of an element is -t log(sigma(z)) - (1 - t) log(1 - sigma(z)), computed as
         max(z, 0) - z t + log(1 + exp(-|z|)); that of a row is the mean over its n elements, and the gradient
         (sigma(z) - t) / n times ``scale``. A row is correct where every logit is above 0 exactly if its target is above
-        1/2; never where a logit is NaN.
+        1/2; if the targets are ``exclusive``, where the largest logit is at the largest target; and never where a logit
+        is NaN.
 
         Args:
             logits: (m, n); n is 1 for one question per row.
             targets: (m, n) floats.
+            exclusive: whether the n questions have one answer, so that a row is of one class out of n.
             totals, gradient, scale, weights, losses, out: as in ``softmax_cross_entropy``.
         """
         xp = self.xp
         m, n = logits.shape
         zero = xp.zeros_like(logits)
         values = xp.maximum(logits, zero) - logits * targets + xp.log1p(xp.exp(-xp.abs(logits)))
-        correct = xp.all(((logits > 0) == (targets > 0.5)) & (logits == logits), axis=1)
+        correct = self._answered(logits, targets, exclusive)
         totals = self._add_totals(totals, xp.mean(values, axis=1), correct, weights, losses)
         if not gradient:
             return totals, None
         probability = get_activation("sigmoid").forward(xp, logits)
         dlogits = (probability - targets) * (self._scale(scale, m) / n)
+        return totals, self._result(self._weighted(dlogits, weights), out)
+
+    def sigmoid_focal(
+        self,
+        logits: Array,
+        targets: Array,
+        *,
+        gamma: float = 2.0,
+        alpha: float | None = 0.25,
+        exclusive: bool = False,
+        totals: Array | None = None,
+        gradient: bool = True,
+        scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        """Sigmoid and the focal loss of its result against targets in [0, 1], from the logits: the binary
+        cross-entropy with less weight for what is already right (Lin et al., "Focal loss for dense object detection",
+        2017).
+
+        With p = sigma(z) and miss = p (1 - t) + (1 - p) t, the probability that is given to the other answer, the loss
+        of an element is a miss^gamma times its binary cross-entropy c, where a = alpha t + (1 - alpha) (1 - t), or 1
+        without ``alpha``. Its derivative is a miss^gamma (p - t + gamma p (1 - p) (1 - 2 t) / miss c). The loss of a
+        row is the mean over its n elements; rows are correct as in ``binary_cross_entropy``.
+
+        Args:
+            logits, targets: (m, n).
+            gamma: at least 0, which is binary cross-entropy.
+            alpha: in [0, 1], the weight of the answer yes; None for equal weights of 1.
+            exclusive: as in ``binary_cross_entropy``.
+            totals, gradient, scale, weights, losses, out: as in ``softmax_cross_entropy``.
+        """
+        xp = self.xp
+        m, n = logits.shape
+        zero = xp.zeros_like(logits)
+        e = xp.exp(-xp.abs(logits))
+        larger = 1.0 / (1.0 + e)
+        smaller = e * larger
+        yes, no = xp.where(logits >= 0, larger, smaller), xp.where(logits >= 0, smaller, larger)
+        entropy = xp.maximum(logits, zero) - logits * targets + xp.log1p(e)
+        miss = yes * (1.0 - targets) + no * targets
+        factor = miss**gamma
+        if alpha is not None:
+            factor = factor * (alpha * targets + (1.0 - alpha) * (1.0 - targets))
+        correct = self._answered(logits, targets, exclusive)
+        totals = self._add_totals(totals, xp.mean(factor * entropy, axis=1), correct, weights, losses)
+        if not gradient:
+            return totals, None
+        # Where both are so small that they are 0, the factor is, too.
+        least = xp.full_like(miss, float(xp.finfo(miss.dtype).smallest_normal))
+        share = larger * smaller / xp.maximum(miss, least)
+        slope = yes - targets + gamma * (share * (1.0 - 2.0 * targets)) * entropy
+        dlogits = factor * slope * (self._scale(scale, m) / n)
         return totals, self._result(self._weighted(dlogits, weights), out)
 
     def squared_error(
@@ -338,15 +407,78 @@ class Backend:
         xp = self.xp
         m, n = outputs.shape
         difference = outputs - targets
-        if n == 1:
-            correct = ((outputs > 0.5) == (targets > 0.5))[:, 0]
-        else:
-            correct = self.argmax(outputs) == self.argmax(targets)
-        correct = correct & xp.all(outputs == outputs, axis=1)
+        correct = self._nearest(outputs, targets)
         totals = self._add_totals(totals, xp.mean(difference * difference, axis=1), correct, weights, losses)
         if not gradient:
             return totals, None
         doutputs = difference * (2.0 * self._scale(scale, m) / n)
+        return totals, self._result(self._weighted(doutputs, weights), out)
+
+    def absolute_error(
+        self,
+        outputs: Array,
+        targets: Array,
+        *,
+        totals: Array | None = None,
+        gradient: bool = True,
+        scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        """The absolute error of outputs against targets.
+
+        The loss of a row is the mean of ``|o - t|`` over its n elements, the gradient ``sign(o - t) / n`` times
+        ``scale``, 0 where both are equal. Rows are correct as in ``squared_error``.
+
+        Args:
+            outputs, targets: (m, n).
+            totals, gradient, scale, weights, losses, out: as in ``softmax_cross_entropy``.
+        """
+        xp = self.xp
+        m, n = outputs.shape
+        difference = outputs - targets
+        correct = self._nearest(outputs, targets)
+        totals = self._add_totals(totals, xp.mean(xp.abs(difference), axis=1), correct, weights, losses)
+        if not gradient:
+            return totals, None
+        doutputs = xp.sign(difference) * (self._scale(scale, m) / n)
+        return totals, self._result(self._weighted(doutputs, weights), out)
+
+    def huber(
+        self,
+        outputs: Array,
+        targets: Array,
+        *,
+        delta: float = 1.0,
+        totals: Array | None = None,
+        gradient: bool = True,
+        scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        """The Huber loss of outputs against targets: the squared error near 0, the absolute error far from it (Huber,
+        "Robust estimation of a location parameter", 1964).
+
+        With d = o - t and c = d, but no further from 0 than ``delta``, the loss of a row is the mean of c (d - c / 2)
+        over its n elements: d^2 / 2 where |d| <= delta, and delta (|d| - delta / 2) elsewhere. The gradient is c / n
+        times ``scale``. Rows are correct as in ``squared_error``.
+
+        Args:
+            outputs, targets: (m, n).
+            delta: above 0.
+            totals, gradient, scale, weights, losses, out: as in ``softmax_cross_entropy``.
+        """
+        xp = self.xp
+        m, n = outputs.shape
+        difference = outputs - targets
+        near = xp.clip(difference, -delta, delta)
+        correct = self._nearest(outputs, targets)
+        totals = self._add_totals(totals, xp.mean(near * (difference - 0.5 * near), axis=1), correct, weights, losses)
+        if not gradient:
+            return totals, None
+        doutputs = near * (self._scale(scale, m) / n)
         return totals, self._result(self._weighted(doutputs, weights), out)
 
     def argmax(self, x: Array) -> Array:
@@ -548,6 +680,22 @@ class Backend:
 
     def _scale(self, scale: float | None, rows: int) -> float:
         return 1.0 / max(rows, 1) if scale is None else scale
+
+    def _answered(self, logits: Array, targets: Array, exclusive: bool) -> Array:
+        """Which rows a sigmoid answers correctly: (m,) bool."""
+        xp = self.xp
+        if exclusive:
+            return (self.argmax(logits) == self.argmax(targets)) & xp.all(logits == logits, axis=1)
+        return xp.all(((logits > 0) == (targets > 0.5)) & (logits == logits), axis=1)
+
+    def _nearest(self, outputs: Array, targets: Array) -> Array:
+        """Which rows have the largest output at the largest target, or both on the same side of 1/2: (m,) bool."""
+        xp = self.xp
+        if outputs.shape[1] == 1:
+            correct = ((outputs > 0.5) == (targets > 0.5))[:, 0]
+        else:
+            correct = self.argmax(outputs) == self.argmax(targets)
+        return correct & xp.all(outputs == outputs, axis=1)
 
     def _weighted(self, gradient: Array, weights: Array | None) -> Array:
         return gradient if weights is None else gradient * weights[:, None]

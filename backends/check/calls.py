@@ -24,10 +24,13 @@ MAY_BE_OUT = {
     "softmax_backward": (0,),
     "softmax_cross_entropy": (0,),
     "binary_cross_entropy": (0,),
+    "sigmoid_focal": (0,),
     "squared_error": (0,),
+    "absolute_error": (0,),
+    "huber": (0,),
 }
 #: Operations whose ``out`` is for the second result.
-LOSSES = {"softmax_cross_entropy", "binary_cross_entropy", "squared_error"}
+LOSSES = {"softmax_cross_entropy", "binary_cross_entropy", "sigmoid_focal", "squared_error", "absolute_error", "huber"}
 #: The inputs that an operation writes its results into, and those whose contents are arbitrary afterwards.
 WRITTEN = {"update": (1,), "axpby": (3,), "clip_norm": (0,), "clip_values": (0,), "update_average": (0,)}
 ARBITRARY = {"update": (2,)}

@@ -99,37 +99,87 @@ class Formulas:
         d, p = self.real.exact(dy), self.real.exact(y)
         return (p * (d - (d * p).sum(1, keepdims=True)),)
 
-    def softmax_cross_entropy(self, logits: Array, labels: Array, **options: Any) -> Results:
+    def softmax_cross_entropy(
+        self, logits: Array, labels: Array, label_smoothing: float = 0.0, **options: Any
+    ) -> Results:
         (m, n), z = logits.shape, self.real.exact(logits)
         shifted = z - z.max(1)
         e = shifted.exp()
         normalizer = e.sum(1, keepdims=True)
-        losses = normalizer[:, 0].log() - shifted[np.arange(m), labels]
+        picked, expected = shifted[np.arange(m), labels], self.real.exact(labels[:, None] == np.arange(n))
+        scale = self.real.number(_scale(m, **options))
+        factor = self._weighted(scale, **options)
+        pulled = expected * factor
+        if label_smoothing:
+            kept = self.real.number(1 - Wide(label_smoothing))
+            spread = self.real.number(Wide(label_smoothing) / n)
+            picked = picked * kept + shifted.sum(1) * spread
+            pulled = expected * (factor * kept) + factor * spread
+            expected = expected * kept + spread
+        losses = normalizer[:, 0].log() - picked
         valid = ~np.isnan(logits).any(axis=1)
         correct = (self.argmax(logits)[0] == labels) & valid
-        scale = self.real.number(_scale(m, **options))
-        onehot = self.real.exact(labels[:, None] == np.arange(n))
-        factor = self._weighted(scale, **options)
-        gradient = self._weighted((e / normalizer - onehot) * scale, **options)
-        return self._loss(losses, correct, gradient.or_as(e * (factor / normalizer) - onehot * factor), **options)
+        gradient = self._weighted((e / normalizer - expected) * scale, **options)
+        return self._loss(losses, correct, gradient.or_as(e * (factor / normalizer) - pulled), **options)
 
-    def binary_cross_entropy(self, logits: Array, targets: Array, **options: Any) -> Results:
+    def binary_cross_entropy(self, logits: Array, targets: Array, exclusive: bool = False, **options: Any) -> Results:
         (m, n), z, t = logits.shape, self.real.exact(logits), self.real.exact(targets)
         losses = z.positive() - z * t + (-abs(z)).exp().log1p()
-        correct = (((logits > 0) == (targets > 0.5)) & ~np.isnan(logits)).all(axis=1)
+        correct = self._answered(logits, targets, exclusive)
         gradient = self._weighted((_sigmoid(z) - t) * self.real.number(_scale(m, **options) / n), **options)
         return self._loss(losses.mean(1), correct, gradient, **options)
+
+    def sigmoid_focal(
+        self,
+        logits: Array,
+        targets: Array,
+        gamma: float = 2.0,
+        alpha: float | None = 0.25,
+        exclusive: bool = False,
+        **options: Any,
+    ) -> Results:
+        (m, n), z, t = logits.shape, self.real.exact(logits), self.real.exact(targets)
+        number, one = self.real.number, self.real.exact(1.0)
+        e = (-abs(z)).exp()
+        likely = one / (one + e)
+        unlikely = e * likely
+        yes, no = likely.where(logits >= 0, unlikely), unlikely.where(logits >= 0, likely)
+        yes, no = (Bounded(self.real, np.where(np.isnan(logits), np.nan, x.value), x.error) for x in (yes, no))
+        entropy = z.positive() - z * t + e.log1p()
+        miss = yes * (one - t) + no * t
+        factor = miss.power(gamma)
+        if alpha is not None:
+            factor = factor * (number(alpha) * t + number(1 - Wide(alpha)) * (one - t))
+        correct = self._answered(logits, targets, exclusive)
+        least = self.real.exact(np.full(logits.shape, np.finfo(self.real.dtype).smallest_normal))
+        share = likely * unlikely / miss.maximum(least)
+        share = Bounded(self.real, share.value, np.minimum(share.error, 1.01))  # it is between 0 and 1
+        slope = yes - t + number(gamma) * (share * (one - number(2.0) * t) * entropy)
+        gradient = self._weighted(factor * slope * number(_scale(m, **options) / n), **options)
+        return self._loss((factor * entropy).mean(1), correct, gradient, **options)
 
     def squared_error(self, outputs: Array, targets: Array, **options: Any) -> Results:
         m, n = outputs.shape
         difference = self.real.exact(outputs) - self.real.exact(targets)
-        if n == 1:
-            correct = (outputs[:, 0] > 0.5) == (targets[:, 0] > 0.5)
-        else:
-            correct = self.argmax(outputs)[0] == self.argmax(targets)[0]
-        correct = correct & ~np.isnan(outputs).any(axis=1)
         gradient = self._weighted(difference * self.real.number(2 * _scale(m, **options) / n), **options)
-        return self._loss((difference * difference).mean(1), correct, gradient, **options)
+        return self._loss((difference * difference).mean(1), self._nearest(outputs, targets), gradient, **options)
+
+    def absolute_error(self, outputs: Array, targets: Array, **options: Any) -> Results:
+        m, n = outputs.shape
+        difference = self.real.exact(outputs) - self.real.exact(targets)
+        sure = ~(np.abs(difference.value) <= difference.error) | (difference.value == 0)
+        sign = Bounded(self.real, np.sign(difference.value), np.where(sure, 0.0, 1.0).astype(self.real.reference))
+        gradient = self._weighted(sign * self.real.number(_scale(m, **options) / n), **options)
+        return self._loss(abs(difference).mean(1), self._nearest(outputs, targets), gradient, **options)
+
+    def huber(self, outputs: Array, targets: Array, delta: float = 1.0, **options: Any) -> Results:
+        m, n = outputs.shape
+        difference = self.real.exact(outputs) - self.real.exact(targets)
+        limit = self.real.number(delta)
+        near = -(-difference.maximum(-limit)).maximum(-limit)
+        values = near * (difference - near * self.real.exact(0.5))
+        gradient = self._weighted(near * self.real.number(_scale(m, **options) / n), **options)
+        return self._loss(values.mean(1), self._nearest(outputs, targets), gradient, **options)
 
     def argmax(self, x: Array) -> Results:
         """The first of the largest; 0 where there is a NaN."""
@@ -267,6 +317,20 @@ class Formulas:
         return (np.stack([x[start : start + count] for start in starts]),)
 
     # ---- inside -----------------------------------------------------------------------------------------------------
+
+    def _answered(self, logits: Array, targets: Array, exclusive: bool) -> Array:
+        valid = ~np.isnan(logits)
+        if exclusive:
+            return (self.argmax(logits)[0] == self.argmax(targets)[0]) & valid.all(axis=1)
+        correct: Array = (((logits > 0) == (targets > 0.5)) & valid).all(axis=1)
+        return correct
+
+    def _nearest(self, outputs: Array, targets: Array) -> Array:
+        if outputs.shape[1] == 1:
+            correct = (outputs[:, 0] > 0.5) == (targets[:, 0] > 0.5)
+        else:
+            correct = self.argmax(outputs)[0] == self.argmax(targets)[0]
+        return correct & ~np.isnan(outputs).any(axis=1)
 
     def _weighted(self, x: Bounded, weights: Array | None = None, **_: Any) -> Bounded:
         """Rows times their weights."""

@@ -79,6 +79,7 @@ class NumbaBackend(NumpyBackend):
         logits: Array,
         labels: Array,
         *,
+        label_smoothing: float = 0.0,
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
@@ -88,10 +89,11 @@ class NumbaBackend(NumpyBackend):
     ) -> tuple[Array, Array | None]:
         one_each = labels.shape == logits.shape[:1] and are_plain(labels, totals)
         by_rows = weights is not None or losses is not None
-        if by_rows or not logits.size or not one_each or not are_alike(logits, out):
+        if by_rows or label_smoothing or not logits.size or not one_each or not are_alike(logits, out):
             return super().softmax_cross_entropy(
                 logits,
                 labels,
+                label_smoothing=label_smoothing,
                 totals=totals,
                 gradient=gradient,
                 scale=scale,
@@ -117,6 +119,7 @@ class NumbaBackend(NumpyBackend):
         logits: Array,
         targets: Array,
         *,
+        exclusive: bool = False,
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
@@ -125,10 +128,11 @@ class NumbaBackend(NumpyBackend):
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         by_rows = weights is not None or losses is not None
-        if by_rows or not logits.size or not are_alike(logits, targets, out) or not are_plain(totals):
+        if by_rows or exclusive or not logits.size or not are_alike(logits, targets, out) or not are_plain(totals):
             return super().binary_cross_entropy(
                 logits,
                 targets,
+                exclusive=exclusive,
                 totals=totals,
                 gradient=gradient,
                 scale=scale,

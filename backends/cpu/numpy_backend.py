@@ -358,6 +358,7 @@ class NumpyBackend(Backend):
         logits: Array,
         labels: Array,
         *,
+        label_smoothing: float = 0.0,
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
@@ -379,6 +380,12 @@ class NumpyBackend(Backend):
         np.add(positions, buffers.row_starts, out=positions)
         np.subtract(z, top, out=z)
         label_part = call(buffers.flat.take, positions, None, buffers.label_part, "clip")
+        rest = 1.0 - label_smoothing
+        if label_smoothing:
+            sums = np.add.reduce(z, axis, None, self._scratch("mean", buffers.top.shape), True)
+            np.multiply(sums, label_smoothing / n, out=sums)
+            np.multiply(label_part, rest, out=label_part)
+            np.add(label_part, sums.reshape(m), out=label_part)
         np.exp(z, out=z)
         normalizer = np.add.reduce(z, axis, None, buffers.normalizer, True)
         values = np.log(normalizer.reshape(m), out=buffers.losses)
@@ -395,6 +402,14 @@ class NumpyBackend(Backend):
             factor = np.multiply(weights, factor, out=self._scratch("factor", (m,)))
             np.divide(factor.reshape(normalizer.shape), normalizer, out=normalizer)
         np.multiply(z, normalizer, out=z)
+        if label_smoothing:
+            if weights is None:
+                spread, factor = factor * (label_smoothing / n), factor * rest
+            else:
+                spread = np.multiply(factor, label_smoothing / n, out=self._scratch("spread", (m,)))
+                spread = spread.reshape(normalizer.shape)
+                np.multiply(factor, rest, out=factor)
+            np.subtract(z, spread, out=z)
         call(buffers.flat.take, positions, None, label_part, "clip")
         call(buffers.flat.put, positions, np.subtract(label_part, factor, out=label_part))
         out = np.empty(logits.shape, self.dtype) if out is None else out
@@ -406,6 +421,7 @@ class NumpyBackend(Backend):
         logits: Array,
         targets: Array,
         *,
+        exclusive: bool = False,
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
@@ -415,10 +431,7 @@ class NumpyBackend(Backend):
     ) -> tuple[Array, Array | None]:
         np = self._memory.numpy
         m, n = logits.shape
-        agree = np.greater(logits, 0.0, out=self._scratch("agree", logits.shape, numpy.bool_))
-        is_yes = np.greater(targets, 0.5, out=self._scratch("yes", logits.shape, numpy.bool_))
-        np.equal(agree, is_yes, out=agree)
-        correct = np.logical_and.reduce(agree, 1, None, self._scratch("correct", (m,), numpy.bool_))
+        correct = self._answers(logits, targets, exclusive)
         # max(z, 0) - z t + log(1 + exp(-|z|))
         values = np.absolute(logits, out=self._scratch("losses", logits.shape))
         np.negative(values, out=values)
@@ -437,6 +450,76 @@ class NumpyBackend(Backend):
         np.multiply(out, self._scale(scale, m) / n, out=out)
         return totals, out if weights is None else np.multiply(out, weights[:, None], out=out)
 
+    def sigmoid_focal(
+        self,
+        logits: Array,
+        targets: Array,
+        *,
+        gamma: float = 2.0,
+        alpha: float | None = 0.25,
+        exclusive: bool = False,
+        totals: Array | None = None,
+        gradient: bool = True,
+        scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        np = self._memory.numpy
+        m, n = shape = logits.shape
+        names = ("losses", "product", "derivative", "larger", "smaller", "miss")
+        values, factor, entropy, larger, smaller, miss = (self._scratch(name, shape) for name in names)
+        correct = self._answers(logits, targets, exclusive)
+        # The probabilities of the likelier answer and of the other one.
+        e = np.absolute(logits, out=smaller)
+        np.negative(e, out=e)
+        np.exp(e, out=e)
+        np.add(e, 1.0, out=larger)
+        np.divide(1.0, larger, out=larger)
+        # max(z, 0) - z t + log(1 + e)
+        np.multiply(logits, targets, out=miss)
+        np.subtract(np.maximum(logits, 0.0, out=entropy), miss, out=entropy)
+        np.add(np.log1p(e, out=miss), entropy, out=entropy)
+        np.multiply(e, larger, out=smaller)
+        # The probability of no where that is the answer, with the other way round: p (1 - t) + (1 - p) t
+        is_yes = np.greater_equal(logits, 0.0, out=self._scratch("yes", shape, numpy.bool_))
+        likely, unlikely = values, factor
+        np.copyto(likely, smaller)
+        np.copyto(likely, larger, where=is_yes)
+        np.copyto(unlikely, larger)
+        np.copyto(unlikely, smaller, where=is_yes)
+        if gradient:
+            difference = np.subtract(likely, targets, out=self._scratch("difference", shape))
+        np.subtract(1.0, targets, out=miss)
+        np.multiply(likely, miss, out=miss)
+        np.multiply(unlikely, targets, out=unlikely)
+        np.add(miss, unlikely, out=miss)
+        np.power(miss, gamma, out=factor)
+        if alpha is not None:
+            of_no = np.subtract(1.0, targets, out=values)
+            np.multiply(of_no, 1.0 - alpha, out=of_no)
+            balance = np.multiply(targets, alpha, out=self._scratch("balance", shape))
+            np.add(balance, of_no, out=balance)
+            np.multiply(factor, balance, out=factor)
+        np.multiply(factor, entropy, out=values)
+        totals = self._totals(totals)
+        self._count(totals, values, correct, weights, losses, n, logits)
+        if not gradient:
+            return totals, None
+        # factor (p - t + gamma p (1 - p) / miss (1 - 2 t) entropy)
+        np.maximum(miss, numpy.finfo(self.dtype).smallest_normal, out=miss)
+        np.multiply(larger, smaller, out=larger)
+        share = np.divide(larger, miss, out=larger)
+        np.multiply(targets, -2.0, out=smaller)
+        np.add(smaller, 1.0, out=smaller)
+        np.multiply(share, smaller, out=share)
+        np.multiply(share, entropy, out=share)
+        np.multiply(share, gamma, out=share)
+        np.add(difference, share, out=difference)
+        np.multiply(factor, difference, out=difference)
+        out = np.multiply(difference, self._scale(scale, m) / n, out=out)
+        return totals, out if weights is None else np.multiply(out, weights[:, None], out=out)
+
     def squared_error(
         self,
         outputs: Array,
@@ -449,17 +532,9 @@ class NumpyBackend(Backend):
         losses: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        np, call = self._memory.numpy, self._call
+        np = self._memory.numpy
         m, n = outputs.shape
-        correct = self._scratch("correct", (m,), numpy.bool_)
-        if n == 1:
-            is_yes = np.greater(targets[:, 0], 0.5, out=self._scratch("yes", (m,), numpy.bool_))
-            np.equal(np.greater(outputs[:, 0], 0.5, out=correct), is_yes, out=correct)
-        else:
-            best, target = (self._scratch(name, (m,), numpy.intp) for name in ("argmax", "target"))
-            call(outputs.argmax, 1, best)
-            call(targets.argmax, 1, target)
-            np.equal(best, target, out=correct)
+        correct = self._is_nearest(outputs, targets)
         # Not into `out`, which may be the outputs, in which NaN is looked for (inf - inf is NaN, too).
         difference = np.subtract(outputs, targets, out=self._scratch("losses", outputs.shape))
         squares = np.multiply(difference, difference, out=self._scratch("product", outputs.shape))
@@ -469,6 +544,85 @@ class NumpyBackend(Backend):
             return totals, None
         out = np.multiply(difference, 2.0 * self._scale(scale, m) / n, out=out)
         return totals, out if weights is None else np.multiply(out, weights[:, None], out=out)
+
+    def absolute_error(
+        self,
+        outputs: Array,
+        targets: Array,
+        *,
+        totals: Array | None = None,
+        gradient: bool = True,
+        scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        np = self._memory.numpy
+        m, n = outputs.shape
+        correct = self._is_nearest(outputs, targets)
+        difference = np.subtract(outputs, targets, out=self._scratch("losses", outputs.shape))
+        sizes = np.absolute(difference, out=self._scratch("product", outputs.shape))
+        totals = self._totals(totals)
+        self._count(totals, sizes, correct, weights, losses, n, outputs)
+        if not gradient:
+            return totals, None
+        out = np.multiply(np.sign(difference, out=difference), self._scale(scale, m) / n, out=out)
+        return totals, out if weights is None else np.multiply(out, weights[:, None], out=out)
+
+    def huber(
+        self,
+        outputs: Array,
+        targets: Array,
+        *,
+        delta: float = 1.0,
+        totals: Array | None = None,
+        gradient: bool = True,
+        scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        np = self._memory.numpy
+        m, n = outputs.shape
+        correct = self._is_nearest(outputs, targets)
+        difference = np.subtract(outputs, targets, out=self._scratch("losses", outputs.shape))
+        near = np.minimum(difference, delta, out=self._scratch("derivative", outputs.shape))
+        np.maximum(near, -delta, out=near)
+        values = np.multiply(near, -0.5, out=self._scratch("product", outputs.shape))
+        np.add(difference, values, out=values)
+        np.multiply(near, values, out=values)
+        totals = self._totals(totals)
+        self._count(totals, values, correct, weights, losses, n, outputs)
+        if not gradient:
+            return totals, None
+        out = np.multiply(near, self._scale(scale, m) / n, out=out)
+        return totals, out if weights is None else np.multiply(out, weights[:, None], out=out)
+
+    def _answers(self, logits: Array, targets: Array, exclusive: bool) -> Array:
+        """Which rows a sigmoid answers correctly, as if none were NaN."""
+        if exclusive:
+            return self._is_at_top(logits, targets)
+        np = self._memory.numpy
+        agree = np.greater(logits, 0.0, out=self._scratch("agree", logits.shape, numpy.bool_))
+        is_yes = np.greater(targets, 0.5, out=self._scratch("yes", logits.shape, numpy.bool_))
+        np.equal(agree, is_yes, out=agree)
+        return np.logical_and.reduce(agree, 1, None, self._scratch("correct", (len(logits),), numpy.bool_))
+
+    def _is_nearest(self, outputs: Array, targets: Array) -> Array:
+        """Which rows are on the right side of 1/2 or have their largest output at the largest target, likewise."""
+        m, n = outputs.shape
+        if n != 1:
+            return self._is_at_top(outputs, targets)
+        np, correct = self._memory.numpy, self._scratch("correct", (m,), numpy.bool_)
+        is_yes = np.greater(targets[:, 0], 0.5, out=self._scratch("yes", (m,), numpy.bool_))
+        return np.equal(np.greater(outputs[:, 0], 0.5, out=correct), is_yes, out=correct)
+
+    def _is_at_top(self, outputs: Array, targets: Array) -> Array:
+        m = len(outputs)
+        best, target = (self._scratch(name, (m,), numpy.intp) for name in ("argmax", "target"))
+        self._call(outputs.argmax, 1, best)
+        self._call(targets.argmax, 1, target)
+        return self._memory.numpy.equal(best, target, out=self._scratch("correct", (m,), numpy.bool_))
 
     # ---- updates and checks on flat buffers -----------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ from .joined import Joined
 from .keep import keep
 from .launch import ROWS_OF_LAST_BLOCK, Kernels, element_blocks, kernels, partial_blocks, row_blocks
 from .rules import EXACT, RULES, JoiningRule
-from .source import GATHERED, SCALED, update_kernel
+from .source import ERRORS, GATHERED, SCALED, update_kernel
 from .tape import Call, tape
 
 #: Adding to a velocity instead of writing a gradient spares one number moved for each weight, and an H200 moves so many
@@ -348,6 +348,7 @@ class CupyBackend(Backend):
         logits: Array,
         labels: Array,
         *,
+        label_smoothing: float = 0.0,
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
@@ -357,19 +358,24 @@ class CupyBackend(Backend):
     ) -> tuple[Array, Array | None]:
         """Loss sum, correct rows and gradient in one launch; labels that are not int64 are converted first."""
         op = "softmax_cross_entropy"
-        m, _ = self._filled_matrix(op, "logits", logits)
+        m, n = self._filled_matrix(op, "logits", logits)
         if isinstance(labels, self.cupy.ndarray) and labels.dtype != np.int64:
             if labels.dtype.kind not in "iu":
                 raise TypeError(f"{op}: labels must be integers, not of dtype {labels.dtype}")
             labels = labels.astype(np.int64)
         labels = self._input(op, "labels", labels, (m,), np.int64)
-        return self._loss(op, logits, labels, totals, gradient, self._scale(scale, m), weights, losses, out)
+        settings: tuple[float, ...] = ()
+        if label_smoothing:
+            op, settings = "smoothed_cross_entropy", (1.0 - label_smoothing, label_smoothing / n)
+        of_rows = weights, losses, settings
+        return self._loss(op, logits, labels, totals, gradient, self._scale(scale, m), *of_rows, out)
 
     def binary_cross_entropy(
         self,
         logits: Array,
         targets: Array,
         *,
+        exclusive: bool = False,
         totals: Array | None = None,
         gradient: bool = True,
         scale: float | None = None,
@@ -381,7 +387,31 @@ class CupyBackend(Backend):
         op = "binary_cross_entropy"
         m, n = self._filled_matrix(op, "logits", logits)
         targets = self._input(op, "targets", targets, (m, n))
-        return self._loss(op, logits, targets, totals, gradient, self._scale(scale, m) / n, weights, losses, out)
+        of_rows = weights, losses, (exclusive,)
+        return self._loss(op, logits, targets, totals, gradient, self._scale(scale, m) / n, *of_rows, out)
+
+    def sigmoid_focal(
+        self,
+        logits: Array,
+        targets: Array,
+        *,
+        gamma: float = 2.0,
+        alpha: float | None = 0.25,
+        exclusive: bool = False,
+        totals: Array | None = None,
+        gradient: bool = True,
+        scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        """Loss sum, correct rows and gradient in one launch."""
+        op = "sigmoid_focal"
+        m, n = self._filled_matrix(op, "logits", logits)
+        targets = self._input(op, "targets", targets, (m, n))
+        balance = (1.0, 1.0) if alpha is None else (alpha, 1.0 - alpha)
+        of_rows = weights, losses, (exclusive, gamma, *balance)
+        return self._loss(op, logits, targets, totals, gradient, self._scale(scale, m) / n, *of_rows, out)
 
     def squared_error(
         self,
@@ -396,11 +426,39 @@ class CupyBackend(Backend):
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         """Loss sum, correct rows and gradient in one launch."""
-        op = "squared_error"
-        m, n = self._filled_matrix(op, "outputs", outputs)
-        targets = self._input(op, "targets", targets, (m, n))
-        scale = 2.0 * self._scale(scale, m) / n
-        return self._loss(op, outputs, targets, totals, gradient, scale, weights, losses, out)
+        rest = totals, gradient, scale, weights, losses, (), out
+        return self._error("squared_error", outputs, targets, *rest, slope=2.0)
+
+    def absolute_error(
+        self,
+        outputs: Array,
+        targets: Array,
+        *,
+        totals: Array | None = None,
+        gradient: bool = True,
+        scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        """Loss sum, correct rows and gradient in one launch."""
+        return self._error("absolute_error", outputs, targets, totals, gradient, scale, weights, losses, (), out)
+
+    def huber(
+        self,
+        outputs: Array,
+        targets: Array,
+        *,
+        delta: float = 1.0,
+        totals: Array | None = None,
+        gradient: bool = True,
+        scale: float | None = None,
+        weights: Array | None = None,
+        losses: Array | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        """Loss sum, correct rows and gradient in one launch."""
+        return self._error("huber", outputs, targets, totals, gradient, scale, weights, losses, (delta,), out)
 
     def argmax(self, x: Array) -> Array:
         """The column of the largest element of each row."""
@@ -679,6 +737,22 @@ class CupyBackend(Backend):
         self._kernels.columns(kernel, m, n, groups, dy, saved, dz, partial)
         self._kernels.columns("activation_backward_identity", groups, n, 1, partial, partial, None, sums)
 
+    def _error(
+        self,
+        op: str,
+        outputs: Array,
+        targets: Array,
+        totals: Array | None,
+        gradient: bool,
+        scale: float | None,
+        *rest: Any,
+        slope: float = 1.0,
+    ) -> tuple[Array, Array | None]:
+        """A loss of the differences; ``slope``, times what the kernel computes, is its derivative."""
+        m, n = self._filled_matrix(op, "outputs", outputs)
+        targets = self._input(op, "targets", targets, (m, n))
+        return self._loss(op, outputs, targets, totals, gradient, slope * self._scale(scale, m) / n, *rest)
+
     def _loss(
         self,
         kernel: str,
@@ -689,10 +763,11 @@ class CupyBackend(Backend):
         scale: float,
         weights: Array | None,
         losses: Array | None,
+        settings: tuple[float, ...],
         out: Array | None,
     ) -> tuple[Array, Array | None]:
         m, n = outputs.shape
-        outputs = self._input(kernel, "outputs" if kernel == "squared_error" else "logits", outputs, (m, n))
+        outputs = self._input(kernel, "outputs" if kernel in ERRORS else "logits", outputs, (m, n))
         sums = self._target(kernel, totals, (2,), "totals", np.float64)
         target = self._target(kernel, out, (m, n)) if gradient else None
         weights = None if weights is None else self._input(kernel, "weights", weights, (m,))
@@ -702,7 +777,20 @@ class CupyBackend(Backend):
         ticket = kernels.ticket if m <= ROWS_OF_LAST_BLOCK else None
         as_they_are = None, None, targets, None, None, None, 0, m, m  # no bias, and nothing to gather
         kernels.rows(
-            kernel, m, n, outputs, *as_they_are, weights, values, rows, target, scale, ticket, sums, accumulate
+            kernel,
+            m,
+            n,
+            outputs,
+            *as_they_are,
+            weights,
+            values,
+            rows,
+            *settings,
+            target,
+            scale,
+            ticket,
+            sums,
+            accumulate,
         )
         if values is not None:
             self._deliver(values, losses)

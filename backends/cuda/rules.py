@@ -31,7 +31,10 @@ from .tape import Call, can_wait, is_same_memory, last_writer, overlap, replaced
 #: Makes of the calls of a step fewer ones that do the same.
 JoiningRule = Callable[[list[Call], Kernels], list[Call]]
 
-LOSSES = ("softmax_cross_entropy", "binary_cross_entropy", "squared_error")
+LOSSES = (
+    *("softmax_cross_entropy", "smoothed_cross_entropy", "binary_cross_entropy", "sigmoid_focal"),
+    *("squared_error", "absolute_error", "huber"),
+)
 
 
 def targets_into_loss(calls: list[Call], kernels: Kernels) -> list[Call]:

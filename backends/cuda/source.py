@@ -311,8 +311,87 @@ __device__ void leave_row(
     rows[m + row] = correct ? weight : weight * 0;
 }
 
-KERNEL softmax_cross_entropy(
-    @OUTPUTS@, const long long* targets, long long* gathered, @PLACES@, @TOTALS@)
+// Whether the first of the largest of both rows is in the same column, and no x is NaN; for all threads of a block.
+__device__ bool largest_agree(Row x, Row t, Index n)
+{
+    const REAL top = row_max(x, n);
+    const REAL target_top = row_max(t, n);
+    const Index first = first_column(x, top, n);
+    const Index target_first = first_column(t, target_top, n);
+    return first == target_first && top == top;
+}
+
+KERNEL binary_cross_entropy(
+    @OUTPUTS@, const REAL* targets, REAL* gathered, @PLACES@, int exclusive, @TOTALS@)
+{
+    FOR_ROWS(row, m) {
+        const REAL weight = weights ? weights[row] : REAL(1);
+        const Row x = {z + row * n, bias};
+        const Row t = {targets + (gathered ? @TAKEN@ : row) * n, nullptr};
+        REAL loss = 0;
+        REAL wrong = 0;
+        FOR_BLOCK(j, n) {
+            const REAL value = at(x, j);
+            const REAL target = at(t, j);
+            if (gathered) gathered[row * n + j] = target;
+            loss += (value <= REAL(0) ? REAL(0) : value) - value * target + log1p(exp(-fabs(value)));
+            if (value != value || (value > REAL(0)) != (target > REAL(0.5))) wrong = 1;
+            if (bias) biased[row * n + j] = value;
+            if (out) out[row * n + j] = (forward_sigmoid(value) - target) * scale * weight;
+        }
+        loss = block_sum(loss);
+        const bool correct = exclusive ? largest_agree(x, t, n) : block_max(wrong) == REAL(0);
+        if (threadIdx.x == 0) leave_row(weights, losses, rows, m, row, loss / (REAL)n, correct);
+    }
+    if (ticket && is_last_block(ticket)) sum_rows(rows, totals, accumulate, m);
+}
+
+KERNEL sigmoid_focal(
+    @OUTPUTS@, const REAL* targets, REAL* gathered, @PLACES@, int exclusive, REAL gamma,
+    REAL of_yes, REAL of_no, @TOTALS@)
+{
+    FOR_ROWS(row, m) {
+        const REAL weight = weights ? weights[row] : REAL(1);
+        const Row x = {z + row * n, bias};
+        const Row t = {targets + (gathered ? @TAKEN@ : row) * n, nullptr};
+        const REAL least = sizeof(REAL) == 4 ? REAL(1.17549435e-38) : REAL(2.2250738585072014e-308);
+        REAL loss = 0;
+        REAL wrong = 0;
+        FOR_BLOCK(j, n) {
+            const REAL value = at(x, j);
+            const REAL target = at(t, j);
+            if (gathered) gathered[row * n + j] = target;
+            // The probabilities of the likelier answer and of the other one; and of the one that is not the target.
+            const REAL e = exp(-fabs(value));
+            const REAL likely = REAL(1) / (REAL(1) + e), unlikely = e * likely;
+            const REAL yes = value >= REAL(0) ? likely : unlikely, no = value >= REAL(0) ? unlikely : likely;
+            const REAL miss = yes * (REAL(1) - target) + no * target;
+            const REAL entropy = (value <= REAL(0) ? REAL(0) : value) - value * target + log1p(e);
+            const REAL factor = pow(miss, gamma) * (of_yes * target + of_no * (REAL(1) - target));
+            loss += factor * entropy;
+            if (value != value || (value > REAL(0)) != (target > REAL(0.5))) wrong = 1;
+            if (bias) biased[row * n + j] = value;
+            if (out) {
+                const REAL share = likely * unlikely / larger(miss, least) * (REAL(1) - REAL(2) * target);
+                out[row * n + j] = factor * (yes - target + gamma * share * entropy) * scale * weight;
+            }
+        }
+        loss = block_sum(loss);
+        const bool correct = exclusive ? largest_agree(x, t, n) : block_max(wrong) == REAL(0);
+        if (threadIdx.x == 0) leave_row(weights, losses, rows, m, row, loss / (REAL)n, correct);
+    }
+    if (ticket && is_last_block(ticket)) sum_rows(rows, totals, accumulate, m);
+}
+
+KERNEL add_totals(const double* rows, double* totals, int accumulate, long long m)
+{
+    sum_rows(rows, totals, accumulate, m);
+}
+"""
+
+_SOFTMAX_LOSS = r"""
+KERNEL @NAME@(
+    @OUTPUTS@, const long long* targets, long long* gathered, @PLACES@, @SETTINGS@@TOTALS@)
 {
     FOR_ROWS(row, m) {
         const Row x = {z + row * n, bias};
@@ -321,7 +400,7 @@ KERNEL softmax_cross_entropy(
         const bool known = label >= 0 && label < n;
         const REAL top = row_max(x, n);
         const REAL normalizer = row_normalizer(x, top, n);
-        const REAL loss = threadIdx.x == 0 ? log(normalizer) - (known ? at(x, label) - top : REAL(0)) : REAL(0);
+@MEAN@        const REAL loss = threadIdx.x == 0 ? log(normalizer) - (@PICKED@) : REAL(0);
         const Index first = first_column(x, top, n);
         if (threadIdx.x == 0) leave_row(weights, losses, rows, m, row, loss, first == label && top == top);
         const REAL weight = weights ? weights[row] : REAL(1);
@@ -329,39 +408,34 @@ KERNEL softmax_cross_entropy(
             const REAL value = at(x, j);
             if (bias) biased[row * n + j] = value;
             if (out)
-                out[row * n + j] = (exp(value - top) / normalizer - (j == label ? REAL(1) : REAL(0))) * scale * weight;
+                out[row * n + j] = (exp(value - top) / normalizer - (@EXPECTED@)) * scale * weight;
         }
     }
     if (ticket && is_last_block(ticket)) sum_rows(rows, totals, accumulate, m);
 }
-
-KERNEL binary_cross_entropy(
-    @OUTPUTS@, const REAL* targets, REAL* gathered, @PLACES@, @TOTALS@)
-{
-    FOR_ROWS(row, m) {
-        const REAL weight = weights ? weights[row] : REAL(1);
-        const Row x = {z + row * n, bias};
-        const REAL* t = targets + (gathered ? @TAKEN@ : row) * n;
-        REAL loss = 0;
-        REAL wrong = 0;
-        FOR_BLOCK(j, n) {
-            const REAL value = at(x, j);
-            const REAL target = t[j];
-            if (gathered) gathered[row * n + j] = target;
-            loss += (value <= REAL(0) ? REAL(0) : value) - value * target + log1p(exp(-fabs(value)));
-            if (value != value || (value > REAL(0)) != (target > REAL(0.5))) wrong = 1;
-            if (bias) biased[row * n + j] = value;
-            if (out) out[row * n + j] = (forward_sigmoid(value) - target) * scale * weight;
-        }
-        loss = block_sum(loss);
-        wrong = block_max(wrong);
-        if (threadIdx.x == 0) leave_row(weights, losses, rows, m, row, loss / (REAL)n, wrong == REAL(0));
-    }
-    if (ticket && is_last_block(ticket)) sum_rows(rows, totals, accumulate, m);
+"""
+#: Softmax cross-entropy, without and with the smoothing of labels: their share that stays, and that of each class.
+_SOFTMAX_LOSSES = {
+    "softmax_cross_entropy": {
+        "SETTINGS": "",
+        "MEAN": "",
+        "PICKED": "known ? at(x, label) - top : REAL(0)",
+        "EXPECTED": "j == label ? REAL(1) : REAL(0)",
+    },
+    "smoothed_cross_entropy": {
+        "SETTINGS": "REAL kept, REAL spread, ",
+        "MEAN": """        REAL shifted = 0;
+        FOR_BLOCK(j, n) shifted += at(x, j) - top;
+        shifted = block_sum(shifted);
+""",
+        "PICKED": "kept * (known ? at(x, label) - top : REAL(0)) + spread * shifted",
+        "EXPECTED": "(j == label ? kept : REAL(0)) + spread",
+    },
 }
 
-KERNEL squared_error(
-    @OUTPUTS@, const REAL* targets, REAL* gathered, @PLACES@, @TOTALS@)
+_ERROR_LOSS = r"""
+KERNEL @NAME@(
+    @OUTPUTS@, const REAL* targets, REAL* gathered, @PLACES@, @SETTINGS@@TOTALS@)
 {
     FOR_ROWS(row, m) {
         const Row x = {z + row * n, bias};
@@ -378,21 +452,33 @@ KERNEL squared_error(
             const REAL target = at(t, j);
             const REAL difference = value - target;
             if (gathered) gathered[row * n + j] = target;
-            loss += difference * difference;
+@NEAR@            loss += @VALUE@;
             if (bias) biased[row * n + j] = value;
-            if (out) out[row * n + j] = difference * scale * weight;
+            if (out) out[row * n + j] = @SLOPE@ * scale * weight;
         }
         loss = block_sum(loss);
         if (threadIdx.x == 0) leave_row(weights, losses, rows, m, row, loss / (REAL)n, agree && top == top);
     }
     if (ticket && is_last_block(ticket)) sum_rows(rows, totals, accumulate, m);
 }
-
-KERNEL add_totals(const double* rows, double* totals, int accumulate, long long m)
-{
-    sum_rows(rows, totals, accumulate, m);
-}
 """
+#: Losses of the difference between outputs and targets; the scale has what is common to all slopes.
+_ERROR_LOSSES = {
+    "squared_error": {"SETTINGS": "", "NEAR": "", "VALUE": "difference * difference", "SLOPE": "difference"},
+    "absolute_error": {
+        "SETTINGS": "",
+        "NEAR": "",
+        "VALUE": "fabs(difference)",
+        "SLOPE": "(difference > REAL(0) ? REAL(1) : difference < REAL(0) ? REAL(-1) : difference)",
+    },
+    "huber": {
+        "SETTINGS": "REAL delta, ",
+        "NEAR": """            const REAL near = difference > delta ? delta : difference < -delta ? -delta : difference;
+""",
+        "VALUE": "near * (difference - REAL(0.5) * near)",
+        "SLOPE": "near",
+    },
+}
 
 _COLUMN_SUMS = r"""
 // The column sums of x (m, n), in the order of activation_backward for one group of rows; by one block.
@@ -571,6 +657,9 @@ _OF_LOSSES = {
     "    unsigned int* ticket, double* totals, int accumulate, long long m, long long n",
     "TAKEN": "row_of_batch(order, start_at ? *start_at : start, positions, sources, row)",
 }
+
+#: The losses of differences.
+ERRORS = tuple(_ERROR_LOSSES)
 
 _FLAT = r"""
 // Numbers that change from step to step come as `..._at`, a pointer, or where that is null as a value.
@@ -865,8 +954,10 @@ KERNEL take_rows_@KIND@(
 def source(real: str) -> str:
     """The CUDA text with ``REAL`` as ``"float"`` or ``"double"``, and with the activations known by now."""
     activations = [_activation(a, a.name) for a in ACTIVATIONS.values() if a.has_cuda]
-    parts = [_head(real), _DIVIDE, _BATCH, _TREES, *activations, _ROWS, _fill(_LOSSES, **_OF_LOSSES), _FLAT]
-    parts.append(_COLUMN_SUMS)
+    parts = [_head(real), _DIVIDE, _BATCH, _TREES, *activations, _ROWS, _fill(_LOSSES, **_OF_LOSSES)]
+    for template, kernels in ((_SOFTMAX_LOSS, _SOFTMAX_LOSSES), (_ERROR_LOSS, _ERROR_LOSSES)):
+        parts += [_fill(template, **words, **_OF_LOSSES, NAME=name) for name, words in kernels.items()]
+    parts += [_FLAT, _COLUMN_SUMS]
     for activation in ACTIVATIONS.values():
         if activation.has_cuda and activation.name not in WITHOUT_HEAD:
             parts.append(_head_of(activation.name, "head"))

@@ -13,7 +13,7 @@ from backends.check import formulas
 from tests.helpers.backends import make_backend
 from tests.helpers.with_emulated import WITH_EMULATED, made
 
-LOSSES = ("softmax_cross_entropy", "binary_cross_entropy", "squared_error")
+LOSSES = ("softmax_cross_entropy", "binary_cross_entropy", "sigmoid_focal", "squared_error", "absolute_error", "huber")
 NAN = math.nan
 
 

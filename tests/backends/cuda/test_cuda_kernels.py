@@ -266,7 +266,7 @@ def test_softmax_backward(pair: Pair, shape: tuple[int, int]) -> None:
     pair.check("softmax_backward", pair.normal(*shape, specials=specials), pair.normal(*shape))
 
 
-LOSSES = ("softmax_cross_entropy", "binary_cross_entropy", "squared_error")
+LOSSES = ("softmax_cross_entropy", "binary_cross_entropy", "sigmoid_focal", "squared_error", "absolute_error", "huber")
 
 
 def loss_inputs(pair: Pair, operation: str, shape: tuple[int, int], kind: str) -> tuple[np.ndarray, np.ndarray]:
@@ -281,7 +281,8 @@ def loss_inputs(pair: Pair, operation: str, shape: tuple[int, int], kind: str) -
     if shape[1] == 1:
         targets[::2] = 0
     if kind == "ties":  # targets that are correct, as far as outputs have one largest element
-        targets[...] = (outputs > 0.5) if operation == "binary_cross_entropy" else np.round(outputs / 2)
+        yes_or_no = operation in ("binary_cross_entropy", "sigmoid_focal")
+        targets[...] = (outputs > 0.5) if yes_or_no else np.round(outputs / 2)
     return outputs, targets
 
 
