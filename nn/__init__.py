@@ -14,6 +14,7 @@ import sys
 
 from .callbacks import Callback, PrintEpochs, ProgressBar
 from .data import Data, DataError, Dataset, load_data
+from .divergence import TrainingDiverged
 from .history import History
 from .layers import Context, Dropout, Flatten, Layer, Linear, ReLU, Sigmoid, Softmax, Tanh
 from .losses import LOSSES, Loss, get_loss
@@ -22,7 +23,7 @@ from .model import Sequential
 from .optimizers import SGD, Adam, Optimizer
 from .report import plots
 from .storage import load_model, save_model
-from .trainer import Trainer, TrainingDiverged
+from .trainer import Trainer
 from .verify import Comparison, Finding, GradientError, GradientReport, check_gradients
 from .verify import compare as compare_backends
 
