@@ -14,6 +14,7 @@ import sys
 
 from .callbacks import Callback, PrintEpochs, ProgressBar
 from .data import Data, DataError, Dataset, load_data
+from .divergence import TrainingDiverged
 from .history import History
 from .layers import (
     ELU,
@@ -37,7 +38,7 @@ from .model import Sequential
 from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from .report import plots
 from .storage import load_model, save_model
-from .trainer import Trainer, TrainingDiverged
+from .trainer import Trainer
 from .verify import Comparison, Finding, GradientError, GradientReport, check_gradients
 from .verify import compare as compare_backends
 

@@ -55,6 +55,8 @@ def takes_weights(function: Callable[..., Any]) -> bool:
         return False
 
 
+#: What is asked for: names, metrics, or functions of (targets, predictions).
+Metrics = Iterable[str | Metric | Callable[[HostArray, HostArray], Any]]
 #: The metrics by name.
 METRICS: dict[str, Metric] = {}
 
@@ -65,7 +67,7 @@ def register_metric(metric: Metric) -> Metric:
     return metric
 
 
-def get_metrics(metrics: Iterable[str | Metric | Callable[[HostArray, HostArray], Any]]) -> list[Metric]:
+def get_metrics(metrics: Metrics) -> list[Metric]:
     """The metrics that are named, described, or given as functions of (targets, predictions).
 
     Raises:
@@ -104,3 +106,8 @@ def means(totals: HostArray, rows: int, classes: bool) -> dict[str, float]:
     """Loss and, for classes, accuracy: from [loss sum, correct rows] over so many rows."""
     loss_sum, correct = totals.tolist()
     return {"loss": loss_sum / rows} | ({"accuracy": correct / rows} if classes else {})
+
+
+def loss_names(classes: bool) -> list[str]:
+    """The names of what ``means`` gives."""
+    return ["loss", "accuracy"] if classes else ["loss"]

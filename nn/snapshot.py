@@ -68,6 +68,8 @@ class Snapshot:
             for name, array in now.items():
                 # What a run has begun to keep since, a velocity for instance, began with zeros.
                 array[...] = self._arrays.get(name, 0.0)
+            # Of no step now; and what lies between its arrays may have become NaN, which the next update would spread.
+            trainer.model.store.flat_gradients[...] = 0.0
         trainer.epoch = numbers["trainer.epoch"]
         trainer.model.step = numbers["model.step"]
         trainer.optimizer.steps = numbers["optimizer.steps"]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from backends import RecordedStep, Step, StepNumbers
-from backends.typing import Array, HostArray
+from backends.typing import Array
 
 from .callbacks import Callback
 from .callbacks.base import check_callbacks
@@ -18,10 +17,12 @@ from .data import Dataset
 from .data.checks import DataError, check_whole_number
 from .data.targets import targets_of
 from .data.weights import by_class, relative, weighted
+from .divergence import TrainingDiverged, Watch
+from .evaluation import evaluate_rows, host_metrics, totals_of
 from .feed import Feed, Rows
 from .history import History, Record
 from .losses import Loss, get_loss
-from .metrics import Metric, get_metrics, means, without_column
+from .metrics import Metrics, get_metrics, loss_names, means
 from .model import Sequential
 from .optimizers import Optimizer, get_optimizer
 from .pairs import targets_apart
@@ -33,25 +34,21 @@ PART_SECONDS = 0.005
 MOST_STEPS = 48
 
 
-class TrainingDiverged(ArithmeticError):
-    """The loss became infinite or NaN."""
-
-
 class Epoch(NamedTuple):
     """What an epoch is made with.
 
     Attributes:
+        rows: that it visits.
         feed: gives the batches.
         step: makes steps on some, perhaps recorded.
         size: rows in a batch.
-        classes: whether there is an accuracy.
         keeps_gradients: whether the gradients of a step are still there after its update.
     """
 
+    rows: Rows
     feed: Feed
     step: RecordedStep
     size: int
-    classes: bool
     keeps_gradients: bool
 
 
@@ -86,11 +83,15 @@ class Trainer:
         callbacks: called around every ``fit``.
         metrics: what ``evaluate``, and the history of the validation rows, tell beside loss and accuracy: names,
             ``Metric``s, or functions of (targets, predictions).
+        train_metrics: whether the history tells them of the training rows, too. Loss and accuracy of these cost
+            nothing, as steps count them; the others cost a pass over all training rows after each epoch.
 
     Attributes:
         epoch: how many epochs have been begun, over all calls of ``fit``; two calls of 3 and 2 epochs are one of 5.
         history: one record for each.
+        columns: what a record of the current ``fit`` tells, by name.
         totals: (2,) on the device: loss sum and correct rows of the current epoch so far.
+        diverged: why the last ``fit`` was ended by divergence; None if it was not.
 
     Raises:
         ValueError: the network's last layer does not belong to the loss.
@@ -103,7 +104,8 @@ class Trainer:
         optimizer: str | Optimizer = "sgd",
         *,
         callbacks: Iterable[Callback] = (),
-        metrics: Iterable[str | Metric | Callable[[HostArray, HostArray], Any]] = (),
+        metrics: Metrics = (),
+        train_metrics: bool = False,
     ) -> None:
         self.model = model
         self.backend = model.backend
@@ -111,9 +113,12 @@ class Trainer:
         self.optimizer = get_optimizer(optimizer)
         self.callbacks = check_callbacks(callbacks)
         self.metrics = get_metrics(metrics)
+        self.train_metrics = train_metrics
         self.history = History()
         self.epoch = 0
         self.stopping = ""
+        self.diverged: TrainingDiverged | None = None
+        self.columns: tuple[str, ...] = ()
         self._part: dict[int, int] = {}  # how many steps are launched in one call, by their rows
         model.accept_loss(self.loss.output_activation)
         self._recorded: weakref.WeakKeyDictionary[Rows, Recorded] = weakref.WeakKeyDictionary()
@@ -158,14 +163,15 @@ class Trainer:
 
         Raises:
             ValueError, TypeError: the data do not fit the network or the loss; nothing has been trained then.
-            TrainingDiverged: the loss of an epoch is not finite.
+            TrainingDiverged: a loss or a parameter became infinite or NaN; the model has the weights back that it had
+                before that epoch, and the history ends with the last good one.
         """
         train, validation = self._split(train, validation, sample_weight, class_weight)
         size = check_whole_number("batch_size", len(train) if batch_size is None else batch_size)
         last = self.epoch + check_whole_number("epochs", epochs, least=0)
         check_whole_number("validation_every", validation_every)
         called = [*self.callbacks, *check_callbacks(callbacks)]
-        self.stopping = self.history.stopped = ""
+        self.stopping, self.history.stopped, self.diverged = "", "", None
         with self.backend.use():
             rows = train if isinstance(train, Rows) else self.upload(train, keep_scaled=size >= len(train))
             units = rows.units if self.model.units is None else self.model.units.then(rows.units)
@@ -174,7 +180,8 @@ class Trainer:
                 held_out = self.upload(self.model.dataset(validation, units))
             self.model.remember_data(rows.units, rows.data.has_classes, self.loss.output_activation)
             shuffled, keep = shuffle and size < len(rows), any(map(reads_gradients, called))
-            begun: list[Callback] = []
+            self.columns = self._columns(rows, held_out)
+            begun, watch = list[Callback](), Watch(self)
             try:
                 for callback in called:
                     callback.on_fit_begin(self, len(rows), epochs)
@@ -184,18 +191,22 @@ class Trainer:
                     due = self.epoch % validation_every == 0 or self.epoch in (1, last)
                     for callback in called:  # before the plan is looked at: they may change a setting
                         callback.on_epoch_begin(self, self.epoch)
-                    self._epoch(self._prepared(rows, size, shuffled, keep), called, held_out, due)
+                    self._epoch(self._prepared(rows, size, shuffled, keep), called, held_out, due, watch)
                 self.history.stopped = self.stopping
+            except TrainingDiverged as error:
+                self.diverged, self.history.stopped = error, f"divergence in epoch {error.epoch}"
+                raise
             finally:
                 for callback in begun:
                     callback.on_fit_end(self)
         return self.history
 
-    def _epoch(self, epoch: Epoch, called: list[Callback], validation: Rows | None, due: bool) -> None:
+    def _epoch(self, epoch: Epoch, called: list[Callback], validation: Rows | None, due: bool, watch: Watch) -> None:
         """All batches, and the record of them; with an evaluation if it is due, or if this has become the last one."""
         each_batch = [callback for callback in called if type(callback).on_batch_end is not Callback.on_batch_end]
         alone = not all(callback.takes_parts for callback in each_batch)
         rows, started, seen = epoch.feed.size, perf_counter(), 0
+        watch.begin()
         self.totals[...] = 0.0
         epoch.feed.begin_epoch(self.epoch)
         while seen < rows:
@@ -204,11 +215,15 @@ class Trainer:
             seen += made * count
             for callback in each_batch:
                 callback.on_batch_end(self, made * count)
+            watch.look(epoch, seen)
             if self.stopping:
                 break
         if self.backend.device.queues and not self.stopping:
             epoch.feed.prepare(self.epoch + 1)
-        record = self._record(started, seen, epoch.classes, validation if due or self.stopping else None)
+        totals, seconds = watch.end(epoch, seen), perf_counter() - started
+        record = self._record(means(totals, seen, epoch.rows.classes), epoch, validation, due or bool(self.stopping))
+        record |= {"seconds": seconds, "rows_per_second": seen / seconds}
+        watch.check(record, validation)
         self.history.append(record)
         for callback in called:
             callback.on_epoch_end(self, record)
@@ -264,7 +279,7 @@ class Trainer:
             feed, plan = self.feed(rows, shuffled), self.plan(rows, optimizer=optimizer, keep=keep_gradients)
             step = self.backend.record(self.make_step(feed, plan), only_operations=plan.recordable)
             known = self._recorded[rows] = Recorded(settings, state, feed, step)
-        return Epoch(known.feed, known.step, size, rows.classes, keep_gradients)
+        return Epoch(rows, known.feed, known.step, size, keep_gradients)
 
     def make_step(self, feed: Feed, plan: Plan) -> Step:
         """A training step on a batch of ``feed``, which is what a backend records. Never waits for the device."""
@@ -304,14 +319,22 @@ class Trainer:
             return {name: self.backend.to_numpy(view).copy() for name, view in self.model.gradients.items()}
 
     @targets_apart
-    def evaluate(self, data: Any, batch_size: int = 1024, *, sample_weight: Any = None) -> dict[str, float]:
-        """The mean loss over ``data``, the accuracy for classes, and the trainer's other metrics, by name:
-        ``{"loss": ..., "accuracy": ...}``. With weights of the rows, ``sample_weight`` or the data set's own, the means
-        are weighted."""
+    def evaluate(
+        self, data: Any, batch_size: int = 1024, *, sample_weight: Any = None, metrics: Metrics | None = None
+    ) -> dict[str, float]:
+        """The mean loss over ``data``, the accuracy for classes, and other metrics, by name: ``{"loss": ...,
+        "accuracy": ...}``.
+
+        Args:
+            sample_weight: of the rows, where they count differently and the data set has no weights of its own; the
+                means are weighted then, and so are metrics whose functions take weights.
+            metrics: which; the trainer's by default.
+        """
         batch_size = check_whole_number("batch_size", batch_size)
+        asked = self.metrics if metrics is None else get_metrics(metrics)
         with self.backend.use():
             rows = self.upload(weighted(self.model.dataset(data), sample_weight))
-            return self._evaluate(rows, batch_size) | self._other_metrics(rows.data)
+            return evaluate_rows(self, rows, asked, batch_size)
 
     @targets_apart
     def losses(self, data: Any, batch_size: int = 1024) -> Any:
@@ -320,7 +343,7 @@ class Trainer:
         with self.backend.use():
             rows = self.upload(self.model.dataset(data))
             losses = self.backend.empty((len(rows),))
-            self._evaluate(rows, batch_size, losses)
+            totals_of(self, rows, batch_size, losses)
             return self.backend.to_numpy(losses)
 
     def predict(self, x: Any, batch_size: int = 1024) -> Any:
@@ -423,42 +446,23 @@ class Trainer:
         names = data.class_names or tuple(str(label) for label in range(self.model.n_outputs))
         return by_class(data, labels, class_weight, names)
 
-    def _evaluate(self, rows: Rows, batch_size: int = 1024, losses: Any = None) -> dict[str, float]:
-        feed, plan = self.feed(rows), self.plan(rows)
-        totals = self.backend.zeros((2,), self.backend.wide)
-        for start in range(0, len(rows), batch_size):
-            end = min(start + batch_size, len(rows))
-            x, y, weights = feed.batch(start, end - start)
-            of_rows = None if losses is None else losses[start:end]
-            totals = plan.evaluate(x, y, totals, weights=weights, losses=of_rows)
-        return means(self.backend.to_numpy(totals), len(rows), rows.classes)
-
-    def _other_metrics(self, data: Dataset) -> dict[str, float]:
-        """Those that are computed on the host."""
-        if not self.metrics:
-            return {}
-        model = self.model
-        outputs = model(data)
-        made = {"outputs": lambda x: x, "predictions": model.predictions, "probabilities": model.probabilities}
-        found = {of: without_column(made[of](outputs)) for of in {metric.of for metric in self.metrics}}
-        targets = without_column(data.y)
-        return {metric.name: metric.value(targets, found[metric.of], data.weights) for metric in self.metrics}
-
-    def _record(self, started: float, seen: int, classes: bool, validation: Rows | None) -> Record:
-        # Reads the device: everything launched has finished then.
-        found = means(self.backend.to_numpy(self.totals), seen, classes)
-        seconds = perf_counter() - started
-        rate = self.optimizer.rate(self.optimizer.steps)
-        if not math.isfinite(found["loss"]):
-            raise TrainingDiverged(
-                f"the loss became {found['loss']} in epoch {self.epoch}: training diverged; use a smaller learning "
-                f"rate than {rate:g}, or smaller initial values"
-            )
+    def _record(self, found: dict[str, float], epoch: Epoch, validation: Rows | None, due: bool) -> Record:
+        """What an epoch has found, with an evaluation if it is due."""
         record: Record = {"epoch": self.epoch, **found}
-        if validation is not None:
-            found = self._evaluate(validation) | self._other_metrics(validation.data)
+        if due and self.train_metrics:
+            record |= host_metrics(self.model, epoch.rows.data, self.metrics)
+        if due and validation is not None:
+            found = evaluate_rows(self, validation, self.metrics)
             record |= {f"val_{name}": value for name, value in found.items()}
-        return record | {"learning_rate": rate, "seconds": seconds, "rows_per_second": seen / seconds}
+        return record | {"learning_rate": self.optimizer.rate(self.optimizer.steps)}
+
+    def _columns(self, rows: Rows, validation: Rows | None) -> tuple[str, ...]:
+        """The names of what a record of this training will tell."""
+        names = [metric.name for metric in self.metrics]
+        found = ["epoch", *loss_names(rows.classes), *(names if self.train_metrics else [])]
+        if validation is not None:
+            found += [f"val_{name}" for name in [*loss_names(validation.classes), *names]]
+        return (*found, "learning_rate", "seconds", "rows_per_second")
 
 
 def reads_gradients(callback: Callback) -> bool:

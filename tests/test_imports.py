@@ -23,15 +23,16 @@ ROOMS = {
         "activations", "normal", "random", "typing",
     ],
     "nn": [
-        "__init__", "cli", "verify", "report", "trainer", "callbacks", "storage", "pairs", "model", "plan", "feed",
+        "__init__", "cli", "verify", "report", "trainer", "divergence", "evaluation", "callbacks", "storage", "pairs",
+        "model", "plan", "feed",
         "optimizers", "losses", "layers", "metrics", "snapshot", "history", "initializers", "data", "memory", "files",
         "messages",
     ],
 }  # fmt: skip
 #: What is computed with arrays of any library, and so knows none.
 NETWORK_CODE = [
-    "nn.feed", "nn.layers", "nn.optimizers", "nn.initializers", "nn.losses", "nn.memory", "nn.metrics", "nn.model",
-    "nn.plan", "nn.snapshot", "nn.trainer",
+    "nn.divergence", "nn.evaluation", "nn.feed", "nn.layers", "nn.optimizers", "nn.initializers", "nn.losses",
+    "nn.memory", "nn.metrics", "nn.model", "nn.plan", "nn.snapshot", "nn.trainer",
 ]  # fmt: skip
 ARRAY_LIBRARIES = {"numpy", "numba", "cupy", "torch", "scipy", "jax", "array_api_compat", "array_api_strict"}
 #: Import paths of version 0.1 that go on working.

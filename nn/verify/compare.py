@@ -24,8 +24,9 @@ from backends import Backend, get_backend
 from backends.typing import HostArray
 
 from ..data import as_dataset
+from ..divergence import TrainingDiverged
 from ..optimizers import Optimizer
-from ..trainer import Trainer, TrainingDiverged
+from ..trainer import Trainer
 from .lockstep import Batch, Lockstep, Side, free_step
 from .picture import curve_picture, write_comparison
 from .result import Comparison, Finding, Largest

@@ -242,7 +242,11 @@ def test_divergence_is_one_sentence_and_exit_code_1(capsys: pytest.CaptureFixtur
     code, _, err = run(capsys, *FAST, "--lr", "1e30")
     assert code == 1
     (sentence,) = err.splitlines()  # without NumPy's warnings
-    assert re.search(r"error: the loss became \S+ in epoch \d+: training diverged; use a smaller", sentence)
+    assert re.search(
+        r"error: training diverged in step 2 \(epoch 1\): the output of layer \d \(Linear\(\d+, \d+\)\) became \w+; "
+        r"the learning rate was 1e\+30: use a smaller one",
+        sentence,
+    )
 
 
 def test_the_script_calls_itself_as_it_was_called(

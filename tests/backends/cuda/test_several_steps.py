@@ -354,7 +354,9 @@ def test_where_launches_are_not_queued_an_order_is_made_when_it_is_needed(monkey
     seen = noted_orders(monkeypatch)
     trainer.fit(ROWS, 3, 16)
     assert [epoch for epoch in seen if isinstance(epoch, int)] == [1, 2, 3]
-    assert seen[-7:] == [3, *["graph"] * 5, "wait"]
+    # The loss of such a device is looked at after each part.
+    assert [what for what in seen[seen.index(3) :] if what != "wait"] == [3, *["graph"] * 5]
+    assert seen[-2:] == ["wait", "wait"]
 
 
 def stopped(trainer: Trainer, rows: Any) -> None:

@@ -1,0 +1,58 @@
+"""What a network is worth on rows: loss and accuracy, counted on the device, and metrics, computed on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from backends.typing import Array
+
+from .data import Dataset
+from .feed import Rows
+from .metrics import Metric, means, without_column
+from .model import Sequential
+from .plan import Observer
+
+#: An ``nn.Trainer``. (Importing it here would be a circle: it imports this module.)
+Trainer = Any
+
+
+def evaluate_rows(trainer: Trainer, rows: Rows, metrics: Iterable[Metric], batch_size: int = 1024) -> dict[str, float]:
+    """Loss, accuracy for classes, and these metrics, by name."""
+    totals = trainer.backend.to_numpy(totals_of(trainer, rows, batch_size))
+    return means(totals, len(rows), rows.classes) | host_metrics(trainer.model, rows.data, metrics)
+
+
+def totals_of(
+    trainer: Trainer,
+    rows: Rows,
+    batch_size: int = 1024,
+    losses: Array | None = None,
+    observer: Observer | None = None,
+) -> Array:
+    """(2,) on the device: the sum of the losses and the number of correct rows.
+
+    Args:
+        losses: (n,), where the loss of each row is written.
+        observer: who looks at every tensor.
+    """
+    backend, feed, plan = trainer.backend, trainer.feed(rows), trainer.plan(rows, observer=observer)
+    totals = backend.zeros((2,), backend.wide)
+    for start in range(0, len(rows), batch_size):
+        end = min(start + batch_size, len(rows))
+        x, y, weights = feed.batch(start, end - start)
+        of_rows = None if losses is None else losses[start:end]
+        totals = plan.evaluate(x, y, totals, weights=weights, losses=of_rows)
+    return totals
+
+
+def host_metrics(model: Sequential, data: Dataset, metrics: Iterable[Metric]) -> dict[str, float]:
+    """The metrics that are computed on the host from all rows at once, by name."""
+    metrics = list(metrics)
+    if not metrics:
+        return {}
+    outputs = model(data)
+    made = {"outputs": lambda x: x, "predictions": model.predictions, "probabilities": model.probabilities}
+    found = {of: without_column(made[of](outputs)) for of in {metric.of for metric in metrics}}
+    targets = without_column(data.y)
+    return {metric.name: metric.value(targets, found[metric.of], data.weights) for metric in metrics}
