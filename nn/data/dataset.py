@@ -12,6 +12,7 @@ from backends.random import stream_key
 from backends.typing import Shape
 
 from .checks import DataError, check_labels, check_same_length, check_weights
+from .columns import Column
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,7 @@ class Dataset:
         image_shape: (height, width) or (height, width, channels) of a row that is a picture, else None.
         weights: (n,) floats of at least 0: how much each row counts in the loss and in the metrics, relative to the
             others; None where all count the same.
+        columns: of the table that the rows were, with what was learnt of them; None where they have no names.
 
     Raises:
         DataError: rows and targets or weights differ in number, a dtype is none of these, a label has no class name, or
@@ -42,6 +44,7 @@ class Dataset:
     class_names: tuple[str, ...] | None = None
     image_shape: tuple[int, ...] | None = None
     weights: np.ndarray | None = None
+    columns: tuple[Column, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.x.dtype not in (np.uint8, np.float32, np.float64) or self.x.ndim < 2:
@@ -183,7 +186,7 @@ class Dataset:
 
         n = len(self)
         labels = self.y if self.y.dtype.kind == "i" else None
-        _check_can_split(n, labels, fraction)
+        _check_can_split(n, labels, fraction, self.class_names or ())
         rest, held_out = train_test_split(
             np.arange(n), test_size=fraction, stratify=labels, random_state=stream_key(seed, "split") % 2**32
         )
@@ -194,7 +197,7 @@ def _without_ones(shape: Shape) -> Shape:
     return tuple(extent for extent in shape if extent != 1)
 
 
-def _check_can_split(n: int, labels: np.ndarray | None, fraction: float) -> None:
+def _check_can_split(n: int, labels: np.ndarray | None, fraction: float, names: Sequence[str]) -> None:
     whole = isinstance(fraction, int) and fraction >= 1
     if not (whole or 0 < fraction < 1):
         raise DataError(f"the fraction of rows to hold out must lie between 0 and 1, not be {fraction}")
@@ -207,7 +210,7 @@ def _check_can_split(n: int, labels: np.ndarray | None, fraction: float) -> None
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2:
         raise DataError(
-            f"class {classes[counts.argmin()]} has only one row, so it cannot be on both sides of a split; "
+            f"class {names[classes[counts.argmin()]]} has only one row, so it cannot be on both sides of a split; "
             "add rows of that class or remove it"
         )
     if smaller < len(classes):
