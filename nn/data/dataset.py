@@ -13,6 +13,7 @@ from backends.typing import Shape
 
 from .checks import DataError, check_labels, check_same_length, check_weights
 from .columns import Column
+from .labels import are_numbers, listed
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,33 +147,40 @@ class Dataset:
             )
         return self.shaped_for(self.image_shape)
 
-    def only(self, classes: Sequence[int]) -> Dataset:
-        """The rows of these classes, renumbered 0, 1, ... in the order given: ``only([1, 2])`` tells ones from twos.
+    def only(self, classes: Sequence[int | str]) -> Dataset:
+        """The rows of these classes, by number or name, renumbered 0, 1, ... in the order given: ``only([1, 2])`` tells
+        ones from twos.
 
         Raises:
             DataError: a class is named twice, does not exist or has no rows.
         """
-        names = self._names_of(classes)
+        given, classes = classes, self._numbers_of(classes)
+        names = tuple((self.class_names or ())[label] for label in classes)
         if len(set(classes)) < max(len(classes), 2):
-            raise DataError(f"classes {list(classes)}: name two different classes or more")
+            raise DataError(f"classes {list(given)}: name two different classes or more")
         number = np.full(self.n_classes, -1)
         number[list(classes)] = range(len(classes))
         rows = number[self.y] >= 0
         return replace(self[rows], y=number[self.y[rows]], class_names=names)
 
-    def one_against_rest(self, label: int) -> Dataset:
-        """The same rows, class 1 for those of class ``label`` and class 0 for all others."""
-        (name,) = self._names_of([label])
-        return replace(self, y=(self.y == label).astype(np.int64), class_names=(f"not {name}", name))
+    def one_against_rest(self, label: int | str) -> Dataset:
+        """The same rows, class 1 for those of class ``label``, a number or a name, and class 0 for all others."""
+        (number,) = self._numbers_of([label])
+        name = (self.class_names or ())[number]
+        return replace(self, y=(self.y == number).astype(np.int64), class_names=(f"not {name}", name))
 
-    def _names_of(self, classes: Sequence[int]) -> tuple[str, ...]:
+    def _numbers_of(self, classes: Sequence[int | str]) -> list[int]:
         names = self.class_names or ()
         if not names:
             raise DataError(f"class {classes[0]} cannot be chosen: the targets are values, not classes")
+        numbers = []
         for label in classes:
-            if not 0 <= label < len(names) or not (self.y == label).any():
-                raise DataError(f"class {label} has no rows; the classes are 0 to {len(names) - 1}")
-        return tuple(names[label] for label in classes)
+            number = names.index(label) if label in names else -1 if isinstance(label, str) else label
+            if not 0 <= number < len(names) or not (self.y == number).any():
+                known = f"0 to {len(names) - 1}" if are_numbers(names) else listed(names)
+                raise DataError(f"class {label} has no rows; the classes are {known}")
+            numbers.append(number)
+        return numbers
 
     def split(self, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
         """``(rest, held_out)``: ``fraction`` of the rows, rounded up, are held out; both come out shuffled.
