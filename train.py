@@ -50,6 +50,7 @@ try:
         refuse_idle_on_rows,
     )
     from nn.data import DataError, as_dataset
+    from nn.data.tables import is_table
     from nn.files import write_atomically
     from nn.layers import ACTIVATION_LAYERS
     from nn.losses import get_loss
@@ -227,15 +228,19 @@ def load(settings: Settings) -> Data:
 
     def chosen(rows: Dataset) -> Dataset:
         if settings.only is not None:
-            rows = rows.only(settings.only)
+            rows = rows.only([class_of(name, rows) for name in settings.only])
         if settings.positive is not None:
-            rows = rows.one_against_rest(settings.positive)
+            rows = rows.one_against_rest(class_of(settings.positive, rows))
         return rows if settings.shift is None else replace(rows, shift=rows.shift + settings.shift)
 
     def source(test_fraction: float) -> Data:
-        progress = not settings.quiet
         return load_data(
-            settings.data, settings.data_dir, limit=settings.limit, test_fraction=test_fraction, progress=progress
+            settings.data,
+            settings.data_dir,
+            limit=settings.limit,
+            test_fraction=test_fraction,
+            progress=not settings.quiet,
+            **table_options(settings),
         )
 
     if settings.rows is not None:
@@ -252,6 +257,25 @@ def load(settings: Settings) -> Data:
     data = Data(data.name, chosen(data.train), None if data.test is None else chosen(data.test))
     refuse_idle_on_rows(settings, data, own_test_rows)
     return data
+
+
+def class_of(name: int | str, rows: Dataset) -> int | str:
+    """A class that the user names: by its name as the file has it, else by its number."""
+    return str(name) if str(name) in (rows.class_names or ()) else name
+
+
+def table_options(settings: Settings) -> dict[str, Any]:
+    """What to do with the columns of a table; nothing for other data."""
+    if not is_table(settings.data):
+        return {}
+    loss = get_loss(settings.loss)
+    fits_values = loss.targets == "values" and not loss.unit_interval
+    return {
+        "label": settings.label,
+        "task": "values" if settings.task == "auto" and fits_values else settings.task,
+        "impute": settings.impute,
+        "categorical": settings.categorical,
+    }
 
 
 def hold_out(settings: Settings, data: Data) -> tuple[Dataset, Dataset | None]:
@@ -279,7 +303,8 @@ def build_layers(settings: Settings, train: Dataset) -> list[Layer]:
             f"--loss {settings.loss} tells two classes apart, but there are {classes}; use softmax_cross_entropy, or "
             "--only or --positive to choose two"
         )
-    outputs = settings.outputs or (1 if binary else classes or 1)
+    targets = train.y.shape[1] if train.y.ndim == 2 else 1
+    outputs = settings.outputs or (1 if binary else classes or targets)
     widths = [train.n_features, *settings.hidden, outputs]
     weights = settings.weights or [settings.init] * (len(widths) - 1)
     biases = settings.biases or [settings.bias_init] * (len(widths) - 1)
@@ -293,7 +318,8 @@ def build_layers(settings: Settings, train: Dataset) -> list[Layer]:
         if layers and settings.dropout:
             layers.append(Dropout(settings.dropout))
         layers.append(Linear(n_in, n_out, weight_init=weight_init, bias_init=bias_init))
-    return layers + activation(settings.output_activation or loss.output_activation or "sigmoid")
+    default = "sigmoid" if train.has_classes or settings.rows is not None else "identity"
+    return layers + activation(settings.output_activation or loss.output_activation or default)
 
 
 def activation(name: str) -> list[Layer]:

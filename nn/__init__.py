@@ -99,7 +99,7 @@ _MOVED = {
     "archives": "data.archives",
     "checkpoint": "storage.model_file",
     "compare": "verify.compare",
-    "csv_table": "data.csv_table",
+    "csv_table": "data.tables",
     "datasets": "data.sources",
     "gradients": "verify.gradients",
     "mnist": "data.mnist",

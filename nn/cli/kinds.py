@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -72,6 +72,10 @@ def _rows(text: str) -> int | float | str:
     return text if text == "test" else int(text) if text.isdecimal() else float(text)
 
 
+def _class(text: str) -> int | str:
+    return int(text) if text.removeprefix("-").isdecimal() else text
+
+
 def _initial(text: str) -> float | str:
     try:
         return float(text)
@@ -90,7 +94,6 @@ SWITCH = Kind("true or false", lambda value: isinstance(value, bool), count="0")
 TEXT = Kind("a string", _is_text, metavar="NAME")
 INTEGER = Kind("a whole number", _is_integer, int, "N")
 NUMBER = Kind("a number", _is_number, float, "X")
-INTEGERS = Kind("a list of whole numbers", _is_integer, int, "CLASS", "+", is_list=True, final=tuple)
 WIDTHS = Kind("a list of whole numbers", _is_integer, int, "UNITS", "*", is_list=True, final=tuple)
 INITIAL = Kind("a name of initial values or a number", lambda value: _is_text(value) or _is_number(value), _initial)
 SIZE = Kind(
@@ -100,6 +103,12 @@ SIZE = Kind(
 SHARE = Kind(
     "a fraction between 0 and 1, a number of rows or test",
     lambda value: value == "test" or _is_number(value), _rows, "ROWS",
+)  # fmt: skip
+CLASS = Kind("a class, by its number or name", lambda value: _is_integer(value) or _is_text(value), _class, "CLASS")
+CLASSES = replace(CLASS, words="a list of classes, by number or name", count="+", is_list=True, final=tuple)
+COLUMNS = Kind(
+    "a list of columns, by name or number", lambda value: _is_integer(value) or _is_text(value), str, "COLUMN", "+",
+    is_list=True, final=lambda value: None if value is None else tuple(map(str, value)),
 )  # fmt: skip
 DEVICES = Kind("two devices or more with commas between them", _is_text, _devices, "DEVICES")
 # Only recipes hold these.

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from math import isfinite
 from typing import Any
 
 from backends import PRECISIONS, device_help
 
+from ..data.columns import IMPUTATIONS
+from ..data.tables import is_table
 from ..initializers import initializer_names
 from ..layers import ACTIVATION_LAYERS
 from ..losses import ALIASES, LOSSES
@@ -22,11 +24,13 @@ from ..optimizers import OPTIMIZERS
 from .kinds import (
     ABOVE_0,
     BELOW_1,
+    CLASS,
+    CLASSES,
+    COLUMNS,
     DEVICES,
     INITIAL,
     INITIAL_VALUES,
     INTEGER,
-    INTEGERS,
     NUMBER,
     NUMBERS,
     PART_OF_ROWS,
@@ -67,6 +71,7 @@ SILENT_AND_UNSEEN = when(lambda s: s.quiet and s.validation is None, "--quiet pr
 NO_HIDDEN = when(lambda s: not s.hidden, "there is no hidden layer")
 NO_MOMENTUM = when(lambda s: momentum_of(s) == 0, "the momentum is 0")
 ROWS_GIVEN = when(lambda s: s.rows is not None, "the rows are written out")
+NO_TABLE = when(lambda s: s.rows is not None or not is_table(s.data), "the data are no table")
 DEVICES_NAMED = when(lambda s: s.compare, "--compare names the devices itself, as in cpu,cuda/reference")
 
 
@@ -245,8 +250,8 @@ class Settings:
         check=at_least(1), idle=(when(lambda s: not s.compare, "there is no --compare"),))
 
     data: str = _data("digits", "--data", TEXT,
-        "digits (comes with scikit-learn), mnist, or a file: .npz or .h5 with x_train, y_train, x_test, y_test; .csv "
-        "with a column `label`, or the labels in the last column", metavar="SOURCE", idle=(ROWS_GIVEN,))
+        "digits (comes with scikit-learn), mnist, or a file: .npz or .h5 with x_train, y_train, x_test, y_test; a "
+        "table .csv, .tsv or .parquet with a column `label`, or see --label", metavar="SOURCE", idle=(ROWS_GIVEN,))
     data_dir: str | None = _data(None, "--data-dir", TEXT, "folder with the four MNIST files", metavar="DIR",
         unset="the environment variable XPNET_DATA, else the user's cache, into which they are downloaded",
         idle=(ROWS_GIVEN, when(lambda s: s.data.lower() != "mnist", "only --data mnist is read from a folder")))
@@ -259,10 +264,22 @@ class Settings:
         "evaluate after each epoch on so many of the training rows, held out by class: a fraction such as 0.1 or a "
         "number of rows; or `test`: on the test rows, holding out nothing", check=PART_OF_ROWS, unset="no evaluation",
         idle=(UNTRAINED, when(lambda s: s.compare and s.validation == "test", "--compare evaluates nothing")))
-    only: tuple[int, ...] | None = _data(None, "--only", INTEGERS, "use only the rows of these classes",
+    label: tuple[str, ...] | None = _data(None, "--label", COLUMNS,
+        "of a table: the column of the label or the target, by name or by number, from 1, or from the end by -1; "
+        "several of values to fit", unset="known by its name or its contents, or asked for", idle=(NO_TABLE,))
+    task: str = _data("auto", "--task", TEXT,
+        "of a table: whether its label column holds classes or values to fit; auto: values for a loss that fits values",
+        choices=("auto", "classes", "values"), idle=(NO_TABLE,))
+    impute: str | None = _data(None, "--impute", TEXT,
+        "of a table: what stands for missing values, of the training rows", choices=IMPUTATIONS, unset="refuse them",
+        idle=(NO_TABLE,))
+    categorical: tuple[str, ...] | None = _data(None, "--categorical", replace(COLUMNS, count="*"),
+        "of a table: columns of categories, each of which becomes a column of zeros and ones; without a name, every "
+        "column with text in it", unset="refuse text", idle=(NO_TABLE,))
+    only: tuple[int | str, ...] | None = _data(None, "--only", CLASSES, "use only the rows of these classes",
         unset="all classes",
         idle=(when(lambda s: s.positive is not None, "`positive` already says which classes there are"),))
-    positive: int | None = _data(None, "--positive", INTEGER, "tell this class from all others", metavar="CLASS",
+    positive: int | str | None = _data(None, "--positive", CLASS, "tell this class from all others",
         unset="tell all classes apart",
         idle=(when(lambda s: s.only is not None, "`only` already says which classes there are"),))
     shift: float | None = _data(None, "--shift", NUMBER, "add X to the scaled pixels", unset="add nothing")
@@ -278,7 +295,7 @@ class Settings:
     activation: str = _network("relu", "--activation", TEXT, "of the hidden layers", choices=ACTIVATIONS,
         idle=(NO_HIDDEN,))
     output_activation: str | None = _network(None, "", TEXT, "of the last layer", choices=(*ACTIVATIONS, "softmax"),
-        unset="that of the loss; sigmoid for mean_squared_error")
+        unset="that of the loss; for mean_squared_error sigmoid, or none to fit the values of a table")
     init: str | float = _network("glorot_uniform", "--init", INITIAL,
         f"initial values of the weights: a number, {initializer_names()}", metavar="NAME", check=INITIAL_VALUES,
         idle=(when(lambda s: s.weights is not None, "the weights are written out"),))

@@ -12,6 +12,8 @@ from backends.random import stream_key
 from backends.typing import Shape
 
 from .checks import DataError, check_labels, check_same_length, check_weights
+from .columns import Column
+from .labels import are_numbers, listed
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +31,7 @@ class Dataset:
         image_shape: (height, width) or (height, width, channels) of a row that is a picture, else None.
         weights: (n,) floats of at least 0: how much each row counts in the loss and in the metrics, relative to the
             others; None where all count the same.
+        columns: of the table that the rows were, with what was learnt of them; None where they have no names.
 
     Raises:
         DataError: rows and targets or weights differ in number, a dtype is none of these, a label has no class name, or
@@ -42,6 +45,7 @@ class Dataset:
     class_names: tuple[str, ...] | None = None
     image_shape: tuple[int, ...] | None = None
     weights: np.ndarray | None = None
+    columns: tuple[Column, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.x.dtype not in (np.uint8, np.float32, np.float64) or self.x.ndim < 2:
@@ -143,33 +147,40 @@ class Dataset:
             )
         return self.shaped_for(self.image_shape)
 
-    def only(self, classes: Sequence[int]) -> Dataset:
-        """The rows of these classes, renumbered 0, 1, ... in the order given: ``only([1, 2])`` tells ones from twos.
+    def only(self, classes: Sequence[int | str]) -> Dataset:
+        """The rows of these classes, by number or name, renumbered 0, 1, ... in the order given: ``only([1, 2])`` tells
+        ones from twos.
 
         Raises:
             DataError: a class is named twice, does not exist or has no rows.
         """
-        names = self._names_of(classes)
+        given, classes = classes, self._numbers_of(classes)
+        names = tuple((self.class_names or ())[label] for label in classes)
         if len(set(classes)) < max(len(classes), 2):
-            raise DataError(f"classes {list(classes)}: name two different classes or more")
+            raise DataError(f"classes {list(given)}: name two different classes or more")
         number = np.full(self.n_classes, -1)
         number[list(classes)] = range(len(classes))
         rows = number[self.y] >= 0
         return replace(self[rows], y=number[self.y[rows]], class_names=names)
 
-    def one_against_rest(self, label: int) -> Dataset:
-        """The same rows, class 1 for those of class ``label`` and class 0 for all others."""
-        (name,) = self._names_of([label])
-        return replace(self, y=(self.y == label).astype(np.int64), class_names=(f"not {name}", name))
+    def one_against_rest(self, label: int | str) -> Dataset:
+        """The same rows, class 1 for those of class ``label``, a number or a name, and class 0 for all others."""
+        (number,) = self._numbers_of([label])
+        name = (self.class_names or ())[number]
+        return replace(self, y=(self.y == number).astype(np.int64), class_names=(f"not {name}", name))
 
-    def _names_of(self, classes: Sequence[int]) -> tuple[str, ...]:
+    def _numbers_of(self, classes: Sequence[int | str]) -> list[int]:
         names = self.class_names or ()
         if not names:
             raise DataError(f"class {classes[0]} cannot be chosen: the targets are values, not classes")
+        numbers = []
         for label in classes:
-            if not 0 <= label < len(names) or not (self.y == label).any():
-                raise DataError(f"class {label} has no rows; the classes are 0 to {len(names) - 1}")
-        return tuple(names[label] for label in classes)
+            number = names.index(label) if label in names else -1 if isinstance(label, str) else label
+            if not 0 <= number < len(names) or not (self.y == number).any():
+                known = f"0 to {len(names) - 1}" if are_numbers(names) else listed(names)
+                raise DataError(f"class {label} has no rows; the classes are {known}")
+            numbers.append(number)
+        return numbers
 
     def split(self, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
         """``(rest, held_out)``: ``fraction`` of the rows, rounded up, are held out; both come out shuffled.
@@ -183,7 +194,7 @@ class Dataset:
 
         n = len(self)
         labels = self.y if self.y.dtype.kind == "i" else None
-        _check_can_split(n, labels, fraction)
+        _check_can_split(n, labels, fraction, self.class_names or ())
         rest, held_out = train_test_split(
             np.arange(n), test_size=fraction, stratify=labels, random_state=stream_key(seed, "split") % 2**32
         )
@@ -194,7 +205,7 @@ def _without_ones(shape: Shape) -> Shape:
     return tuple(extent for extent in shape if extent != 1)
 
 
-def _check_can_split(n: int, labels: np.ndarray | None, fraction: float) -> None:
+def _check_can_split(n: int, labels: np.ndarray | None, fraction: float, names: Sequence[str]) -> None:
     whole = isinstance(fraction, int) and fraction >= 1
     if not (whole or 0 < fraction < 1):
         raise DataError(f"the fraction of rows to hold out must lie between 0 and 1, not be {fraction}")
@@ -207,7 +218,7 @@ def _check_can_split(n: int, labels: np.ndarray | None, fraction: float) -> None
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2:
         raise DataError(
-            f"class {classes[counts.argmin()]} has only one row, so it cannot be on both sides of a split; "
+            f"class {names[classes[counts.argmin()]]} has only one row, so it cannot be on both sides of a split; "
             "add rows of that class or remove it"
         )
     if smaller < len(classes):

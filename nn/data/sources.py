@@ -1,25 +1,27 @@
-"""Where rows come from: scikit-learn's digits, MNIST, and files (.npz, .csv, .csv.gz, .h5, .hdf5).
+"""Where rows come from: scikit-learn's digits, MNIST, archives (.npz, .h5, .hdf5) and tables (.csv, .tsv, either with
+.gz, .parquet).
 
-``load_data`` is for classification: the targets of every source are class labels 0, 1, ..., and a file that holds
-something else is refused with a sentence that names the file, the position and the remedy. Nothing read is ever
-unpickled.
+The targets are class labels, or values to fit where a table holds those. What cannot be used is refused with a sentence
+that names the file, the position and the remedy. Nothing read is ever unpickled.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from .archives import read_hdf5, read_npz
 from .checks import DataError
-from .csv_table import read_csv
 from .dataset import Dataset
 from .mnist import load_mnist
+from .tables import TableOptions, is_table, read_table
 
-KNOWN_SOURCES = "'digits', 'mnist', or a file .npz, .csv, .csv.gz, .h5 or .hdf5"
+KNOWN_SOURCES = "'digits', 'mnist', or a file .npz, .h5, .hdf5, .csv, .tsv, .csv.gz, .tsv.gz or .parquet"
 
 
 @dataclass(frozen=True)
@@ -39,31 +41,69 @@ def load_data(
     test_fraction: float = 0.2,
     seed: int = 0,
     progress: bool = True,
+    label: str | int | Sequence[str | int] | None = None,
+    task: Literal["auto", "classes", "values"] = "auto",
+    impute: str | None = None,
+    categorical: Sequence[str | int] | None = None,
 ) -> Data:
-    """Training and test rows with class labels.
+    """Training and test rows with class labels, or with values to fit.
 
     Args:
         source: ``"digits"`` (1,797 pictures of 8x8, bundled with scikit-learn), ``"mnist"`` (60,000 and 10,000 of
-            28x28), or the path of a file: see ``read_npz``, ``read_hdf5`` and ``read_csv``.
+            28x28), or the path of a file: see ``read_npz``, ``read_hdf5`` and ``nn.data.tables.read_csv``.
         data_dir: the folder with the four MNIST files. Without it, the folder named by the environment variable
             XPNET_DATA; without that, the user's cache, into which missing files are downloaded.
         limit: keep the first so many training rows, and at most as many test rows.
         test_fraction: how much to hold out, by class, of a source without test rows; 0 for none (``test`` is None).
         seed: of that division, which also shuffles the rows.
         progress: show a bar while downloading.
+        label: of a table, the column of the label or the target: its name, or its number from 1, or from the end by -1;
+            several columns of values. Without it, it is found by its name or its contents, or asked for.
+        task: of a table, ``"classes"``, ``"values"`` (numbers to fit), or ``"auto"``: values where more than half of
+            the labels are numbers with a fraction.
+        impute: of a table, what stands for missing values: the ``"mean"``, ``"median"`` or ``"most_frequent"`` of the
+            training rows. Without it they are refused.
+        categorical: of a table, the columns of categories, each of which becomes a column of zeros and ones; ``()`` is
+            every column with text in it. Without it text is refused.
 
     Raises:
         DataError: (a ValueError) the source is unknown or cannot be read, or its content cannot be used.
     """
     if limit is not None and limit < 1:
         raise DataError(f"limit must be at least 1 row, not {limit}")
-    name, train, test = _load(source, data_dir, progress)
-    if test is None and test_fraction != 0:
-        try:
-            train, test = train.split(test_fraction, seed)
-        except DataError as error:
-            raise DataError(f"{name} has no test rows, and dividing it failed: {error}") from None
+    options = TableOptions(label, task, impute, categorical)
+    if is_table(source) and Path(source).is_file():
+        name, train, test = Path(source).name, *_load_table(source, options, test_fraction, seed)
+    else:
+        if options != TableOptions():
+            raise DataError(f"{source} is no table: label, task, impute and categorical are for columns of tables")
+        name, train, test = _load(source, data_dir, progress)
+        if test is None and test_fraction != 0:
+            train, test = _divided(name, train, test_fraction, seed)
     return Data(name, train[:limit], None if test is None else test[:limit])
+
+
+def _load_table(
+    source: str | os.PathLike[str], options: TableOptions, test_fraction: float, seed: int
+) -> tuple[Dataset, Dataset | None]:
+    """Training and test rows; what is learnt of a table is learnt from the training rows."""
+    table, name = read_table(source, options), Path(source).name
+    if isinstance(table, Dataset):
+        return _divided(name, table, test_fraction, seed) if test_fraction != 0 else (table, None)
+    numbers = np.arange(len(table))
+    if test_fraction == 0:
+        return table.dataset(numbers), None
+    rows = replace(table.targets(), x=numbers[:, None].astype(np.float64))
+    training, testing = (part.x[:, 0].astype(np.int64) for part in _divided(name, rows, test_fraction, seed))
+    data = table.dataset(training)
+    return data[training], data[testing]
+
+
+def _divided(name: str, data: Dataset, test_fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+    try:
+        return data.split(test_fraction, seed)
+    except DataError as error:
+        raise DataError(f"{name} has no test rows, and dividing it failed: {error}") from None
 
 
 def _load(
@@ -83,8 +123,6 @@ def _load(
         return path.name, *read_npz(path)
     if known.endswith((".h5", ".hdf5")):
         return path.name, *read_hdf5(path)
-    if known.endswith((".csv", ".csv.gz")):
-        return path.name, read_csv(path), None
     raise DataError(f"{path} has an ending that says nothing of its format; known are {KNOWN_SOURCES}")
 
 

@@ -16,7 +16,9 @@ HELD: dict[str, tuple[list[Any], list[Any]]] = {
     "TEXT": (["", "digits"], [1, None, ["a"]]),
     "INTEGER": ([0, -3, 7], [1.0, True, "1", None]),
     "NUMBER": ([0, -3, 0.5], [math.inf, math.nan, True, "1", None]),
-    "INTEGERS": ([[], [1, 2], (3,)], [1, [1.5], [True], "12", [[1]]]),
+    "CLASS": ([0, "cat"], [1.5, True, ["cat"]]),
+    "CLASSES": ([[], [1, 2], (3,), ["cat", 1]], [1, [1.5], [True], "12", [[1]]]),
+    "COLUMNS": ([[], [1, -1], ["age", 2]], [1, "age", [1.5], [True]]),
     "WIDTHS": ([[], [300, 100]], [300, ["300"]]),
     "INITIAL": (["zeros", 0.5, 1], [True, None, [1.0], math.nan]),
     "SIZE": (["full", 32], ["all", 1.5, True]),
@@ -31,7 +33,8 @@ READ: dict[str, list[tuple[str, Any]]] = {
     "TEXT": [("digits", "digits")],
     "INTEGER": [("7", 7), ("-7", -7), ("7.5", None), ("seven", None)],
     "NUMBER": [("7", 7.0), ("1e-3", 0.001), ("a", None)],
-    "INTEGERS": [("3", 3), ("3.5", None)],
+    "CLASSES": [("3", 3), ("-1", -1), ("cat", "cat"), ("3.5", "3.5")],
+    "COLUMNS": [("3", "3"), ("age", "age")],
     "WIDTHS": [("300", 300), ("x", None)],
     "INITIAL": [("zeros", "zeros"), ("0.5", 0.5), ("normal:0.01", "normal:0.01")],
     "SIZE": [("full", "full"), ("32", 32), ("Full", None), ("1.5", None)],
@@ -75,8 +78,9 @@ def test_what_a_word_stands_for(name: str) -> None:
 
 
 def test_what_a_run_holds() -> None:
-    assert kinds.INTEGERS.final([1, 2]) == kinds.WIDTHS.final([1, 2]) == (1, 2)
+    assert kinds.CLASSES.final([1, 2]) == kinds.WIDTHS.final([1, 2]) == (1, 2)
     assert (kinds.SIZE.final("full"), kinds.SIZE.final(32)) == (None, 32)
+    assert (kinds.COLUMNS.final(["age", -1]), kinds.COLUMNS.final(None)) == (("age", "-1"), None)
     assert kinds.TEXT.final("full") == "full"
     assert kinds.STRINGS.final(["a"]) == ["a"]
 
@@ -84,9 +88,9 @@ def test_what_a_run_holds() -> None:
 def test_how_many_words_a_flag_takes() -> None:
     counts = {name: kind(name).count for name in HELD}
     assert counts.pop("SWITCH") == "0"
-    assert (counts.pop("INTEGERS"), counts.pop("WIDTHS")) == ("+", "*")
+    assert (counts.pop("CLASSES"), counts.pop("COLUMNS"), counts.pop("WIDTHS")) == ("+", "+", "*")
     assert set(counts.values()) == {"1"}
-    assert {name for name in HELD if kind(name).is_list} == {"INTEGERS", "WIDTHS", "STRINGS"}
+    assert {name for name in HELD if kind(name).is_list} == {"CLASSES", "COLUMNS", "WIDTHS", "STRINGS"}
 
 
 @pytest.mark.parametrize("name", CHECKED)

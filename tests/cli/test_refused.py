@@ -28,6 +28,11 @@ REFUSED = [
     ("data_dir", [*PEOPLE, "--data-dir", "x"], "the rows are written out"),
     ("test_fraction", [*PEOPLE, "--test-fraction", "0.5"], "the rows are written out"),
     ("test_fraction", ["--data", "{npz}", "--test-fraction", "0.5"], "these data come with test rows"),
+    *(
+        (name, [f"--{name}", value], "the data are no table")
+        for name, value in (("label", "a"), ("task", "values"), ("impute", "mean"), ("categorical", "a"))
+    ),
+    ("label", [*PEOPLE, "--label", "a"], "the data are no table"),
     ("validation", ["--epochs", "0", "--validation", "0.1"], "nothing is trained"),
     ("validation", [*COMPARE, "--validation", "test"], "--compare evaluates nothing"),
     ("validation", ["--test-fraction", "0", "--validation", "test"], "there are no test rows"),

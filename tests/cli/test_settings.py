@@ -25,7 +25,7 @@ import train
 from backends import Backend, get_backend
 from nn import SGD, Adam, Linear, Sequential, Trainer, load_data, load_model
 from nn.cli import SETTINGS, Settings, UsageError
-from nn.layers import Dropout, Tanh
+from nn.layers import Dropout, Sigmoid, Tanh
 
 SMALL = ["--limit", "120", "--epochs", "2", "--hidden", "8", "--device", "cpu"]
 #: One step on all rows: what it moved can be computed by hand.
@@ -286,6 +286,58 @@ def positive(tools: Tools) -> None:
     run = prepared("--positive", "3")
     np.testing.assert_array_equal(run.training.y, digits().train.y[:120] == 3)
     assert run.training.class_names == ("not 3", "3")
+
+
+FLOWERS = "length,size,kind\n" + "1.5,small,a\n,large,b\n2.5,small,b\n8.5,small,a\n" * 30
+
+
+def of_flowers(tools: Tools, *flags: str) -> train.Run:
+    (tools.folder / "t.csv").write_text(FLOWERS, encoding="utf-8")
+    return prepared("--data", str(tools.folder / "t.csv"), *flags)
+
+
+@behaviour
+def label(tools: Tools) -> None:
+    cleaned = ("--impute", "mean", "--categorical", "--test-fraction", "0")
+    for words in (["kind"], ["3"], ["-1"]):
+        assert of_flowers(tools, *cleaned, "--label", *words).training.class_names == ("a", "b")
+    assert of_flowers(tools, *cleaned, "--label", "size").training.class_names == ("large", "small")
+    (tools.folder / "v.csv").write_text("a,b,c\n" + "1,2,3\n4,5,7\n" * 20, encoding="utf-8")
+    run = prepared("--data", str(tools.folder / "v.csv"), "--label", "c", "1", "--loss", "mse", "--test-fraction", "0")
+    assert run.training.y[:2].tolist() == [[3.0, 1.0], [7.0, 4.0]]
+    assert run.trainer.model.n_outputs == 2
+
+
+@behaviour
+def task(tools: Tools) -> None:
+    (tools.folder / "v.csv").write_text("a,target\n" + "1.5,2\n4,5\n" * 20, encoding="utf-8")
+    flags = ("--data", str(tools.folder / "v.csv"), "--loss", "mse", "--test-fraction", "0")
+    for more, targets, n_outputs in (((), [2.0, 5.0], 1), (("--task", "classes"), [0, 1], 2)):
+        run = prepared(*flags, *more)
+        assert run.training.y[:2].tolist() == targets
+        assert run.trainer.model.n_outputs == n_outputs
+        assert isinstance(run.trainer.model.layers[-1], Sigmoid) == (n_outputs == 2)
+
+
+@behaviour
+def impute(tools: Tools) -> None:
+    flags = ("--label", "kind", "--categorical", "--test-fraction", "0")
+    for name, value in (("mean", 12.5 / 3), ("median", 2.5), ("most_frequent", 1.5)):
+        run = of_flowers(tools, *flags, "--impute", name)
+        np.testing.assert_allclose(run.training.x[:4, 0], [1.5, value, 2.5, 8.5], rtol=1e-12)
+    with pytest.raises(UsageError, match=r"t\.csv, line 3, column 1 \(length\): the value is missing; .*--impute"):
+        of_flowers(tools, *flags)
+
+
+@behaviour
+def categorical(tools: Tools) -> None:
+    flags = ("--label", "kind", "--impute", "mean", "--test-fraction", "0")
+    for words in ([], ["size"], ["2"], ["length", "size"]):
+        run = of_flowers(tools, *flags, "--categorical", *words)
+        np.testing.assert_array_equal(run.training.x[:4, -2:], [[0, 1], [1, 0], [0, 1], [0, 1]])
+        assert run.training.n_features == (5 if "length" in words else 3)
+    with pytest.raises(UsageError, match=r"t\.csv, line 2, column 2 \(size\): 'small' is not a number"):
+        of_flowers(tools, *flags)
 
 
 @behaviour
@@ -638,7 +690,7 @@ def test_every_setting_with_a_least_value_is_there() -> None:
     ("flags", "message"),
     [
         (["--hidden", "30", "two"], "--hidden must be whole numbers, not 'two'"),
-        (["--only", "1.5"], "--only must be whole numbers, not '1.5'"),
+        (["--limit", "1.5"], "--limit must be a whole number, not '1.5'"),
         (["--epochs", "two"], "--epochs must be a whole number, not 'two'"),
         (["--compare", "cpu"], "--compare must be two devices or more with commas between them, not 'cpu'"),
         (["--lr", "nan"], "--lr must be finite, not nan"),
@@ -665,7 +717,11 @@ BOTH = {
     "limit": ("70", "70"),
     "test_fraction": ("0.25", "0.25"),
     "validation": ("0.3", "0.3"),
-    "only": ("1 2", "[1, 2]"),
+    "label": ("kind -1", '["kind", -1]'),
+    "task": ("values", '"values"'),
+    "impute": ("median", '"median"'),
+    "categorical": ("size 2", '["size", 2]'),
+    "only": ("1 cat", '[1, "cat"]'),
     "positive": ("4", "4"),
     "shift": ("-0.5", "-0.5"),
     "hidden": ("30 20", "[30, 20]"),
@@ -689,7 +745,9 @@ BOTH = {
     "predictions": ("6", "6"),
 }
 #: What a setting needs beside it in order not to be refused.
-BESIDE = {"data_dir": ("data", '"mnist"')}
+BESIDE = dict.fromkeys(("label", "task", "impute", "categorical"), ("data", '"t.csv"')) | {
+    "data_dir": ("data", '"mnist"')
+}
 
 
 def test_every_setting_that_both_can_say_is_there() -> None:
@@ -780,15 +838,44 @@ def test_help_tells_every_flag_and_its_default_in_80_columns(
 
 #: What stands behind a flag in the help.
 PLACEHOLDERS = {
-    "recipe": "NAME", "device": "DEVICE", "dtype": "{float32,float64}", "threads": "N",
-    "precision": "{float32,tf32,bf16}", "compare": "DEVICES", "compare_steps": "N", "data": "SOURCE",
-    "data_dir": "DIR", "limit": "ROWS", "test_fraction": "FRACTION", "validation": "ROWS", "only": "CLASS [CLASS ...]",
-    "positive": "CLASS", "shift": "X", "hidden": "[UNITS ...]",
+    "recipe": "NAME",
+    "device": "DEVICE",
+    "dtype": "{float32,float64}",
+    "threads": "N",
+    "precision": "{float32,tf32,bf16}",
+    "compare": "DEVICES",
+    "compare_steps": "N",
+    "data": "SOURCE",
+    "data_dir": "DIR",
+    "limit": "ROWS",
+    "test_fraction": "FRACTION",
+    "validation": "ROWS",
+    "only": "CLASS [CLASS ...]",
+    "positive": "CLASS",
+    "shift": "X",
+    "hidden": "[UNITS ...]",
     "activation": "NAME",
-    "init": "NAME", "bias_init": "NAME", "dropout": "RATE", "loss": "NAME", "epochs": "N", "batch_size": "ROWS",
-    "optimizer": "NAME", "learning_rate": "RATE", "momentum": "X", "dampening": "X", "weight_decay": "RATE",
-    "seed": "N", "every": "N", "confusion": "{true,predicted}", "predictions": "N", "output": "DIR",
-}  # fmt: skip
+    "init": "NAME",
+    "bias_init": "NAME",
+    "dropout": "RATE",
+    "loss": "NAME",
+    "epochs": "N",
+    "batch_size": "ROWS",
+    "optimizer": "NAME",
+    "learning_rate": "RATE",
+    "momentum": "X",
+    "dampening": "X",
+    "weight_decay": "RATE",
+    "seed": "N",
+    "every": "N",
+    "confusion": "{true,predicted}",
+    "predictions": "N",
+    "output": "DIR",
+    "label": "COLUMN [COLUMN ...]",
+    "task": "{auto,classes,values}",
+    "impute": "{mean,median,most_frequent}",
+    "categorical": "[COLUMN ...]",
+}
 
 
 def test_help_shows_what_kind_of_value_a_flag_takes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -922,6 +1009,8 @@ def test_kinds_are_called_by_what_a_user_would_call_them() -> None:
     """As in "--epochs must be a whole number, not 'two'", and in the tables of the page on recipes."""
     assert {setting.kind.words for setting in SETTINGS.values()} == {
         "true or false", "a string", "a whole number", "a number", "a list of whole numbers", "a list of strings",
+        "a class, by its number or name", "a list of classes, by number or name",
+        "a list of columns, by name or number",
         "a list of numbers, or of lists of them", "a name of initial values or a number", "a whole number or full",
         "a fraction between 0 and 1, a number of rows or test", "two devices or more with commas between them",
     }  # fmt: skip

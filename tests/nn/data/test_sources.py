@@ -21,9 +21,9 @@ import pytest
 
 from nn.data import DataError, UnitsWarning, idx, mnist, sources
 from nn.data.archives import read_hdf5, read_npz
-from nn.data.csv_table import read_csv
 from nn.data.idx import read_idx
 from nn.data.sources import load_data, load_digits
+from nn.data.tables import read_csv
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +87,7 @@ def test_limit_and_test_fraction() -> None:
 
 def test_unknown_sources_are_told_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"'diggits' is neither .* known are 'digits', 'mnist', or a file \.npz, .*, \.h5 or \.hdf5$"
+        DataError, match=r"'diggits' is neither .* known are 'digits', 'mnist', or a file \.npz, .* or \.parquet$"
     ):
         load_data("diggits")
     with pytest.raises(DataError, match=r"missing\.npz' is neither a file"):
@@ -740,9 +740,14 @@ BAD_TABLES = {
     "text without a header": ("1,2,0\n1,blue,1\n", r"line 2, column 2: 'blue' is not a number; correct the cell"),
     "text among the first numbers": ("1,blue,0\n1,2,1\n", r"line 1, column 2: 'blue' is not a number"),
     "text as label": (
-        HEADER + "1,2,cat\n",
-        r"line 2, column 3 \(label\): 'cat' is not a number; number the classes from 0",
+        HEADER + "1,2,0\n3,4,cat\n1,2,0\n",
+        r"line 3, column 3 \(label\): 'cat' is not a number, but other labels are; correct the cell",
     ),
+    "a number as label": (
+        HEADER + "1,2,cat\n3,4,7\n1,2,dog\n",
+        r"line 3, column 3 \(label\): '7' is a number, but other labels are text; correct the cell",
+    ),
+    "no label": (HEADER + "1,2,cat\n3,4, \n", r"line 3, column 3 \(label\): the cell is empty: there is no label"),
     "underscore": (HEADER + "1_000,2,0\n", r"line 2, column 1 \(a\): '1_000' is not a number"),
     "after a blank line": (HEADER + "1,2,0\n\n1,blue,1\n", "line 4, column 2"),
     "below a header of two lines": ('"a\nb",petal,label\n1,blue,0\n', "line 3, column 2"),
@@ -755,22 +760,20 @@ BAD_TABLES = {
     "NaN": (HEADER + "1,2,0\n1,nan,1\n", r"line 3, column 2 \(petal\): nan is not a finite number"),
     "infinity": (HEADER + "-inf,2,0\n", r"line 2, column 1 \(a\): -inf is not a finite number"),
     "too large": (HEADER + "1e999,2,0\n", r"line 2, column 1 \(a\): 1e999 is not a finite number"),
-    "NaN label": (HEADER + "1,2,0\n1,2,nan\n", r"line 3, column 3 \(label\): nan is not a finite number"),
+    "NaN label": (HEADER + "1,2,0\n1,2,nan\n", r"line 3, column 3 \(label\): the label is nan; put one there"),
     "fractional label": (
         HEADER + "1,2,0\n1,2,0.5\n1,2,1\n",
         r"line 3, column 3 \(label\): the label is 0\.5, .*no class",
     ),
-    "negative label": (HEADER + "1,2,0\n1,2,-1\n", "line 3, .*the label is -1, .*count from 0"),
     "a fraction before the cell at fault": (HEADER + "1.5,-7,0\n1,nan,1\n", r"line 3, column 2 \(petal\): nan is not"),
     "huge label": (HEADER + "1,2,0\n1,2,100001\n", "line 3, .*the label is 100001, which looks like a value"),
     "empty": ("", "is empty"),
     "blank": ("\n\n", "is empty"),
     "header only": (HEADER, "has a header but no rows"),
     "one column": ("label\n1\n", "has one column, but at least one feature and a label are needed$"),
-    "semicolons": ("a;label\n1;0\n", "has one column, .*separator must be a comma"),
     "two labels": ("label,a,Label\n0,1,1\n", "line 1, column 3: a second column is called label"),
     "index column": (",a,label\n0,1,1\n", r"line 1, column 1: the column has no name.*index=False"),
-    "label in front, without a header": ("0,7,0\n1,8,0\n", "every row has the label 0 in column 3, .*header"),
+    "label in front, without a header": ("0,7,0\n1,8,0\n", r"which column is the label\? Say --label -1 for the last"),
 }
 
 

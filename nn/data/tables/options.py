@@ -1,0 +1,50 @@
+"""What a user says of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..checks import DataError
+from ..columns import IMPUTATIONS
+from .head import ColumnName
+
+Task = Literal["auto", "classes", "values"]
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """What a user says of a table.
+
+    Attributes:
+        label: the column of the label or the target: its name, or its number from 1, or from the end by -1; several for
+            targets that are values. None: it is found, see ``nn.data.tables.head``.
+        task: ``"classes"``: the labels are names or numbers of classes. ``"values"``: they are numbers to fit.
+            ``"auto"``: values where more than half of the labels are numbers with a fraction, else classes.
+        impute: ``"mean"``, ``"median"`` or ``"most_frequent"``: what stands for missing values, of the training rows.
+            None: they are refused.
+        categorical: the columns of categories, each of which becomes a column of zeros and ones; ``()``: every column
+            with text in it. None: text is refused.
+
+    Raises:
+        DataError: a task or an imputation is unknown.
+    """
+
+    label: ColumnName | Sequence[ColumnName] | None = None
+    task: Task = "auto"
+    impute: str | None = None
+    categorical: Sequence[ColumnName] | None = None
+
+    def __post_init__(self) -> None:
+        if self.task not in ("auto", "classes", "values"):
+            raise DataError(f"task must be 'auto', 'classes' or 'values', not {self.task!r}")
+        if self.impute is not None and self.impute not in IMPUTATIONS:
+            raise DataError(f"impute must be {', '.join(IMPUTATIONS[:-1])} or {IMPUTATIONS[-1]}, not {self.impute!r}")
+        if isinstance(self.categorical, str):
+            raise DataError(f"categorical must be a list of columns, as in [{self.categorical!r}]")
+
+    @property
+    def learns(self) -> bool:
+        """Whether something is to be learnt of the training rows."""
+        return self.impute is not None or self.categorical is not None

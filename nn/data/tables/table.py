@@ -1,0 +1,54 @@
+"""A table with columns of text or missing values, before anything was learnt of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..columns import encode, learn
+from ..dataset import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table as read, before anything was learnt of it.
+
+    Attributes:
+        where: what messages call it.
+        raw: the features, a column each: float64 with NaN, or objects (str or None).
+        names: of these columns; None where there is no header.
+        y, class_names: as of a ``Dataset``.
+        lines: (n,) the line of each row.
+        column: what messages call each column.
+        categorical: the indices of the columns of categories.
+        impute: as of ``TableOptions``.
+    """
+
+    where: str
+    raw: list[np.ndarray]
+    names: tuple[str, ...] | None
+    y: np.ndarray
+    class_names: tuple[str, ...] | None
+    lines: np.ndarray
+    column: list[str]
+    categorical: tuple[int, ...]
+    impute: str | None
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def targets(self) -> Dataset:
+        """The targets alone, with rows of nothing: what a split goes by."""
+        return Dataset(np.zeros((len(self), 1)), self.y, class_names=self.class_names)
+
+    def dataset(self, training: np.ndarray) -> Dataset:
+        """All rows, with what the training rows, given by their indices, teach.
+
+        Raises:
+            DataError: a value is missing, or is text, and nobody said what is to become of it.
+        """
+        names = self.names or ("",) * len(self.raw)
+        columns = learn(names, self.raw, training, self.impute, self.categorical)
+        x = encode(columns, self.raw, lambda row, i: f"{self.where}, line {self.lines[row]}, {self.column[i]}")
+        return Dataset(x, self.y, class_names=self.class_names, columns=columns)
