@@ -25,8 +25,7 @@ from .storage import load_model, save_model
 from .trainer import Trainer, TrainingDiverged
 from .verify import Comparison, Finding, GradientError, GradientReport, check_gradients
 from .verify import compare as compare_backends
-
-__version__ = "0.1.0"
+from .version import __version__ as __version__
 
 __all__ = [
     "LOSSES",

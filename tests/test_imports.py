@@ -23,8 +23,9 @@ ROOMS = {
         "activations", "random", "typing",
     ],
     "nn": [
-        "__init__", "cli", "verify", "report", "trainer", "callbacks", "storage", "pairs", "model", "plan", "feed",
-        "optimizers", "losses", "layers", "metrics", "snapshot", "history", "initializers", "data", "memory", "files",
+        "__main__", "__init__", "cli", "verify", "report", "trainer", "callbacks", "storage", "pairs", "model", "plan",
+        "feed", "optimizers", "losses", "layers", "metrics", "snapshot", "history", "initializers", "data", "memory",
+        "files", "version",
     ],
 }  # fmt: skip
 #: What is computed with arrays of any library, and so knows none.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .combine import changed_problem, combine, refuse_idle_on_rows
-from .flags import program, read_flags
-from .header import header_text
+from .flags import command_line, program, read_flags
+from .header import header_text, network_text
 from .kinds import UsageError
 from .settings import SETTINGS, TABLES, Setting, Settings, optimizer_settings
 
@@ -16,7 +16,9 @@ __all__ = [
     "UsageError",
     "changed_problem",
     "combine",
+    "command_line",
     "header_text",
+    "network_text",
     "optimizer_settings",
     "program",
     "read_flags",
