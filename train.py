@@ -401,15 +401,16 @@ def save(run: Run) -> None:
     settings, trainer, output = run.settings, run.trainer, run.output
     if settings.report is not None:
         counts = {"training": run.training, "validation": run.validation}
-        write_report(
-            settings.report,
-            trainer,
-            run.test,
-            title=settings.title or f"{run.name}: {network_text(settings, trainer, run.training.n_features)}",
-            command=command_line(settings),
-            settings=settings.values,
-            rows={name: len(rows) for name, rows in counts.items() if rows is not None},
-        )
+        with usage_errors(OSError):
+            write_report(
+                settings.report,
+                trainer,
+                run.test,
+                title=settings.title or f"{run.name}: {network_text(settings, trainer, run.training.n_features)}",
+                command=command_line(settings),
+                settings=settings.values,
+                rows={name: len(rows) for name, rows in counts.items() if rows is not None},
+            )
         say(settings, f"\nwrote {settings.report}")
     if output is None:
         return

@@ -55,7 +55,7 @@ def collect(
         "history": columns_of(history, best),
         "epochs": len(history),
         "stopped": history.stopped,
-        "best": {"epoch": best, "why": why_best},
+        "best": {"epoch": best, "why": why_best, "kept": history.best_is_kept},
         "seconds": sum(record["seconds"] for record in history),
         "result": {} if test is None else trainer.evaluate(test),
         "environment": environment(trainer),
@@ -71,9 +71,8 @@ def collect(
 
 def best_epoch(history: History) -> tuple[int | None, str]:
     """The best epoch and by what it is the best: what training says, else the lowest validation loss."""
-    chosen = getattr(history, "best_epoch", None)
-    if chosen is not None:
-        return chosen, getattr(history, "monitor", "") or "val_loss"
+    if history.best_epoch is not None:
+        return history.best_epoch, history.monitor
     losses = {record["epoch"]: record["val_loss"] for record in history if _is_finite(record.get("val_loss"))}
     return (min(losses, key=losses.__getitem__), "val_loss") if losses else (None, "")
 

@@ -149,6 +149,7 @@ def figures(found: Mapping[str, Any]) -> str:
     shown.sort(key=lambda entry: entry[0] != "test accuracy")
     if found["best"]["epoch"] is not None:
         why = f"by {found['best']['why'].replace('val_', 'validation ')}"
+        why += "; its weights are in the model" if found["best"]["kept"] else ""
         shown.append(("best epoch", f"{found['best']['epoch']:,} of {found['epochs']:,}", why))
     elif found["epochs"]:
         shown.append(("epochs", f"{found['epochs']:,}", ""))

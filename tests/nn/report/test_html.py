@@ -241,6 +241,22 @@ def test_a_long_history_keeps_its_best_and_its_last_epoch() -> None:
     assert found["val_loss"][found["epoch"].index(1234)] == 0
 
 
+def test_the_best_epoch_is_the_one_that_training_chose_else_that_of_the_lowest_validation_loss(
+    ten: Trainer, tmp_path: Path
+) -> None:
+    losses = ten.history["val_loss"]
+    lowest = losses.index(min(losses)) + 1
+    page = written(tmp_path, ten)
+    assert embedded(page, "report")["best"] == {"epoch": lowest, "why": "val_loss", "kept": False}
+    assert page.count(f">best: {lowest}</text>") == 2
+    chosen = Trainer(ten.model)
+    chosen.history = History(list(ten.history))
+    chosen.history.best_epoch, chosen.history.monitor, chosen.history.best_is_kept = 1, "val_accuracy", True
+    page = written(tmp_path, chosen)
+    assert page.count(">best: 1</text>") == 2
+    assert "by validation accuracy; its weights are in the model" in text_of(page)
+
+
 def test_a_long_run_of_many_classes_fits(tmp_path: Path) -> None:
     data = Dataset(np.random.default_rng(0).normal(size=(400, 5)), np.arange(400) % 100)
     trainer = Trainer(Sequential(Linear(5, 100), backend="cpu"))
