@@ -44,17 +44,28 @@ try:
         UsageError,
         build_optimizer,
         combine,
+        command_line,
         header_text,
+        network_text,
         program,
         read_flags,
         refuse_idle_on_rows,
     )
     from nn.data import DataError, as_dataset
     from nn.data.tables import is_table
-    from nn.files import write_atomically
+    from nn.files import check_writable, write_atomically
     from nn.layers import ACTIVATION_LAYERS
     from nn.losses import get_loss
-    from nn.report import classification_text, figures, inside_text, predictions_text, reproduced_text
+    from nn.report import (
+        classification_text,
+        figures,
+        inside_text,
+        predictions_text,
+        regression_text,
+        reproduced_text,
+        result_text,
+        write_report,
+    )
     from nn.verify.compare import named_backends, write_comparison
 except KeyboardInterrupt:  # Ctrl-C while the libraries are loaded, before ``main`` could say so
     if Path(sys.argv[0]).stem in ("train", "xpnet-train"):
@@ -162,6 +173,8 @@ def prepare(settings: Settings) -> Run:
             from nn.report.plots import check_installed
 
             check_installed()
+        if settings.report is not None:
+            check_writable(Path(settings.report), "--report")
         backend = get_backend(settings.device, settings.dtype, not settings.reference, settings.precision)
         if "threads" in settings.given and backend.device.spec.startswith(("cuda", "torch")) and not settings.compare:
             raise UsageError(f"--threads would do nothing on {backend.device.spec}; leave it out, or say --device cpu")
@@ -364,16 +377,17 @@ def report(run: Run) -> str:
     result = "there are no test rows"
     shown = inside_text(trainer, run.training, list(settings.show), settings.predict)
     if run.test is not None and run.test_result is not None:
-        accuracy, rows = run.test_result["accuracy"], len(run.test)
-        result = f"test accuracy {accuracy:.2%} ({round(accuracy * rows):,} of {rows:,})"
-        result += f", loss {run.test_result['loss']:.5f}"
+        result = result_text(run.test_result, len(run.test))
     elif shown:
         result, shown = shown, ""
     if settings.quiet:
         return result
     parts = [result]
     if run.test is not None:
-        parts.append(classification_text(trainer, run.test, settings.confusion))
+        if run.test.has_classes:
+            parts.append(classification_text(trainer, run.test, settings.confusion))
+        else:
+            parts.append(regression_text(trainer, run.test))
         if settings.predictions:
             parts.append(predictions_text(trainer, run.test, settings.predictions))
     if shown:
@@ -404,6 +418,19 @@ def make_output(settings: Settings, name: str) -> Path | None:
 def save(run: Run) -> None:
     """Write the weights, the history, the settings and the pictures; each file whole or not at all."""
     settings, trainer, output = run.settings, run.trainer, run.output
+    if settings.report is not None:
+        counts = {"training": run.training, "validation": run.validation}
+        with usage_errors(OSError):
+            write_report(
+                settings.report,
+                trainer,
+                run.test,
+                title=settings.title or f"{run.name}: {network_text(settings, trainer, run.training.n_features)}",
+                command=command_line(settings),
+                settings=settings.values,
+                rows={name: len(rows) for name, rows in counts.items() if rows is not None},
+            )
+        say(settings, f"\nwrote {settings.report}")
     if output is None:
         return
     written: list[str] = []

@@ -41,8 +41,7 @@ from .storage import load_model, save_model
 from .trainer import Trainer
 from .verify import Comparison, Finding, GradientError, GradientReport, check_gradients
 from .verify import compare as compare_backends
-
-__version__ = "0.1.0"
+from .version import __version__ as __version__
 
 __all__ = [
     "ELU",

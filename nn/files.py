@@ -116,3 +116,17 @@ def _flush_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def check_writable(path: Path, name: str) -> None:
+    """See that ``path``, called ``name`` in messages, can be written: to be asked before a long run, not after it.
+
+    Raises:
+        ValueError: it is a folder, or its own folder is not there or cannot be written to.
+    """
+    if path.is_dir():
+        raise ValueError(f"{name} {path}: this is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise ValueError(f"{name} {path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{name} {path}: the folder {path.parent} cannot be written to; name another")

@@ -23,10 +23,9 @@ ROOMS = {
         "activations", "normal", "random", "typing",
     ],
     "nn": [
-        "__init__", "cli", "verify", "report", "trainer", "divergence", "evaluation", "callbacks", "storage", "pairs",
-        "model", "plan", "feed",
-        "optimizers", "losses", "layers", "metrics", "snapshot", "history", "initializers", "data", "memory", "files",
-        "messages",
+        "__main__", "__init__", "cli", "verify", "report", "trainer", "divergence", "evaluation", "callbacks",
+        "storage", "pairs", "model", "plan", "feed", "optimizers", "losses", "layers", "metrics", "snapshot", "history",
+        "initializers", "data", "memory", "files", "messages", "version",
     ],
 }  # fmt: skip
 #: What is computed with arrays of any library, and so knows none.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .combine import changed_problem, combine, refuse_idle_on_rows
-from .flags import program, read_flags
-from .header import header_text
+from .flags import command_line, program, read_flags
+from .header import header_text, network_text
 from .kinds import UsageError
 from .optimizer import build_optimizer
 from .settings import SETTINGS, TABLES, Setting, Settings
@@ -18,7 +18,9 @@ __all__ = [
     "build_optimizer",
     "changed_problem",
     "combine",
+    "command_line",
     "header_text",
+    "network_text",
     "program",
     "read_flags",
     "refuse_idle_on_rows",

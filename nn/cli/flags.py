@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .kinds import SWITCH, UsageError, nearest
-from .settings import SETTINGS, Setting
+from .kinds import DEVICES, SIZE, SWITCH, UsageError, nearest
+from .settings import SETTINGS, Setting, Settings
 
 DESCRIPTION = "Train a network of fully connected layers on labelled rows, on the CPU or the GPU."
 MOST_BESIDE_FLAG = 4
@@ -95,6 +96,30 @@ def read_flags(argv: Sequence[str] | None, version: str) -> dict[str, Any]:
     if rest:
         raise UsageError(unknown_word(rest[0]))
     return {name: SETTINGS[name].from_words(words) for name, words in vars(given).items()}
+
+
+def command_line(settings: Settings) -> str:
+    """The command that repeats a run: its flags, as a shell takes them."""
+    words = ["python", "train.py"] if program() == "train.py" else [program()]
+    for name, entry in SETTINGS.items():
+        if name in settings.given:
+            written = words_of(entry, getattr(settings, name))
+            if len(written) == 1 and written[0].startswith("-"):  # else it is taken for a flag
+                words.append(f"{entry.flag}={written[0]}")
+            else:
+                words += [entry.flag, *written]
+    return shlex.join(words)
+
+
+def words_of(entry: Setting, value: Any) -> list[str]:
+    """The words after a flag that stand for ``value``: what ``Setting.from_words`` reads."""
+    if entry.kind is SWITCH:
+        return []
+    if entry.kind is DEVICES:
+        return [",".join(value)]
+    if entry.kind is SIZE and value is None:
+        return ["full"]
+    return [str(item) for item in (value if entry.kind.is_list else [value])]
 
 
 def unknown_word(word: str) -> str:

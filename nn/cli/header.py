@@ -87,11 +87,16 @@ def _data(name: str, training: Dataset, validation: Dataset | None, test: Datase
 
 def _model(settings: Settings, trainer: Trainer, n_features: int) -> str:
     model = trainer.model
-    text = "-".join(str(width) for width in (n_features, *settings.hidden, model.n_outputs))
-    text += f", {settings.activation}" if settings.hidden else ""
+    text = network_text(settings, trainer, n_features)
     text += f", {settings.loss}: {model.parameter_count:,} parameters, "
     text += "given initial values" if settings.weights is not None else f"initial values {settings.init}"
     return text + (f", dropout {settings.dropout:g}" if settings.dropout else "")
+
+
+def network_text(settings: Settings, trainer: Trainer, n_features: int) -> str:
+    """The network in a few words, as in ``784-64-10, relu``."""
+    text = "-".join(str(width) for width in (n_features, *settings.hidden, trainer.model.n_outputs))
+    return text + (f", {settings.activation}" if settings.hidden else "")
 
 
 def _training(settings: Settings, trainer: Trainer) -> str:

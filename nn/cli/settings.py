@@ -349,6 +349,9 @@ class Settings:
     output: str | None = _output(None, "--output", TEXT,
         "write weights.safetensors, history.jsonl, settings.json and the pictures to this folder (pictures alone go "
         "to runs/NAME)", metavar="DIR")
+    report: str | None = _output(None, "--report", TEXT,
+        "write one HTML file to this path: curves, figures, pictures, and a pad to draw digits for the network",
+        metavar="FILE", idle=(COMPARED,))
     quiet: bool = _output(False, "--quiet", SWITCH, "print the result only")
 
     title: str = ""

@@ -68,7 +68,7 @@ def draw_all(trainer: Trainer, test: Dataset | None, folder: Path, rows_are: str
                 pictures["mistakes.png"] = lambda: worst_mistakes(trainer, test)
     if test is not None and test.image_shape is not None:
         shape = test.image_shape
-        if _weights_of_pixels(model, shape) is not None:
+        if weights_of_pixels(model, shape) is not None:
             pictures["weights.png"] = lambda: first_layer_weights(model, shape)
     for name, draw in pictures.items():
         write_picture(draw(), folder / name)
@@ -209,7 +209,7 @@ def first_layer_weights(model: Sequential, image_shape: tuple[int, ...], count: 
     """
     from matplotlib import colormaps
 
-    weights = _weights_of_pixels(model, image_shape)
+    weights = weights_of_pixels(model, image_shape)
     if weights is None:
         raise ValueError(f"no layer of this network takes pictures of shape {image_shape}")
     units = weights.shape[1]
@@ -247,7 +247,7 @@ def _pictures(data: Dataset, rows: Sequence[int] | np.ndarray) -> np.ndarray:
     return images.mean(axis=3) if images.ndim == 4 and images.shape[3] not in (3, 4) else images
 
 
-def _weights_of_pixels(model: Sequential, image_shape: tuple[int, ...]) -> np.ndarray | None:
+def weights_of_pixels(model: Sequential, image_shape: tuple[int, ...]) -> np.ndarray | None:
     """The first weights (fan-in, units) of the network that have a row for each pixel."""
     for values in model.state_dict().values():
         if values.ndim == 2 and len(values) == math.prod(image_shape):

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from ..data import Dataset
 from ..trainer import Trainer
+
+
+def result_text(result: Mapping[str, float], rows: int) -> str:
+    """What ``Trainer.evaluate`` gives for so many test rows, in a line."""
+    loss = f"loss {result['loss']:.5f}"
+    if "accuracy" not in result:
+        return f"test {loss}"
+    accuracy = result["accuracy"]
+    return f"test accuracy {accuracy:.2%} ({round(accuracy * rows):,} of {rows:,}), {loss}"
 
 
 def classification_text(trainer: Trainer, data: Dataset, rows_are: str = "true") -> str:
@@ -29,6 +41,36 @@ def classification_text(trainer: Trainer, data: Dataset, rows_are: str = "true")
     lines += ["".join(f"{cell:>{width}}" for cell in [name, *row]) for name, row in zip(names, matrix, strict=True)]
     head = f"confusion matrix: rows are the {rows_are} classes, columns the {columns}"
     return "\n".join((table, head, *lines))
+
+
+def regression_figures(true: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Mean absolute error, root mean squared error and R2 of values (m,) or (m, k), over all of them.
+
+    R2 is 1 - residual sum of squares / total sum of squares, the mean of it over the k targets; it is left out where
+    there are fewer than two rows, of which it says nothing.
+    """
+    from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+    found = {
+        "mae": float(mean_absolute_error(true, predicted)),
+        "rmse": float(root_mean_squared_error(true.ravel(), predicted.ravel())),
+    }
+    return found | ({"r2": float(r2_score(true, predicted))} if len(true) > 1 else {})
+
+
+def regression_text(trainer: Trainer, data: Dataset) -> str:
+    """Mean absolute error, root mean squared error and R2 of the predicted values, a line each.
+
+    Args:
+        data: rows with values as targets.
+    """
+    true, predicted = data.y.reshape(len(data), -1), np.asarray(trainer.predict(data)).reshape(len(data), -1)
+    found = regression_figures(true, predicted)
+    return "\n".join(f"{REGRESSION[name]:<25}{value:.5g}" for name, value in found.items())
+
+
+#: The figures of a regression in words.
+REGRESSION = {"mae": "mean absolute error", "rmse": "root mean squared error", "r2": "R2"}
 
 
 def predictions_text(trainer: Trainer, data: Dataset, count: int) -> str:

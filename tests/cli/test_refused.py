@@ -63,6 +63,7 @@ REFUSED = [
     ("predictions", ["--quiet", "--predictions", "3"], "--quiet prints the result only"),
     ("predictions", [*COMPARE, "--predictions", "3"], "--compare shows neither epochs nor a test result"),
     ("predictions", ["--test-fraction", "0", "--predictions", "3"], "there are no test rows"),
+    ("report", [*COMPARE, "--report", "r.html"], "--compare shows neither epochs nor a test result"),
     ("plots", [*NEURON, "--plots"], "nothing is trained and there are no test rows"),
 ]
 

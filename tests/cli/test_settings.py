@@ -654,6 +654,16 @@ def output(tools: Tools) -> None:
 
 
 @behaviour
+def report(tools: Tools) -> None:
+    path = tools.folder / "report.html"
+    tools.printed("--report", str(path), "--quiet", "--seed", "3")
+    page = path.read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert f"--limit 120 --hidden 8 --epochs 2 --seed 3 --report {path} --quiet" in page
+    assert "digits: 64-8-10, relu" in page
+
+
+@behaviour
 def quiet(tools: Tools) -> None:
     assert re.fullmatch(r"test accuracy [\d.]+% \(\d+ of 120\), loss [\d.]+\n", tools.printed("--quiet"))
 

@@ -224,6 +224,8 @@ def test_two_classes_from_a_csv(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["--loss", "mes"], "not 'mes'; did you mean mse?"),
         (["--recipe", "momentm"], "no recipe 'momentm'; did you mean momentum?"),
         (["--output", "/dev/null/x"], "--output /dev/null/x: this folder cannot be made: Not a directory; name"),
+        (["--report", "."], "--report .: this is a folder; name a file in it"),
+        (["--report", "/nowhere/r.html"], "--report /nowhere/r.html: there is no folder /nowhere; make it first"),
         (["--output", __file__], f"--output {__file__}: this folder cannot be made: it is a file; name another"),
     ],
 )

@@ -1,0 +1,191 @@
+"""What a report says, as numbers and text: the part of it that ``python -m nn compare`` reads again."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from ..data import Dataset
+from ..history import History
+from ..model import Sequential
+from ..trainer import Trainer
+from ..version import __version__
+from .text import regression_figures
+
+#: The first entry of what a report holds; another number where it means something else.
+FORMAT = "xpnet report 1"
+#: Epochs that a report keeps of a longer history: the best and the last, and others at equal distances.
+MOST_EPOCHS = 1000
+MOST_MISTAKES = 24
+#: Points of a picture of predicted against true values.
+MOST_POINTS = 600
+
+
+def collect(
+    trainer: Trainer,
+    test: Dataset | None = None,
+    *,
+    title: str = "",
+    command: str = "",
+    settings: Mapping[str, Any] | None = None,
+    rows: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """Everything that a report says, made of numbers, text, lists and dicts; its arguments are ``write_report``'s."""
+    model, history = trainer.model, trainer.history
+    best, why_best = best_epoch(history)
+    found = {
+        "format": FORMAT,
+        "title": title,
+        "command": command,
+        "settings": dict(settings or {}),
+        "network": {
+            "layers": [repr(layer) for layer in model.layers],
+            "parameters": model.parameter_count,
+            "loss": trainer.loss.name,
+            "optimizer": optimizer_text(trainer),
+            "seed": model.seed,
+        },
+        "rows": dict(rows or {}) | ({} if test is None else {"test": len(test)}),
+        "history": columns_of(history, best),
+        "epochs": len(history),
+        "stopped": history.stopped,
+        "best": {"epoch": best, "why": why_best, "kept": history.best_is_kept},
+        "seconds": sum(record["seconds"] for record in history),
+        "result": {} if test is None else trainer.evaluate(test),
+        "environment": environment(trainer),
+        "weights_sha256": weights_checksum(model),
+    }
+    if test is not None and test.has_classes and model.task == "classes":
+        found["classes"] = of_classes(trainer, test)
+    elif test is not None and model.task == "values" and not test.has_classes:
+        found["values"] = of_values(trainer, test)
+        found["result"] |= found["values"].pop("figures")
+    return found
+
+
+def best_epoch(history: History) -> tuple[int | None, str]:
+    """The best epoch and by what it is the best: what training says, else the lowest validation loss."""
+    if history.best_epoch is not None:
+        return history.best_epoch, history.monitor
+    losses = {record["epoch"]: record["val_loss"] for record in history if _is_finite(record.get("val_loss"))}
+    return (min(losses, key=losses.__getitem__), "val_loss") if losses else (None, "")
+
+
+def columns_of(history: History, best: int | None = None) -> dict[str, list[float | None]]:
+    """The history by column, at most ``MOST_EPOCHS`` of it; None where an epoch lacks a number or it is not finite."""
+    records = list(history)
+    if len(records) > MOST_EPOCHS:
+        kept = {round(index) for index in np.linspace(0, len(records) - 1, MOST_EPOCHS - 1)}
+        records = [record for index, record in enumerate(records) if index in kept or record["epoch"] == best]
+    names = dict.fromkeys(name for record in history for name in record)
+    return {name: [_rounded(record.get(name)) for record in records] for name in names}
+
+
+def of_classes(trainer: Trainer, data: Dataset) -> dict[str, Any]:
+    """The confusion matrix, precision, recall and f1 of each class, and the surest mistakes."""
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    names = all_names(trainer.model, data)
+    labels, predicted = list(range(len(names))), np.asarray(trainer.predict(data))
+    columns = precision_recall_fscore_support(data.y, predicted, labels=labels, zero_division=0)
+    found: dict[str, Any] = {
+        "names": names,
+        "confusion": confusion_matrix(data.y, predicted, labels=labels).tolist(),
+        "correct": int((predicted == data.y).sum()),
+        "table": [
+            {"precision": float(p), "recall": float(r), "f1": float(f), "rows": int(n)}
+            for p, r, f, n in zip(*columns, strict=True)
+        ],
+    }
+    if trainer.model.output_activation:  # without probabilities no mistake is surer than another
+        confidence = probabilities_of(trainer, data)[np.arange(len(data)), predicted]
+        wrong = np.flatnonzero(predicted != data.y)
+        surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST_MISTAKES]
+        found["mistakes"] = [
+            {
+                "row": int(row),
+                "predicted": names[predicted[row]],
+                "probability": float(confidence[row]),
+                "label": names[data.y[row]],
+            }
+            for row in surest
+        ]
+    return found
+
+
+def of_values(trainer: Trainer, data: Dataset) -> dict[str, Any]:
+    """The figures of a regression, and some of its predicted values beside the true ones."""
+    true, predicted = data.y.reshape(len(data), -1), np.asarray(trainer.predict(data)).reshape(len(data), -1)
+    points = np.stack((true, predicted), axis=-1).reshape(-1, 2)
+    some = np.unique(np.linspace(0, len(points) - 1, MOST_POINTS).round().astype(int))
+    return {
+        "figures": regression_figures(true, predicted),
+        "points": [[_rounded(value) for value in point] for point in points[some].tolist()],
+        "all_points": len(points),
+    }
+
+
+def all_names(model: Sequential, data: Dataset) -> list[str]:
+    """The names of all classes that the data or the network can give."""
+    names = list(data.class_names or ())
+    return names + [str(label) for label in range(len(names), max(model.n_outputs, 2))]
+
+
+def probabilities_of(trainer: Trainer, data: Dataset) -> np.ndarray:
+    """The probability of each class, (m, n); one sigmoid output gives that of class 1, so that n is 2."""
+    found: np.ndarray = trainer.predict_proba(data)
+    return np.hstack((1 - found, found)) if found.shape[1] == 1 else found
+
+
+def optimizer_text(trainer: Trainer) -> str:
+    """The optimizer with those settings that are not 0, in words."""
+    settings = trainer.optimizer.settings().items()
+    shown = (f"{name.replace('_', ' ')} {_short(value)}" for name, value in settings if value)
+    return ", ".join((type(trainer.optimizer).__name__, *shown))
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def environment(trainer: Trainer) -> dict[str, str]:
+    """Versions and device: what may change the last bits of a run. Nothing here names a machine or a person."""
+    backend = trainer.backend
+    return {
+        "xpnet": __version__,
+        "Python": platform.python_version(),
+        "NumPy": np.__version__,
+        "system": f"{platform.system()} on {platform.machine()}",
+        "device": f"{backend.device.spec}: {backend.device.version()} on {backend.device.hardware()}",
+        "numbers": backend.dtype_name,
+        "written": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+    }
+
+
+def weights_checksum(model: Sequential) -> str:
+    """SHA-256 of the arrays of ``model.state_dict()``, each after its name and its shape, in the order of their names.
+
+    A model that was saved and loaded has the same one.
+    """
+    digest = hashlib.sha256()
+    for name, values in sorted(model.state_dict().items()):
+        digest.update(f"{name} {values.shape} ".encode())
+        digest.update(values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _rounded(value: Any) -> float | None:
+    """A number of six digits: more are not seen, and would fill the page."""
+    if not _is_finite(value):
+        return None
+    return value if isinstance(value, int) else float(f"{value:.6g}")

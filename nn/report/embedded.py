@@ -1,0 +1,147 @@
+"""A trained network as JSON, for a page that computes it: ``page/page.js`` has the other half of what stands here."""
+
+from __future__ import annotations
+
+import base64
+import math
+from typing import Any
+
+import numpy as np
+
+from ..data import Dataset
+from ..layers import Dropout, ElementwiseActivation, Flatten, Layer, Linear, Softmax
+from ..model import Sequential
+
+#: The activations that ``page.js`` has.
+ACTIVATIONS = frozenset({"identity", "sigmoid", "tanh", "relu", "softmax"})
+#: How weights may be written, the most exact way first: as they are, or as whole numbers of so many bits with a factor
+#: for each column.
+BITS = (32, 16, 8)
+#: Rows that the page can show to the network.
+MOST_ROWS = 20
+#: What counts as ink, as a share of the darkest.
+INK_FROM = 0.25
+
+
+def why_not(model: Sequential, data: Dataset | None) -> str:
+    """Why a page cannot show drawings to this network; "" where it can.
+
+    It can where rows are pictures of one channel, the network gives probabilities of classes, and all its layers are
+    among those that the page computes.
+    """
+    if data is None or model.units is None or _picture_shape(data) is None:
+        return "the rows are not known to be pictures of one channel"
+    if model.task != "classes" or not model.output_activation:
+        return "the network gives no probabilities of classes"
+    for index, layer in enumerate(model.layers):
+        if stage_of(layer, {}) is None:
+            return f"the page cannot compute layer {index}, {layer!r}"
+    return ""
+
+
+def network_of(model: Sequential, data: Dataset, names: list[str], bits: int) -> dict[str, Any]:
+    """What a page needs to compute ``model`` for rows like those of ``data``.
+
+    Args:
+        names: of the classes.
+        bits: one of ``BITS``, for the weights.
+
+    Raises:
+        ValueError: see ``why_not``.
+    """
+    if why := why_not(model, data):
+        raise ValueError(why)
+    units = model.units
+    assert units is not None
+    state = model.state_dict()
+    stages = []
+    for index, layer in enumerate(model.layers):
+        own = {name.partition(".")[2]: value for name, value in state.items() if name.partition(".")[0] == str(index)}
+        stage = stage_of(layer, {name: packed(value, bits) for name, value in own.items()})
+        stages += [stage] if stage else []
+    last = model.layers[-1]
+    if getattr(last, "function", getattr(last, "activation", "")) != model.output_activation:
+        stages.append({"kind": "activation", "activation": model.output_activation})
+    some = np.linspace(0, len(data) - 1, min(MOST_ROWS, len(data))).round().astype(int)
+    return {
+        "stages": stages,
+        "names": names,
+        "bits": bits,
+        "scale": units.scale,
+        "shift": units.shift,
+        "pen": pen_of(data),
+        "rows": [
+            {"pixels": packed(data.x[row].ravel(), 32), "label": names[data.y[row]], "row": int(row)} for row in some
+        ],
+    }
+
+
+def stage_of(layer: Layer, arrays: dict[str, Any]) -> dict[str, Any] | None:
+    """What the page has to do for a layer, with its ``arrays``; {} for nothing, None where it cannot."""
+    if type(layer) in (Dropout, Flatten):
+        return {}
+    if type(layer) is Linear and layer.activation in ACTIVATIONS:
+        return {"kind": "linear", "outputs": layer.out_features, "activation": layer.activation} | arrays
+    if isinstance(layer, ElementwiseActivation | Softmax) and layer.function in ACTIVATIONS:
+        return {"kind": "activation", "activation": layer.function}
+    return None
+
+
+def packed(values: np.ndarray, bits: int = 32) -> dict[str, Any]:
+    """An array as text. Matrices of fewer than 32 bits are whole numbers, each column with a factor of its own, by
+    which the error is at most 1 / 65,534 (of 16 bits) or 1 / 254 (of 8 bits) of the largest weight of its column."""
+    if bits == 32 or values.ndim < 2:
+        return {"bits": 32, "data": _text(values.astype("<f4"))}
+    limit = 2 ** (bits - 1) - 1
+    factors = np.abs(values).max(axis=0) / limit
+    whole = np.rint(values / np.where(factors == 0, 1.0, factors))
+    return {"bits": bits, "data": _text(whole.astype(f"<i{bits // 8}")), "factors": packed(factors)}
+
+
+def pen_of(data: Dataset) -> dict[str, Any]:
+    """How a drawing becomes a picture like those of ``data``: their shape, the raw numbers of paper and ink, whether
+    these are whole, how large what is drawn is, where its centre of mass lies and how thick its lines are, in pixels.
+
+    The thickness is that of a long line, whose outline is twice its length: 2 area / outline, where the outline is the
+    total variation of the picture times pi / 4, the mean of that over all directions.
+    """
+    shape = _picture_shape(data)
+    assert shape is not None
+    x: np.ndarray = data.x[:2000].reshape(-1, *shape).astype(np.float64)
+    low, high = float(x.min()), float(x.max())
+    paper, ink = (low, high) if x.mean() <= (low + high) / 2 else (high, low)
+    drawn = (x - paper) / ((ink - paper) or 1.0)
+    inked = drawn > INK_FROM
+    size = max(float(np.median(_extents(np.any(inked, axis=axis)))) for axis in (1, 2))
+    area = np.maximum(drawn.sum(axis=(1, 2)), 1e-9)
+    centre = [float((drawn.sum(axis=axis) @ (np.arange(length) + 0.5) / area).mean()) for axis, length in
+              ((2, shape[0]), (1, shape[1]))]  # fmt: skip
+    framed = np.pad(drawn, ((0, 0), (1, 1), (1, 1)))
+    outline = sum(np.abs(np.diff(framed, axis=axis)).sum(axis=(1, 2)) for axis in (1, 2)) * (math.pi / 4)
+    return {
+        "height": shape[0],
+        "width": shape[1],
+        "paper": paper,
+        "ink": ink,
+        "whole": data.x.dtype == np.uint8,
+        "size": size,
+        "centre": centre,
+        "thickness": float(np.median(2 * area / np.maximum(outline, 1e-9))),
+    }
+
+
+def _extents(marked: np.ndarray) -> np.ndarray:
+    """(m, n) marks: how far it is from the first to the last of each row."""
+    return np.asarray(marked.shape[1] - marked[:, ::-1].argmax(axis=1) - marked.argmax(axis=1))
+
+
+def _picture_shape(data: Dataset) -> tuple[int, int] | None:
+    """(height, width) of pictures of one channel."""
+    shape = data.image_shape
+    if shape is None or (len(shape) == 3 and shape[2] != 1):
+        return None
+    return shape[0], shape[1]
+
+
+def _text(values: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()

@@ -1,0 +1,257 @@
+"use strict";
+(() => {
+  const byId = (id) => document.getElementById(id);
+
+  // ---- values of curves under the pointer ----
+
+  const hover = document.createElement("div");
+  hover.id = "hover";
+  hover.hidden = true;
+  document.body.append(hover);
+  for (const chart of document.querySelectorAll("svg[data-hover]")) {
+    const curves = JSON.parse(chart.dataset.hover);
+    const cursor = chart.querySelector(".cursor");
+    // [epoch, its x in the picture], of all curves
+    const epochs = new Map(curves.flatMap((curve) => curve.points.map(([epoch, x]) => [epoch, x])));
+    const show = (event) => {
+      const box = chart.getBoundingClientRect();
+      const x = ((event.clientX - box.left) / box.width) * chart.viewBox.baseVal.width;
+      const [epoch, at] = [...epochs].reduce((a, b) => (Math.abs(b[1] - x) < Math.abs(a[1] - x) ? b : a));
+      const lines = curves.map(({ name, points }) => {
+        const found = points.find((point) => point[0] === epoch);
+        return found ? `\n${name} ${found[2]}` : "";
+      });
+      hover.textContent = `epoch ${epoch}${lines.join("")}`;
+      hover.hidden = false;
+      cursor.removeAttribute("hidden");
+      cursor.setAttribute("x1", at);
+      cursor.setAttribute("x2", at);
+      const right = event.pageX + 14 + hover.offsetWidth > document.documentElement.clientWidth;
+      hover.style.left = `${right ? event.pageX - 14 - hover.offsetWidth : event.pageX + 14}px`;
+      hover.style.top = `${event.pageY + 14}px`;
+    };
+    chart.addEventListener("pointermove", show);
+    chart.addEventListener("pointerleave", () => {
+      hover.hidden = true;
+      cursor.setAttribute("hidden", "");
+    });
+  }
+
+  // ---- the network: the other half of nn/report/embedded.py ----
+
+  const network = JSON.parse(byId("network").textContent);
+  if (!network) return;
+
+  function numbers(packed) {
+    const bytes = Uint8Array.from(atob(packed.data), (letter) => letter.charCodeAt(0)).buffer;
+    if (packed.bits === 32) return new Float32Array(bytes);
+    const factors = numbers(packed.factors);
+    const whole = packed.bits === 16 ? new Int16Array(bytes) : new Int8Array(bytes);
+    return Float32Array.from(whole, (value, index) => value * factors[index % factors.length]);
+  }
+
+  const elementwise = {
+    identity: (z) => z,
+    sigmoid: (z) => 0.5 + 0.5 * Math.tanh(0.5 * z),
+    tanh: Math.tanh,
+    relu: (z) => (z <= 0 ? 0 : z),
+  };
+
+  function activate(z, name) {
+    if (name !== "softmax") return z.map(elementwise[name]);
+    const largest = Math.max(...z);
+    const powers = z.map((value) => Math.exp(value - largest));
+    const sum = powers.reduce((a, b) => a + b, 0);
+    return powers.map((value) => value / sum);
+  }
+
+  const stages = {
+    activation: (x, stage) => activate(x, stage.activation),
+    linear(x, stage) {
+      const z = stage.bias ? Float64Array.from(stage.bias) : new Float64Array(stage.outputs);
+      x.forEach((value, row) => {
+        if (value === 0) return;
+        const start = row * stage.outputs;
+        for (let column = 0; column < stage.outputs; column++) z[column] += value * stage.weight[start + column];
+      });
+      return activate(z, stage.activation);
+    },
+  };
+
+  for (const stage of network.stages) {
+    for (const [name, value] of Object.entries(stage)) if (value.bits) stage[name] = numbers(value);
+  }
+
+  // Probabilities of the classes for a row of raw pixels.
+  function forward(pixels) {
+    let x = Float64Array.from(pixels, (value) => value * network.scale + network.shift);
+    for (const stage of network.stages) x = stages[stage.kind](x, stage);
+    return x.length === 1 ? [1 - x[0], x[0]] : [...x];
+  }
+
+  // ---- from a drawing to pixels like those of the training rows ----
+
+  const pen = network.pen;
+  const FINE = 8; // each pixel is the mean of so many squared
+  const canvas = document.createElement("canvas");
+  canvas.width = pen.width * FINE;
+  canvas.height = pen.height * FINE;
+  const fine = canvas.getContext("2d", { willReadFrequently: true });
+
+  function stroke(context, lines, thickness, point) {
+    context.lineCap = context.lineJoin = "round";
+    context.strokeStyle = "#fff";
+    context.lineWidth = thickness;
+    for (const line of lines) {
+      context.beginPath();
+      context.moveTo(...point(line[0]));
+      for (const each of line) context.lineTo(...point(each));
+      context.stroke();
+    }
+  }
+
+  // How much ink each pixel has, 0 to 1: the drawing scaled, its point (x, y) moved to the origin plus (left, top).
+  function inked(lines, scale, left, top) {
+    fine.clearRect(0, 0, canvas.width, canvas.height);
+    stroke(fine, lines, pen.thickness * FINE, ([x, y]) => [(x * scale + left) * FINE, (y * scale + top) * FINE]);
+    const { data } = fine.getImageData(0, 0, canvas.width, canvas.height);
+    const ink = new Float64Array(pen.width * pen.height);
+    for (let y = 0; y < canvas.height; y++) {
+      for (let x = 0; x < canvas.width; x++) {
+        const opacity = data[4 * (y * canvas.width + x) + 3];
+        ink[Math.floor(y / FINE) * pen.width + Math.floor(x / FINE)] += opacity / (255 * FINE * FINE);
+      }
+    }
+    return ink;
+  }
+
+  function pixelsOf(lines) {
+    const points = lines.flat();
+    const [xs, ys] = [points.map((point) => point[0]), points.map((point) => point[1])];
+    const [x0, x1, y0, y1] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+    // A dot or a short line is not blown up to the size of a digit.
+    const inner = (size) => Math.max(size - pen.thickness, 1);
+    const scale = Math.min(
+      inner(pen.size) / Math.max(x1 - x0, y1 - y0, 0.2),
+      inner(pen.width) / Math.max(x1 - x0, 1e-6),
+      inner(pen.height) / Math.max(y1 - y0, 1e-6),
+    );
+    // The middle of the drawing goes to the middle of the picture, then its centre of mass to where the rows have
+    // theirs, as far as the drawing stays inside.
+    const left = pen.width / 2 - (scale * (x0 + x1)) / 2;
+    const top = pen.height / 2 - (scale * (y0 + y1)) / 2;
+    const first = inked(lines, scale, left, top);
+    let [mass, across, down] = [1e-9, 0, 0];
+    first.forEach((value, index) => {
+      mass += value;
+      across += value * ((index % pen.width) + 0.5);
+      down += value * (Math.floor(index / pen.width) + 0.5);
+    });
+    const within = (shift, size, extent) => {
+      const most = Math.max(0, (size - scale * extent - pen.thickness) / 2);
+      return Math.max(-most, Math.min(most, shift));
+    };
+    const right = within(pen.centre[1] - across / mass, pen.width, x1 - x0);
+    const lower = within(pen.centre[0] - down / mass, pen.height, y1 - y0);
+    return Array.from(inked(lines, scale, left + right, top + lower), (value) => {
+      const raw = pen.paper + Math.min(value, 1) * (pen.ink - pen.paper);
+      return pen.whole ? Math.round(raw) : Math.fround(raw);
+    });
+  }
+
+  // ---- the pad, and what the network says ----
+
+  const pad = byId("pad");
+  const paper = pad.getContext("2d");
+  const seen = byId("seen").getContext("2d");
+  const MOST_BARS = 12;
+  let lines = [];
+
+  const bars = network.names.slice(0, MOST_BARS).map(() => {
+    const [name, frame, share] = [document.createElement("dt"), document.createElement("dd"), document.createElement("dd")];
+    const bar = document.createElement("span");
+    frame.className = "bar";
+    frame.append(bar);
+    byId("bars").append(name, frame, share);
+    return { name, bar, share };
+  });
+
+  function say(probabilities, what = "") {
+    const order = network.names.map((_, index) => index);
+    if (probabilities) order.sort((a, b) => probabilities[b] - probabilities[a]);
+    const best = order[0];
+    const shown = order.slice(0, MOST_BARS);
+    if (network.names.length <= MOST_BARS) shown.sort((a, b) => a - b);
+    shown.forEach((index, bar) => {
+      const share = probabilities ? probabilities[index] : 0;
+      bars[bar].name.textContent = network.names[index];
+      bars[bar].bar.style.width = `${100 * share}%`;
+      bars[bar].share.textContent = probabilities ? `${(100 * share).toFixed(1)} %` : "";
+    });
+    byId("answer").textContent = probabilities
+      ? `It sees ${network.names[best]}, with probability ${(100 * probabilities[best]).toFixed(1)} %${what}.`
+      : "Draw with the mouse or a finger.";
+  }
+
+  function see(pixels, what) {
+    const image = seen.createImageData(pen.width, pen.height);
+    pixels.forEach((value, index) => {
+      const grey = (255 * (value - Math.min(pen.paper, pen.ink))) / (Math.abs(pen.ink - pen.paper) || 1);
+      image.data.set([grey, grey, grey, 255], 4 * index);
+    });
+    seen.putImageData(image, 0, 0);
+    const probabilities = forward(pixels);
+    Object.assign(window.xpnet, { pixels, probabilities });
+    say(probabilities, what);
+  }
+
+  function clear() {
+    lines = [];
+    paper.clearRect(0, 0, pad.width, pad.height);
+    seen.clearRect(0, 0, pen.width, pen.height);
+    Object.assign(window.xpnet, { pixels: null, probabilities: null });
+    say(null);
+  }
+
+  function point(event) {
+    const box = pad.getBoundingClientRect();
+    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.width];
+  }
+
+  let drawing = false;
+  pad.addEventListener("pointerdown", (event) => {
+    if (!lines.length) clear(); // a test row may be there
+    drawing = true;
+    pad.setPointerCapture(event.pointerId);
+    lines.push([point(event)]);
+    draw();
+  });
+  pad.addEventListener("pointermove", (event) => {
+    if (!drawing) return;
+    lines.at(-1).push(point(event));
+    draw();
+  });
+  for (const end of ["pointerup", "pointercancel"]) pad.addEventListener(end, () => (drawing = false));
+
+  function draw() {
+    paper.clearRect(0, 0, pad.width, pad.height);
+    stroke(paper, lines, (pad.width * pen.thickness) / Math.max(pen.width, pen.height), ([x, y]) => [
+      x * pad.width,
+      y * pad.width,
+    ]);
+    see(pixelsOf(lines));
+  }
+
+  byId("clear").addEventListener("click", clear);
+  let next = 0;
+  byId("row").addEventListener("click", () => {
+    const { pixels, label, row } = network.rows[next++ % network.rows.length];
+    clear();
+    see([...numbers(pixels)], `; test row ${row} is labelled ${label}`);
+    paper.imageSmoothingEnabled = false;
+    paper.drawImage(byId("seen"), 0, 0, pad.width, pad.height);
+  });
+
+  window.xpnet = { forward, rows: network.rows.map(({ pixels }) => [...numbers(pixels)]), pixels: null, probabilities: null };
+  clear();
+})();

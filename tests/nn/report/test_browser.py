@@ -1,0 +1,180 @@
+"""A report in a real browser: opened, drawn on, and held against the model in Python. Skipped where there is none."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nn import SGD, Dropout, Flatten, Linear, ReLU, Sequential, Sigmoid, Softmax, Tanh, Trainer, load_data
+from nn.layers import Layer
+from nn.report import write_report
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+)
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on the path")
+
+#: Strokes on the pad, as fractions of its width, that a network for digits should know.
+DRAWN = {
+    "0": [[(0.5, 0.2), (0.35, 0.3), (0.3, 0.5), (0.35, 0.7), (0.5, 0.8), (0.65, 0.7), (0.7, 0.5), (0.5, 0.2)]],
+    "1": [[(0.5, 0.15), (0.5, 0.85)]],
+    "7": [[(0.3, 0.2), (0.5, 0.2), (0.72, 0.2), (0.6, 0.5), (0.5, 0.8)]],
+}  # fmt: skip
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Opened:
+    """A page, and what it said and asked for while it was open."""
+
+    page: Any
+    said: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Opened]:
+    found = Opened(browser.new_page(viewport={"width": 1000, "height": 900}))
+    found.page.on("console", lambda message: found.said.append(message.text))
+    found.page.on("pageerror", lambda error: found.said.append(str(error)))
+    found.page.on("request", lambda request: found.asked.append(request.url))
+    yield found
+    found.page.close()
+
+
+@pytest.fixture(scope="module")
+def digits() -> Any:
+    return load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def ten(digits: Any) -> Trainer:
+    model = Sequential(Linear(64, 32), ReLU(), Linear(32, 10), Softmax(), backend="cpu")
+    trainer = Trainer(model, optimizer=SGD(0.1, momentum=0.9))
+    trainer.fit(digits.train, 12, validation=digits.test)
+    return trainer
+
+
+def draw(page: Any, strokes: list[list[tuple[float, float]]]) -> None:
+    page.click("#clear")
+    box = page.locator("#pad").bounding_box()
+    for stroke in strokes:
+        points = [(box["x"] + x * box["width"], box["y"] + y * box["width"]) for x, y in stroke]
+        page.mouse.move(*points[0])
+        page.mouse.down()
+        for point in points[1:]:
+            page.mouse.move(*point, steps=5)
+        page.mouse.up()
+
+
+def test_a_report_opens_is_drawn_on_and_sees_what_the_model_sees(
+    opened: Opened, ten: Trainer, digits: Any, tmp_path: Path
+) -> None:
+    path, page = tmp_path / "report.html", opened.page
+    write_report(path, ten, digits.test, title="ten digits")
+    assert path.stat().st_size < 1_000_000
+    page.goto(path.as_uri())
+    assert page.title() == "ten digits"
+    assert page.locator("svg.chart .line").count() == 4  # loss and accuracy, of training and validation rows
+    assert all(box["width"] > 100 for box in (line.bounding_box() for line in page.locator("svg .line").all()))
+    page.locator("#pad").scroll_into_view_if_needed()
+    for digit, strokes in DRAWN.items():
+        draw(page, strokes)
+        pixels, found = page.evaluate("[xpnet.pixels, xpnet.probabilities]")
+        wanted = ten.predict_proba(np.array([pixels]))[0]
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+        assert 0 <= min(pixels) < max(pixels) <= 16
+        assert page.inner_text("#answer").startswith(f"It sees {digit}, with probability {100 * wanted.max():.1f}")
+        shares = page.locator("#bars dd:not(.bar)").all_inner_texts()
+        assert [float(share.split()[0]) for share in shares] == pytest.approx(100 * wanted, abs=0.051)
+    page.click("#clear")
+    assert page.evaluate("xpnet.pixels") is None
+    assert opened.said == []
+    assert opened.asked == [path.as_uri()]
+
+
+NETWORKS: dict[str, tuple[str, list[Layer]]] = {
+    "softmax from logits": ("softmax_cross_entropy", [Linear(64, 16), Tanh(), Dropout(0.2), Linear(16, 10)]),
+    "joined": ("softmax_cross_entropy", [Linear(64, 8, activation="sigmoid"), Linear(8, 10, bias=False), Softmax()]),
+    "identity": ("softmax_cross_entropy", [Flatten(), Linear(64, 9), Sigmoid(), Linear(9, 10)]),
+    "one sigmoid": ("binary_cross_entropy", [Linear(64, 7), ReLU(), Linear(7, 1), Sigmoid()]),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("bits", [32, 16, 8])
+def test_the_page_computes_what_python_computes(
+    opened: Opened, digits: Any, name: str, bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss, layers = NETWORKS[name]
+    train, test = digits.train, digits.test
+    if loss == "binary_cross_entropy":
+        train, test = train.one_against_rest(3), test.one_against_rest(3)
+    trainer = Trainer(Sequential(*layers, backend="cpu"), loss, SGD(0.1, momentum=0.9))
+    trainer.fit(train, 2)
+    monkeypatch.setattr("nn.report.html.BITS", (bits,))
+    write_report(tmp_path / "report.html", trainer, test)
+    opened.page.goto((tmp_path / "report.html").as_uri())
+    rows, found = opened.page.evaluate("[xpnet.rows, xpnet.rows.map((row) => xpnet.forward(row))]")
+    assert np.shape(rows) == (20, 64)
+    wanted = trainer.predict_proba(np.array(rows))
+    wanted = wanted if wanted.shape[1] > 1 else np.hstack((1 - wanted, wanted))
+    np.testing.assert_allclose(found, wanted, atol={32: 1e-5, 16: 1e-3, 8: 0.1}[bits])
+    assert (bits == 32) == (np.abs(np.array(found) - wanted).max() < 1e-6)
+    rows_of_data = test.x[np.linspace(0, len(test) - 1, 20).round().astype(int)]
+    np.testing.assert_array_equal(rows, rows_of_data)
+    assert opened.said == []
+
+
+def test_a_test_row_is_shown_with_its_label(opened: Opened, ten: Trainer, digits: Any, tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", ten, digits.test)
+    opened.page.goto((tmp_path / "report.html").as_uri())
+    opened.page.click("#row")
+    assert f"test row 0 is labelled {digits.test.y[0]}" in opened.page.inner_text("#answer")
+    assert opened.page.evaluate("xpnet.pixels") == digits.test.x[0].tolist()
+
+
+def test_values_of_a_curve_appear_under_the_pointer(opened: Opened, ten: Trainer, tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", ten)
+    opened.page.goto((tmp_path / "report.html").as_uri())
+    box = opened.page.locator("svg.chart").first.bounding_box()
+    assert not opened.page.locator("#hover").is_visible()
+    opened.page.mouse.move(box["x"] + 0.86 * box["width"], box["y"] + box["height"] / 2)
+    last = ten.history[-1]
+    assert opened.page.inner_text("#hover").splitlines() == [
+        "epoch 12",
+        f"training {last['loss']:.4g}",
+        f"validation {last['val_loss']:.4g}",
+    ]
+    opened.page.mouse.move(0, 0)
+    assert not opened.page.locator("#hover").is_visible()
+
+
+def test_the_page_is_readable_on_a_small_dark_screen(browser: Any, ten: Trainer, digits: Any, tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", ten, digits.test)
+    page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
+    page.goto((tmp_path / "report.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    colors = "(({ color, backgroundColor }) => [color, backgroundColor])(getComputedStyle(document.body))"
+    ink, paper = (sum(map(int, text[4:-1].split(", "))) for text in page.evaluate(colors))
+    assert ink > 600
+    assert paper < 150
+    page.close()

@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from matplotlib.image import imread
+from sklearn.metrics import confusion_matrix
+
+from backends.activations import BUILT_IN
+from nn import (
+    SGD,
+    Dataset,
+    History,
+    Linear,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Softmax,
+    Trainer,
+    load_data,
+    load_model,
+    save_model,
+)
+from nn.layers import Layer
+from nn.report import weights_checksum, write_report
+from nn.report.collected import MOST_EPOCHS, columns_of
+from nn.report.embedded import ACTIVATIONS, packed, pen_of
+from nn.report.html import MOST_BYTES
+from nn.report.png import png, signed
+
+DIGITS: Any = load_data("digits")
+VOID = {"meta", "link", "img", "br", "input"}
+
+
+class Tree(HTMLParser):
+    """Reads a page: which elements it has, and whether each ends where it should."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def embedded(page: str, name: str) -> Any:
+    """The JSON in a ``<script>``."""
+    found = re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', page, flags=re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def text_of(page: str) -> str:
+    body = page.partition("<body>")[2].partition('<script type="application/json"')[0]
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body)))
+
+
+def written(folder: Path, trainer: Trainer, *args: Any, **kwargs: Any) -> str:
+    path = folder / "report.html"
+    write_report(path, trainer, *args, **kwargs)
+    page = path.read_text(encoding="utf-8")
+    assert len(page.encode()) < MOST_BYTES
+    assert Tree(page).open == []
+    return page
+
+
+def trained(data: Dataset, *layers: Layer, loss: str = "softmax_cross_entropy", epochs: int = 3) -> Trainer:
+    trainer = Trainer(Sequential(*layers, backend="cpu"), loss, SGD(0.1))
+    trainer.fit(data, epochs, validation=data[:100])
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def ten() -> Trainer:
+    return trained(DIGITS.train, Linear(64, 12), Sigmoid(), Linear(12, 10), Softmax())
+
+
+def test_a_report_says_what_the_trainer_knows(ten: Trainer, tmp_path: Path) -> None:
+    page = written(tmp_path, ten, DIGITS.test, title="ten digits", command="python train.py", rows={"training": 1437})
+    found, text = embedded(page, "report"), text_of(page)
+    result, predicted = ten.evaluate(DIGITS.test), ten.predict(DIGITS.test)
+    correct = int((predicted == DIGITS.test.y).sum())
+    assert found["result"] == result
+    assert found["classes"]["confusion"] == confusion_matrix(DIGITS.test.y, predicted).tolist()
+    assert found["history"]["loss"] == pytest.approx(ten.history["loss"], rel=1e-5)
+    assert found["weights_sha256"] == weights_checksum(ten.model)
+    assert found["rows"] == {"training": 1437, "test": 360}
+    for words in (
+        "ten digits", "python train.py", f"{result['accuracy']:.2%}", f"{correct} of 360", "1,437 training, 360 test",
+        "Linear(64, 12), Sigmoid(), Linear(12, 10), Softmax()", weights_checksum(ten.model), "learning rate was 0.1",
+    ):  # fmt: skip
+        assert words in text, words
+
+
+def test_the_surest_mistakes_are_those_of_the_highest_probability(ten: Trainer, tmp_path: Path) -> None:
+    found = embedded(written(tmp_path, ten, DIGITS.test), "report")["classes"]["mistakes"]
+    probabilities, predicted = ten.predict_proba(DIGITS.test), ten.predict(DIGITS.test)
+    wrong = np.flatnonzero(predicted != DIGITS.test.y)
+    sure = sorted(probabilities[wrong].max(axis=1), reverse=True)[: len(found)]
+    assert [entry["probability"] for entry in found] == pytest.approx(sure)
+    for entry in found:
+        assert (entry["predicted"], entry["label"]) == (
+            str(predicted[entry["row"]]),
+            str(DIGITS.test.y[entry["row"]]),
+        )
+
+
+def test_every_picture_has_words_for_those_who_do_not_see_it(ten: Trainer, tmp_path: Path) -> None:
+    page = Tree(written(tmp_path, ten, DIGITS.test))
+    assert all(image["alt"] for image in page.all("img"))
+    assert all(chart["aria-label"] for chart in page.all("svg"))
+    assert all(canvas["aria-label"] for canvas in page.all("canvas"))
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.all("img")) >= 12 + 1  # a picture for each unit, and mistakes
+
+
+def test_nothing_is_loaded_from_elsewhere(ten: Trainer, tmp_path: Path) -> None:
+    page = written(tmp_path, ten, DIGITS.test)
+    for _, attributes in Tree(page).elements:
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "data:").startswith("data:")
+    style = page.partition("<style>")[2].partition("</style>")[0]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_names_of_users_do_no_harm(ten: Trainer, tmp_path: Path) -> None:
+    evil = "</script><script>alert('\"&')</script>"
+    names = tuple(f"{evil}{label}" for label in range(10))
+    data = replace(DIGITS.test, class_names=names)
+    page = written(tmp_path, ten, data, title=evil, command=evil, settings={evil: evil})
+    assert page.count("<script") == 3
+    assert evil not in page
+    assert embedded(page, "report")["classes"]["names"] == list(names)
+    assert embedded(page, "network")["names"] == list(names)
+    assert evil in text_of(page).replace(" ", "").replace("<script>alert", "<script>alert")
+
+
+def test_without_test_rows_there_are_curves_and_settings(ten: Trainer, tmp_path: Path) -> None:
+    page = written(tmp_path, ten, settings={"seed": 0})
+    assert len(Tree(page).all("svg")) == 2
+    assert embedded(page, "network") is None
+    assert "Surest mistakes" not in page
+    assert "All settings" in page
+
+
+def test_nothing_trained(tmp_path: Path) -> None:
+    trainer = Trainer(Sequential(Linear(64, 10), backend="cpu"))
+    page = written(tmp_path, trainer, DIGITS.test)
+    assert "Nothing was trained." in page
+    assert embedded(page, "report")["best"]["epoch"] is None
+
+
+def test_values_have_errors_and_a_picture(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 3))
+    y = x @ [1.0, -2.0, 0.5] + 3
+    trainer = trained(Dataset(x, y), Linear(3, 1), loss="mean_squared_error", epochs=5)
+    page = written(tmp_path, trainer, Dataset(x[:50], y[:50]))
+    residual = trainer.predict(x[:50]).reshape(-1) - y[:50]
+    result = embedded(page, "report")["result"]
+    assert result["mae"] == pytest.approx(np.abs(residual).mean(), rel=1e-5)
+    assert result["rmse"] == pytest.approx(np.sqrt((residual**2).mean()), rel=1e-5)
+    assert result["r2"] == pytest.approx(1 - (residual**2).sum() / ((y[:50] - y[:50].mean()) ** 2).sum(), rel=1e-5)
+    assert page.count('<circle class="point"') == 50
+    assert "root mean squared error" in text_of(page)
+    assert "Surest mistakes" not in page
+
+
+def test_rows_that_are_no_pictures_are_listed_by_number(tmp_path: Path) -> None:
+    data = replace(DIGITS.test, image_shape=None)
+    trainer = trained(replace(DIGITS.train, image_shape=None), Linear(64, 10))
+    page = written(tmp_path, trainer, data)
+    assert Tree(page).all("img") == []
+    first = embedded(page, "report")["classes"]["mistakes"][0]
+    assert f'<th scope="row">{first["row"]}</th><td>{first["predicted"]}</td>' in page
+
+
+# ---- what is kept small ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("hidden", "bits"), [(100, 32), (330, 16), (700, 8), (1200, None)])
+def test_a_large_network_is_rounded_so_that_the_page_stays_small(hidden: int, bits: int | None, tmp_path: Path) -> None:
+    rows = Dataset(np.random.default_rng(0).integers(0, 256, (40, 784), dtype=np.uint8), np.arange(40) % 10, 1 / 255,
+                   image_shape=(28, 28))  # fmt: skip
+    trainer = trained(rows, Linear(784, hidden), ReLU(), Linear(hidden, 10), epochs=1)
+    page = written(tmp_path, trainer, rows)
+    network = embedded(page, "network")
+    if bits is None:
+        assert network is None
+        assert "larger than 1 MB" in page
+    else:
+        assert network["bits"] == bits
+        assert (f"rounded to {bits} bits" in page) == (bits < 32)
+
+
+@given(
+    arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 5)), elements=st.floats(-100, 100, width=32)),
+    st.sampled_from([32, 16, 8]),
+)
+def test_weights_as_text_are_within_their_rounding(values: np.ndarray, bits: int) -> None:
+    text = packed(values, bits)
+    kind = {32: "<f4", 16: "<i2", 8: "i1"}[bits]
+    found = np.frombuffer(base64.b64decode(text["data"]), kind).reshape(values.shape).astype(np.float64)
+    if bits < 32:
+        found *= np.frombuffer(base64.b64decode(text["factors"]["data"]), "<f4")
+    allowed = 0 if bits == 32 else np.abs(values).max(axis=0) / (2**bits - 2) * (1 + 1e-3) + 1e-30
+    assert (np.abs(found - values) <= allowed).all()
+
+
+def test_a_long_history_keeps_its_best_and_its_last_epoch() -> None:
+    history = History([{"epoch": epoch, "loss": 1 / epoch, "val_loss": abs(epoch - 1234)} for epoch in range(1, 5001)])
+    found = columns_of(history, best=1234)
+    assert len(found["epoch"]) <= MOST_EPOCHS
+    assert {1, 1234, 5000} <= set(found["epoch"])
+    assert found["val_loss"][found["epoch"].index(1234)] == 0
+
+
+def test_the_best_epoch_is_the_one_that_training_chose_else_that_of_the_lowest_validation_loss(
+    ten: Trainer, tmp_path: Path
+) -> None:
+    losses = ten.history["val_loss"]
+    lowest = losses.index(min(losses)) + 1
+    page = written(tmp_path, ten)
+    assert embedded(page, "report")["best"] == {"epoch": lowest, "why": "val_loss", "kept": False}
+    assert page.count(f">best: {lowest}</text>") == 2
+    chosen = Trainer(ten.model)
+    chosen.history = History(list(ten.history))
+    chosen.history.best_epoch, chosen.history.monitor, chosen.history.best_is_kept = 1, "val_accuracy", True
+    page = written(tmp_path, chosen)
+    assert page.count(">best: 1</text>") == 2
+    assert "by validation accuracy; its weights are in the model" in text_of(page)
+
+
+def test_a_long_run_of_many_classes_fits(tmp_path: Path) -> None:
+    data = Dataset(np.random.default_rng(0).normal(size=(400, 5)), np.arange(400) % 100)
+    trainer = Trainer(Sequential(Linear(5, 100), backend="cpu"))
+    trainer.fit(data, 1)
+    record = trainer.history[0]
+    trainer.history.records += [record | {"epoch": epoch, "val_loss": 1.0 / epoch} for epoch in range(2, 5000)]
+    page = written(tmp_path, trainer, data)
+    assert 'alt="confusion matrix"' in page
+
+
+# ---- parts -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_checksum_is_of_the_weights_alone(ten: Trainer, tmp_path: Path) -> None:
+    save_model(ten.model, tmp_path / "m.safetensors")
+    loaded = load_model(tmp_path / "m.safetensors", "cpu")
+    assert weights_checksum(loaded) == weights_checksum(ten.model)
+    state = loaded.state_dict()
+    state["0.bias"][3] += 1e-3
+    loaded.load_state_dict(state)
+    assert weights_checksum(loaded) != weights_checksum(ten.model)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (4, 7, 3), (2, 2, 4)])
+def test_png_files_hold_their_pixels(shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    found = imread(BytesIO(png(pixels)), format="png")
+    np.testing.assert_array_equal(np.rint(found * 255).astype(np.uint8), pixels)
+
+
+def test_signed_numbers_are_red_blue_or_nothing() -> None:
+    red, blue, nothing = signed(np.array([[2.0, -2.0, 0.0]]))[0].tolist()
+    assert red[0] > red[2]
+    assert blue[2] > blue[0]
+    assert (red[3], blue[3], nothing[3]) == (255, 255, 0)
+    assert signed(np.zeros((2, 2)))[..., 3].max() == 0
+
+
+def test_the_pen_is_measured_from_the_rows() -> None:
+    """Lines of 2 pixels in the upper left of 28 x 28, from row 4 up to row 24."""
+    x = np.zeros((5, 28, 28), np.uint8)
+    x[:, 4:24, 6:8] = 200
+    pen = pen_of(Dataset(x.reshape(5, -1), np.zeros(5, np.int64), image_shape=(28, 28)))
+    assert (pen["paper"], pen["ink"], pen["whole"], pen["size"]) == (0, 200, True, 20)
+    assert pen["centre"] == [14, 7]
+    assert pen["thickness"] == pytest.approx(2, rel=0.2)
+    dark = pen_of(Dataset(255 - x.reshape(5, -1), np.zeros(5, np.int64), image_shape=(28, 28)))
+    assert (dark["paper"], dark["ink"], dark["size"]) == (255, 55, 20)
+
+
+def test_the_page_has_every_activation_that_it_is_said_to_have() -> None:
+    assert BUILT_IN <= ACTIVATIONS
