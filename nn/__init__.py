@@ -22,6 +22,7 @@ from .model import Sequential
 from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from .report import plots
 from .storage import load_model, save_model
+from .summary import Summary
 from .trainer import Trainer, TrainingDiverged
 from .verify import Comparison, Finding, GradientError, GradientReport, check_gradients
 from .verify import compare as compare_backends
@@ -59,6 +60,7 @@ __all__ = [
     "Sequential",
     "Sigmoid",
     "Softmax",
+    "Summary",
     "Tanh",
     "Trainer",
     "TrainingDiverged",

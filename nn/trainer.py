@@ -26,6 +26,7 @@ from .model import Sequential
 from .optimizers import Optimizer, get_optimizer
 from .pairs import targets_apart
 from .plan import Observer, Plan, compile_plan, takes_input_scale
+from .summary import Summary
 
 #: A part of an epoch, which is launched in one call: so many steps that it takes about so many seconds, and at most so
 #: many. Whether training is to be stopped is looked at between parts.
@@ -81,7 +82,8 @@ class Trainer:
     Args:
         model: the network; its seed also decides the shuffles.
         loss: a name such as ``"softmax_cross_entropy"``, ``"binary_cross_entropy"``, ``"mean_squared_error"``, or a
-            ``Loss``.
+            ``Loss``. None: the one that the model was trained with before, also before it was saved; softmax
+            cross-entropy for a new one.
         optimizer: ``SGD(learning_rate=0.1, momentum=0.9)``, or a name.
         callbacks: called around every ``fit``.
         metrics: what ``evaluate``, and the history of the validation rows, tell beside loss and accuracy: names,
@@ -99,7 +101,7 @@ class Trainer:
     def __init__(
         self,
         model: Sequential,
-        loss: str | Loss = "softmax_cross_entropy",
+        loss: str | Loss | None = None,
         optimizer: str | Optimizer = "sgd",
         *,
         callbacks: Iterable[Callback] = (),
@@ -107,7 +109,7 @@ class Trainer:
     ) -> None:
         self.model = model
         self.backend = model.backend
-        self.loss = get_loss(loss)
+        self.loss = get_loss((model.loss_name or "softmax_cross_entropy") if loss is None else loss)
         self.optimizer = get_optimizer(optimizer)
         self.callbacks = check_callbacks(callbacks)
         self.metrics = get_metrics(metrics)
@@ -172,7 +174,7 @@ class Trainer:
             held_out = validation
             if not (validation is None or isinstance(validation, Rows)):
                 held_out = self.upload(self.model.dataset(validation, units))
-            self.model.remember_data(rows.units, rows.data.has_classes, self.loss.output_activation)
+            self.model.remember_data(rows.units, rows.data, self.loss)
             shuffled, keep = shuffle and size < len(rows), any(map(reads_gradients, called))
             begun: list[Callback] = []
             try:
@@ -330,6 +332,10 @@ class Trainer:
     def predict_proba(self, x: Any, batch_size: int = 1024) -> Any:
         """``Sequential.predict_proba``."""
         return self.model.predict_proba(x, batch_size)
+
+    def summary(self, batch_size: int = 32) -> Summary:
+        """``Sequential.summary``, with the state of this optimizer."""
+        return self.model.summary(batch_size, self.optimizer)
 
     # ---- rows on the device, and plans ------------------------------------------------------------------------------
 

@@ -23,9 +23,9 @@ ROOMS = {
         "activations", "random", "typing",
     ],
     "nn": [
-        "__init__", "cli", "verify", "report", "trainer", "callbacks", "storage", "pairs", "model", "plan", "feed",
-        "optimizers", "losses", "layers", "metrics", "snapshot", "history", "initializers", "data", "memory", "files",
-        "messages",
+        "__init__", "cli", "verify", "report", "trainer", "callbacks", "storage", "pairs", "model", "summary", "plan",
+        "feed", "optimizers", "losses", "layers", "metrics", "snapshot", "history", "initializers", "data",
+        "memory", "files", "messages",
     ],
 }  # fmt: skip
 #: What is computed with arrays of any library, and so knows none.
