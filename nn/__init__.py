@@ -20,6 +20,7 @@ from .losses import LOSSES, Loss, get_loss
 from .metrics import METRICS, Metric, register_metric
 from .model import Sequential
 from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
+from .portable import AbsentDeviceWarning
 from .report import plots
 from .storage import load_model, save_model
 from .summary import Summary
@@ -33,6 +34,7 @@ __all__ = [
     "LOSSES",
     "METRICS",
     "SGD",
+    "AbsentDeviceWarning",
     "Adagrad",
     "Adam",
     "AdamW",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from math import prod
 from typing import Any, NamedTuple, overload
 
@@ -12,12 +13,16 @@ from backends.typing import Array, Shape
 
 from .data import Dataset, Units, as_dataset, as_rows
 from .data.checks import DataError, check_whole_number
+from .initializers import Initializer
 from .layers import Dropout, ElementwiseActivation, Flatten, Layer, Softmax
 from .losses import Loss
 from .memory import Store
 from .optimizers import Optimizer, get_optimizer
 from .plan import Observer, Plan, Stage, compile_plan, end_of, function_of, output_activation_of
 from .summary import Summary, summarize
+
+#: What a copy and a pickle of a model are without: it follows from the rest.
+_MADE_ANEW = {"backend", "_initial", "_plans", "_last_forward"}
 
 
 class _Forward(NamedTuple):
@@ -75,12 +80,7 @@ class Sequential:
         self.class_names: tuple[str, ...] | None = None
         self.target_shape: Shape | None = None
         self.loss_name = ""
-        self._initial = {
-            f"{index}.{name}": spec
-            for kind in ("parameters", "state")
-            for index, layer in enumerate(self.layers)
-            for name, spec in getattr(layer, kind)().items()
-        }
+        self._initial = _initial_values(self.layers)
         state = {f"{index}.{name}" for index, layer in enumerate(self.layers) for name in layer.state()}
         shapes = {name: shape for name, (shape, _) in self._initial.items()}
         with self.backend.use():
@@ -90,6 +90,26 @@ class Sequential:
                 {name: shape for name, shape in shapes.items() if name in state},
             )
             self.reset(seed)
+
+    # ---- copies and pickles -----------------------------------------------------------------------------------------
+
+    def __copy__(self) -> Sequential:
+        """As ``copy.deepcopy``: a model of its own, on the same device, that trains on as this one would."""
+        return deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in _MADE_ANEW}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Where the device of a pickled model is not here, it is on the CPU; an ``AbsentDeviceWarning`` says so."""
+        vars(self).update(state)
+        self.backend = self.store.backend
+        self._initial = _initial_values(self.layers)
+        self._forget_plans()
+
+    def _forget_plans(self) -> None:
+        self._plans: dict[str, Plan] = {}
+        self._last_forward: _Forward | None = None
 
     # ---- layers -----------------------------------------------------------------------------------------------------
 
@@ -166,8 +186,7 @@ class Sequential:
         """Draw the initial values again, from ``seed`` or the model's own."""
         self.seed = self.seed if seed is None else check_whole_number("seed", seed, least=0)
         self.step = 0
-        self._plans: dict[str, Plan] = {}
-        self._last_forward: _Forward | None = None
+        self._forget_plans()
         self.load_state_dict(
             {
                 # Another name for the stream would give every network other initial values.
@@ -424,6 +443,16 @@ class Sequential:
     def __repr__(self) -> str:
         inside = "".join(f"\n    {layer!r}," for layer in self.layers)
         return f"Sequential({inside}\n    backend={self.backend.device.spec!r}, dtype={self.backend.dtype_name!r})"
+
+
+def _initial_values(layers: list[Layer]) -> dict[str, tuple[Shape, Initializer]]:
+    """Shape and initial values of each array of the network, by name: all parameters, then all state."""
+    return {
+        f"{index}.{name}": spec
+        for kind in ("parameters", "state")
+        for index, layer in enumerate(layers)
+        for name, spec in getattr(layer, kind)().items()
+    }
 
 
 def _checked_layers(layers: tuple[Any, ...]) -> tuple[list[Layer], int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from numbers import Integral, Real
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -32,6 +33,8 @@ from .summary import Summary
 #: many. Whether training is to be stopped is looked at between parts.
 PART_SECONDS = 0.005
 MOST_STEPS = 48
+#: What a copy and a pickle of a trainer are without: it follows from the rest.
+_MADE_ANEW = {"backend", "totals", "_part", "_recorded"}
 
 
 class TrainingDiverged(ArithmeticError):
@@ -116,12 +119,29 @@ class Trainer:
         self.history = History()
         self.epoch = 0
         self.stopping = ""
-        self._part: dict[int, int] = {}  # how many steps are launched in one call, by their rows
         model.accept_loss(self.loss.output_activation)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make what neither a copy nor a pickle has."""
+        self._part: dict[int, int] = {}  # how many steps are launched in one call, by their rows
         self._recorded: weakref.WeakKeyDictionary[Rows, Recorded] = weakref.WeakKeyDictionary()
         with self.backend.use():
-            self.optimizer.bind(model.store)
+            self.optimizer.bind(self.model.store)
             self.totals = self.backend.zeros((2,), self.backend.wide)
+
+    def __copy__(self) -> Trainer:
+        """As ``copy.deepcopy``: a trainer of its own with a model of its own, on the same device, that goes on as this
+        one would, bit for bit. Rows that were uploaded stay with this one."""
+        return deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in _MADE_ANEW}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.backend = self.model.backend
+        self._begin()
 
     # ---- fit -> epoch -> step ---------------------------------------------------------------------------------------
 

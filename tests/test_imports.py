@@ -25,7 +25,7 @@ ROOMS = {
     "nn": [
         "__init__", "cli", "verify", "report", "trainer", "callbacks", "storage", "pairs", "model", "summary", "plan",
         "feed", "optimizers", "losses", "layers", "metrics", "snapshot", "history", "initializers", "data",
-        "memory", "files", "messages",
+        "memory", "portable", "files", "messages",
     ],
 }  # fmt: skip
 #: What is computed with arrays of any library, and so knows none.
