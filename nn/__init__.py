@@ -36,8 +36,10 @@ from .losses import LOSSES, Loss, get_loss
 from .metrics import METRICS, Metric, register_metric
 from .model import Sequential
 from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
+from .portable import AbsentDeviceWarning
 from .report import plots
 from .storage import load_model, save_model
+from .summary import Summary
 from .trainer import Trainer
 from .verify import Comparison, Finding, GradientError, GradientReport, check_gradients
 from .verify import compare as compare_backends
@@ -49,6 +51,7 @@ __all__ = [
     "LOSSES",
     "METRICS",
     "SGD",
+    "AbsentDeviceWarning",
     "Adagrad",
     "Adam",
     "AdamW",
@@ -79,6 +82,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "Summary",
     "Tanh",
     "Trainer",
     "TrainingDiverged",

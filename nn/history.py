@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, overload
 
@@ -34,6 +35,10 @@ class History:
         self.best_epoch: int | None = None
         self.monitor = ""
         self.best_is_kept = False
+
+    def __copy__(self) -> History:
+        """With a list of its own: what is appended to one of the two is not in the other."""
+        return deepcopy(self)
 
     def append(self, record: Record) -> None:
         self.records.append(record)

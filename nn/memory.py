@@ -11,6 +11,8 @@ from typing import Any
 from backends import Backend
 from backends.typing import Array, Shape
 
+from .portable import backend_settings, restored_backend
+
 #: Parameters start at multiples of this many elements in the flat buffers: 64 bytes of float32, a cache line.
 ALIGNMENT = 16
 VIEW_LIMIT = 64
@@ -129,6 +131,44 @@ class Store:
         self.workspace = Workspace(backend)
         self._of_layers: dict[int, Workspace] = {}
         self.gradients_are_kept = True
+
+    # ---- copies and pickles: the flat buffers and what is counted; views and workspaces are made anew ----------------
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Store:
+        """A store of the same contents on the same device."""
+        new = Store(self.backend, self.layout.shapes, self.state_layout.shapes)
+        memo[id(self)] = new
+        with self.backend.use():
+            for name, array in self._flat().items():
+                setattr(new, name, self.backend.copy(array, getattr(new, name)))
+        vars(new).update(self._numbers())
+        return new
+
+    def __copy__(self) -> Store:
+        return self.__deepcopy__({})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "backend": backend_settings(self.backend),
+            "shapes": (self.layout.shapes, self.state_layout.shapes),
+            "arrays": {name: self.backend.to_numpy(array).copy() for name, array in self._flat().items()},
+            "numbers": self._numbers(),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        backend = restored_backend(state["backend"])
+        with backend.use():
+            self.__init__(backend, *state["shapes"])  # type: ignore[misc]
+            for name, values in state["arrays"].items():
+                array = backend.asarray(values)
+                setattr(self, name, backend.copy(array, getattr(self, name)))
+        vars(self).update(state["numbers"])
+
+    def _flat(self) -> dict[str, Array]:
+        return {name: x for name, x in vars(self).items() if name.startswith("flat_") and x is not None}
+
+    def _numbers(self) -> dict[str, int]:
+        return {name: number for name, number in vars(self).items() if isinstance(number, int)}
 
     def workspace_of(self, index: int) -> Workspace:
         """The buffers of the layer with that index, the same for every plan."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from backends import Backend, get_backend
 from backends.random import generator
@@ -12,9 +13,16 @@ from backends.typing import Array, Shape
 
 from .data import Dataset, Units, as_dataset, as_rows
 from .data.checks import DataError, check_whole_number
+from .initializers import Initializer
 from .layers import Dropout, ElementwiseActivation, Flatten, Layer, Softmax
+from .losses import Loss
 from .memory import Store
+from .optimizers import Optimizer, get_optimizer
 from .plan import Observer, Plan, Stage, compile_plan, end_of, function_of, output_activation_of
+from .summary import Summary, summarize
+
+#: What a copy and a pickle of a model are without: it follows from the rest.
+_MADE_ANEW = {"backend", "_initial", "_plans", "_last_forward"}
 
 
 class _Forward(NamedTuple):
@@ -43,6 +51,14 @@ class Sequential:
             (the outputs themselves); from the last layer, then from the loss and the training data.
         units: whose numbers rows are: how they become what the network sees, learnt from the training rows; None
             before training.
+        class_names: of the training data, where their targets were classes; else None. ``predict_names`` gives them.
+        target_shape: of one row's targets in the training data: () for one number a row, (k,) for k; None before
+            training. ``predict`` gives values of that shape.
+        loss_name: of the loss that it was trained with last, which a ``Trainer`` takes unless told otherwise; "" before
+            training.
+
+    A model is also the sequence of its layers: ``model[0]``, ``model[-1]``, ``len(model)``, ``for layer in model``;
+    ``model[:2]`` is a tuple of layers.
 
     Raises:
         ValueError: two neighbouring layers do not fit, or there is none; the seed is no whole number of at least 0.
@@ -61,12 +77,10 @@ class Sequential:
         self.step = 0
         self._set_task()
         self.units: Units | None = None
-        self._initial = {
-            f"{index}.{name}": spec
-            for kind in ("parameters", "state")
-            for index, layer in enumerate(self.layers)
-            for name, spec in getattr(layer, kind)().items()
-        }
+        self.class_names: tuple[str, ...] | None = None
+        self.target_shape: Shape | None = None
+        self.loss_name = ""
+        self._initial = _initial_values(self.layers)
         state = {f"{index}.{name}" for index, layer in enumerate(self.layers) for name in layer.state()}
         shapes = {name: shape for name, (shape, _) in self._initial.items()}
         with self.backend.use():
@@ -76,6 +90,66 @@ class Sequential:
                 {name: shape for name, shape in shapes.items() if name in state},
             )
             self.reset(seed)
+
+    # ---- copies and pickles -----------------------------------------------------------------------------------------
+
+    def __copy__(self) -> Sequential:
+        """As ``copy.deepcopy``: a model of its own, on the same device, that trains on as this one would."""
+        return deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in _MADE_ANEW}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Where the device of a pickled model is not here, it is on the CPU; an ``AbsentDeviceWarning`` says so."""
+        vars(self).update(state)
+        self.backend = self.store.backend
+        self._initial = _initial_values(self.layers)
+        self._forget_plans()
+
+    def _forget_plans(self) -> None:
+        self._plans: dict[str, Plan] = {}
+        self._last_forward: _Forward | None = None
+
+    # ---- layers -----------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Layer, ...]: ...
+    def __getitem__(self, index: int | slice) -> Layer | tuple[Layer, ...]:
+        if isinstance(index, slice):
+            return tuple(self.layers[index])
+        if not hasattr(index, "__index__"):
+            raise TypeError(
+                f"a layer is taken by its number, as in model[0], not by {index!r}; model.parameters has the arrays by "
+                "their names"
+            )
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"this network has {len(self)} layers, 0 to {len(self) - 1}; there is none of {index}")
+        return self.layers[index]
+
+    def summary(self, batch_size: int = 32, optimizer: str | Optimizer | None = None) -> Summary:
+        """Layers, shapes, parameters, and what a training step costs in computation and memory, to be printed.
+
+        Args:
+            batch_size: rows of a step.
+            optimizer: whose state is counted; None for none.
+        """
+        shape = self.row_shape or (None if self.units is None else self.units.row_shape)
+        return summarize(
+            self.layers,
+            shape,
+            check_whole_number("batch_size", batch_size),
+            self.backend.dtype_name,
+            None if optimizer is None else get_optimizer(optimizer),
+        )
 
     # ---- parameters -------------------------------------------------------------------------------------------------
 
@@ -112,8 +186,7 @@ class Sequential:
         """Draw the initial values again, from ``seed`` or the model's own."""
         self.seed = self.seed if seed is None else check_whole_number("seed", seed, least=0)
         self.step = 0
-        self._plans: dict[str, Plan] = {}
-        self._last_forward: _Forward | None = None
+        self._forget_plans()
         self.load_state_dict(
             {
                 # Another name for the stream would give every network other initial values.
@@ -210,14 +283,16 @@ class Sequential:
         if self.units is None:
             self._set_task(output_activation)
 
-    def remember_data(self, units: Units, has_classes: bool, output_activation: str) -> None:
-        """Take note of the units of the training rows, and what their targets are for a loss with this output
-        activation."""
+    def remember_data(self, units: Units, data: Dataset, loss: Loss) -> None:
+        """Take note of the units of the training rows, and of what their targets are for this loss."""
         self.units = units if self.units is None else self.units.then(units)
-        self._set_task(output_activation)
-        if has_classes:
+        self.class_names = data.class_names
+        self.target_shape = tuple(int(extent) for extent in data.y.shape[1:])
+        self.loss_name = loss.name
+        self._set_task(loss.output_activation)
+        if data.has_classes:
             self.task = "classes"
-        elif not output_activation:
+        elif not loss.output_activation:
             self.task = "values"
 
     def _set_task(self, output_activation: str = "") -> None:
@@ -341,13 +416,24 @@ class Sequential:
 
     def predict(self, x: Any, batch_size: int = 1024) -> Any:
         """The class of each row, (m,) integers; (m, n) zeros and ones for n > 1 sigmoid outputs; for regression the
-        outputs themselves."""
+        outputs themselves, (m,) where the training targets were one number a row."""
         return self.predictions(self(x, batch_size))
+
+    def predict_names(self, x: Any, batch_size: int = 1024) -> list[str]:
+        """The name of the class of each row, as the training data have them; its number, where it has no name.
+
+        Raises:
+            ValueError: the network was not trained on classes.
+        """
+        if self.class_names is None or self.task != "classes":
+            raise ValueError("this network was not trained on classes, so there are no names of them; use predict")
+        names = dict(enumerate(self.class_names))
+        return [names.get(number, str(number)) for number in self.predict(x, batch_size).tolist()]
 
     def predictions(self, outputs: Any) -> Any:
         """What ``predict`` makes of the outputs of the network; both are NumPy arrays."""
         if self.task == "values":
-            return outputs
+            return outputs[:, 0] if self.target_shape == () and self.n_outputs == 1 else outputs
         if self.task == "classes" and self.n_outputs > 1:
             return outputs.argmax(axis=1)
         are_logits = self.output_activation == "sigmoid" and not output_activation_of(self.layers)
@@ -357,6 +443,16 @@ class Sequential:
     def __repr__(self) -> str:
         inside = "".join(f"\n    {layer!r}," for layer in self.layers)
         return f"Sequential({inside}\n    backend={self.backend.device.spec!r}, dtype={self.backend.dtype_name!r})"
+
+
+def _initial_values(layers: list[Layer]) -> dict[str, tuple[Shape, Initializer]]:
+    """Shape and initial values of each array of the network, by name: all parameters, then all state."""
+    return {
+        f"{index}.{name}": spec
+        for kind in ("parameters", "state")
+        for index, layer in enumerate(layers)
+        for name, spec in getattr(layer, kind)().items()
+    }
 
 
 def _checked_layers(layers: tuple[Any, ...]) -> tuple[list[Layer], int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from numbers import Integral, Real
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -27,11 +28,14 @@ from .model import Sequential
 from .optimizers import Optimizer, get_optimizer
 from .pairs import targets_apart
 from .plan import Observer, Plan, compile_plan, takes_input_scale
+from .summary import Summary
 
 #: A part of an epoch, which is launched in one call: so many steps that it takes about so many seconds, and at most so
 #: many. Whether training is to be stopped is looked at between parts.
 PART_SECONDS = 0.005
 MOST_STEPS = 48
+#: What a copy and a pickle of a trainer are without: it follows from the rest.
+_MADE_ANEW = {"backend", "totals", "_part", "_recorded"}
 
 
 class Epoch(NamedTuple):
@@ -78,7 +82,8 @@ class Trainer:
     Args:
         model: the network; its seed also decides the shuffles.
         loss: a name such as ``"softmax_cross_entropy"``, ``"binary_cross_entropy"``, ``"mean_squared_error"``, or a
-            ``Loss``.
+            ``Loss``. None: the one that the model was trained with before, also before it was saved; softmax
+            cross-entropy for a new one.
         optimizer: ``SGD(learning_rate=0.1, momentum=0.9)``, or a name.
         callbacks: called around every ``fit``.
         metrics: what ``evaluate``, and the history of the validation rows, tell beside loss and accuracy: names,
@@ -100,7 +105,7 @@ class Trainer:
     def __init__(
         self,
         model: Sequential,
-        loss: str | Loss = "softmax_cross_entropy",
+        loss: str | Loss | None = None,
         optimizer: str | Optimizer = "sgd",
         *,
         callbacks: Iterable[Callback] = (),
@@ -109,7 +114,7 @@ class Trainer:
     ) -> None:
         self.model = model
         self.backend = model.backend
-        self.loss = get_loss(loss)
+        self.loss = get_loss((model.loss_name or "softmax_cross_entropy") if loss is None else loss)
         self.optimizer = get_optimizer(optimizer)
         self.callbacks = check_callbacks(callbacks)
         self.metrics = get_metrics(metrics)
@@ -119,12 +124,29 @@ class Trainer:
         self.stopping = ""
         self.diverged: TrainingDiverged | None = None
         self.columns: tuple[str, ...] = ()
-        self._part: dict[int, int] = {}  # how many steps are launched in one call, by their rows
         model.accept_loss(self.loss.output_activation)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make what neither a copy nor a pickle has."""
+        self._part: dict[int, int] = {}  # how many steps are launched in one call, by their rows
         self._recorded: weakref.WeakKeyDictionary[Rows, Recorded] = weakref.WeakKeyDictionary()
         with self.backend.use():
-            self.optimizer.bind(model.store)
+            self.optimizer.bind(self.model.store)
             self.totals = self.backend.zeros((2,), self.backend.wide)
+
+    def __copy__(self) -> Trainer:
+        """As ``copy.deepcopy``: a trainer of its own with a model of its own, on the same device, that goes on as this
+        one would, bit for bit. Rows that were uploaded stay with this one."""
+        return deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in _MADE_ANEW}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.backend = self.model.backend
+        self._begin()
 
     # ---- fit -> epoch -> step ---------------------------------------------------------------------------------------
 
@@ -178,7 +200,7 @@ class Trainer:
             held_out = validation
             if not (validation is None or isinstance(validation, Rows)):
                 held_out = self.upload(self.model.dataset(validation, units))
-            self.model.remember_data(rows.units, rows.data.has_classes, self.loss.output_activation)
+            self.model.remember_data(rows.units, rows.data, self.loss)
             shuffled, keep = shuffle and size < len(rows), any(map(reads_gradients, called))
             self.columns = self._columns(rows, held_out)
             begun, watch = list[Callback](), Watch(self)
@@ -353,6 +375,10 @@ class Trainer:
     def predict_proba(self, x: Any, batch_size: int = 1024) -> Any:
         """``Sequential.predict_proba``."""
         return self.model.predict_proba(x, batch_size)
+
+    def summary(self, batch_size: int = 32) -> Summary:
+        """``Sequential.summary``, with the state of this optimizer."""
+        return self.model.summary(batch_size, self.optimizer)
 
     # ---- rows on the device, and plans ------------------------------------------------------------------------------
 

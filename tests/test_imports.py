@@ -24,8 +24,8 @@ ROOMS = {
     ],
     "nn": [
         "__main__", "__init__", "cli", "verify", "report", "trainer", "divergence", "evaluation", "callbacks",
-        "storage", "pairs", "model", "plan", "feed", "optimizers", "losses", "layers", "metrics", "snapshot", "history",
-        "initializers", "data", "memory", "files", "messages", "version",
+        "storage", "pairs", "model", "summary", "plan", "feed", "optimizers", "losses", "layers", "metrics", "snapshot",
+        "history", "initializers", "data", "memory", "portable", "files", "messages", "version",
     ],
 }  # fmt: skip
 #: What is computed with arrays of any library, and so knows none.

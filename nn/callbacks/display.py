@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from copy import deepcopy
 from typing import Any, TextIO
 
 from ..history import Record
@@ -17,6 +18,10 @@ class ProgressBar(Callback):
 
     def __init__(self, disable: bool | None = None) -> None:
         self.disable = disable
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy and a pickle are without the bar, which belongs to one run on one terminal."""
+        return {name: value for name, value in vars(self).items() if name != "_bar"}
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
         from tqdm import tqdm
@@ -59,6 +64,19 @@ class PrintEpochs(Callback):
     def __init__(self, every: int = 1, file: TextIO | None = None) -> None:
         self.every = every
         self.file = file
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A pickle prints to standard output: an open file cannot go into another process."""
+        return vars(self) | {"file": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PrintEpochs:
+        """A copy prints to the same file."""
+        new: PrintEpochs = object.__new__(type(self))
+        vars(new).update(deepcopy(self.__getstate__(), memo), file=self.file)
+        return new
+
+    def __copy__(self) -> PrintEpochs:
+        return deepcopy(self)
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
         self._last = trainer.epoch + epochs

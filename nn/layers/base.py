@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from math import prod
 from typing import Any, ClassVar
 
 from backends import Backend
@@ -131,6 +132,12 @@ class Layer:
             ValueError: rows of that shape do not fit this layer.
         """
         return shape
+
+    def multiply_adds(self, shape: Shape | None) -> int:
+        """How many multiply-adds the products of ``forward`` have for one row of ``shape``, as a summary counts them.
+        Unless a layer knows better, as a convolution does, each of its matrices is multiplied by the row once."""
+        shapes = [shape for shape, _ in self.parameters().values()]
+        return sum(prod(shape) for shape in shapes if len(shape) > 1)
 
     def forward(self, x: Array, ctx: Context) -> Array:
         """y for the rows ``x``. Must not write into ``x``."""

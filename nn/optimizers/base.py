@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import fields
 from difflib import get_close_matches
 from functools import partial
@@ -155,9 +157,49 @@ class Optimizer:
         if self._store is not None and self._store is not store:
             raise ValueError("this optimizer belongs to another model, whose state it keeps; make a new one")
         if self._store is None:
-            self._store, self.state = store, {}
+            self._store, self.state = store, self._state_for(store)
         missing = [name for name in self.kept() if name not in self.state]
         self.state |= self.new_state(store.backend, store.flat_parameters.shape, missing)
+
+    def _state_for(self, store: Store) -> dict[str, Array]:
+        """What a copy or a pickle has brought along, on the device of this store."""
+        backend, shape = store.backend, tuple(store.flat_parameters.shape)
+        state = {}
+        for name, array in vars(self).get("state", {}).items():
+            if tuple(array.shape) != shape:
+                raise ValueError(
+                    f"this {type(self).__name__} is a copy of one that moves {array.shape[0]} numbers, and cannot go "
+                    f"on with a model of {shape[0]}; make a new one"
+                )
+            state[name] = backend.copy(backend.asarray(array, backend.dtype))
+        return state
+
+    # A copy belongs to no model: it takes its state to the first one of the same parameters that it is used with.
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Optimizer:
+        new: Optimizer = object.__new__(type(self))
+        memo[id(self)] = new
+        kept = {name: value for name, value in vars(self).items() if name not in ("state", "_store")}
+        vars(new).update(deepcopy(kept, memo))
+        if "state" in vars(self):
+            store = self._store
+            with nullcontext() if store is None else store.backend.use():
+                copied = deepcopy if store is None else store.backend.copy
+                vars(new)["state"] = {name: copied(array) for name, array in self.state.items()}
+        return new
+
+    def __copy__(self) -> Optimizer:
+        return deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {name: value for name, value in vars(self).items() if name != "_store"}
+        if "state" in kept and self._store is not None:
+            to_numpy = self._store.backend.to_numpy
+            kept["state"] = {name: to_numpy(array).copy() for name, array in self.state.items()}
+        return kept
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
 
     def kept(self) -> tuple[str, ...]:
         """The names of the arrays that the rule keeps with these settings. (``state`` may have more, of others.)"""

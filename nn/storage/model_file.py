@@ -37,6 +37,9 @@ def save_model(model: Sequential, path: str | Path) -> None:
         "output_activation": model.output_activation,
         "task": model.task,
         "units": None if model.units is None else model.units.to_dict(),
+        "class_names": model.class_names,
+        "target_shape": model.target_shape,
+        "loss": model.loss_name,
     }
     write_atomically(Path(path), save(model.state_dict(), metadata={"xpnet": json.dumps(description)}))
 
@@ -63,6 +66,10 @@ def load_model(path: str | Path, backend: str | Backend = "auto", dtype: str | N
     model.output_activation = description.get("output_activation", description.get("link"))  # version 0.1 said link
     model.task = description["task"]
     model.units = _units(description)
+    # Earlier files have none of these.
+    model.class_names = _as_tuple(description.get("class_names"))
+    model.target_shape = _as_tuple(description.get("target_shape"))
+    model.loss_name = description.get("loss", "")
     return model
 
 

@@ -10,6 +10,7 @@ from backends import Backend
 from nn import (
     ELU,
     GELU,
+    SGD,
     Context,
     Dataset,
     Dropout,
@@ -287,6 +288,39 @@ def test_a_model_shows_itself_as_it_is_written() -> None:
         "Sequential(\n    Linear(784, 64, weight_init='normal'),\n    Sigmoid(),\n    Dropout(rate=0.2),\n"
         "    Linear(64, 10),\n    backend='cpu', dtype='float32')"
     )
+
+
+def test_a_model_is_the_sequence_of_its_layers() -> None:
+    layers = [Linear(4, 3), Tanh(), Linear(3, 2), Softmax()]
+    model = Sequential(*layers, backend="cpu")
+    assert len(model) == 4
+    assert [*model] == layers
+    assert [*reversed(model)] == layers[::-1]
+    assert (model[0], model[-1], model[2]) == (layers[0], layers[-1], layers[2])
+    assert model[:2] == (layers[0], layers[1])
+    assert model[::-2] == (layers[3], layers[1])
+    assert layers[1] in model
+    for index in (4, -5):
+        with pytest.raises(IndexError, match=f"this network has 4 layers, 0 to 3; there is none of {index}"):
+            model[index]
+    wrong: Any = "0.weight"
+    with pytest.raises(TypeError, match=r"a layer is taken by its number, .*, not by '0.weight'; model.parameters has"):
+        model[wrong]
+
+
+def test_classes_are_predicted_by_their_names() -> None:
+    x, y = np.eye(4), np.arange(4) % 3
+    model = Sequential(Linear(4, 5), Softmax(), backend="cpu")
+    with pytest.raises(ValueError, match="was not trained on classes"):
+        model.predict_names(x)
+    Trainer(model, optimizer=SGD(1.0)).fit(Dataset(x, y, class_names=("ant", "bee", "cat")), 50)
+    assert model.predict_names(x) == ["ant", "bee", "cat", "ant"]
+    assert model.predict_names(x[1]) == ["bee"]
+    bias = model.state_dict() | {"0.bias": np.array([0, 0, 0, 0, 99.0])}  # a class that no training row had
+    model.load_state_dict(bias)
+    assert model.predict_names(x[:1]) == ["4"]
+    Trainer(model, "mse").fit(x, np.zeros((4, 5)))
+    assert model.class_names is None
 
 
 class Halves(Layer):

@@ -255,7 +255,24 @@ def test_regression() -> None:
     history = trainer.fit((X, y), 200, 10)
     assert "accuracy" not in history[0]
     assert history[-1]["loss"] < 1e-6
-    np.testing.assert_allclose(trainer.predict(X)[:, 0], y, atol=1e-2)
+    np.testing.assert_allclose(trainer.predict(X), y, atol=1e-2)
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((50,), (50,)), ((50, 1), (50, 1))])
+def test_values_are_predicted_in_the_shape_of_the_targets(shape: Any, expected: Any) -> None:
+    trainer = Trainer(Sequential(Linear(4, 1), backend="cpu"), "mse")
+    assert trainer.predict(X).shape == (50, 1)
+    trainer.fit(X, X[:, 0].reshape(shape))
+    assert trainer.predict(X).shape == expected
+    assert trainer.model(X).shape == (50, 1)
+
+
+def test_a_model_goes_on_with_the_loss_that_it_was_trained_with() -> None:
+    model = Sequential(Linear(4, 1), backend="cpu")
+    assert Trainer(model).loss.name == "softmax_cross_entropy"
+    Trainer(model, "mse").fit(X, X[:, 0])
+    assert Trainer(model).loss.name == "mean_squared_error"
+    assert Trainer(model, "bce").loss.name == "binary_cross_entropy"
 
 
 def test_values_fitted_by_a_sigmoid_are_predicted_as_values() -> None:
@@ -263,7 +280,7 @@ def test_values_fitted_by_a_sigmoid_are_predicted_as_values() -> None:
     model = Sequential(Linear(4, 1), Sigmoid(), backend="cpu")
     trainer = Trainer(model, "mse", SGD(2.0))
     trainer.fit((X, y), 200, 10)
-    np.testing.assert_allclose(trainer.predict(X)[:, 0], y, atol=0.05)
+    np.testing.assert_allclose(trainer.predict(X), y, atol=0.05)
 
 
 def test_two_classes_with_one_output() -> None:

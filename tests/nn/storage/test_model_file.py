@@ -96,6 +96,23 @@ def test_a_file_of_version_0_1_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.predict_proba(PIXELS), model.predict_proba(PIXELS))
 
 
+def test_a_file_without_names_shapes_and_loss_is_read(tmp_path: Path) -> None:
+    """As they were written between version 0.1 and these."""
+    path = tmp_path / "m.safetensors"
+    model = Sequential(Linear(4, 1), backend="cpu")
+    Trainer(model, "mse").fit(PIXELS.reshape(20, 4), np.ones(20))
+    save_model(model, path)
+
+    def without(description: dict[str, Any]) -> None:
+        for name in ("class_names", "target_shape", "loss"):
+            del description[name]
+
+    rewritten(path, without)
+    loaded = load_model(path, "cpu")
+    assert (loaded.class_names, loaded.target_shape, loaded.loss_name) == (None, None, "")
+    np.testing.assert_array_equal(loaded.predict(PIXELS.reshape(20, 4))[:, 0], model.predict(PIXELS.reshape(20, 4)))
+
+
 def test_a_file_of_a_model_without_training_has_no_units(tmp_path: Path) -> None:
     save_model(Sequential(Linear(4, 3), backend="cpu"), tmp_path / "m.safetensors")
     assert load_model(tmp_path / "m.safetensors", "cpu").units is None

@@ -66,6 +66,22 @@ def test_what_has_no_probabilities_has_none_afterwards(tmp_path: Path) -> None:
         loaded.predict_proba(PIXELS)
 
 
+@pytest.mark.parametrize("y", [LABELS, VALUES, VALUES[:, 0]], ids=["classes", "three values", "a value"])
+def test_names_shapes_and_the_loss_are_kept(y: np.ndarray, tmp_path: Path) -> None:
+    names = ("ant", "bee", "cat") if y is LABELS else None
+    end = Linear(6, 1 if y.ndim == 1 and names is None else 3)
+    model = Sequential(end, backend="cpu")
+    Trainer(model, "softmax_cross_entropy" if names else "mse").fit(Dataset(PIXELS, y, class_names=names))
+    loaded = through_a_file(model, tmp_path)
+    assert loaded.class_names == model.class_names == names
+    assert loaded.target_shape == model.target_shape == y.shape[1:]
+    assert loaded.loss_name == model.loss_name == ("softmax_cross_entropy" if names else "mean_squared_error")
+    assert Trainer(loaded).loss.name == model.loss_name
+    np.testing.assert_array_equal(loaded.predict(PIXELS), model.predict(PIXELS))
+    if names:
+        assert loaded.predict_names(PIXELS) == [names[i] for i in model.predict(PIXELS)]
+
+
 @pytest.mark.parametrize("task", ["softmax", "logits of labels"])
 def test_it_trains_on_alike(task: str, tmp_path: Path) -> None:
     """The seed decides the shuffles, seed and step the masks of dropout: another network otherwise."""
