@@ -7,19 +7,41 @@ from typing import Any
 from .adam import Adam, AdamW
 from .adaptive import Adagrad, RMSProp
 from .base import OPTIMIZERS, Fold, Optimizer, Schedule
+from .schedules import (
+    SCHEDULES,
+    Constant,
+    CosineDecay,
+    ExponentialDecay,
+    LinearWarmup,
+    OneCycle,
+    RateSchedule,
+    StepDecay,
+    schedule_from_json,
+    schedule_to_json,
+)
 from .sgd import SGD
 
 __all__ = [
     "OPTIMIZERS",
+    "SCHEDULES",
     "SGD",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Constant",
+    "CosineDecay",
+    "ExponentialDecay",
     "Fold",
+    "LinearWarmup",
+    "OneCycle",
     "Optimizer",
     "RMSProp",
+    "RateSchedule",
     "Schedule",
+    "StepDecay",
     "get_optimizer",
+    "schedule_from_json",
+    "schedule_to_json",
 ]
 
 
