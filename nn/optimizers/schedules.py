@@ -180,7 +180,7 @@ class OneCycle(RateSchedule):
         anneal: ``"cosine"``, half a cosine up and half a cosine down, or ``"linear"``.
 
     (``OneCycleLR``, which also moves the momentum between 0.85 and 0.95, unless ``cycle_momentum`` is False; here it
-    stays.) Smith and Topin, "Super-convergence: very fast training of neural networks using large learning rates", 2018.
+    stays.) Smith and Topin, "Super-convergence", 2018.
     """
 
     name: ClassVar[str] = "one_cycle"
