@@ -108,7 +108,7 @@ def test_parts_are_all_cases_of_their_operations() -> None:
             whole = [case.name for case in cases(operation, "float32")]
             of_parts = [case.name for part in names for case in cases(part, "float32")]
         assert sorted(of_parts) == sorted(whole)
-        assert len(names) == {"bias_activation": 10, "bias_activation_backward": 10, "update": 2}.get(operation, 1)
+        assert len(names) == {"bias_activation": 10, "bias_activation_backward": 10, "update": 4}.get(operation, 1)
 
 
 def test_a_cell_says_which_dtype_it_is_about_where_they_differ() -> None:
