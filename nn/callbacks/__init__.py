@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .base import Callback
 from .display import PrintEpochs, ProgressBar
+from .plateau import ReduceOnPlateau
 
-__all__ = ["Callback", "PrintEpochs", "ProgressBar"]
+__all__ = ["Callback", "PrintEpochs", "ProgressBar", "ReduceOnPlateau"]

@@ -16,7 +16,22 @@ from backends.base import Backend
 from backends.cuda import launch
 from backends.cuda.cupy_backend import CupyBackend
 from backends.cuda.joined import Joined
-from nn import SGD, Adam, Callback, Context, Dropout, Layer, Linear, Optimizer, ReLU, Sequential, Softmax, Trainer
+from nn import (
+    SGD,
+    Adagrad,
+    Adam,
+    Callback,
+    Context,
+    Dropout,
+    Layer,
+    Linear,
+    Optimizer,
+    ReLU,
+    RMSProp,
+    Sequential,
+    Softmax,
+    Trainer,
+)
 from nn.data import Dataset
 from tests.helpers.emulated_cuda import EmulatedCudaDevice
 
@@ -26,6 +41,9 @@ MORE_ROWS = Dataset(RNG.integers(0, 256, (90, 12), dtype=np.uint8), RNG.integers
 OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
     "sgd": lambda: SGD(0.2, momentum=0.9, dampening=0.5, weight_decay=1e-3),
     "adam": lambda: Adam(0.02),
+    "rmsprop": lambda: RMSProp(0.01, momentum=0.5, centered=True, epsilon=1e-3, weight_decay=1e-3, decoupled=False),
+    "adagrad": lambda: Adagrad(0.05, lr_decay=0.1, initial_accumulator_value=0.1, l1=1e-4),
+    "penalties": lambda: SGD(0.2, momentum=0.9, weight_decay=1e-3, decoupled=False, l1=1e-4),
 }
 
 

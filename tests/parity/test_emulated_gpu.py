@@ -12,6 +12,7 @@ from backends import Backend
 from backends.cuda.cupy_backend import CupyBackend
 from nn import (
     SGD,
+    Adagrad,
     Adam,
     Callback,
     Dropout,
@@ -20,6 +21,7 @@ from nn import (
     Linear,
     Optimizer,
     ReLU,
+    RMSProp,
     Sequential,
     Sigmoid,
     Softmax,
@@ -41,7 +43,12 @@ LOSSES: dict[str, tuple[Layer, object]] = {
 
 
 def optimizers() -> list[Optimizer]:
-    return [SGD(0.3, momentum=0.9, dampening=0.5, nesterov=True, weight_decay=1e-3), Adam(0.01, weight_decay=1e-2)]
+    return [
+        SGD(0.3, momentum=0.9, dampening=0.5, nesterov=True, weight_decay=1e-3),
+        Adam(0.01, weight_decay=1e-2),
+        RMSProp(0.01, momentum=0.5, weight_decay=1e-3, decoupled=False),
+        Adagrad(0.05, initial_accumulator_value=0.1, weight_decay=1e-2, l1=1e-4),
+    ]
 
 
 def run(backend: Backend, loss: str, optimizer: Optimizer) -> tuple[Sequential, History]:
@@ -56,7 +63,7 @@ def run(backend: Backend, loss: str, optimizer: Optimizer) -> tuple[Sequential, 
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("number", [0, 1], ids=["sgd", "adam"])
+@pytest.mark.parametrize("number", range(4), ids=["sgd", "adam", "rmsprop", "adagrad"])
 def test_a_run_on_the_emulated_gpu_is_the_run_on_the_cpu(loss: str, number: int) -> None:
     emulated = CupyBackend(EmulatedCudaDevice(max_threads=1), "float64")
     model, history = run(emulated, loss, optimizers()[number])
@@ -70,7 +77,7 @@ def test_a_run_on_the_emulated_gpu_is_the_run_on_the_cpu(loss: str, number: int)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("number", [0, 1], ids=["sgd", "adam"])
+@pytest.mark.parametrize("number", range(4), ids=["sgd", "adam", "rmsprop", "adagrad"])
 def test_after_the_first_epoch_a_step_on_the_emulated_gpu_allocates_nothing(loss: str, number: int) -> None:
     device = EmulatedCudaDevice(max_threads=1)
     end, targets = LOSSES[loss]

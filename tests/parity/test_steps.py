@@ -16,14 +16,36 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nn import SGD, Callback, Dataset, Dropout, Linear, ReLU, Sequential, Sigmoid, Softmax, Tanh, Trainer
+from nn import (
+    SGD,
+    Adagrad,
+    Callback,
+    Dataset,
+    Dropout,
+    Linear,
+    Optimizer,
+    ReLU,
+    RMSProp,
+    Sequential,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    Trainer,
+)
 from tests.helpers.backends import make_backend
 
 RNG = np.random.default_rng(0)
 WIDTH = 16
 ENDS = {"softmax_cross_entropy": Softmax(), "binary_cross_entropy": Sigmoid(), "mean_squared_error": Sigmoid()}
 EVERYTHING: dict[str, Any] = {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}
-OPTIMIZERS: dict[str, dict[str, Any]] = {"plain": {}, "momentum": {"momentum": 0.9}, "everything": EVERYTHING}
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "momentum": {"momentum": 0.9},
+    "everything": EVERYTHING,
+    "penalties": {"weight_decay": 0.1, "decoupled": False, "l1": 0.1},
+    "rmsprop": {"make": RMSProp, "momentum": 0.9, "centered": True, "weight_decay": 0.1},
+    "adagrad": {"make": Adagrad, "lr_decay": 0.1},
+}
 ROOT = Path(__file__).parents[2]
 
 
@@ -55,6 +77,7 @@ def train(
     end: Callable[[int], None],
     batch_size: int = 128,
     epochs: int = 3,
+    make: Callable[..., Optimizer] = SGD,
     **optimizer: Any,
 ) -> None:
     """Epochs of four steps, with ``begin`` and ``end`` called in each as by ``Watch``, with its number."""
@@ -67,7 +90,7 @@ def train(
         Linear(WIDTH, WIDTH), ENDS[loss], backend=make_backend(which),
     )  # fmt: skip
     data = Dataset(pixels, targets, scale=1 / 255)
-    Trainer(model, loss, SGD(0.01, **optimizer)).fit(data, epochs, batch_size, callbacks=[Watch(4, begin, end)])
+    Trainer(model, loss, make(0.01, **optimizer)).fit(data, epochs, batch_size, callbacks=[Watch(4, begin, end)])
 
 
 def allocated(which: tuple[str, bool], loss: str, batch_size: int, **optimizer: Any) -> int:

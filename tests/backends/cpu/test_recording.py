@@ -15,6 +15,7 @@ from backends.activations import ACTIVATIONS, Activation, register_activation
 from backends.cpu.recording import Tape
 from nn import (
     SGD,
+    Adagrad,
     Adam,
     Callback,
     Context,
@@ -23,6 +24,7 @@ from nn import (
     Layer,
     Linear,
     ReLU,
+    RMSProp,
     Sequential,
     Sigmoid,
     Softmax,
@@ -69,6 +71,10 @@ OPTIMIZERS: dict[str, Any] = {
     "nesterov and decay": lambda: SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
     "a schedule that passes 0": lambda: SGD(lambda update: 0.1 * (update % 3), momentum=0.9),
     "Adam": lambda: Adam(0.01, weight_decay=0.1),
+    "RMSProp": lambda: RMSProp(0.01, weight_decay=0.1),
+    "RMSProp with all": lambda: RMSProp(0.01, momentum=0.5, centered=True, epsilon_inside=True, epsilon=1e-3, l1=1e-3),
+    "Adagrad": lambda: Adagrad(0.05, lr_decay=0.1, initial_accumulator_value=0.1, weight_decay=0.1),
+    "penalties": lambda: SGD(0.1, momentum=0.9, weight_decay=0.01, decoupled=False, l1=1e-3),
 }
 
 

@@ -1,0 +1,120 @@
+"""A lower learning rate where training no longer gets better."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..history import Record
+from .base import Callback, Trainer
+
+
+class ReduceOnPlateau(Callback):
+    """Multiplies the learning rate by ``factor`` when a column of the history has not become better for more than
+    ``patience`` epochs: PyTorch's ``ReduceLROnPlateau``, with its defaults.
+
+    Args:
+        monitor: the column: ``"val_loss"``, ``"loss"``, ``"val_accuracy"``, or a metric's. An epoch that does not have
+            it, as none was evaluated, is not counted.
+        factor: what the learning rate is multiplied by, above 0 and below 1.
+        patience: how many such epochs without a better one are let pass.
+        min_delta: how much better than the best a value must be to count: this part of the best, or this much.
+        relative: whether ``min_delta`` is a part of the best. (PyTorch's ``threshold_mode``.)
+        mode: ``"min"``: less is better; ``"max"``: more is; ``"auto"``: less of a loss, more of an accuracy.
+        cooldown: how many epochs after a reduction are not counted.
+        min_lr: the learning rate stays at least at this.
+
+    Attributes:
+        best: the best value so far; None before the first.
+        bad_epochs: how many epochs without a better one there have been.
+        cooldown_left: how many more epochs are not counted.
+
+    The attributes go on from one call of ``fit`` to the next, and are all that has to be kept of an interrupted run,
+    beside the optimizer's learning rate.
+
+    Raises:
+        ValueError: an argument cannot be used; in ``fit``, before anything is trained: the learning rate is a schedule,
+            or there is no such column.
+    """
+
+    #: A rate that would change by less than this is left as it is, as in PyTorch.
+    LEAST_CHANGE = 1e-8
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        min_delta: float = 1e-4,
+        *,
+        relative: bool = True,
+        mode: str = "auto",
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ) -> None:
+        if not isinstance(monitor, str):
+            raise ValueError(f"ReduceOnPlateau: monitor must be the name of a column, not {monitor!r}")
+        if not (_is_number(factor) and 0.0 < factor < 1.0):
+            raise ValueError(f"ReduceOnPlateau: factor must be above 0 and below 1, not {factor!r}")
+        for name, count in (("patience", patience), ("cooldown", cooldown)):
+            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+                raise ValueError(f"ReduceOnPlateau: {name} must be a whole number of at least 0, not {count!r}")
+        for name, value in (("min_delta", min_delta), ("min_lr", min_lr)):
+            if not (_is_number(value) and 0.0 <= value < math.inf):
+                raise ValueError(f"ReduceOnPlateau: {name} must be a number of at least 0, not {value!r}")
+        if mode == "auto":
+            mode = "min" if monitor.endswith("loss") else "max" if monitor.endswith("accuracy") else mode
+        if mode not in ("min", "max"):
+            raise ValueError(f"ReduceOnPlateau: mode must be 'min' or 'max' for {monitor!r}, not {mode!r}")
+        self.monitor, self.mode, self.factor, self.patience = monitor, mode, factor, patience
+        self.min_delta, self.relative, self.cooldown, self.min_lr = min_delta, relative, cooldown, min_lr
+        self.best: float | None = None
+        self.bad_epochs = 0
+        self.cooldown_left = 0
+
+    def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
+        _rate_of(trainer)
+        there = [name for name in trainer.columns if name != "epoch"]
+        if self.monitor not in there:
+            validated = any(name.startswith("val_") for name in there)
+            hint = "; give fit validation rows" if self.monitor.startswith("val_") and not validated else ""
+            raise ValueError(f"ReduceOnPlateau: there is no {self.monitor!r} here, only {', '.join(there)}{hint}")
+
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
+        value: Any = record.get(self.monitor)
+        if value is None:
+            return
+        if self._is_better(value):
+            self.best = float(value)
+            self.bad_epochs = 0
+        else:
+            self.bad_epochs += 1
+        if self.cooldown_left > 0:
+            self.cooldown_left -= 1
+            self.bad_epochs = 0
+        if self.bad_epochs > self.patience:
+            rate = _rate_of(trainer)
+            lower = max(rate * self.factor, self.min_lr)
+            if rate - lower > self.LEAST_CHANGE:
+                trainer.optimizer.learning_rate = lower
+            self.cooldown_left, self.bad_epochs = self.cooldown, 0
+
+    def _is_better(self, value: float) -> bool:
+        """NaN never is, and neither is a first value that is the worst there is."""
+        best, delta = self.best, self.min_delta
+        if best is None:
+            best = math.inf if self.mode == "min" else -math.inf
+        if self.mode == "min":
+            return value < (best * (1.0 - delta) if self.relative else best - delta)
+        return value > (best * (1.0 + delta) if self.relative else best + delta)
+
+
+def _rate_of(trainer: Trainer) -> float:
+    rate = trainer.optimizer.learning_rate
+    if callable(rate):
+        raise ValueError(f"ReduceOnPlateau lowers a learning rate that is a number, but it is the schedule {rate!r}")
+    return float(rate)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
