@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from backends import Backend, StepNumbers
+from backends import Backend, RecordedStep, StepNumbers
 from backends.typing import Array, HostArray
 
+from .around_update import Share
 from .evaluation import totals_of
 from .feed import Rows
 from .plan import Stage
@@ -196,7 +197,7 @@ class Look:
     found: Bad | None = field(default=None)
 
     def __call__(self, phase: str, stage: Stage | None, name: str, array: Array) -> None:
-        if self.found is not None or phase == "before update" or not _is_float(self.trainer.backend, array):
+        if self.found is not None or phase.startswith("before ") or not _is_float(self.trainer.backend, array):
             return
         if not _is_finite(self.trainer.backend, array):
             word = _word(*self.trainer.backend.to_numpy(array).reshape(-1).tolist())
@@ -240,13 +241,17 @@ def _first_bad_step(trainer: Trainer, epoch: Epoch, seen: int) -> Bad | None:
     trainer.totals[...] = 0.0
     look = Look(trainer)
     plan = trainer.plan(epoch.rows, optimizer=trainer.optimizer, observer=look)
-    observed = trainer.make_step(epoch.feed, plan)
 
-    def step(numbers: StepNumbers, count: int, times: int = 1) -> None:
-        observed(numbers, count)
+    def observed(share: Share | None = None) -> RecordedStep:
+        make = trainer.make_step(epoch.feed, plan, share)
+
+        def step(numbers: StepNumbers, count: int, times: int = 1) -> None:
+            make(numbers, count)
+
+        return step
 
     rate = trainer.optimizer.rate(trainer.optimizer.steps + 1)
-    trainer.steps(epoch._replace(step=step), start, count)
+    trainer.steps(epoch._replace(step=observed(), step_of=observed), start, count)
     bad = look.found or Bad("a number became infinite or NaN")
     bad.step, bad.learning_rate = trainer.model.step, rate
     return bad
@@ -260,7 +265,7 @@ def _read(trainer: Trainer) -> tuple[HostArray, bool]:
     """The totals, and whether the loss in them is finite, and so is all that a prediction is made with. Waits for the
     device once."""
     store, backend, totals = trainer.model.store, trainer.backend, trainer.totals
-    kept = [store.flat_parameters, store.flat_state, getattr(store, "flat_average", None)]
+    kept = [store.flat_parameters, store.flat_state, store.flat_average]
     flags = [backend.all_finite(array) for array in kept if array is not None and array.shape[0] > 0]
     xp = backend.xp
     found = backend.to_numpy(xp.concat([totals, *(xp.astype(xp.reshape(flag, (1,)), totals.dtype) for flag in flags)]))

@@ -115,6 +115,8 @@ class Store:
         flat_parameters, flat_gradients, flat_state: (size,) each.
         parameters, gradients, state: the views by name.
         workspace: the buffers that are not of one layer; ``workspace_of(index)`` those of a layer.
+        flat_average: (size,), the average of the parameters over the updates, where a trainer keeps one; else None.
+        average_from: the number of the update that it begins with.
         gradients_are_kept: whether ``gradients`` holds the gradients of the last backward. A training step that nobody
             watches adds them straight to a velocity, or uses their buffer up.
     """
@@ -131,6 +133,8 @@ class Store:
         self.workspace = Workspace(backend)
         self._of_layers: dict[int, Workspace] = {}
         self.gradients_are_kept = True
+        self.flat_average: Array | None = None
+        self.average_from = 1
 
     # ---- copies and pickles: the flat buffers and what is counted; views and workspaces are made anew ----------------
 

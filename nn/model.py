@@ -186,6 +186,7 @@ class Sequential:
         """Draw the initial values again, from ``seed`` or the model's own."""
         self.seed = self.seed if seed is None else check_whole_number("seed", seed, least=0)
         self.step = 0
+        self.store.flat_average = None
         self._forget_plans()
         self.load_state_dict(
             {

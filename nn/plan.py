@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 from backends.typing import Array
 
+from .around_update import Average, Clipping, Share
 from .layers import Context, ElementwiseActivation, Flatten, Layer, Linear, Sigmoid, Softmax
 from .layers.base import Sink
 from .losses import Loss
@@ -37,8 +38,9 @@ class Stage(NamedTuple):
 class Observer(Protocol):
     """Who looks at a plan at work: called with each tensor as soon as it is computed, and free to write into it.
 
-    The phases are ``"batch"`` (the rows and targets), ``"forward"``, ``"loss"``, ``"backward"``, ``"before update"``
-    (flat buffers that the update is about to change) and ``"update"``.
+    The phases are ``"batch"`` (the rows and targets), ``"forward"``, ``"loss"``, ``"backward"``, ``"accumulate"``,
+    ``"clip"``, ``"update"`` and ``"average"``; and before each of the last four ``"before update"`` and so on, with the
+    flat buffers that it is about to use or to change.
     """
 
     def __call__(self, phase: str, stage: Stage | None, name: str, array: Array) -> None: ...
@@ -73,6 +75,9 @@ class Plan:
         moving: the sinks of products that move parameters themselves, and so take the learning rate of each step.
         observer: who looks at every tensor; None for nobody.
         keeps_gradients: whether the gradients of a step are still there after its update.
+        clipping: how gradients are clipped before an update; None for not at all.
+        total: (n,) for the weighted sum of the gradients of several batches, where these make an update together.
+        average: the average of the parameters that an update moves on; None for none.
     """
 
     store: Store
@@ -83,6 +88,9 @@ class Plan:
     moving: tuple[Sink, ...] = ()
     observer: Observer | None = None
     keeps_gradients: bool = True
+    clipping: Clipping | None = None
+    total: Array | None = None
+    average: Average | None = None
 
     @property
     def recordable(self) -> bool:
@@ -99,6 +107,7 @@ class Plan:
         update: int | Array,
         learning_rate: float | Array,
         weights: Array | None = None,
+        share: Share | None = None,
     ) -> Array:
         """A training step: forward, loss, backward, update. Adds to ``totals`` as a loss does. Never waits for the
         device.
@@ -108,11 +117,15 @@ class Plan:
             update: the number of the update, from 1.
             learning_rate: of this update. All three may be arrays of shape (1,) on the device.
             weights: (m,), what each row counts; 1 by default.
+            share: which batch of an update this is, where several make one: the last one makes the update.
         """
         for sink in self.moving:
             sink["times"] = learning_rate
         totals = self.gradients(x, targets, totals, step, weights)
-        self.update(update, learning_rate)
+        if share is not None:
+            self.accumulate(x.shape[0], share)
+        if share is None or share.is_last:
+            self.update(update, learning_rate)
         return totals
 
     def gradients(
@@ -175,10 +188,47 @@ class Plan:
             if not ctx.needs_dx:
                 break
 
+    def accumulate(self, rows: int, share: Share) -> None:
+        """Add the gradients of a batch to those of the batches before it, each times its part of all rows: the sum is
+        the gradient of the mean loss over all of them. After the last batch it is where gradients are."""
+        assert self.total is not None
+        add, gradients, part = self.store.backend.axpby, self.store.flat_gradients, rows / share.rows
+        if share.is_first and share.is_last:
+            return
+        if self.observer is not None:
+            self._show("before accumulate", None, {"gradient of the batch": gradients, "total": self.total})
+        if share.is_last:
+            result = add(1.0, self.total, part, gradients)
+        else:
+            result = add(part, gradients, 0.0 if share.is_first else 1.0, self.total)
+        if self.observer is not None:
+            self._show_parameters("accumulate", "sum of gradients", result)
+
+    def clip(self) -> None:
+        """Clip the gradients, all of them together."""
+        assert self.clipping is not None
+        backend, gradients = self.store.backend, self.store.flat_gradients
+        value, limit, norm = self.clipping
+        if value is not None:
+            if self.observer is not None:
+                self._show("before clip", None, {"gradient before clip_value": gradients})
+            backend.clip_values(gradients, value)
+            if self.observer is not None:
+                self._show_parameters("clip", "gradient after clip_value", gradients)
+        if limit is not None:
+            if self.observer is not None:
+                self._show("before clip", None, {"gradient before clip_norm": gradients})
+            backend.clip_norm(gradients, limit, norm=norm)
+            if self.observer is not None:
+                self._show_parameters("clip", "gradient after clip_norm", gradients)
+
     def update(self, number: int | Array, learning_rate: float | Array) -> None:
-        """Move the parameters against the gradients: update ``number``, from 1."""
+        """Move the parameters against the gradients, which are clipped before: update ``number``, from 1. Then move
+        their average."""
         assert self.optimizer is not None
         store = self.store
+        if self.clipping is not None:
+            self.clip()
         if self.observer is not None:
             buffers = {**self.optimizer.state, "parameter": store.flat_parameters}
             self._show("before update", None, {**buffers, "gradient": store.flat_gradients})
@@ -188,8 +238,19 @@ class Plan:
             section.update(number=number, learning_rate=learning_rate)
         if self.observer is not None:
             for buffer, array in buffers.items():
-                views = store.layout.views(store.backend, array)
-                self._show("update", None, {f"{buffer} {name}": view for name, view in views.items()})
+                self._show_parameters("update", buffer, array)
+        if self.average is not None:
+            array, decay, first = self.average
+            if self.observer is not None:
+                self._show("before average", None, {"average": array, "new parameter": store.flat_parameters})
+            store.backend.update_average(array, store.flat_parameters, decay, number=number, first=first)
+            if self.observer is not None:
+                self._show_parameters("average", "average", array)
+
+    def _show_parameters(self, phase: str, what: str, flat: Array) -> None:
+        """A flat buffer, parameter by parameter."""
+        views = self.store.layout.views(self.store.backend, flat)
+        self._show(phase, None, {f"{what} {name}": view for name, view in views.items()})
 
     def _show(self, phase: str, stage: Stage | None, arrays: dict[str, Array]) -> None:
         assert self.observer is not None
@@ -208,6 +269,9 @@ def compile_plan(
     input_scale: float = 1.0,
     keep_gradients: bool = False,
     observer: Observer | None = None,
+    clipping: Clipping | None = None,
+    shares: bool = False,
+    average: Average | None = None,
 ) -> Plan:
     """The plan of a network for one use.
 
@@ -221,6 +285,9 @@ def compile_plan(
         input_scale: what rows are multiplied by, by the first product; 1 unless ``takes_input_scale(layers)``.
         keep_gradients: whether somebody reads the gradients of a step.
         observer: who looks at each tensor. Its steps keep their gradients.
+        clipping: of the gradients before each update.
+        shares: whether several batches share an update, which is made by all of their gradients.
+        average: of the parameters, to be moved by each update.
     """
     keep_gradients = keep_gradients or observer is not None or optimizer is None
     joined = join_activations(layers)
@@ -235,11 +302,13 @@ def compile_plan(
     sections: tuple[Section, ...] = ()
     moving: tuple[Sink, ...] = ()
     if optimizer is not None:
-        moved = {} if keep_gradients else _move(stages, store, optimizer)
-        folded = {} if keep_gradients else _fold(stages, store, optimizer)
+        in_buffer = keep_gradients or clipping is not None or shares  # all gradients, before the update
+        moved = {} if in_buffer else _move(stages, store, optimizer)
+        folded = {} if in_buffer else _fold(stages, store, optimizer)
         sections = tuple(_sections(store, optimizer, {*folded}, {*moved}, keep_gradients))
         moving = tuple(moved.values())
-    return Plan(store, stages, loss, optimizer, sections, moving, observer, keep_gradients)
+    total = store.workspace.buffer("sum of gradients", store.flat_gradients.shape) if shares else None
+    return Plan(store, stages, loss, optimizer, sections, moving, observer, keep_gradients, clipping, total, average)
 
 
 def _context(index: int, layer: Layer, store: Store, seed: int, training: bool) -> Context:

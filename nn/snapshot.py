@@ -73,6 +73,8 @@ class Snapshot:
         trainer.epoch = numbers["trainer.epoch"]
         trainer.model.step = numbers["model.step"]
         trainer.optimizer.steps = numbers["optimizer.steps"]
+        if "average.from" in numbers:
+            trainer.model.store.average_from = numbers["average.from"]
         if "optimizer.learning_rate" in numbers:
             trainer.optimizer.learning_rate = numbers["optimizer.learning_rate"]
 
@@ -82,8 +84,9 @@ class Snapshot:
         return dict(self._arrays)
 
     def numbers(self) -> dict[str, Any]:
-        """The counters by name, ``"trainer.epoch"``, ``"model.step"``, ``"optimizer.steps"``; and
-        ``"optimizer.learning_rate"``, where that is a number and no schedule."""
+        """The counters by name, ``"trainer.epoch"``, ``"model.step"``, ``"optimizer.steps"``; ``"average.from"``, the
+        update that an average begins with, where there is one; and ``"optimizer.learning_rate"``, where that is a
+        number and no schedule."""
         return dict(self._numbers)
 
 
@@ -92,9 +95,8 @@ def moved_arrays(trainer: Trainer) -> Iterator[tuple[str, Array]]:
     store = trainer.model.store
     yield "parameters", store.flat_parameters
     yield "state", store.flat_state
-    average = getattr(store, "flat_average", None)
-    if average is not None:
-        yield "average", average
+    if store.flat_average is not None:
+        yield "average", store.flat_average
     for name, array in trainer.optimizer.state.items():
         yield f"optimizer.{name}", array
 
@@ -107,5 +109,8 @@ def moved_numbers(trainer: Trainer) -> dict[str, Any]:
         "model.step": trainer.model.step,
         "optimizer.steps": optimizer.steps,
     }
+    store = trainer.model.store
+    if store.flat_average is not None:
+        counted["average.from"] = store.average_from
     rate = optimizer.learning_rate
     return counted if callable(rate) else counted | {"optimizer.learning_rate": float(rate)}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 from numbers import Integral, Real
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -12,6 +14,7 @@ from typing import Any, NamedTuple
 from backends import RecordedStep, Step, StepNumbers
 from backends.typing import Array
 
+from .around_update import Average, Clipping, Share, check_around_update
 from .callbacks import Callback
 from .callbacks.base import check_callbacks
 from .data import Dataset
@@ -35,7 +38,7 @@ from .summary import Summary
 PART_SECONDS = 0.005
 MOST_STEPS = 48
 #: What a copy and a pickle of a trainer are without: it follows from the rest.
-_MADE_ANEW = {"backend", "totals", "_part", "_recorded"}
+_MADE_ANEW = {"backend", "totals", "_norm", "_part", "_recorded", "_is_average_in"}
 
 
 class Epoch(NamedTuple):
@@ -47,6 +50,8 @@ class Epoch(NamedTuple):
         step: makes steps on some, perhaps recorded.
         size: rows in a batch.
         keeps_gradients: whether the gradients of a step are still there after its update.
+        batches: how many batches make an update.
+        step_of: gives what makes steps on batches that share an update, perhaps recorded.
     """
 
     rows: Rows
@@ -54,6 +59,8 @@ class Epoch(NamedTuple):
     step: RecordedStep
     size: int
     keeps_gradients: bool
+    batches: int
+    step_of: Callable[[Share], RecordedStep]
 
 
 class Recorded(NamedTuple):
@@ -63,12 +70,14 @@ class Recorded(NamedTuple):
         settings: what it was made for.
         state: the arrays of the optimizer that it moves.
         feed, step: of the epochs.
+        step_of: steps on batches that share an update.
     """
 
     settings: tuple[Any, ...]
     state: list[Array]
     feed: Feed
     step: RecordedStep
+    step_of: Callable[[Share], RecordedStep]
 
     def serves(self, settings: tuple[Any, ...], state: list[Array]) -> bool:
         """Whether it is for these settings and these very arrays."""
@@ -90,6 +99,20 @@ class Trainer:
             ``Metric``s, or functions of (targets, predictions).
         train_metrics: whether the history tells them of the training rows, too. Loss and accuracy of these cost
             nothing, as steps count them; the others cost a pass over all training rows after each epoch.
+        clip_norm: before each update all gradients together are multiplied by min(1, clip_norm / (norm + 1e-6)), as
+            PyTorch's ``clip_grad_norm_`` does; NaN and infinite ones are not hidden by it.
+        clip_value: before that, each of them is moved into [-clip_value, clip_value].
+        accumulate: how many batches make one update, by the gradient of the mean loss over all their rows, as one batch
+            of so many rows would. An epoch ends with an update, of the batches that are left; those that are left when
+            training is stopped make none. The optimizer and its schedule count updates; layers see, and ``model.step``
+            counts, single batches.
+        average: keep an exponential moving average of the parameters over the updates, average + (1 - d)
+            (parameters - average) with this number as d, 0.999 for instance. It begins as a copy after the first
+            update, so that there is no bias to correct, as PyTorch's ``AveragedModel`` does with ``get_ema_avg_fn``.
+            What the trainer evaluates and predicts, the history's validation too, is then by the averaged parameters:
+            see ``averaged``.
+
+    Those four may be changed between epochs. An average that is switched off and on again begins anew.
 
     Attributes:
         epoch: how many epochs have been begun, over all calls of ``fit``; two calls of 3 and 2 epochs are one of 5.
@@ -111,7 +134,14 @@ class Trainer:
         callbacks: Iterable[Callback] = (),
         metrics: Metrics = (),
         train_metrics: bool = False,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        accumulate: int = 1,
+        average: float | None = None,
     ) -> None:
+        check_around_update(clip_norm, clip_value, accumulate, average)
+        self.clip_norm, self.clip_value = clip_norm, clip_value
+        self.accumulate, self.average = accumulate, average
         self.model = model
         self.backend = model.backend
         self.loss = get_loss((model.loss_name or "softmax_cross_entropy") if loss is None else loss)
@@ -134,6 +164,10 @@ class Trainer:
         with self.backend.use():
             self.optimizer.bind(self.model.store)
             self.totals = self.backend.zeros((2,), self.backend.wide)
+            self._norm = self.backend.zeros((1,), self.backend.wide)
+            if self.average is not None:
+                self._settings_around_update()
+        self._is_average_in = False
 
     def __copy__(self) -> Trainer:
         """As ``copy.deepcopy``: a trainer of its own with a model of its own, on the same device, that goes on as this
@@ -188,6 +222,8 @@ class Trainer:
             TrainingDiverged: a loss or a parameter became infinite or NaN; the model has the weights back that it had
                 before that epoch, and the history ends with the last good one.
         """
+        if self._is_average_in:
+            raise RuntimeError("fit would train the averaged parameters; call it outside of trainer.averaged()")
         train, validation = self._split(train, validation, sample_weight, class_weight)
         size = check_whole_number("batch_size", len(train) if batch_size is None else batch_size)
         last = self.epoch + check_whole_number("epochs", epochs, least=0)
@@ -260,18 +296,35 @@ class Trainer:
         Returns:
             How many it has made, at least one.
         """
+        if epoch.batches > 1:
+            return self._steps_of_update(epoch, start, count, most)
         update = self.optimizer.steps + 1
         rate, times = self._rates(update, min(most, self._part.get(count, 1)))
+        self._make(epoch, epoch.step, StepNumbers(start, self.model.step, update, rate), count, times)
+        self.optimizer.steps += times
+        return times
+
+    def _steps_of_update(self, epoch: Epoch, start: int, count: int, most: int) -> int:
+        """The same where several batches make an update: the first of them, some of those in the middle, or the last
+        one, which makes it."""
+        share = Share.of(start, count, epoch.size, epoch.batches, epoch.feed.size)
+        update = self.optimizer.steps + 1
+        rate = self.optimizer.rate(update) if share.is_last else 0.0
+        times = min(most, share.alike, self._part.get(count, 1))
+        self._make(epoch, epoch.step_of(share), StepNumbers(start, self.model.step, update, rate), count, times)
+        self.optimizer.steps += int(share.is_last)
+        return times
+
+    def _make(self, epoch: Epoch, step: RecordedStep, numbers: StepNumbers, count: int, times: int) -> None:
+        """Make steps in one call, and learn from it how many belong into one."""
         began = perf_counter()
-        epoch.step(StepNumbers(start, self.model.step, update, rate), count, times)
+        step(numbers, count, times)
         seconds = max(perf_counter() - began, 1e-9)
         self._part[count] = min(int(times * PART_SECONDS / seconds) + 1, MOST_STEPS)
         # Said here too: a recorded step is replayed without the Python code of its plan.
         store = self.model.store
         store.gradients_are_kept, store.workspace.holder = epoch.keeps_gradients, None
         self.model.step += times
-        self.optimizer.steps += times
-        return times
 
     def _rates(self, update: int, times: int) -> tuple[float | tuple[float, ...], int]:
         """The learning rate of ``times`` updates, or a tuple with that of each; and of how many updates.
@@ -295,35 +348,96 @@ class Trainer:
         optimizer.bind(self.model.store)
         of_optimizer = {**optimizer.settings(), "learning_rate": None}  # this one is a number of each step
         settings = shuffled, keep_gradients, self.model.seed, self.loss, optimizer.rule, repr(of_optimizer)
+        settings += self._settings_around_update()
         state = [*optimizer.state.values()]
+        if self.model.store.flat_average is not None:
+            state.append(self.model.store.flat_average)
         known = self._recorded.get(rows)
         if known is None or not known.serves(settings, state):
             feed, plan = self.feed(rows, shuffled), self.plan(rows, optimizer=optimizer, keep=keep_gradients)
             step = self.backend.record(self.make_step(feed, plan), only_operations=plan.recordable)
-            known = self._recorded[rows] = Recorded(settings, state, feed, step)
-        return Epoch(rows, known.feed, known.step, size, keep_gradients)
+            known = self._recorded[rows] = Recorded(settings, state, feed, step, self._steps_of(feed, plan))
+        return Epoch(rows, known.feed, known.step, size, keep_gradients, self.accumulate, known.step_of)
 
-    def make_step(self, feed: Feed, plan: Plan) -> Step:
-        """A training step on a batch of ``feed``, which is what a backend records. Never waits for the device."""
-        totals = self.totals
+    def _steps_of(self, feed: Feed, plan: Plan) -> Callable[[Share], RecordedStep]:
+        """Gives the step for batches that share an update, recorded when it is first asked for."""
+        made: dict[tuple[int, bool, bool], RecordedStep] = {}
+        backend, totals = self.backend, self.totals  # and not the trainer, which keeps this function
 
-        def step(numbers: StepNumbers, count: int) -> None:
-            x, y, weights = feed.batch(numbers.start, count, numbers.step)
-            plan.train(
-                x,
-                y,
-                totals,
-                step=numbers.step,
-                update=numbers.update,
-                learning_rate=numbers.learning_rate,
-                weights=weights,
-            )
+        def step_of(share: Share) -> RecordedStep:
+            key = share.rows, share.is_first, share.is_last
+            if key not in made:
+                made[key] = backend.record(_step(feed, plan, totals, share), only_operations=plan.recordable)
+            return made[key]
 
-        return step
+        return step_of
+
+    def _settings_around_update(self) -> tuple[Any, ...]:
+        """What is done to gradients and parameters beside an update; checked, for it may have been changed. The average
+        is there where one is asked for."""
+        store, average = self.model.store, self.average
+        check_around_update(self.clip_norm, self.clip_value, self.accumulate, average)
+        if average is None:
+            store.flat_average = None
+        elif store.flat_average is None:
+            store.flat_average = self.backend.copy(store.flat_parameters)
+            store.average_from = self.optimizer.steps + 1
+        return self.clip_norm, self.clip_value, self.accumulate > 1, average, average and store.average_from
+
+    def make_step(self, feed: Feed, plan: Plan, share: Share | None = None) -> Step:
+        """A training step on a batch of ``feed``, which is what a backend records. Never waits for the device.
+
+        Args:
+            share: which batch of an update that is, where several make one.
+        """
+        return _step(feed, plan, self.totals, share)
 
     def stop(self, reason: str) -> None:
         """End training after the current batch. For callbacks and signal handlers."""
         self.stopping = reason
+
+    # ---- around updates ---------------------------------------------------------------------------------------------
+
+    @property
+    def gradient_norm(self) -> float | None:
+        """The norm of all gradients together at the last update, before ``clip_norm`` clipped them; None without
+        ``clip_norm``, and 0 before the first update. Waits for the device, which computes it in any case."""
+        if self.clip_norm is None:
+            return None
+        with self.backend.use():
+            return self.backend.item(self._norm)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """A context in which the model has the averaged parameters, to predict by them or to save them; where none are
+        kept, or before the first update, it has its own.
+
+        What layers keep beside parameters, such as running statistics, is that of training, an average of its own.
+        Whatever is written into the parameters meanwhile is lost, and ``fit`` is refused.
+
+        >>> from nn import Linear, Sequential, Trainer
+        >>> trainer = Trainer(Sequential(Linear(3, 2), backend="cpu"), average=0.9)
+        >>> history = trainer.fit([[1.0, 2.0, 3.0]], [1], epochs=2)
+        >>> trained = trainer.model.state_dict()["0.bias"]
+        >>> with trainer.averaged():
+        ...     bool((trainer.model.state_dict()["0.bias"] == trained).all())
+        False
+        """
+        store, backend = self.model.store, self.backend
+        average = store.flat_average if self.average is not None else None
+        if average is None or self._is_average_in or self.optimizer.steps < store.average_from:
+            yield
+            return
+        with backend.use():
+            trained = backend.copy(store.flat_parameters)
+            backend.copy(average, store.flat_parameters)
+        self._is_average_in = True
+        try:
+            yield
+        finally:
+            self._is_average_in = False
+            with backend.use():
+                backend.copy(trained, store.flat_parameters)
 
     # ---- without training -------------------------------------------------------------------------------------------
 
@@ -356,7 +470,8 @@ class Trainer:
         asked = self.metrics if metrics is None else get_metrics(metrics)
         with self.backend.use():
             rows = self.upload(weighted(self.model.dataset(data), sample_weight))
-            return evaluate_rows(self, rows, asked, batch_size)
+            with self.averaged():
+                return evaluate_rows(self, rows, asked, batch_size)
 
     @targets_apart
     def losses(self, data: Any, batch_size: int = 1024) -> Any:
@@ -365,16 +480,19 @@ class Trainer:
         with self.backend.use():
             rows = self.upload(self.model.dataset(data))
             losses = self.backend.empty((len(rows),))
-            totals_of(self, rows, batch_size, losses)
+            with self.averaged():
+                totals_of(self, rows, batch_size, losses)
             return self.backend.to_numpy(losses)
 
     def predict(self, x: Any, batch_size: int = 1024) -> Any:
-        """``Sequential.predict``."""
-        return self.model.predict(x, batch_size)
+        """``Sequential.predict``, by the averaged parameters where there are any."""
+        with self.averaged():
+            return self.model.predict(x, batch_size)
 
     def predict_proba(self, x: Any, batch_size: int = 1024) -> Any:
-        """``Sequential.predict_proba``."""
-        return self.model.predict_proba(x, batch_size)
+        """``Sequential.predict_proba``, likewise."""
+        with self.averaged():
+            return self.model.predict_proba(x, batch_size)
 
     def summary(self, batch_size: int = 32) -> Summary:
         """``Sequential.summary``, with the state of this optimizer."""
@@ -423,6 +541,7 @@ class Trainer:
             keep: whether the gradients of a step can be read after its update.
             observer: who looks at every tensor.
         """
+        around_update = {} if optimizer is None else self._around_update(optimizer)
         return compile_plan(
             self.model.layers,
             self.model.store,
@@ -433,7 +552,19 @@ class Trainer:
             input_scale=self._input_scale(rows),
             keep_gradients=keep,
             observer=observer,
+            **around_update,
         )
+
+    def _around_update(self, optimizer: Optimizer) -> dict[str, Any]:
+        """Those arguments of ``compile_plan``."""
+        self._settings_around_update()
+        store = self.model.store
+        given: dict[str, Any] = {"shares": self.accumulate > 1}
+        if self.clip_norm is not None or self.clip_value is not None:
+            given["clipping"] = Clipping(self.clip_value, self.clip_norm, self._norm)
+        if self.average is not None and store.flat_average is not None:
+            given["average"] = Average(store.flat_average, self.average, store.average_from)
+        return given
 
     def _input_scale(self, rows: Rows) -> float:
         """What the first product multiplies ``rows`` by: their scale, where that is all there is to do."""
@@ -476,11 +607,13 @@ class Trainer:
         """What an epoch has found, with an evaluation if it is due."""
         record: Record = {"epoch": self.epoch, **found}
         if due and self.train_metrics:
-            record |= host_metrics(self.model, epoch.rows.data, self.metrics)
+            with self.averaged():
+                record |= host_metrics(self.model, epoch.rows.data, self.metrics)
         if due and validation is not None:
-            found = evaluate_rows(self, validation, self.metrics)
+            with self.averaged():
+                found = evaluate_rows(self, validation, self.metrics)
             record |= {f"val_{name}": value for name, value in found.items()}
-        return record | {"learning_rate": self.optimizer.rate(self.optimizer.steps)}
+        return record | {"learning_rate": self.optimizer.rate(max(self.optimizer.steps, 1))}
 
     def _columns(self, rows: Rows, validation: Rows | None) -> tuple[str, ...]:
         """The names of what a record of this training will tell."""
@@ -489,6 +622,25 @@ class Trainer:
         if validation is not None:
             found += [f"val_{name}" for name in [*loss_names(validation.classes), *names]]
         return (*found, "learning_rate", "seconds", "rows_per_second")
+
+
+def _step(feed: Feed, plan: Plan, totals: Array, share: Share | None = None) -> Step:
+    """A training step on a batch of ``feed``, which adds to ``totals``; on one of several of an update."""
+    train = plan.train if share is None else partial(plan.train, share=share)
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        x, y, weights = feed.batch(numbers.start, count, numbers.step)
+        train(
+            x,
+            y,
+            totals,
+            step=numbers.step,
+            update=numbers.update,
+            learning_rate=numbers.learning_rate,
+            weights=weights,
+        )
+
+    return step
 
 
 def reads_gradients(callback: Callback) -> bool:

@@ -31,6 +31,9 @@ from .lockstep import Batch, Lockstep, Side, free_step
 from .picture import curve_picture, write_comparison
 from .result import Comparison, Finding, Largest
 
+#: Settings of a trainer that its steps depend on, beside those objects.
+AROUND_UPDATE = ("clip_norm", "clip_value", "accumulate", "average")
+
 __all__ = ["Comparison", "Finding", "compare", "curve_picture", "named_backends", "write_comparison"]
 
 
@@ -131,6 +134,7 @@ def _check_same_training(first: Trainer, other: Trainer, name: str) -> None:
         ("seed", first.model.seed, other.model.seed),
         ("loss", first.loss, other.loss),
         ("optimizer", first.optimizer, other.optimizer),
+        *((name, getattr(first, name), getattr(other, name)) for name in AROUND_UPDATE),
     ):
         if (a.settings() if isinstance(a, Optimizer) else a) != (b.settings() if isinstance(b, Optimizer) else b):
             raise ValueError(f"`make` must give the same training everywhere, but the {what} on {name} is another")

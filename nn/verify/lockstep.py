@@ -17,6 +17,7 @@ import numpy as np
 
 from backends.typing import Array, HostArray
 
+from ..around_update import Share
 from ..layers import Layer
 from ..plan import Stage
 from ..trainer import Trainer
@@ -24,6 +25,8 @@ from .result import Comparison, Finding, Largest
 from .rounding import LayerNumbers, Rounding
 
 LONGEST_REPR = 90
+#: The phases of a step beside those that every step has; each tensor is of one parameter, and named by it.
+AROUND_UPDATE = ("accumulate", "clip", "average")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Side:
 
     Attributes:
         observer: called with each tensor of a step, as ``nn.plan.Observer`` says.
+        share: which batch of an update the last step was on, where several make one.
     """
 
     def __init__(self, trainer: Trainer, data: Any, batch_size: int | None, shuffle: bool) -> None:
@@ -56,6 +60,7 @@ class Side:
         self.size = len(data) if batch_size is None else batch_size
         self.observer: Callable[[str, Stage | None, str, Array], None] = lambda *_: None
         self.epoch = 0
+        self.share: Share | None = None
         with self.backend.use():
             self.rows = trainer.upload(data, keep_scaled=self.size >= len(data))
             self.feed = trainer.feed(self.rows, shuffle and self.size < len(data))
@@ -82,11 +87,17 @@ class Side:
                 self.feed.begin_epoch(where.epoch)
             x, y, weights = self.feed.batch(where.start, where.count, model.step)
             totals = backend.zeros((2,), backend.wide)
-            optimizer.steps += 1
-            step, update = model.step, optimizer.steps
+            share = self.share = self._share(where)
+            step, update = model.step, optimizer.steps + 1
             model.step += 1
+            optimizer.steps += 1 if share is None else int(share.is_last)
             rate = optimizer.rate(update)
-            self.plan.train(x, y, totals, step=step, update=update, learning_rate=rate, weights=weights)
+            self.plan.train(x, y, totals, step=step, update=update, learning_rate=rate, weights=weights, share=share)
+
+    def _share(self, where: Batch) -> Share | None:
+        """Which batch of an update that is, where several make one."""
+        batches = self.trainer.accumulate
+        return None if batches == 1 else Share.of(where.start, where.count, self.size, batches, len(self.rows))
 
     def host(self, array: Array) -> HostArray:
         """A copy of an array of this device."""
@@ -148,6 +159,7 @@ class _Notes:
         self.rounding = rounding
         self.tensors: list[Tensor] = []
         self.targets: HostArray = None
+        self.count = 0  # rows of the batch
         self.weights: HostArray = None  # of the rows; None where there are none
         self.given: HostArray = None  # what the next layer is given, forward or backward
         self.outputs: HostArray = None  # what the loss is given
@@ -157,7 +169,7 @@ class _Notes:
 
     def __call__(self, phase: str, stage: Stage | None, name: str, array: Array) -> None:
         values = self.side.host(array)
-        if phase == "before update":
+        if phase.startswith("before "):
             self.before[name] = values
             return
         if stage is not None:
@@ -165,7 +177,7 @@ class _Notes:
         allowed = self._allowed(phase, stage, name)
         self.tensors.append(Tensor(phase, name, *self._layer(phase, stage, name), values, allowed))
         if name == "targets":
-            self.targets = values
+            self.targets, self.count = values, len(values)
         elif (phase, name) == ("batch", "weights"):
             self.weights = values
         elif name in ("batch", "activation", "gradient of the outputs", "gradient of the input"):
@@ -186,7 +198,9 @@ class _Notes:
         return numbers
 
     def _parameter(self, layer: str, name: str) -> HostArray:
-        """A parameter as it was before the update."""
+        """A parameter as it was before the update, if the step made one."""
+        if "parameter" not in self.before:
+            self.before["parameter"] = self.side.host(self.side.trainer.model.flat_parameters)
         return self._section("parameter", f"{layer}.{name}", self.before)
 
     def _section(self, buffer: str, name: str, buffers: dict[str, HostArray]) -> HostArray:
@@ -197,7 +211,7 @@ class _Notes:
     def _layer(self, phase: str, stage: Stage | None, name: str) -> tuple[str, str]:
         if stage is not None:
             return stage.ctx.name, short_repr(stage.layer)
-        return layer_of(self.side.trainer, name) if phase == "update" else ("", "")
+        return layer_of(self.side.trainer, name) if phase == "update" or phase in AROUND_UPDATE else ("", "")
 
     def _allowed(self, phase: str, stage: Stage | None, name: str) -> Callable[[Side], HostArray] | None:
         """What gives the difference that rounding explains; None for tensors that must be equal bit for bit."""
@@ -212,7 +226,35 @@ class _Notes:
         if phase == "update":
             buffer, _, parameter = name.partition(" ")
             return lambda other: self._section(buffer, parameter, self._of_update(other))
+        if phase in AROUND_UPDATE:
+            buffer, _, parameter = name.rpartition(" ")
+            return lambda _: self._section(buffer, parameter, self._around_update)
         return None
+
+    @cached_property
+    def _around_update(self) -> dict[str, HostArray]:
+        """For the flat buffers beside those of the update, as far as the step has used them."""
+        before, plan, share, error = self.before, self.side.plan, self.side.share, self.rounding.flat
+        errors: dict[str, HostArray] = {}
+        if share is not None and "total" in before:
+            gradient, total = before["gradient of the batch"], before["total"]
+            part = self.count / share.rows
+            errors["sum of gradients"] = (
+                error("axpby", 1.0, total, part, gradient)
+                if share.is_last
+                else error("axpby", part, gradient, 0.0 if share.is_first else 1.0, total)
+            )
+        if plan.clipping is not None:
+            for operation, limit in (("clip_value", plan.clipping.value), ("clip_norm", plan.clipping.limit)):
+                given = before.get(f"gradient before {operation}")
+                if given is not None:
+                    name = "clip_values" if operation == "clip_value" else operation
+                    errors[f"gradient after {operation}"] = error(name, given, limit)
+        if plan.average is not None and "average" in before:
+            _, decay, first = plan.average
+            number, now = self.side.trainer.optimizer.steps, before["new parameter"]
+            errors["average"] = error("update_average", before["average"], now, decay, number=number, first=first)
+        return errors
 
     @cached_property
     def _of_loss(self) -> dict[str, HostArray]:
@@ -271,7 +313,7 @@ class Lockstep:
                 rest: Any = rest,
             ) -> None:  # fmt: skip
                 nonlocal largest
-                if phase == "before update":
+                if phase.startswith("before "):
                     return
                 tensor = next(rest)
                 share = self._judge(device, side, tensor, side.host(array), (number, where.epoch, where.batch))

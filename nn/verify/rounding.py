@@ -204,6 +204,12 @@ class Rounding:
             error[indices] = _both(result)
         return errors
 
+    def flat(self, operation: str, *inputs: Any, **options: Any) -> HostArray:
+        """For the result of an operation on flat buffers, whose contents before it are given."""
+        with np.errstate(all="ignore"):
+            result = getattr(self.formulas, operation)(*inputs, **options)[0]
+        return _both(result) if isinstance(result, Bounded) else np.zeros(result.shape)
+
     def unknown(self, result: HostArray, given: HostArray) -> HostArray:
         """For what has no bound: taken for sums over everything that was given, of terms as large as the root mean
         square of that or of the result: gamma~_size (|result| + rms)."""
