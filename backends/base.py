@@ -227,6 +227,102 @@ class Backend:
         inner = self.xp.sum(dy * y, axis=1, keepdims=True, dtype=dy.dtype)
         return self._result(y * (dy - inner), out)
 
+    # ---- normalization: of rows or of columns -----------------------------------------------------------------------
+
+    def normalize(
+        self,
+        x: Array,
+        weight: Array | None,
+        bias: Array | None,
+        running: dict[str, Array] | None = None,
+        *,
+        axis: int,
+        epsilon: float,
+        momentum: float = 0.0,
+        normalized: Array | None = None,
+        inverse: Array | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array, Array]:
+        """y = weight x^ + bias with x^ = (x - mean) / sqrt(variance + epsilon), mean and variance along ``axis``.
+
+        The variance is that of the numbers themselves: the sum of the squares of x - mean, divided by their number.
+
+        Args:
+            x: (m, n), with at least one number along the axis.
+            weight, bias: (n,) each; None for 1 and 0.
+            running: ``"mean"`` and ``"variance"`` (n,), for axis 0 and m > 1. Each moves in place to (1 - momentum)
+                times itself plus momentum times that of the columns, where the variance is divided by m - 1, not by m.
+            axis: 1 for the mean and variance of each row, as in layer normalization; 0 for those of each column, as in
+                batch normalization.
+            normalized: (m, n), where x^ goes; must not be x.
+            inverse: where 1 / sqrt(variance + epsilon) goes; (m,) for axis 1, (n,) for axis 0.
+            out: where y goes; may be x.
+
+        Returns:
+            ``(y, normalized, inverse)``.
+        """
+        xp = self.xp
+        part = 1.0 / x.shape[axis]
+        mean = part * xp.sum(x, axis=axis, keepdims=True, dtype=x.dtype)
+        x = x - mean
+        squares = xp.sum(x * x, axis=axis, keepdims=True, dtype=x.dtype)
+        factor = 1.0 / xp.sqrt(part * squares + epsilon)
+        if running is not None:
+            for name, fresh in (("mean", mean), ("variance", squares * (1.0 / (x.shape[0] - 1)))):
+                kept = running[name]
+                self._result((1.0 - momentum) * kept + momentum * xp.reshape(fresh, kept.shape), kept)
+        normalized = self._result(x * factor, normalized)
+        inverse = self._result(xp.reshape(factor, (-1,)), inverse)
+        return self._result(_scaled(normalized, weight, bias), out), normalized, inverse
+
+    def normalize_backward(
+        self,
+        dy: Array,
+        normalized: Array,
+        inverse: Array,
+        weight: Array | None,
+        *,
+        axis: int,
+        bias_gradient: Array | None = None,
+        weight_gradient: Array | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None, Array | None]:
+        """The chain rule through ``normalize``: dx = inverse (g - mean(g) - x^ mean(g x^)), g = weight dy.
+
+        The means are along ``axis``. Where ``bias_gradient (n,)`` is given, it becomes the column sums of dy, and
+        ``weight_gradient (n,)`` those of dy x^. ``out`` may be ``dy``.
+
+        Returns:
+            ``(dx, bias_gradient, weight_gradient)``.
+        """
+        xp = self.xp
+        part = 1.0 / dy.shape[axis]
+        if weight_gradient is not None:
+            self._result(xp.sum(dy * normalized, axis=0, dtype=dy.dtype), weight_gradient)
+        if bias_gradient is not None:
+            self._result(xp.sum(dy, axis=0, dtype=dy.dtype), bias_gradient)
+        g = dy if weight is None else dy * weight
+        of_g = part * xp.sum(g, axis=axis, keepdims=True, dtype=g.dtype)
+        of_both = part * xp.sum(g * normalized, axis=axis, keepdims=True, dtype=g.dtype)
+        factor = xp.reshape(inverse, (-1, 1)) if axis == 1 else inverse
+        return self._result((g - of_g - normalized * of_both) * factor, out), bias_gradient, weight_gradient
+
+    def normalize_by(
+        self,
+        x: Array,
+        mean: Array,
+        variance: Array,
+        weight: Array | None,
+        bias: Array | None,
+        *,
+        epsilon: float,
+        out: Array | None = None,
+    ) -> Array:
+        """y = weight (x - mean) / sqrt(variance + epsilon) + bias, of columns by a given mean and variance (n,).
+        ``out`` may be ``x``."""
+        x = (x - mean) * (1.0 / self.xp.sqrt(variance + epsilon))
+        return self._result(_scaled(x, weight, bias), out)
+
     # ---- losses: sum over the rows, count of correct rows and gradient in one operation ------------------------------
 
     def softmax_cross_entropy(
@@ -712,3 +808,10 @@ class Backend:
             values, correct = values * weights, correct * xp.astype(weights, self.wide)
         sums = xp.stack([xp.sum(values, dtype=self.wide), xp.sum(correct)])
         return sums if totals is None else self._result(totals + sums, totals)
+
+
+def _scaled(x: Array, weight: Array | None, bias: Array | None) -> Array:
+    """weight x + bias"""
+    if weight is not None:
+        x = x * weight
+    return x if bias is None else x + bias

@@ -273,6 +273,50 @@ def _softmax_backward(make: Inputs) -> Made:
         yield f"{name} as dy", (z, make.array(np.full(z.shape, 1 / z.shape[1]))), {}
 
 
+def _matrices_to_normalize(make: Inputs) -> Iterator[tuple[str, Array]]:
+    for m, n in ((1, 1), (7, 5), (1, 10), (11, 1), (2, 3), (13, 17), (128, 10), (3, 257), (211, 3)):
+        yield "random", make.normal(m, n)
+        yield "far from 0", make.array(1000.0 + make.rng.normal(size=(m, n)))
+    yield "wide range", make.wide_range(12, 9)
+    yield "equal", make.array(np.full((5, 6), 0.1))
+    yield "nearly equal", make.array(1.0 + make.u * make.rng.integers(0, 8, (6, 5)))
+    yield "small", make.array(1e-6 * make.rng.normal(size=(9, 11)))
+    yield from make.specials()
+    for name, terms in make.summands(301):
+        yield name, np.tile(terms[:, None], (1, 3))
+        yield name, np.tile(terms, (2, 1))
+
+
+def _normalize(make: Inputs) -> Made:
+    for name, x in _matrices_to_normalize(make):
+        m, n = x.shape
+        for axis, length in ((1, m), (0, n)):
+            weight, bias = make.normal(n), make.normal(n)
+            into = {"normalized": make.array(np.full((m, n), NAN)), "inverse": make.array(np.full(length, NAN))}
+            yield name, (x, weight, bias, None), {"axis": axis, "epsilon": 1e-5, **into}
+            yield name, (x, None, None, None), {"axis": axis, "epsilon": 1e-3}
+        if m > 1:
+            running = {"mean": make.normal(n), "variance": make.uniform(n)}
+            yield name, (x, weight, bias, running), {"axis": 0, "epsilon": 1e-5, "momentum": 0.1}
+
+
+def _normalize_backward(make: Inputs) -> Made:
+    for name, dy in _matrices_to_normalize(make):
+        m, n = dy.shape
+        for axis, length in ((1, m), (0, n)):
+            x, factor = make.normal(m, n), make.array(0.1 + make.uniform(length))
+            sums = {key: make.array(np.full(n, NAN)) for key in ("bias_gradient", "weight_gradient")}
+            yield name, (dy, x, factor, make.normal(n)), {"axis": axis, **sums}
+            yield f"{name} as x^", (make.normal(m, n), dy, factor, None), {"axis": axis}
+
+
+def _normalize_by(make: Inputs) -> Made:
+    for name, x in make.elements():
+        n = x.shape[1]
+        yield name, (x, make.normal(n), make.uniform(n), make.normal(n), make.normal(n)), {"epsilon": 1e-5}
+        yield name, (x, make.normal(n), make.array(np.zeros(n)), None, None), {"epsilon": 1e-3}
+
+
 def _argmax(make: Inputs) -> Made:
     for name, z in make.logits():
         yield name, (z,), {}
@@ -644,6 +688,9 @@ MAKERS: dict[str, Callable[[Inputs], Made]] = {
     "multiply": _multiply,
     "softmax": _softmax,
     "softmax_backward": _softmax_backward,
+    "normalize": _normalize,
+    "normalize_backward": _normalize_backward,
+    "normalize_by": _normalize_by,
     "softmax_cross_entropy": _softmax_cross_entropy,
     "binary_cross_entropy": _binary_cross_entropy,
     "sigmoid_focal": _sigmoid_focal,

@@ -181,6 +181,73 @@ class Formulas:
         gradient = self._weighted(near * self.real.number(_scale(m, **options) / n), **options)
         return self._loss(values.mean(1), self._nearest(outputs, targets), gradient, **options)
 
+    def normalize(
+        self,
+        x: Given,
+        weight: Array | None,
+        bias: Array | None,
+        running: dict[str, Array] | None,
+        axis: int,
+        epsilon: float,
+        momentum: float = 0.0,
+        normalized: Any = None,
+        inverse: Any = None,
+    ) -> Results:
+        """In two passes: the mean first, then the squares of what differs from it. y, x^, 1 / sqrt(variance + epsilon),
+        and the running mean and variance, where there are some."""
+        given, number = self.given(x), self.real.number
+        count = given.value.shape[axis]
+        mean = given.sum(axis, keepdims=True) * number(Wide(1) / count)
+        difference = given - mean
+        squares = (difference * difference).sum(axis, keepdims=True)
+        factor = 1.0 / (squares * number(Wide(1) / count) + number(epsilon)).sqrt()
+        standard = difference * factor
+        results = self._scaled(standard, weight, bias), standard, factor[:, 0] if axis == 1 else factor[0]
+        if running is None:
+            return results
+        kept, fresh = number(1 - Wide(momentum)), number(momentum)
+        of_batch = {"mean": mean[0], "variance": squares[0] * number(Wide(1) / (count - 1))}
+        return *results, *(kept * self.real.exact(x) + fresh * of_batch[name] for name, x in running.items())
+
+    def normalize_backward(
+        self,
+        dy: Given,
+        normalized: Given,
+        inverse: Given,
+        weight: Array | None,
+        axis: int,
+        bias_gradient: Any = None,
+        weight_gradient: Any = None,
+    ) -> Results:
+        d, standard, factor = self.given(dy), self.given(normalized), self.given(inverse)
+        g = d if weight is None else d * self.real.exact(weight)
+        part = self.real.number(Wide(1) / d.value.shape[axis])
+        of_g = g.sum(axis, keepdims=True) * part
+        of_both = (g * standard).sum(axis, keepdims=True) * part
+        dx = (g - of_g - standard * of_both) * (factor[:, None] if axis == 1 else factor)
+        if axis == 0 and weight is not None:  # the weight of a column may be multiplied last
+            inner = d - d.sum(0) * part - standard * ((d * standard).sum(0) * part)
+            dx = dx.or_as(inner * factor * self.real.exact(weight))
+        sums = (d.sum(0), bias_gradient), ((d * standard).sum(0), weight_gradient)
+        return dx, *(None if asked is None else values for values, asked in sums)
+
+    def normalize_by(
+        self,
+        x: Given,
+        mean: Array,
+        variance: Array,
+        weight: Array | None,
+        bias: Array | None,
+        epsilon: float,
+    ) -> Results:
+        factor = 1.0 / (self.real.exact(variance) + self.real.number(epsilon)).sqrt()
+        return (self._scaled((self.given(x) - self.real.exact(mean)) * factor, weight, bias),)
+
+    def _scaled(self, x: Bounded, weight: Array | None, bias: Array | None) -> Bounded:
+        if weight is not None:
+            x = x * self.real.exact(weight)
+        return x if bias is None else x + self.real.exact(bias)
+
     def argmax(self, x: Array) -> Results:
         """The first of the largest; 0 where there is a NaN."""
         first = np.argmax(x == x.max(axis=1, keepdims=True), axis=1) if x.size else np.zeros(len(x))

@@ -18,6 +18,7 @@ from .activations import (
 from .base import LAYERS, Context, Layer
 from .dropout import Dropout
 from .linear import Linear
+from .norm import BatchNorm, LayerNorm
 from .shape import Flatten
 
 __all__ = [
@@ -25,11 +26,13 @@ __all__ = [
     "ELU",
     "GELU",
     "LAYERS",
+    "BatchNorm",
     "Context",
     "Dropout",
     "ElementwiseActivation",
     "Flatten",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "ReLU",

@@ -29,8 +29,9 @@ from backends.check.formulas import ACTIVATIONS
 from backends.typing import HostArray
 from backends.updates import BUILT_IN
 
-from ..layers import Dropout, ElementwiseActivation, Flatten, Layer, Linear, Softmax
+from ..layers import BatchNorm, Dropout, ElementwiseActivation, Flatten, Layer, LayerNorm, Linear, Softmax
 from ..layers.linear import BEFORE_ACTIVATION
+from ..layers.norm import INVERSE, NORMALIZED, Normalization
 from ..optimizers import Optimizer
 
 #: L in the bound of Higham and Mary.
@@ -63,6 +64,23 @@ class LayerNumbers:
     @property
     def is_linear(self) -> bool:
         return _computes_as(self.layer, Linear)
+
+    @property
+    def normalization(self) -> Normalization | None:
+        """The layer, where it is one of these and does not compute in a way of its own."""
+        layer = self.layer
+        if not isinstance(layer, Normalization):
+            return None
+        return layer if _computes_as(layer, BatchNorm) or _computes_as(layer, LayerNorm) else None
+
+    @property
+    def weight(self) -> HostArray | None:
+        """Of a normalization."""
+        return self.parameter("weight") if "weight" in self.layer.parameters() else None
+
+    @property
+    def bias(self) -> HostArray | None:
+        return self.parameter("bias") if "bias" in self.layer.parameters() else None
 
     @property
     def activation(self) -> str:
@@ -111,6 +129,11 @@ class Rounding:
 
     def _forward(self, numbers: LayerNumbers, name: str) -> Any:
         layer, x = numbers.layer, numbers.x
+        if (norm := numbers.normalization) is not None:
+            results = self.formulas.normalize(
+                x, numbers.weight, numbers.bias, None, axis=norm.axis, epsilon=norm.epsilon
+            )
+            return dict(zip(("activation", NORMALIZED, INVERSE), results, strict=True)).get(name)
         if name not in ("activation", BEFORE_ACTIVATION):
             return None
         if numbers.is_linear:
@@ -127,6 +150,10 @@ class Rounding:
 
     def _backward(self, numbers: LayerNumbers, name: str) -> Any:
         layer, dy = numbers.layer, numbers.dy
+        if (norm := numbers.normalization) is not None:
+            saved = numbers.tensors[NORMALIZED], numbers.tensors[INVERSE]
+            dx, db, dw = self.formulas.normalize_backward(dy, *saved, numbers.weight, norm.axis, dy, dy)
+            return dw if name.endswith(".weight") else db if name.endswith(".bias") else dx
         if numbers.is_linear:
             if numbers._dz is None:
                 numbers._dz = self.formulas.bias_activation_backward(dy, numbers.saved, numbers.activation, dy)
