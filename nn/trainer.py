@@ -115,7 +115,10 @@ class Trainer:
     ) -> None:
         self.model = model
         self.backend = model.backend
-        self.loss = get_loss((model.loss_name or "softmax_cross_entropy") if loss is None else loss)
+        if loss is None and model.loss_name:
+            self.loss = get_loss(model.loss_name, **model.loss_settings)
+        else:
+            self.loss = get_loss("softmax_cross_entropy" if loss is None else loss)
         self.optimizer = get_optimizer(optimizer)
         self.callbacks = check_callbacks(callbacks)
         self.metrics = get_metrics(metrics)
