@@ -42,6 +42,7 @@ try:
     from nn.cli import (
         Settings,
         UsageError,
+        build_loss,
         build_optimizer,
         combine,
         command_line,
@@ -53,6 +54,7 @@ try:
     )
     from nn.data import DataError, as_dataset
     from nn.data.tables import is_table
+    from nn.data.weights import by_class
     from nn.files import check_writable, write_atomically
     from nn.layers import ACTIVATION_LAYERS
     from nn.losses import get_loss
@@ -293,31 +295,27 @@ def table_options(settings: Settings) -> dict[str, Any]:
 
 def hold_out(settings: Settings, data: Data) -> tuple[Dataset, Dataset | None]:
     """The rows to train on, and those to evaluate on after each epoch."""
-    if settings.validation is None:
-        return data.train, None
+    training, validation = data.train, None
     if isinstance(settings.validation, str):
-        return data.train, data.test
-    return data.train.split(settings.validation, seed=settings.seed)
+        validation = data.test
+    elif settings.validation is not None:
+        training, validation = data.train.split(settings.validation, seed=settings.seed)
+    return training if settings.class_weight is None else by_class(training, settings.class_weight), validation
 
 
 def build_trainer(settings: Settings, train: Dataset, backend: Backend) -> Trainer:
     """The network on its device, with its loss and its optimizer."""
     model = Sequential(build_layers(settings, train), backend=backend, seed=settings.seed)
     callbacks = [] if settings.quiet else [ProgressBar(), PrintEpochs(settings.every)]
-    return Trainer(model, settings.loss, build_optimizer(settings), callbacks=callbacks)
+    return Trainer(model, build_loss(settings), build_optimizer(settings), callbacks=callbacks)
 
 
 def build_layers(settings: Settings, train: Dataset) -> list[Layer]:
-    """Hidden layers, an output for each class (one for two classes and binary cross-entropy), and their activations."""
+    """Hidden layers, an output for each class (one for two classes and a sigmoid), and their activations."""
     loss, classes = get_loss(settings.loss), train.n_classes
-    binary = loss.name == "binary_cross_entropy"
-    if binary and train.has_classes and classes != 2:
-        raise UsageError(
-            f"--loss {settings.loss} tells two classes apart, but there are {classes}; use softmax_cross_entropy, or "
-            "--only or --positive to choose two"
-        )
+    one_answer = classes == 2 and loss.output_activation == "sigmoid"
     targets = train.y.shape[1] if train.y.ndim == 2 else 1
-    outputs = settings.outputs or (1 if binary else classes or targets)
+    outputs = settings.outputs or (1 if one_answer else classes or targets)
     widths = [train.n_features, *settings.hidden, outputs]
     weights = settings.weights or [settings.init] * (len(widths) - 1)
     biases = settings.biases or [settings.bias_init] * (len(widths) - 1)

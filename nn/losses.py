@@ -83,6 +83,11 @@ class Loss:
         )
         return result
 
+    @property
+    def own_settings(self) -> dict[str, Any]:
+        """What ``get_loss`` takes with its name to give an equal one."""
+        return {}
+
     def with_one_answer(self) -> Loss:
         """The same loss for rows that are of one class out of n: where it is of n yes-or-no questions, a row is correct
         where the largest output is that of its class."""
@@ -95,6 +100,10 @@ class Loss:
 
 class _Named(Loss):
     """A loss that comes with xpnet, whose ``__init__`` takes its settings."""
+
+    @property
+    def own_settings(self) -> dict[str, Any]:
+        return dict(self.settings)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.settings)})"
@@ -217,6 +226,8 @@ class CustomLoss(Loss):
         recordable: bool = False,
     ) -> None:
         called = name or getattr(function, "__name__", type(function).__name__)
+        if {called, ALIASES.get(called)} & {name for name, loss in LOSSES.items() if isinstance(loss, _Named)}:
+            raise ValueError(f"there is a loss {called} already; give yours another name: CustomLoss(..., name=...)")
         settings = ("function", function), ("recordable", recordable)
         super().__init__(called, "", output_activation=output_activation, targets=targets, settings=settings)
 
@@ -330,7 +341,8 @@ def get_loss(loss: str | Loss | Callable[..., Any], **settings: Any) -> Loss:
         return loss if isinstance(loss, Loss) else CustomLoss(loss)
     name = ALIASES.get(loss, loss)
     if name not in LOSSES:
-        raise ValueError(f"unknown loss {loss!r}; known are {', '.join([*LOSSES, *ALIASES])}")
+        known_names = ", ".join([*LOSSES, *ALIASES])
+        raise ValueError(f"unknown loss {loss!r}; known are {known_names}; one of your own is given as a function")
     if not settings:
         return LOSSES[name]
     known = loss_settings(name)

@@ -80,6 +80,7 @@ class Sequential:
         self.class_names: tuple[str, ...] | None = None
         self.target_shape: Shape | None = None
         self.loss_name = ""
+        self.loss_settings: dict[str, Any] = {}
         self._initial = _initial_values(self.layers)
         state = {f"{index}.{name}" for index, layer in enumerate(self.layers) for name in layer.state()}
         shapes = {name: shape for name, (shape, _) in self._initial.items()}
@@ -289,7 +290,7 @@ class Sequential:
         self.units = units if self.units is None else self.units.then(units)
         self.class_names = data.class_names
         self.target_shape = tuple(int(extent) for extent in data.y.shape[1:])
-        self.loss_name = loss.name
+        self.loss_name, self.loss_settings = loss.name, loss.own_settings
         self._set_task(loss.output_activation)
         if data.has_classes:
             self.task = "classes"

@@ -95,7 +95,8 @@ class Plan:
     @property
     def recordable(self) -> bool:
         """Whether all that a step computes, it computes by operations of the backend."""
-        return self.observer is None and all(layer.recordable for layer, _ in self.stages)
+        of_loss = self.loss is None or self.loss.recordable
+        return self.observer is None and of_loss and all(layer.recordable for layer, _ in self.stages)
 
     def train(
         self,

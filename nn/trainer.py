@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
 from time import perf_counter
@@ -18,7 +19,7 @@ from .around_update import Average, Clipping, Share, check_around_update
 from .callbacks import Callback
 from .callbacks.base import check_callbacks
 from .data import Dataset
-from .data.checks import DataError, check_whole_number
+from .data.checks import check_whole_number
 from .data.targets import targets_of
 from .data.weights import by_class, relative, weighted
 from .divergence import TrainingDiverged, Watch
@@ -90,9 +91,9 @@ class Trainer:
 
     Args:
         model: the network; its seed also decides the shuffles.
-        loss: a name such as ``"softmax_cross_entropy"``, ``"binary_cross_entropy"``, ``"mean_squared_error"``, or a
-            ``Loss``. None: the one that the model was trained with before, also before it was saved; softmax
-            cross-entropy for a new one.
+        loss: a name such as ``"softmax_cross_entropy"``, ``"binary_cross_entropy"``, ``"mean_squared_error"``; a
+            ``Loss`` such as ``nn.losses.Huber(delta=0.5)``; or a function, as ``nn.losses.CustomLoss`` says. None: the
+            one that the model was trained with before, also before it was saved; softmax cross-entropy for a new one.
         optimizer: ``SGD(learning_rate=0.1, momentum=0.9)``, or a name.
         callbacks: called around every ``fit``.
         metrics: what ``evaluate``, and the history of the validation rows, tell beside loss and accuracy: names,
@@ -128,7 +129,7 @@ class Trainer:
     def __init__(
         self,
         model: Sequential,
-        loss: str | Loss | None = None,
+        loss: str | Loss | Callable[..., Any] | None = None,
         optimizer: str | Optimizer = "sgd",
         *,
         callbacks: Iterable[Callback] = (),
@@ -144,7 +145,10 @@ class Trainer:
         self.accumulate, self.average = accumulate, average
         self.model = model
         self.backend = model.backend
-        self.loss = get_loss((model.loss_name or "softmax_cross_entropy") if loss is None else loss)
+        if loss is None and model.loss_name:
+            self.loss = get_loss(model.loss_name, **model.loss_settings)
+        else:
+            self.loss = get_loss("softmax_cross_entropy" if loss is None else loss)
         self.optimizer = get_optimizer(optimizer)
         self.callbacks = check_callbacks(callbacks)
         self.metrics = get_metrics(metrics)
@@ -502,21 +506,14 @@ class Trainer:
 
     def upload(self, data: Dataset, keep_scaled: bool = False) -> Rows:
         """``data`` on the device, checked against the network; with ``keep_scaled`` its rows already scaled."""
-        data = self.model.shaped(data)
-        classes = self.loss.targets == "classes" or data.has_classes
-        if self.loss.output_activation == "sigmoid" and data.has_classes and self.model.n_outputs > 1:
-            raise DataError(
-                f"{self.loss.name} with class labels tells two classes apart, by one output; this network has "
-                f"{self.model.n_outputs} (for one of n classes use softmax_cross_entropy; for n yes-or-no questions "
-                "pass targets (m, n) of floats)"
-            )
+        data = self._with_labels(self.model.shaped(data))
         targets = targets_of(data, self.loss.targets, self.model.n_outputs, self.loss.unit_interval)
         with self.backend.use():
             x, y = self.backend.asarray(data.x), self.backend.asarray(targets)
             weights = relative(data.weights)
             if weights is not None:
                 weights = self.backend.asarray(weights, self.backend.dtype)
-            rows = Rows(data, x, y, data.scale, data.shift, classes, weakref.ref(self), weights)
+            rows = Rows(data, x, y, data.scale, data.shift, data.has_classes, weakref.ref(self), weights)
             return rows.scaled(self.backend) if keep_scaled else rows
 
     def feed(self, rows: Rows, shuffled: bool = False) -> Feed:
@@ -547,7 +544,7 @@ class Trainer:
             self.model.store,
             seed=self.model.seed,
             training=training or optimizer is not None,
-            loss=self.loss,
+            loss=self.loss.with_one_answer() if rows.classes and self.model.n_outputs > 1 else self.loss,
             optimizer=optimizer,
             input_scale=self._input_scale(rows),
             keep_gradients=keep,
@@ -586,22 +583,20 @@ class Trainer:
             if not (sample_weight is None and class_weight is None):
                 raise ValueError("rows that are on the device take no other weights; give them to their Dataset before")
             return train, validation
-        train = weighted(self.model.dataset(train), sample_weight)
+        train = self._with_labels(weighted(self.model.dataset(train), sample_weight))
         if is_fraction:
             part = int(validation) if isinstance(validation, Integral) else float(validation)
             train, validation = train.split(part, seed=self.model.seed)
         if class_weight is not None:
-            train = self._weighted_by_class(train, class_weight)
+            train = by_class(train, class_weight)
         return train, validation
 
-    def _weighted_by_class(self, data: Dataset, class_weight: str | Mapping[Any, Any]) -> Dataset:
-        labels = data.y
-        if not data.has_classes:
-            if self.loss.targets != "classes":
-                raise DataError("class_weight needs class labels, but these targets are values; pass integer labels")
-            labels = targets_of(data, "classes", self.model.n_outputs, False)
-        names = data.class_names or tuple(str(label) for label in range(self.model.n_outputs))
-        return by_class(data, labels, class_weight, names)
+    def _with_labels(self, data: Dataset) -> Dataset:
+        """The same rows; for a loss of classes with class labels, which may have been floats or one-hot before."""
+        if self.loss.targets != "classes" or data.has_classes:
+            return data
+        labels = targets_of(data, "classes", self.model.n_outputs, False)
+        return replace(data, y=labels, class_names=tuple(str(label) for label in range(self.model.n_outputs)))
 
     def _record(self, found: dict[str, float], epoch: Epoch, validation: Rows | None, due: bool) -> Record:
         """What an epoch has found, with an evaluation if it is due."""

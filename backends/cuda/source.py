@@ -495,6 +495,7 @@ KERNEL binary_cross_entropy(
         const REAL weight = weights ? weights[row] : REAL(1);
         const Row x = {z + row * n, bias};
         const Row t = {targets + (gathered ? @TAKEN@ : row) * n, nullptr};
+        const bool at_top = exclusive && largest_agree(x, t, n);  // before `out`, which may be z, is written
         REAL loss = 0;
         REAL wrong = 0;
         FOR_BLOCK(j, n) {
@@ -507,7 +508,7 @@ KERNEL binary_cross_entropy(
             if (out) out[row * n + j] = (forward_sigmoid(value) - target) * scale * weight;
         }
         loss = block_sum(loss);
-        const bool correct = exclusive ? largest_agree(x, t, n) : block_max(wrong) == REAL(0);
+        const bool correct = exclusive ? at_top : block_max(wrong) == REAL(0);
         if (threadIdx.x == 0) leave_row(weights, losses, rows, m, row, loss / (REAL)n, correct);
     }
     if (ticket && is_last_block(ticket)) sum_rows(rows, totals, accumulate, m);
@@ -521,6 +522,7 @@ KERNEL sigmoid_focal(
         const REAL weight = weights ? weights[row] : REAL(1);
         const Row x = {z + row * n, bias};
         const Row t = {targets + (gathered ? @TAKEN@ : row) * n, nullptr};
+        const bool at_top = exclusive && largest_agree(x, t, n);  // before `out`, which may be z, is written
         const REAL least = sizeof(REAL) == 4 ? REAL(1.17549435e-38) : REAL(2.2250738585072014e-308);
         REAL loss = 0;
         REAL wrong = 0;
@@ -544,7 +546,7 @@ KERNEL sigmoid_focal(
             }
         }
         loss = block_sum(loss);
-        const bool correct = exclusive ? largest_agree(x, t, n) : block_max(wrong) == REAL(0);
+        const bool correct = exclusive ? at_top : block_max(wrong) == REAL(0);
         if (threadIdx.x == 0) leave_row(weights, losses, rows, m, row, loss / (REAL)n, correct);
     }
     if (ticket && is_last_block(ticket)) sum_rows(rows, totals, accumulate, m);

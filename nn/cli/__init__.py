@@ -6,6 +6,7 @@ from .combine import changed_problem, combine, refuse_idle_on_rows
 from .flags import command_line, program, read_flags
 from .header import header_text, network_text
 from .kinds import UsageError
+from .loss import build_loss
 from .optimizer import build_optimizer
 from .settings import SETTINGS, TABLES, Setting, Settings
 
@@ -15,6 +16,7 @@ __all__ = [
     "Setting",
     "Settings",
     "UsageError",
+    "build_loss",
     "build_optimizer",
     "changed_problem",
     "combine",

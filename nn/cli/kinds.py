@@ -76,6 +76,28 @@ def _class(text: str) -> int | str:
     return int(text) if text.removeprefix("-").isdecimal() else text
 
 
+def _is_pair(text: str) -> bool:
+    name, _, weight = text.rpartition("=")
+    try:
+        return name != "" and math.isfinite(float(weight))
+    except ValueError:
+        return False
+
+
+def _class_weight(words: Iterable[str]) -> str | dict[int | str, float]:
+    if list(words) == ["balanced"]:
+        return "balanced"
+    weights: dict[int | str, float] = {}
+    for word in words:
+        name, _, weight = word.rpartition("=")
+        if name == "":
+            raise UsageError("class weights are `balanced` alone, or CLASS=WEIGHT for some classes, not both")
+        if _class(name) in weights:
+            raise UsageError(f"class weights: class {name} is named twice")
+        weights[_class(name)] = float(weight)
+    return weights
+
+
 def _initial(text: str) -> float | str:
     try:
         return float(text)
@@ -109,6 +131,10 @@ CLASSES = replace(CLASS, words="a list of classes, by number or name", count="+"
 COLUMNS = Kind(
     "a list of columns, by name or number", lambda value: _is_integer(value) or _is_text(value), str, "COLUMN", "+",
     is_list=True, final=lambda value: None if value is None else tuple(map(str, value)),
+)  # fmt: skip
+CLASS_WEIGHT = Kind(
+    "balanced or a list of CLASS=WEIGHT", lambda value: _is_text(value) and (value == "balanced" or _is_pair(value)),
+    str, "WEIGHT", "+", is_list=True, final=lambda value: None if value is None else _class_weight(value),
 )  # fmt: skip
 DEVICES = Kind("two devices or more with commas between them", _is_text, _devices, "DEVICES")
 # Only recipes hold these.

@@ -19,12 +19,13 @@ from ..data.columns import IMPUTATIONS
 from ..data.tables import is_table
 from ..initializers import initializer_names
 from ..layers import ACTIVATION_LAYERS
-from ..losses import ALIASES, LOSSES
+from ..losses import ALIASES, LOSSES, loss_settings
 from ..optimizers import OPTIMIZERS
 from .kinds import (
     ABOVE_0,
     BELOW_1,
     CLASS,
+    CLASS_WEIGHT,
     CLASSES,
     COLUMNS,
     DEVICES,
@@ -90,6 +91,10 @@ def momentum_of(settings: Settings) -> float:
 
 def of_optimizer(name: str) -> Reason:
     return lambda s: "" if name in optimizer_settings(s.optimizer) else f"{s.optimizer} has no {name}"
+
+
+def of_loss(name: str) -> Reason:
+    return lambda s: "" if name in loss_settings(s.loss) else f"{s.loss} has no {name}"
 
 
 def own_defaults(name: str) -> str:
@@ -291,7 +296,7 @@ class Settings:
     hidden: tuple[int, ...] = _network((64,), "--hidden --n_h", WIDTHS,
         "units of each hidden layer, as in --hidden 300 100; none at all is a linear model", check=at_least(1))
     outputs: int | None = _network(None, "", INTEGER, "units of the last layer", check=at_least(1),
-        unset="one for each class; one for two classes and binary_cross_entropy")
+        unset="one for each class; one for two classes and binary_cross_entropy or focal")
     activation: str = _network("relu", "--activation", TEXT, "of the hidden layers", choices=ACTIVATIONS,
         idle=(NO_HIDDEN,))
     output_activation: str | None = _network(None, "", TEXT, "of the last layer", choices=(*ACTIVATIONS, "softmax"),
@@ -311,6 +316,18 @@ class Settings:
 
     loss: str = _training("softmax_cross_entropy", "--loss", TEXT,
         "what training makes small", choices=(*LOSSES, *ALIASES))
+    label_smoothing: float | None = _training(None, "--label-smoothing", NUMBER,
+        "of softmax_cross_entropy: the share of each label that is spread over all classes", check=BELOW_1,
+        unset="0", idle=(UNTRAINED, of_loss("label_smoothing")))
+    delta: float | None = _training(None, "--delta", NUMBER,
+        "of huber: the error up to which it is squared, and absolute beyond", check=ABOVE_0, unset="1",
+        idle=(UNTRAINED, of_loss("delta")))
+    gamma: float | None = _training(None, "--gamma", NUMBER,
+        "of focal: how much less what is nearly right counts", check=at_least(0), unset="2",
+        idle=(UNTRAINED, of_loss("gamma")))
+    class_weight: str | dict[int | str, float] | None = _training(None, "--class-weight", CLASS_WEIGHT,
+        "what the training rows of a class count, as in 0=1 1=5, classes by number or name; or `balanced`: all "
+        "classes the same", unset="all rows the same", idle=(UNTRAINED,))
     epochs: int = _training(30, "--epochs", INTEGER, "passes over the training rows", check=at_least(0))
     batch_size: int | None = _training(32, "--batch-size --batch_size", SIZE,
         "rows per update, or `full`: all rows at once", check=at_least(1), idle=(UNTRAINED,))

@@ -19,7 +19,7 @@ import numpy as np
 
 from backends.typing import Shape
 
-from .checks import DataTypeError, check_labels, check_numbers, check_rows, check_same_length, check_values, is_one_hot
+from .checks import DataTypeError, check_labels, check_numbers, check_rows, check_same_length, check_values
 from .dataset import Dataset
 from .units import PIXEL_SCALE, Units, are_pixels, square
 
@@ -32,8 +32,9 @@ def as_dataset(data: Any, units: Units | None = None, row_shape: Shape | None = 
             x: (n, features), or pictures (n, height, width) or (n, height, width, channels), which are flattened and
             keep their ``image_shape``. Whole numbers from 0 to 255 that are pixels are kept as uint8, floats as float32
             or float64, float16 as float32; other integers and bool as float32 (float64 beyond 2**24).
-            y: integers and bool are class labels, and integer one-hot rows are turned into labels; floats are
-            regression targets, even if they are whole (``encode_targets`` takes them for labels when told to).
+            y: integers and bool (n,) or (n, 1) are class labels. Floats are values, even if they are whole, and so are
+            several columns of anything (n, k): what they look like in some rows decides nothing. A loss of classes
+            takes these for labels and one-hot rows all the same (``encode_targets``).
         units: of the model, where it was trained or loaded: x is in these, whatever its dtype. Without them the rows
             decide: pixels get the scale 1/255, others 1.
         row_shape: of the rows that the network takes, (784,) or (28, 28) for example: x may then also be one such row.
@@ -60,7 +61,7 @@ def as_dataset(data: Any, units: Units | None = None, row_shape: Shape | None = 
     check_same_length(x, y)
     if y.dtype.kind == "f" and y.ndim in (1, 2):
         return pack(x, check_values(y), units=units)
-    if y.ndim == 2 and y.shape[1] > 1 and not is_one_hot(y).all():
+    if y.ndim == 2 and y.shape[1] > 1:
         return pack(x, y.astype(np.float32), units=units)
     labels, n_classes = check_labels(y)
     return pack(x, labels, n_classes, units)

@@ -31,19 +31,21 @@ def weighted(data: Dataset, weights: Any) -> Dataset:
     return replace(data, weights=check_weights(check_numbers(weights, "sample_weight"), len(data), "sample_weight"))
 
 
-def by_class(data: Dataset, labels: np.ndarray, class_weight: str | Mapping[Any, Any], names: Sequence[str]) -> Dataset:
+def by_class(data: Dataset, class_weight: str | Mapping[Any, Any]) -> Dataset:
     """``data`` with the weight of each row multiplied by that of its class.
 
     Args:
-        labels: (n,) whole numbers, the class of each row.
         class_weight: ``"balanced"`` for n / (k count), as in scikit-learn, k being how many classes have rows; or a
             mapping from a class, by its number or its name, to a weight. Classes not in it weigh 1.
-        names: of the classes.
 
     Raises:
-        DataError: a class does not exist, is named twice, or its weight is no number of at least 0.
+        DataError: the targets are no classes; a class does not exist, is named twice, or its weight is no number of at
+            least 0.
         DataTypeError: ``class_weight`` is neither.
     """
+    if data.class_names is None:
+        raise DataError("class_weight needs class labels, but these targets are values; pass integer labels")
+    labels, names = data.y, data.class_names
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise DataError(f'class_weight is "balanced" or a mapping from classes to weights, not {class_weight!r}')

@@ -40,6 +40,7 @@ def save_model(model: Sequential, path: str | Path) -> None:
         "class_names": model.class_names,
         "target_shape": model.target_shape,
         "loss": model.loss_name,
+        "loss_settings": model.loss_settings,
     }
     write_atomically(Path(path), save(model.state_dict(), metadata={"xpnet": json.dumps(description)}))
 
@@ -70,6 +71,7 @@ def load_model(path: str | Path, backend: str | Backend = "auto", dtype: str | N
     model.class_names = _as_tuple(description.get("class_names"))
     model.target_shape = _as_tuple(description.get("target_shape"))
     model.loss_name = description.get("loss", "")
+    model.loss_settings = description.get("loss_settings", {})
     return model
 
 

@@ -258,8 +258,10 @@ class _Notes:
 
     @cached_property
     def _of_loss(self) -> dict[str, HostArray]:
-        loss = self.side.trainer.loss
-        totals, gradient = self.rounding.loss(loss.operation, self.outputs, self.targets, weights=self.weights)
+        loss = self.side.plan.loss
+        assert loss is not None
+        options = {"weights": self.weights, **(dict(loss.settings) if loss.operation else {})}
+        totals, gradient = self.rounding.loss(loss.operation, self.outputs, self.targets, **options)
         return {"loss": totals[:1], "correct rows": totals[1:], "gradient of the outputs": gradient}
 
     def _of_update(self, other: Side) -> dict[str, HostArray]:

@@ -184,7 +184,7 @@ class Rounding:
         Args:
             options: of the operation, such as ``weights``.
         """
-        formula = getattr(self.formulas, operation, None)
+        formula = getattr(self.formulas, operation, None) if operation else None
         if formula is None:
             unknown = self.unknown(outputs, outputs)
             return np.asarray([unknown.sum(), 0.0]), unknown

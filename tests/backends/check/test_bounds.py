@@ -314,3 +314,14 @@ def test_conditions_are_sure_if_no_error_of_either_could_change_them(
     both, either = one & other, one | other
     assert (bool(both.value), bool(both.sure)) == (value and other_value, len(outcomes(lambda a, b: a and b)) == 1)
     assert (bool(either.value), bool(either.sure)) == (value or other_value, len(outcomes(lambda a, b: a or b)) == 1)
+
+
+def test_powers_of_what_is_off_are_off_as_far_as_the_power_goes() -> None:
+    x = Bounded(SINGLE, np.array([0.5, 0.0, 0.25]), np.array([0.0, 0.01, 0.5]))
+    for exponent in (0.5, 2.0):
+        result = x.power(exponent)
+        assert result.value.tolist() == [0.5**exponent, 0.0, 0.25**exponent]
+        assert float(result.error[0]) == pytest.approx(16 * U * 0.5**exponent, rel=1e-9)
+        furthest = [0.01**exponent, max(0.75**exponent - 0.25**exponent, 0.25**exponent)]
+        assert result.error[1:].tolist() == pytest.approx(furthest, rel=1e-5)
+    assert x.power(0.0).value.tolist() == [1.0, 1.0, 1.0]

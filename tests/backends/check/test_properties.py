@@ -80,13 +80,22 @@ def draw_case(draw: Any, operation: str, dtype: str) -> Case:
         "softmax_backward": lambda: ((m(rows, columns), m(rows, columns, low=0.0, high=1.0, special=False)), {}),
         "softmax_cross_entropy": lambda: (
             (m(rows, columns), draw(arrays("int64", rows, elements=st.sampled_from([0, columns - 1])))),
-            loss,
+            {**loss, **draw(st.sampled_from([{}, {"label_smoothing": 0.1}]))},
         ),
         "binary_cross_entropy": lambda: (
             (m(rows, columns), m(rows, columns, low=0.0, high=1.0, special=False)),
-            loss,
+            {**loss, "exclusive": draw(st.booleans())},
+        ),
+        "sigmoid_focal": lambda: (
+            (m(rows, columns), m(rows, columns, low=0.0, high=1.0, special=False)),
+            {**loss, "gamma": draw(st.floats(0.0, 8.0)), "alpha": draw(st.none() | st.floats(0.0, 1.0))},
         ),
         "squared_error": lambda: ((m(rows, columns), m(rows, columns, special=False)), loss),
+        "absolute_error": lambda: ((m(rows, columns), m(rows, columns, special=False)), loss),
+        "huber": lambda: (
+            (m(rows, columns), m(rows, columns, special=False)),
+            {**loss, "delta": draw(st.sampled_from([1e-3, 0.3, 1.0, 50.0]))},
+        ),
         "argmax": lambda: ((m(rows, columns),), {}),
         "update": lambda: draw(
             st.sampled_from(
