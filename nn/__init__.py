@@ -12,7 +12,18 @@ from __future__ import annotations
 
 import sys
 
-from .callbacks import Callback, PrintEpochs, ProgressBar
+from .callbacks import (
+    Callback,
+    CSVLog,
+    EarlyStopping,
+    JSONLog,
+    LambdaCallback,
+    LearningRateSchedule,
+    PrintEpochs,
+    ProgressBar,
+    SaveModel,
+    TensorBoard,
+)
 from .data import Data, DataError, Dataset, load_data
 from .divergence import TrainingDiverged
 from .history import History
@@ -55,6 +66,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "CSVLog",
     "Callback",
     "Comparison",
     "Context",
@@ -62,13 +74,17 @@ __all__ = [
     "DataError",
     "Dataset",
     "Dropout",
+    "EarlyStopping",
     "Finding",
     "Flatten",
     "GradientError",
     "GradientReport",
     "History",
+    "JSONLog",
+    "LambdaCallback",
     "Layer",
     "LeakyReLU",
+    "LearningRateSchedule",
     "Linear",
     "Loss",
     "Metric",
@@ -77,6 +93,7 @@ __all__ = [
     "ProgressBar",
     "RMSProp",
     "ReLU",
+    "SaveModel",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -84,6 +101,7 @@ __all__ = [
     "Softplus",
     "Summary",
     "Tanh",
+    "TensorBoard",
     "Trainer",
     "TrainingDiverged",
     "check_gradients",

@@ -23,11 +23,13 @@ class Metric:
         function: ``function(targets, found)`` of NumPy arrays gives the number.
         of: what ``found`` is: ``"predictions"`` (of ``Sequential.predict``), ``"probabilities"`` (of
             ``Sequential.predict_proba``) or ``"outputs"``. One number a row is (m,), here and in the targets.
+        larger_is_better: whether more of it is better, which early stopping asks; None where nobody has said.
     """
 
     name: str
     function: Callable[[HostArray, HostArray], Any]
     of: str = "predictions"
+    larger_is_better: bool | None = None
 
     def value(self, targets: HostArray, found: HostArray, weights: HostArray | None = None) -> float:
         """The number; weighted, where rows have weights and the function takes a ``sample_weight``.
@@ -111,3 +113,9 @@ def means(totals: HostArray, rows: int, classes: bool) -> dict[str, float]:
 def loss_names(classes: bool) -> list[str]:
     """The names of what ``means`` gives."""
     return ["loss", "accuracy"] if classes else ["loss"]
+
+
+def larger_is_better(name: str, metrics: Iterable[Metric]) -> bool | None:
+    """Whether more is better of the loss, the accuracy or one of these metrics; None where that is not known."""
+    known = {metric.name: metric.larger_is_better for metric in metrics}
+    return {"loss": False, "accuracy": True, **known}.get(name)

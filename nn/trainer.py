@@ -13,7 +13,7 @@ from backends import RecordedStep, Step, StepNumbers
 from backends.typing import Array
 
 from .callbacks import Callback
-from .callbacks.base import check_callbacks
+from .callbacks.base import check_callbacks, end_all, listens, reads_gradients
 from .data import Dataset
 from .data.checks import DataError, check_whole_number
 from .data.targets import targets_of
@@ -96,7 +96,7 @@ class Trainer:
         history: one record for each.
         columns: what a record of the current ``fit`` tells, by name.
         totals: (2,) on the device: loss sum and correct rows of the current epoch so far.
-        diverged: why the last ``fit`` was ended by divergence; None if it was not.
+        diverged: in ``on_fit_end`` of callbacks, the error of a divergence by which training ends; else None.
 
     Raises:
         ValueError: the network's last layer does not belong to the loss.
@@ -193,7 +193,8 @@ class Trainer:
         last = self.epoch + check_whole_number("epochs", epochs, least=0)
         check_whole_number("validation_every", validation_every)
         called = [*self.callbacks, *check_callbacks(callbacks)]
-        self.stopping, self.history.stopped, self.diverged = "", "", None
+        self.stopping = ""
+        self.history.begin()
         with self.backend.use():
             rows = train if isinstance(train, Rows) else self.upload(train, keep_scaled=size >= len(train))
             units = rows.units if self.model.units is None else self.model.units.then(rows.units)
@@ -219,13 +220,13 @@ class Trainer:
                 self.diverged, self.history.stopped = error, f"divergence in epoch {error.epoch}"
                 raise
             finally:
-                for callback in begun:
-                    callback.on_fit_end(self)
+                end_all(begun, self)
+                self.diverged = None  # or it would hold this call, and with it the trainer
         return self.history
 
     def _epoch(self, epoch: Epoch, called: list[Callback], validation: Rows | None, due: bool, watch: Watch) -> None:
         """All batches, and the record of them; with an evaluation if it is due, or if this has become the last one."""
-        each_batch = [callback for callback in called if type(callback).on_batch_end is not Callback.on_batch_end]
+        each_batch = [callback for callback in called if listens(callback, "on_batch_end")]
         alone = not all(callback.takes_parts for callback in each_batch)
         rows, started, seen = epoch.feed.size, perf_counter(), 0
         watch.begin()
@@ -489,10 +490,3 @@ class Trainer:
         if validation is not None:
             found += [f"val_{name}" for name in [*loss_names(validation.classes), *names]]
         return (*found, "learning_rate", "seconds", "rows_per_second")
-
-
-def reads_gradients(callback: Callback) -> bool:
-    """Whether gradients must still be there when this callback is called after a batch."""
-    if callback.reads_gradients is not None:
-        return callback.reads_gradients
-    return type(callback).on_batch_end is not Callback.on_batch_end

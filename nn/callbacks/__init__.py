@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from .base import Callback
+from .base import Callback, LambdaCallback
 from .display import PrintEpochs, ProgressBar
+from .logs import CSVLog, JSONLog
+from .monitor import MonitorError
+from .rates import LearningRateSchedule
+from .saving import SaveModel
+from .stopping import EarlyStopping
+from .tensorboard import TensorBoard
 
-__all__ = ["Callback", "PrintEpochs", "ProgressBar"]
+__all__ = [
+    "CSVLog",
+    "Callback",
+    "EarlyStopping",
+    "JSONLog",
+    "LambdaCallback",
+    "LearningRateSchedule",
+    "MonitorError",
+    "PrintEpochs",
+    "ProgressBar",
+    "SaveModel",
+    "TensorBoard",
+]
