@@ -44,7 +44,7 @@ from .layers import (
     Tanh,
 )
 from .losses import LOSSES, Loss, get_loss
-from .metrics import METRICS, Metric, register_metric
+from .metrics import METRICS, Metric, TopK, register_metric
 from .model import Sequential
 from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from .portable import AbsentDeviceWarning
@@ -102,6 +102,7 @@ __all__ = [
     "Summary",
     "Tanh",
     "TensorBoard",
+    "TopK",
     "Trainer",
     "TrainingDiverged",
     "check_gradients",

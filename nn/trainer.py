@@ -19,11 +19,11 @@ from .data.checks import DataError, check_whole_number
 from .data.targets import targets_of
 from .data.weights import by_class, relative, weighted
 from .divergence import TrainingDiverged, Watch
-from .evaluation import evaluate_rows, host_metrics, totals_of
+from .evaluation import evaluate_rows, has_classes, host_metrics, totals_of
 from .feed import Feed, Rows
 from .history import History, Record
 from .losses import Loss, get_loss
-from .metrics import Metrics, get_metrics, loss_names, means
+from .metrics import Metrics, check_metrics, get_metrics, loss_names, means
 from .model import Sequential
 from .optimizers import Optimizer, get_optimizer
 from .pairs import targets_apart
@@ -204,6 +204,7 @@ class Trainer:
             self.model.remember_data(rows.units, rows.data, self.loss)
             shuffled, keep = shuffle and size < len(rows), any(map(reads_gradients, called))
             self.columns = self._columns(rows, held_out)
+            check_metrics(self.metrics, has_classes(self, rows), self.model.n_outputs)
             begun, watch = list[Callback](), Watch(self)
             try:
                 for callback in called:
@@ -477,7 +478,7 @@ class Trainer:
         """What an epoch has found, with an evaluation if it is due."""
         record: Record = {"epoch": self.epoch, **found}
         if due and self.train_metrics:
-            record |= host_metrics(self.model, epoch.rows.data, self.metrics)
+            record |= host_metrics(self, epoch.rows, self.metrics)
         if due and validation is not None:
             found = evaluate_rows(self, validation, self.metrics)
             record |= {f"val_{name}": value for name, value in found.items()}
