@@ -12,7 +12,18 @@ from __future__ import annotations
 
 import sys
 
-from .callbacks import Callback, PrintEpochs, ProgressBar
+from .callbacks import (
+    Callback,
+    CSVLog,
+    EarlyStopping,
+    JSONLog,
+    LambdaCallback,
+    LearningRateSchedule,
+    PrintEpochs,
+    ProgressBar,
+    SaveModel,
+    TensorBoard,
+)
 from .data import Data, DataError, Dataset, load_data
 from .divergence import TrainingDiverged
 from .history import History
@@ -35,7 +46,7 @@ from .layers import (
     Tanh,
 )
 from .losses import LOSSES, Loss, get_loss
-from .metrics import METRICS, Metric, register_metric
+from .metrics import METRICS, Metric, TopK, register_metric
 from .model import Sequential
 from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from .portable import AbsentDeviceWarning
@@ -58,6 +69,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "BatchNorm",
+    "CSVLog",
     "Callback",
     "Comparison",
     "Context",
@@ -65,14 +77,18 @@ __all__ = [
     "DataError",
     "Dataset",
     "Dropout",
+    "EarlyStopping",
     "Finding",
     "Flatten",
     "GradientError",
     "GradientReport",
     "History",
+    "JSONLog",
+    "LambdaCallback",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
+    "LearningRateSchedule",
     "Linear",
     "Loss",
     "Metric",
@@ -81,6 +97,7 @@ __all__ = [
     "ProgressBar",
     "RMSProp",
     "ReLU",
+    "SaveModel",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -88,6 +105,8 @@ __all__ = [
     "Softplus",
     "Summary",
     "Tanh",
+    "TensorBoard",
+    "TopK",
     "Trainer",
     "TrainingDiverged",
     "check_gradients",

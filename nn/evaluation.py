@@ -7,9 +7,8 @@ from typing import Any
 
 from backends.typing import Array
 
-from .data import Dataset
 from .feed import Rows
-from .metrics import Metric, means, without_column
+from .metrics import Metric, check_metrics, means, without_column
 from .model import Sequential
 from .plan import Observer
 
@@ -20,7 +19,7 @@ Trainer = Any
 def evaluate_rows(trainer: Trainer, rows: Rows, metrics: Iterable[Metric], batch_size: int = 1024) -> dict[str, float]:
     """Loss, accuracy for classes, and these metrics, by name."""
     totals = trainer.backend.to_numpy(totals_of(trainer, rows, batch_size))
-    return means(totals, len(rows), rows.classes) | host_metrics(trainer.model, rows.data, metrics)
+    return means(totals, len(rows), rows.classes) | host_metrics(trainer, rows, metrics)
 
 
 def totals_of(
@@ -46,13 +45,30 @@ def totals_of(
     return totals
 
 
-def host_metrics(model: Sequential, data: Dataset, metrics: Iterable[Metric]) -> dict[str, float]:
-    """The metrics that are computed on the host from all rows at once, by name."""
+def host_metrics(trainer: Trainer, rows: Rows, metrics: Iterable[Metric]) -> dict[str, float]:
+    """The metrics that are computed on the host from all rows at once, by name.
+
+    Raises:
+        ValueError: one of them is no metric of such targets.
+    """
     metrics = list(metrics)
     if not metrics:
         return {}
-    outputs = model(data)
-    made = {"outputs": lambda x: x, "predictions": model.predictions, "probabilities": model.probabilities}
+    model: Sequential = trainer.model
+    check_metrics(metrics, has_classes(trainer, rows), model.n_outputs)
+    outputs = model(rows.data)
+    made = {
+        "outputs": lambda x: x,
+        "predictions": model.predictions,
+        "probabilities": model.probabilities,
+        "scores": model.probabilities if model.output_activation else lambda x: x,
+    }
     found = {of: without_column(made[of](outputs)) for of in {metric.of for metric in metrics}}
-    targets = without_column(data.y)
-    return {metric.name: metric.value(targets, found[metric.of], data.weights) for metric in metrics}
+    # One-hot rows are classes for a loss of classes, and numbers for any other.
+    targets = without_column(trainer.backend.to_numpy(rows.y) if trainer.loss.targets == "classes" else rows.data.y)
+    return {metric.name: metric.value(targets, found[metric.of], rows.data.weights) for metric in metrics}
+
+
+def has_classes(trainer: Trainer, rows: Rows) -> bool:
+    """Whether the network tells classes of these rows apart, or answers yes or no; else it fits values."""
+    return rows.classes or trainer.model.task != "values"

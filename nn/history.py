@@ -40,6 +40,10 @@ class History:
         """With a list of its own: what is appended to one of the two is not in the other."""
         return deepcopy(self)
 
+    def begin(self) -> None:
+        """Another training begins, which may end early and have another best epoch; the records stay."""
+        self.stopped, self.best_epoch, self.monitor, self.best_is_kept = "", None, "", False
+
     def append(self, record: Record) -> None:
         self.records.append(record)
 
@@ -81,13 +85,13 @@ class History:
         The line of the best epoch has ``"best"``, the column that it was chosen by, and ``"kept"``, whether the model
         has its weights; the last line has ``"stopped"``, where training ended early. A value that is not finite is
         null."""
-        lines = [{key: _finite_or_none(value) for key, value in record.items()} for record in self.records]
+        lines = [dict(record) for record in self.records]
         for line in lines:
             if self.best_epoch is not None and line.get("epoch") == self.best_epoch:
                 line |= {"best": self.monitor, "kept": self.best_is_kept}
         if lines and self.stopped:
             lines[-1]["stopped"] = self.stopped
-        return "".join(json.dumps(line) + "\n" for line in lines)
+        return "".join(map(json_line, lines))
 
     def save(self, path: str | Path) -> None:
         """Write ``to_json_lines()`` to a file, whole or not at all."""
@@ -107,6 +111,9 @@ class History:
         return history
 
 
-def _finite_or_none(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def json_line(record: Record) -> str:
+    """A record as a line of JSON, which has no NaN and no infinity: both are null."""
+    finite = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
+    }
+    return json.dumps(finite) + "\n"

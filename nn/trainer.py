@@ -17,17 +17,17 @@ from backends.typing import Array
 
 from .around_update import Average, Clipping, Share, check_around_update
 from .callbacks import Callback
-from .callbacks.base import check_callbacks
+from .callbacks.base import check_callbacks, end_all, listens, reads_gradients
 from .data import Dataset
 from .data.checks import check_whole_number
 from .data.targets import targets_of
 from .data.weights import by_class, relative, weighted
 from .divergence import TrainingDiverged, Watch
-from .evaluation import evaluate_rows, host_metrics, totals_of
+from .evaluation import evaluate_rows, has_classes, host_metrics, totals_of
 from .feed import Feed, Rows
 from .history import History, Record
 from .losses import Loss, get_loss
-from .metrics import Metrics, get_metrics, loss_names, means
+from .metrics import Metrics, check_metrics, get_metrics, loss_names, means
 from .model import Sequential
 from .optimizers import Optimizer, get_optimizer
 from .pairs import targets_apart
@@ -120,7 +120,7 @@ class Trainer:
         history: one record for each.
         columns: what a record of the current ``fit`` tells, by name.
         totals: (2,) on the device: loss sum and correct rows of the current epoch so far.
-        diverged: why the last ``fit`` was ended by divergence; None if it was not.
+        diverged: in ``on_fit_end`` of callbacks, the error of a divergence by which training ends; else None.
 
     Raises:
         ValueError: the network's last layer does not belong to the loss.
@@ -233,7 +233,8 @@ class Trainer:
         last = self.epoch + check_whole_number("epochs", epochs, least=0)
         check_whole_number("validation_every", validation_every)
         called = [*self.callbacks, *check_callbacks(callbacks)]
-        self.stopping, self.history.stopped, self.diverged = "", "", None
+        self.stopping = ""
+        self.history.begin()
         with self.backend.use():
             rows = train if isinstance(train, Rows) else self.upload(train, keep_scaled=size >= len(train))
             units = rows.units if self.model.units is None else self.model.units.then(rows.units)
@@ -243,6 +244,7 @@ class Trainer:
             self.model.remember_data(rows.units, rows.data, self.loss)
             shuffled, keep = shuffle and size < len(rows), any(map(reads_gradients, called))
             self.columns = self._columns(rows, held_out)
+            check_metrics(self.metrics, has_classes(self, rows), self.model.n_outputs)
             begun, watch = list[Callback](), Watch(self)
             try:
                 for callback in called:
@@ -259,13 +261,13 @@ class Trainer:
                 self.diverged, self.history.stopped = error, f"divergence in epoch {error.epoch}"
                 raise
             finally:
-                for callback in begun:
-                    callback.on_fit_end(self)
+                end_all(begun, self)
+                self.diverged = None  # or it would hold this call, and with it the trainer
         return self.history
 
     def _epoch(self, epoch: Epoch, called: list[Callback], validation: Rows | None, due: bool, watch: Watch) -> None:
         """All batches, and the record of them; with an evaluation if it is due, or if this has become the last one."""
-        each_batch = [callback for callback in called if type(callback).on_batch_end is not Callback.on_batch_end]
+        each_batch = [callback for callback in called if listens(callback, "on_batch_end")]
         alone = not all(callback.takes_parts for callback in each_batch)
         rows, started, seen = epoch.feed.size, perf_counter(), 0
         watch.begin()
@@ -603,7 +605,7 @@ class Trainer:
         record: Record = {"epoch": self.epoch, **found}
         if due and self.train_metrics:
             with self.averaged():
-                record |= host_metrics(self.model, epoch.rows.data, self.metrics)
+                record |= host_metrics(self, epoch.rows, self.metrics)
         if due and validation is not None:
             with self.averaged():
                 found = evaluate_rows(self, validation, self.metrics)
@@ -636,10 +638,3 @@ def _step(feed: Feed, plan: Plan, totals: Array, share: Share | None = None) -> 
         )
 
     return step
-
-
-def reads_gradients(callback: Callback) -> bool:
-    """Whether gradients must still be there when this callback is called after a batch."""
-    if callback.reads_gradients is not None:
-        return callback.reads_gradients
-    return type(callback).on_batch_end is not Callback.on_batch_end

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from difflib import get_close_matches
 from typing import Any
 
 from ..history import Record
@@ -25,7 +28,8 @@ class Callback:
     takes_parts = False
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
-        """Training on ``rows`` rows for ``epochs`` epochs begins."""
+        """Training on ``rows`` rows for ``epochs`` epochs begins. ``trainer.columns`` has the names of what the records
+        will tell."""
 
     def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
         """Epoch ``epoch`` (from 1) begins."""
@@ -37,20 +41,138 @@ class Callback:
         """An epoch has ended, and ``record`` is its line of the history."""
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """Training has ended, by itself, by ``stop`` or by an error."""
+        """Training has ended, by itself, by ``stop`` or by an error; ``trainer.diverged`` is that of a divergence."""
+
+
+class LambdaCallback(Callback):
+    """A callback made of functions.
+
+    >>> from nn import LambdaCallback
+    >>> show = LambdaCallback(on_epoch_end=lambda trainer, record: print(record["loss"]))
+
+    Args:
+        on_fit_begin, on_epoch_begin, on_batch_end, on_epoch_end, on_fit_end: called as the methods of ``Callback`` are.
+        reads_gradients, takes_parts: as there.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_fit_begin: Callable[[Trainer, int, int], Any] | None = None,
+        on_epoch_begin: Callable[[Trainer, int], Any] | None = None,
+        on_batch_end: Callable[[Trainer, int], Any] | None = None,
+        on_epoch_end: Callable[[Trainer, Record], Any] | None = None,
+        on_fit_end: Callable[[Trainer], Any] | None = None,
+        reads_gradients: bool | None = None,
+        takes_parts: bool = False,
+    ) -> None:
+        self.reads_gradients, self.takes_parts = reads_gradients, takes_parts
+        given = {
+            "on_fit_begin": on_fit_begin,
+            "on_epoch_begin": on_epoch_begin,
+            "on_batch_end": on_batch_end,
+            "on_epoch_end": on_epoch_end,
+            "on_fit_end": on_fit_end,
+        }
+        # Of the instance, so that a hook without a function is one that is not there.
+        vars(self).update({name: function for name, function in given.items() if function is not None})
+
+
+#: The methods that are called, with what they are called with.
+HOOKS = {
+    name: tuple(inspect.signature(method).parameters)[1:]
+    for name, method in vars(Callback).items()
+    if name.startswith("on_")
+}
+#: What other trainers call these moments.
+ELSEWHERE = {
+    "on_train_begin": "on_fit_begin", "on_train_start": "on_fit_begin", "on_fit_start": "on_fit_begin",
+    "on_train_end": "on_fit_end", "on_exception": "on_fit_end",
+    "on_epoch_start": "on_epoch_begin", "on_train_epoch_start": "on_epoch_begin",
+    "on_epoch_finish": "on_epoch_end", "on_epoch_finished": "on_epoch_end", "on_train_epoch_end": "on_epoch_end",
+    "on_validation_end": "on_epoch_end", "on_validation_epoch_end": "on_epoch_end", "on_test_end": "on_epoch_end",
+    "on_batch_begin": "on_batch_end", "on_batch_start": "on_batch_end", "on_train_batch_begin": "on_batch_end",
+    "on_train_batch_start": "on_batch_end", "on_train_batch_end": "on_batch_end", "on_step_end": "on_batch_end",
+}  # fmt: skip
+#: Parameters of hooks elsewhere, which nothing here is called with.
+OTHER_PARAMETERS = {"logs", "pl_module", "net", "batch", "batch_idx"}
 
 
 def check_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
     """``callbacks`` as a list.
 
     Raises:
-        TypeError: they are no list, or something in it is no callback.
+        TypeError: they are no list, or something in it is no callback; or one has a method that looks like a hook and
+            would never be called, or a hook that takes something else.
     """
     if not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks are a list, as in callbacks=[{callbacks!r}]")
     found = list(callbacks)
     for callback in found:
         if not isinstance(callback, Callback):
-            hint = f"; write {callback.__name__}()" if isinstance(callback, type) else ""
-            raise TypeError(f"a callback is a Callback, not {callback!r}{hint}")
+            raise TypeError(f"a callback is a Callback, not {callback!r}{_how_to_make_one(callback)}")
+        _check_hooks(callback)
     return found
+
+
+def _how_to_make_one(thing: Any) -> str:
+    if isinstance(thing, type):
+        return f"; write {thing.__name__}()" if issubclass(thing, Callback) else _how_to_make_one_of_class(thing)
+    if any(hasattr(thing, name) for name in (*HOOKS, *ELSEWHERE)):
+        return _how_to_make_one_of_class(type(thing))
+    if callable(thing):
+        name = getattr(thing, "__name__", "function").replace("<lambda>", "function")
+        return f"; to have it called after each epoch, write LambdaCallback(on_epoch_end={name})"
+    return ""
+
+
+def _how_to_make_one_of_class(kind: type) -> str:
+    return f"; derive its class from nn.Callback, as in class {kind.__name__}(nn.Callback)"
+
+
+def _check_hooks(callback: Callback) -> None:
+    kind = type(callback).__name__
+    for name in dir(callback):
+        if not name.startswith("on_") or not callable(getattr(callback, name)):
+            continue
+        if name not in HOOKS:
+            hook = ELSEWHERE.get(name) or next(iter(get_close_matches(name, HOOKS, 1, 0.0)))
+            raise TypeError(f"{kind}.{name} would never be called; the hook that is, is {_written(hook)}")
+        if listens(callback, name):
+            _check_parameters(getattr(callback, name), name, kind)
+
+
+def _check_parameters(method: Callable[..., Any], hook: str, kind: str) -> None:
+    try:
+        signature = inspect.signature(method)
+    except (ValueError, TypeError):  # some that are written in C have none
+        return
+    names = list(signature.parameters)
+    try:
+        signature.bind(*HOOKS[hook])
+        fits = not OTHER_PARAMETERS & {*names} and names[:1] != ["epoch"]
+    except TypeError:
+        fits = False
+    if not fits:
+        raise TypeError(f"{kind}.{hook} takes ({', '.join(names)}), but is called as {_written(hook)}; write it so")
+
+
+def _written(hook: str) -> str:
+    return f"{hook}({', '.join(('self', *HOOKS[hook]))})"
+
+
+def listens(callback: Callback, hook: str) -> bool:
+    """Whether a callback does anything when it is called there."""
+    return getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook)
+
+
+def reads_gradients(callback: Callback) -> bool:
+    """Whether gradients must still be there when this callback is called after a batch."""
+    return listens(callback, "on_batch_end") if callback.reads_gradients is None else callback.reads_gradients
+
+
+def end_all(callbacks: Iterable[Callback], trainer: Trainer) -> None:
+    """Call ``on_fit_end`` of all, in their order, even where one of them raises an error."""
+    with ExitStack() as stack:
+        for callback in reversed([*callbacks]):
+            stack.callback(callback.on_fit_end, trainer)

@@ -44,7 +44,8 @@ class ProgressBar(Callback):
 
 
 class PrintEpochs(Callback):
-    """A line per epoch: loss, accuracy, the same on the validation rows, rows per second, time.
+    """A line per epoch: loss, accuracy, metrics, the same on the validation rows, rows per second, time. In the end,
+    which epoch was the best, where that was looked for.
 
     Args:
         every: print each ``every``-th epoch, and the last.
@@ -57,9 +58,13 @@ class PrintEpochs(Callback):
         ("accuracy", "accuracy", "{:.2%}", 9),
         ("val_loss", "val loss", "{:.5f}", 10),
         ("val_accuracy", "val acc.", "{:.2%}", 9),
+    )
+    #: What stands behind the others; and what is not shown.
+    LAST = (
         ("rows_per_second", "rows/s", "{:,.0f}", 11),
         ("seconds", "seconds", "{:.2f}", 8),
     )
+    HIDDEN = ("learning_rate",)
 
     def __init__(self, every: int = 1, file: TextIO | None = None) -> None:
         self.every = every
@@ -80,11 +85,16 @@ class PrintEpochs(Callback):
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
         self._last = trainer.epoch + epochs
-        self._columns: list[tuple[str, str, str, int]] = []
+        known = {column[0]: column for column in (*self.COLUMNS, *self.LAST)}
+        last = [*self.HIDDEN, *(column[0] for column in self.LAST)]
+        # A column that is not known is a metric.
+        first = [known.get(name) or _of_metric(name) for name in trainer.columns if name not in last]
+        self._columns = [*first, *self.LAST]
+        self._has_head = False
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
-        if not self._columns:
-            self._columns = [column for column in self.COLUMNS if column[0] in record]
+        if not self._has_head:
+            self._has_head = True
             self._print("  ".join(f"{title:>{width}}" for _, title, _, width in self._columns))
         epoch = record["epoch"]
         if epoch % self.every == 0 or epoch in (1, self._last) or trainer.stopping:
@@ -93,5 +103,14 @@ class PrintEpochs(Callback):
             )
             self._print("  ".join(f"{text:>{width}}" for text, width in cells))
 
+    def on_fit_end(self, trainer: Trainer) -> None:
+        if text := trainer.history.best_text:
+            self._print(text)
+
     def _print(self, line: str) -> None:
         print(line, file=self.file or sys.stdout, flush=True)
+
+
+def _of_metric(name: str) -> tuple[str, str, str, int]:
+    title = name.replace("val_", "val ", 1)
+    return name, title, "{:.4f}", max(len(title), 9)

@@ -42,7 +42,6 @@ def regression(backend: Any, optimizer: Any, **settings: Any) -> Trainer:
 def diverges(trainer: Trainer, data: Any = VALUES, epochs: int = 9, **settings: Any) -> TrainingDiverged:
     with pytest.raises(TrainingDiverged) as raised:
         trainer.fit(data, epochs, 10, **settings)
-    assert trainer.diverged is raised.value
     return raised.value
 
 
@@ -78,7 +77,6 @@ def test_the_last_good_weights_are_back_and_training_can_go_on(backend: Backend)
     twin.fit(VALUES, 2, 10)
     assert same_weights(trainer, twin)
     assert trainer.history["epoch"] == [1, 2, 3, 4]
-    assert trainer.diverged is None
 
 
 @pytest.mark.parametrize("optimizer", [SGD, Adam])

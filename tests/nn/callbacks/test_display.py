@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 import tqdm
 
-from nn import Callback, Linear, PrintEpochs, ProgressBar, Sequential, Softmax, Trainer
+from nn import Callback, EarlyStopping, Linear, Metric, PrintEpochs, ProgressBar, Sequential, Softmax, Trainer
 
 DATA = (np.eye(6), np.arange(6) % 2)
 
@@ -90,3 +91,26 @@ def test_the_bar_names_the_epoch(capsys: pytest.CaptureFixture[str], monkeypatch
     trainer(ProgressBar(disable=False), Look()).fit(DATA, 2, 4)
     assert bars[0].leave is False  # nothing of it stays on the terminal
     assert seen == [("epoch 1/2: ", 4), ("epoch 1/2: ", 6), ("epoch 2/2: ", 10), ("epoch 2/2: ", 12)]
+
+
+def test_metrics_have_columns_and_the_best_epoch_is_told_in_the_end() -> None:
+    out = io.StringIO()
+    left = [0.25, 0.75, 0.5]
+    score = Metric("score", lambda targets, found: left.pop(0), larger_is_better=True)
+    model = Sequential(Linear(6, 2), Softmax(), backend="cpu")
+    Trainer(model, callbacks=[PrintEpochs(file=out), EarlyStopping("val_score")], metrics=[score]).fit(
+        DATA, 3, 2, validation=DATA
+    )
+    head, *lines, best = out.getvalue().splitlines()
+    assert re.split(r" {2,}", head.strip()) == [
+        "epoch", "loss", "accuracy", "val loss", "val acc.", "val score", "rows/s", "seconds"
+    ]  # fmt: skip
+    assert [line.split()[5] for line in lines] == ["0.2500", "0.7500", "0.5000"]
+    assert best == "best epoch 2, val_score 0.75; its weights are in the model"
+
+
+def test_values_have_no_accuracy() -> None:
+    out = io.StringIO()
+    model = Sequential(Linear(6, 1), backend="cpu")
+    Trainer(model, "mse", callbacks=[PrintEpochs(file=out)]).fit((np.eye(6), np.arange(6) / 6), 1, 2, validation=0.5)
+    assert out.getvalue().splitlines()[0].split() == ["epoch", "loss", "val", "loss", "rows/s", "seconds"]

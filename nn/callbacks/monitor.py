@@ -1,0 +1,70 @@
+"""The best value of a column of the history: what early stopping and keeping the best model look at."""
+
+from __future__ import annotations
+
+import math
+
+from ..history import Record
+from ..metrics import larger_is_better
+from .base import Trainer
+
+
+class MonitorError(ValueError):
+    """What is to be monitored is not there, or nobody knows whether more of it is better."""
+
+
+class Monitor:
+    """A column of the history, and its best value so far.
+
+    Args:
+        column: such as ``"val_loss"``, ``"val_accuracy"``, or a metric's.
+        mode: ``"min"``: less is better; ``"max"``: more is; ``"auto"``: as the loss or the metric says.
+        min_delta: how much better than the best a value must be to count.
+
+    Attributes:
+        best: the best value; None before the first.
+        epoch: whose it is; None before the first.
+
+    Raises:
+        ValueError: an argument cannot be used.
+    """
+
+    def __init__(self, column: str, mode: str = "auto", min_delta: float = 0.0) -> None:
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f'mode must be "auto", "min" or "max", not {mode!r}')
+        if not 0.0 <= min_delta < math.inf:
+            raise ValueError(f"min_delta must be a number of at least 0, not {min_delta!r}")
+        self.column, self.mode, self.min_delta = column, mode, min_delta
+        self.best: float | None = None
+        self.epoch: int | None = None
+        self._more = False
+
+    def begin(self, trainer: Trainer) -> None:
+        """Forget what was the best. Called before training.
+
+        Raises:
+            MonitorError: the records will have no such column, or ``mode`` must be said.
+        """
+        self.best = self.epoch = None
+        column = self.column
+        there = [name for name in trainer.columns if name != "epoch"]
+        if column not in there:
+            rows = column.startswith("val_") and not any(name.startswith("val_") for name in there)
+            why = ", as there are no validation rows; give some, as in validation=0.1" if rows else ""
+            raise MonitorError(f"there is no {column!r} to monitor{why} (there are {', '.join(there)})")
+        more = larger_is_better(column.removeprefix("val_"), trainer.metrics)
+        if self.mode == "auto" and more is None:
+            raise MonitorError(f'say whether more of {column!r} is better: mode="max", or "min" where less is')
+        self._more = bool(more) if self.mode == "auto" else self.mode == "max"
+
+    def improves(self, record: Record) -> bool:
+        """Whether an epoch is the best so far; NaN never is, nor is an epoch without the column."""
+        value = record.get(self.column)
+        if value is None or math.isnan(value):
+            return False
+        if self.best is not None:
+            gain = value - self.best if self._more else self.best - value
+            if not gain > self.min_delta:
+                return False
+        self.best, self.epoch = value, record["epoch"]
+        return True

@@ -1,0 +1,61 @@
+"""Models saved while training runs."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from string import Formatter
+
+from ..data.checks import check_whole_number
+from ..history import Record
+from ..storage import save_model
+from .base import Callback, Trainer
+from .monitor import Monitor
+
+
+class SaveModel(Callback):
+    """Saves the model after epochs, each file whole or not at all: ``nn.load_model`` reads it.
+
+    Args:
+        path: of the file, ``"best.safetensors"`` for instance; it may have columns of the history in braces, as in
+            ``"epoch-{epoch:03d}-{val_loss:.4f}.safetensors"``, which gives a file for each. Its folder must be there.
+        monitor: the column of the history whose best epochs alone are saved, such as ``"val_loss"``; "" for all.
+        every: save every so many epochs, and after the last one. With ``monitor``, of every so many epochs those that
+            are the best.
+        mode: of ``monitor``: ``"min"``, ``"max"`` or ``"auto"``, as in ``EarlyStopping``.
+
+    Raises:
+        ValueError: an argument cannot be used; in ``fit``, before anything is trained: there is no such column.
+        FileNotFoundError: likewise: there is no such folder.
+    """
+
+    def __init__(self, path: str | Path, monitor: str = "", every: int = 1, mode: str = "auto") -> None:
+        self.path = str(path)
+        self.every = check_whole_number("every", every)
+        self.monitor = Monitor(monitor, mode) if monitor else None
+        self.saved: list[Path] = []
+        self._last = 0
+
+    def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
+        if self.monitor is not None:
+            self.monitor.begin(trainer)
+        for _, name, _, _ in Formatter().parse(self.path):
+            if name is not None and name not in trainer.columns:
+                raise ValueError(f"{self.path}: there is no {{{name}}} (there are {', '.join(trainer.columns)})")
+        if not Path(self.path).parent.is_dir():
+            raise FileNotFoundError(f"{self.path} cannot be written: there is no folder {Path(self.path).parent}")
+        self._last = trainer.epoch + epochs
+
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
+        epoch = record["epoch"]
+        is_last = epoch == self._last or trainer.stopping
+        if self.monitor is not None:
+            due = (epoch % self.every == 0 or is_last) and self.monitor.improves(record)
+        else:
+            due = epoch % self.every == 0 or is_last
+        if due:
+            missing = dict.fromkeys(trainer.columns, float("nan"))  # an epoch without an evaluation has none
+            path = Path(self.path.format(**{**missing, **record}))
+            with getattr(trainer, "averaged", nullcontext)():
+                save_model(trainer.model, path)
+            self.saved.append(path)
