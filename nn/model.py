@@ -12,7 +12,7 @@ from backends.random import generator
 from backends.typing import Array, Shape
 
 from .data import Dataset, Units, as_dataset, as_rows
-from .data.checks import DataError, check_whole_number
+from .data.checks import DataError, check_range, check_whole_number
 from .initializers import Initializer
 from .layers import Dropout, ElementwiseActivation, Flatten, Layer, Softmax
 from .losses import Loss
@@ -321,7 +321,8 @@ class Sequential:
         Raises:
             ValueError, TypeError: they cannot be used, or do not fit the network.
         """
-        return self.shaped(as_dataset(data, units or self.units, self.row_shape))
+        n_classes = max(self.n_outputs, 2) if self.output_activation else None
+        return self.shaped(as_dataset(data, units or self.units, self.row_shape, n_classes))
 
     def rows(self, x: Any) -> Dataset:
         """Rows without targets, as ``predict`` takes them, likewise."""
@@ -333,6 +334,8 @@ class Sequential:
         Raises:
             DataError: (a ValueError) neither fits.
         """
+        for name, numbers in (("x", data.x), ("y", data.y)):
+            check_range(numbers, name, self.backend.dtype_name)
         shapes = [data.x.shape[1:], (data.n_features,), data.image_shape]
         problems = []
         for shape in shapes:
