@@ -30,6 +30,7 @@ from .layers import (
     SiLU,
     Softmax,
     Softplus,
+    Standardize,
     Tanh,
 )
 from .losses import LOSSES, Loss, get_loss
@@ -82,6 +83,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "Standardize",
     "Summary",
     "Tanh",
     "Trainer",

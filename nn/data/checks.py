@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -235,6 +236,11 @@ def check_whole_number(name: str, value: Any, least: int = 1) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
     return int(value)
+
+
+def warn_user(message: str, kind: type[UserWarning]) -> None:
+    """Warn about code outside this package."""
+    warnings.warn(message, kind, stacklevel=callers_level())
 
 
 def callers_level() -> int:

@@ -6,13 +6,12 @@ sorted as scikit-learn's ``LabelEncoder`` sorts them: 1, 2, 3 are three classes 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from .checks import LARGEST_LABEL, DataError, DataTypeError, callers_level, check_labels, check_numbers
+from .checks import LARGEST_LABEL, DataError, DataTypeError, check_labels, check_numbers, warn_user
 from .values import is_absent, is_frame, is_series, listed
 
 Names = tuple[str, ...]
@@ -151,11 +150,10 @@ class LabelsWarning(UserWarning):
 
 def warn_of_names(names: Names) -> None:
     """Say which number each class has."""
-    warnings.warn(
+    warn_user(
         f"the labels {listed(names)} are names of classes, which are numbered 0 to {len(names) - 1}: predict gives "
         "these numbers, and predict_names the labels",
         LabelsWarning,
-        stacklevel=callers_level(),
     )
 
 

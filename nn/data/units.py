@@ -7,14 +7,13 @@ training data, the model file keeps them, and ``nn.data.rows`` applies them to e
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
-from .checks import callers_level, check_finite
+from .checks import check_finite, warn_user
 from .columns import Column, from_list, to_list
 from .dataset import Dataset
 from .labels import are_numbers
@@ -161,11 +160,10 @@ class Units:
             return
         largest, what = (self.high, "multiply by 255") if saw_more else (high, "divide by 255")
         remedy = what if DARKEST_WHITE < largest <= 255 else "bring them to the units of the training rows"
-        warnings.warn(
+        warn_user(
             f"the training rows went from {self.low:g} to {self.high:g}, but {name} goes from {low:g} to {high:g}: "
             f"{remedy}, or pass a Dataset that states its scale",
             UnitsWarning,
-            stacklevel=callers_level(),
         )
 
 

@@ -19,6 +19,7 @@ from .base import LAYERS, Context, Layer
 from .dropout import Dropout
 from .linear import Linear
 from .shape import Flatten
+from .standardize import Standardize
 
 __all__ = [
     "ACTIVATION_LAYERS",
@@ -37,5 +38,6 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "Standardize",
     "Tanh",
 ]
