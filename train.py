@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ try:
         ProgressBar,
         Sequential,
         Softmax,
+        Standardize,
         Trainer,
         TrainingDiverged,
         __version__,
@@ -53,6 +55,7 @@ try:
         refuse_idle_on_rows,
     )
     from nn.data import DataError, as_dataset
+    from nn.data.statistics import ScaleWarning
     from nn.data.tables import is_table
     from nn.data.weights import by_class
     from nn.files import check_writable, write_atomically
@@ -191,7 +194,9 @@ def train(run: Run) -> None:
     settings = run.settings
     if settings.epochs == 0:
         return
-    with usage_errors(DataError), ctrl_c_stops(run.trainer):  # rows that do not fit the network or the loss
+    # What is refused are rows that do not fit the network or the loss.
+    with usage_errors(DataError), ctrl_c_stops(run.trainer), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ScaleWarning)  # the header gives this advice
         history = run.trainer.fit(
             run.training,
             settings.epochs,
@@ -319,15 +324,15 @@ def build_layers(settings: Settings, train: Dataset) -> list[Layer]:
     widths = [train.n_features, *settings.hidden, outputs]
     weights = settings.weights or [settings.init] * (len(widths) - 1)
     biases = settings.biases or [settings.bias_init] * (len(widths) - 1)
-    layers: list[Layer] = []
+    layers: list[Layer] = [Standardize(train.n_features)] if settings.standardize else []
     for name, values in (("weights", weights), ("biases", biases)):
         if len(values) != len(widths) - 1:
             raise UsageError(f"{name} must hold one entry for each of the {len(widths) - 1} layers, not {len(values)}")
     for (n_in, n_out), weight_init, bias_init in zip(pairwise(widths), weights, biases, strict=True):
-        if layers:
+        if any(isinstance(layer, Linear) for layer in layers):
             layers += activation(settings.activation)
-        if layers and settings.dropout:
-            layers.append(Dropout(settings.dropout))
+            if settings.dropout:
+                layers.append(Dropout(settings.dropout))
         layers.append(Linear(n_in, n_out, weight_init=weight_init, bias_init=bias_init))
     default = "sigmoid" if train.has_classes or settings.rows is not None else "identity"
     return layers + activation(settings.output_activation or loss.output_activation or default)

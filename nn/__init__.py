@@ -43,6 +43,7 @@ from .layers import (
     SiLU,
     Softmax,
     Softplus,
+    Standardize,
     Tanh,
 )
 from .losses import LOSSES, Loss, get_loss
@@ -103,6 +104,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "Standardize",
     "Summary",
     "Tanh",
     "TensorBoard",

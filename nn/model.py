@@ -12,9 +12,10 @@ from backends.random import generator
 from backends.typing import Array, Shape
 
 from .data import Dataset, Units, as_dataset, as_rows
-from .data.checks import DataError, check_whole_number
+from .data.checks import DataError, check_range, check_whole_number, warn_user
+from .data.statistics import ScaleWarning, advice, column_statistics
 from .initializers import Initializer
-from .layers import Dropout, ElementwiseActivation, Flatten, Layer, Softmax
+from .layers import Dropout, ElementwiseActivation, Flatten, Layer, Softmax, Standardize
 from .losses import Loss
 from .memory import Store
 from .optimizers import Optimizer, get_optimizer
@@ -287,6 +288,7 @@ class Sequential:
 
     def remember_data(self, units: Units, data: Dataset, loss: Loss) -> None:
         """Take note of the units of the training rows, and of what their targets are for this loss."""
+        self._adapt(data)
         self.units = units if self.units is None else self.units.then(units)
         self.class_names = data.class_names
         self.target_shape = tuple(int(extent) for extent in data.y.shape[1:])
@@ -296,6 +298,19 @@ class Sequential:
             self.task = "classes"
         elif not loss.output_activation:
             self.task = "values"
+
+    def _adapt(self, data: Dataset) -> None:
+        """Let a layer that standardizes learn the statistics of the training rows, once; give advice where there is
+        none that does, once too."""
+        index = next((i for i, layer in enumerate(self.layers) if not isinstance(layer, Flatten)), 0)
+        if isinstance(self.layers[index], Standardize):
+            state = {name: self.store.state[f"{index}.{name}"] for name in ("mean", "variance", "learnt")}
+            if self.backend.item(state["learnt"]) == 0:
+                mean, variance = column_statistics(data, self.backend.dtype_name)
+                for name, values in (("mean", mean), ("variance", variance), ("learnt", [1.0])):
+                    state[name][...] = self.backend.asarray(values, self.backend.dtype)
+        elif self.units is None and not self.layers[index].state() and (text := advice(data)):
+            warn_user(f"{text}: begin the network with Standardize({data.n_features}), or scale them", ScaleWarning)
 
     def _set_task(self, output_activation: str = "") -> None:
         self.output_activation = output_activation or output_activation_of(self.layers)
@@ -323,7 +338,8 @@ class Sequential:
         Raises:
             ValueError, TypeError: they cannot be used, or do not fit the network.
         """
-        return self.shaped(as_dataset(data, units or self.units, self.row_shape))
+        n_classes = max(self.n_outputs, 2) if self.output_activation else None
+        return self.shaped(as_dataset(data, units or self.units, self.row_shape, n_classes))
 
     def rows(self, x: Any) -> Dataset:
         """Rows without targets, as ``predict`` takes them, likewise."""
@@ -335,6 +351,8 @@ class Sequential:
         Raises:
             DataError: (a ValueError) neither fits.
         """
+        for name, numbers in (("x", data.x), ("y", data.y)):
+            check_range(numbers, name, self.backend.dtype_name)
         shapes = [data.x.shape[1:], (data.n_features,), data.image_shape]
         problems = []
         for shape in shapes:
@@ -470,6 +488,8 @@ def _checked_layers(layers: tuple[Any, ...]) -> tuple[list[Layer], int]:
             raise TypeError(f"layer {index} is {layer!r}, not a layer{hint}")
         if "output" in layer.parameters():
             raise ValueError(f"layer {index} names a parameter `output`, as its result is called; give it another name")
+        if isinstance(layer, Standardize) and any(not isinstance(before, Flatten) for before in layers[:index]):
+            raise ValueError(f"layer {index} is {layer!r}, which takes raw columns; let the network begin with it")
         if isinstance(layer, Softmax) and index < len(layers) - 1:
             raise ValueError(f"layer {index} is Softmax(), which belongs at the end of a network")
         try:

@@ -10,6 +10,7 @@ from typing import SupportsFloat
 from backends import Backend
 
 from ..data import Dataset
+from ..data.statistics import advice
 from ..optimizers import Optimizer
 from ..trainer import Trainer
 from ..verify.rounding import rounding_text
@@ -43,6 +44,7 @@ def header_text(
     lines += _device(settings, trainer.backend) if compared is None else _devices(settings, compared)
     lines += [
         ("data", _data(name, training, validation, test)),
+        *_advice(settings, training),
         ("model", _model(settings, trainer, training.n_features)),
         ("training", _training(settings, trainer)),
     ]
@@ -83,6 +85,11 @@ def _data(name: str, training: Dataset, validation: Dataset | None, test: Datase
     text += f", {len(test):,} test rows" if test is not None else ""
     text += f", {training.n_features} inputs"
     return text + (f", {training.n_classes} classes" if training.has_classes else "")
+
+
+def _advice(settings: Settings, training: Dataset) -> list[tuple[str, str]]:
+    text = "" if settings.standardize or settings.epochs == 0 else advice(training)
+    return [("advice", f"{text}; --standardize brings all columns to one size")] if text else []
 
 
 def _model(settings: Settings, trainer: Trainer, n_features: int) -> str:

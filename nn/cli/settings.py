@@ -311,6 +311,8 @@ class Settings:
         unset="those of `init`")
     biases: list[Any] | None = _network(None, "", NUMBERS, "the biases of each layer, written out",
         unset="those of `bias_init`")
+    standardize: bool = _network(False, "--standardize", SWITCH,
+        "bring each column to mean 0 and variance 1, by the statistics of the training rows, which the model keeps")
     dropout: float = _network(0.0, "--dropout", NUMBER, "dropout after each hidden layer", metavar="RATE",
         check=BELOW_1, idle=(NO_HIDDEN, UNTRAINED))
 

@@ -6,6 +6,7 @@ from .checks import DataError, DataTypeError, check_labels, label_problem
 from .dataset import Dataset
 from .rows import as_dataset, as_rows
 from .sources import Data, load_data, load_digits
+from .tables import from_frame, read_csv
 from .targets import encode_targets
 from .units import Units, UnitsWarning
 
@@ -20,7 +21,9 @@ __all__ = [
     "as_rows",
     "check_labels",
     "encode_targets",
+    "from_frame",
     "label_problem",
     "load_data",
     "load_digits",
+    "read_csv",
 ]

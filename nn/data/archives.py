@@ -12,8 +12,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from .checks import DataError, UnreadableError, check_labels, check_numbers, check_rows, check_same_length
+from .checks import DataError, UnreadableError, check_rows, check_same_length
 from .dataset import Dataset
+from .labels import Names, labels_of_file, read_labels
 from .rows import pack
 from .units import Units
 
@@ -121,21 +122,19 @@ def _train_and_test(arrays: dict[str, np.ndarray], path: Path) -> tuple[Dataset,
     train = _labelled(arrays["x_train"], arrays["y_train"], path, "train")
     if "x_test" not in arrays:
         return train, None
-    test = _labelled(arrays["x_test"], arrays["y_test"], path, "test", train.n_classes, Units.of(train))
+    test = _labelled(arrays["x_test"], arrays["y_test"], path, "test", train.class_names, Units.of(train))
     if (train.image_shape, train.n_features) != (test.image_shape, test.n_features):
         rows, others = arrays["x_train"].shape[1:], arrays["x_test"].shape[1:]
         raise DataError(f"{path}: x_train has rows {rows} but x_test {others}; store both alike")
     return train, test
 
 
-def _labelled(
-    x: Any, y: Any, path: Path, half: str, n_classes: int | None = None, units: Units | None = None
-) -> Dataset:
+def _labelled(x: Any, y: Any, path: Path, half: str, known: Names | None = None, units: Units | None = None) -> Dataset:
     x_name, y_name = f"{path}: x_{half}", f"{path}: y_{half}"
-    x, y = check_rows(x, x_name), check_numbers(y, y_name)
+    x, y = check_rows(x, x_name), read_labels(y, y_name)
     check_same_length(x, y, x_name, y_name)
-    labels, n_classes = check_labels(y, y_name, n_classes, "the labels of y_train")
-    return pack(x, labels, n_classes, units, x_name)
+    labels, names = labels_of_file(y, y_name, known)
+    return pack(x, labels, names, units, x_name)
 
 
 # ---- for every reader of files ---------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ In all of them ``name`` is how messages call the array: "x", or "digits.npz: x_t
 from __future__ import annotations
 
 import math
+import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,7 @@ def check_numbers(values: Any, name: str) -> np.ndarray:
     Raises:
         DataTypeError: it is text, or no array of numbers.
     """
+    _refuse_masked(values, name)
     try:
         return as_numpy(values)
     except TypeError as error:
@@ -50,6 +53,13 @@ def check_numbers(values: Any, name: str) -> np.ndarray:
                 f"{name} has text in it; turn it into numbers first (labels: sklearn.preprocessing.LabelEncoder)"
             ) from None
         raise DataTypeError(f"{name} cannot be used: {error}") from None
+
+
+def _refuse_masked(values: Any, name: str) -> None:
+    """NumPy would give what stands under the mask."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.getmaskarray(values).any():
+        where = ", ".join(str(i) for i in first_true(np.ma.getmaskarray(values)))
+        raise DataError(f"{name}[{where}] is masked; give {name}.filled(value), or leave out the row")
 
 
 def _has_text(values: Any) -> bool:
@@ -92,6 +102,21 @@ def check_finite(x: np.ndarray, name: str) -> None:
     where = first_true(~np.isfinite(x))
     index = ", ".join(str(i) for i in where)
     raise DataError(f"{name}[{index}] is {x[where]}; remove the row or put a number there")
+
+
+def check_range(x: np.ndarray, name: str, dtype: str) -> None:
+    """Raises DataError at the first number of ``x`` beyond the largest of ``dtype``, which a network computes in."""
+    if dtype != "float32" or x.dtype != np.float64 or not x.size:
+        return
+    largest = float(np.finfo(np.float32).max)
+    if max(float(x.max()), -float(x.min())) <= largest:
+        return
+    where = first_true(np.abs(x) > largest)
+    index = ", ".join(str(i) for i in where)
+    raise DataError(
+        f"{name}[{index}] is {x[where]:g}, but the network computes in float32, which ends at 3.4e38; correct or "
+        "rescale it, or let the network compute in float64"
+    )
 
 
 def check_same_length(x: np.ndarray, y: np.ndarray, x_name: str = "x", y_name: str = "y") -> None:
@@ -211,3 +236,17 @@ def check_whole_number(name: str, value: Any, least: int = 1) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
     return int(value)
+
+
+def warn_user(message: str, kind: type[UserWarning]) -> None:
+    """Warn about code outside this package."""
+    warnings.warn(message, kind, stacklevel=callers_level())
+
+
+def callers_level() -> int:
+    """The ``stacklevel`` at which the caller of this function's caller warns about code outside this package."""
+    package = __name__.partition(".")[0]
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    return level

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .checks import DataError
-from .labels import listed
+from .values import listed
 
 IMPUTATIONS = ("mean", "median", "most_frequent")
 
@@ -35,6 +35,11 @@ class Column:
     name: str = ""
     fill: float | str | None = None
     categories: tuple[str, ...] | None = None
+
+    @property
+    def learnt(self) -> bool:
+        """Whether anything but its name was learnt of it."""
+        return self.fill is not None or self.categories is not None
 
     @property
     def width(self) -> int:

@@ -13,7 +13,8 @@ from backends.typing import Shape
 
 from .checks import DataError, check_labels, check_same_length, check_weights
 from .columns import Column
-from .labels import are_numbers, listed
+from .labels import are_numbers, classes_of
+from .values import listed
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +147,24 @@ class Dataset:
                 "channels]), or a Dataset with an image_shape"
             )
         return self.shaped_for(self.image_shape)
+
+    def with_classes(self, names: tuple[str, ...] | None) -> Dataset:
+        """The same rows, their class labels numbered as ``names`` are, which a model was trained with.
+
+        Classes without names, known by their numbers, keep these; so do all labels where the model's have none.
+
+        Raises:
+            DataError: a class is not among them.
+        """
+        own = self.class_names
+        if are_numbers(names) or own is None or own == names:
+            return self
+        assert names is not None
+        if are_numbers(own) and len(own) <= len(names) and not set(own) <= set(names):
+            return replace(self, class_names=names)
+        labels = np.array(own)[self.y]
+        y, _ = classes_of(labels, names, lambda row: f"y[{row}]")
+        return replace(self, y=y, class_names=names)
 
     def only(self, classes: Sequence[int | str]) -> Dataset:
         """The rows of these classes, by number or name, renumbered 0, 1, ... in the order given: ``only([1, 2])`` tells

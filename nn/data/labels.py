@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .checks import LARGEST_LABEL, DataError, check_labels
+from .checks import LARGEST_LABEL, DataError, DataTypeError, check_labels, check_numbers, warn_user
+from .values import is_absent, is_frame, is_series, listed
 
 Names = tuple[str, ...]
 
@@ -65,12 +66,97 @@ def _looked_up(labels: np.ndarray, known: Names, place: Callable[[int], str]) ->
     return found
 
 
+def labels_of_file(y: np.ndarray, name: str, known: Names | None) -> tuple[np.ndarray, Names]:
+    """Class numbers and names from what ``read_labels`` gives of an array of a file, called ``name``.
+
+    Args:
+        known: the names of the training rows, of which each label must be one; None: these are the training rows.
+
+    Raises:
+        DataError: naming the first that is no class.
+    """
+
+    def place(row: int) -> str:
+        return f"{name}[{row}]"
+
+    if (y.ndim == 2 and y.shape[1] > 1) or not y.size:
+        labels, n_classes = check_labels(y, name, len(known) if known else None, "the labels of y_train")
+        return labels, known or numbered(n_classes)
+    y = y.reshape(-1)
+    if y.dtype.kind in "Ub":
+        return (_looked_up(y, known, place), known) if known else classes_of(y, None, place)
+    if known is not None and are_numbers(known):
+        return check_labels(y, name, len(known), "the labels of y_train")[0], known
+    whole = y == np.floor(y) if y.dtype.kind == "f" else np.ones(len(y), bool)
+    if (known is None and whole.all() and y.min() == 0) or not whole.all() or np.abs(y).max() > LARGEST_LABEL:
+        labels, n_classes = check_labels(y, name)
+        return labels, numbered(n_classes)
+    return classes_of(y.astype(np.int64), known, place)
+
+
+def read_labels(y: Any, name: str) -> np.ndarray:
+    """Targets of any kind as an array of numbers, or of text (dtype ``U``), (n,) or (n, k).
+
+    Raises:
+        DataTypeError: they are neither; naming the first that is missing, or is text among numbers.
+    """
+    if is_frame(y):
+        y = y.iloc[:, 0] if y.shape[1] == 1 else y.to_numpy()
+    if is_series(y):
+        y = _of_series(y)
+    if not hasattr(y, "dtype") and not isinstance(y, list | tuple):
+        return check_numbers(y, name)
+    array = y if isinstance(y, np.ndarray) else None
+    if array is None and isinstance(y, list | tuple):
+        try:
+            array = np.array(y, dtype=object) if _holds_text(y) else None
+        except ValueError:
+            array = None
+    if array is None or isinstance(array, np.ma.MaskedArray) or array.dtype.kind not in "OUT":
+        return check_numbers(y, name)
+    values = array.reshape(-1).tolist() if array.ndim == 1 or array.shape == (len(array), 1) else None
+    if not values:
+        return check_numbers(y, name)
+    for row, value in enumerate(values):
+        if is_absent(value):
+            raise DataTypeError(f"{name}[{row}] is missing ({value}); put a label there or remove the row")
+    texts = [isinstance(value, str) for value in values]
+    if not any(texts):
+        return check_numbers(np.array(values), name)
+    if not all(texts):
+        row = texts.index(not texts[0])
+        raise DataTypeError(
+            f"{name}[{row}] is {values[row]!r}, but {name}[0] is {values[0]!r}; labels are all text or all numbers"
+        )
+    return np.array(values)
+
+
+def _holds_text(values: Any) -> bool:
+    return any(isinstance(value, str) or (isinstance(value, list | tuple) and _holds_text(value)) for value in values)
+
+
+def _of_series(y: Any) -> Any:
+    """A column of pandas as NumPy has it; as objects where it is of a type of pandas."""
+    if isinstance(y.dtype, np.dtype) and y.dtype.kind in "biuf":
+        return np.asarray(y)
+    values = np.asarray(y, dtype=object)
+    kind = getattr(y.dtype, "kind", "O")
+    return np.array(values.tolist()) if kind in "biuf" and not any(is_absent(v) for v in values.tolist()) else values
+
+
+class LabelsWarning(UserWarning):
+    """Integer labels that are names of classes, and so not what ``predict`` gives."""
+
+
+def warn_of_names(names: Names) -> None:
+    """Say which number each class has."""
+    warn_user(
+        f"the labels {listed(names)} are names of classes, which are numbered 0 to {len(names) - 1}: predict gives "
+        "these numbers, and predict_names the labels",
+        LabelsWarning,
+    )
+
+
 def is_integer(name: str) -> bool:
     """Whether a name is written as a whole number."""
     return name.removeprefix("-").isdecimal()
-
-
-def listed(names: Sequence[Any], most: int = 8) -> str:
-    """Names for a message: the first few, and how many there are."""
-    shown = ", ".join(map(str, names[:most]))
-    return shown if len(names) <= most else f"{shown}, ... ({len(names)} in all)"

@@ -20,11 +20,17 @@ import numpy as np
 from backends.typing import Shape
 
 from .checks import DataTypeError, check_labels, check_numbers, check_rows, check_same_length, check_values
+from .columns import Column
 from .dataset import Dataset
+from .frames import array_rows, frame_rows
+from .labels import Names, classes_of, numbered, read_labels, warn_of_names
 from .units import PIXEL_SCALE, Units, are_pixels, square
+from .values import is_frame
 
 
-def as_dataset(data: Any, units: Units | None = None, row_shape: Shape | None = None) -> Dataset:
+def as_dataset(
+    data: Any, units: Units | None = None, row_shape: Shape | None = None, n_classes: int | None = None
+) -> Dataset:
     """Checked rows and targets from arrays of any library (NumPy, CuPy, PyTorch, pandas) or lists.
 
     Args:
@@ -32,12 +38,16 @@ def as_dataset(data: Any, units: Units | None = None, row_shape: Shape | None = 
             x: (n, features), or pictures (n, height, width) or (n, height, width, channels), which are flattened and
             keep their ``image_shape``. Whole numbers from 0 to 255 that are pixels are kept as uint8, floats as float32
             or float64, float16 as float32; other integers and bool as float32 (float64 beyond 2**24).
-            y: integers and bool (n,) or (n, 1) are class labels. Floats are values, even if they are whole, and so are
-            several columns of anything (n, k): what they look like in some rows decides nothing. A loss of classes
-            takes these for labels and one-hot rows all the same (``encode_targets``).
+            Columns of a pandas DataFrame are taken by their names, in the order of the training rows.
+            y: integers, text and bool (n,) or (n, 1) are class labels (see ``nn.data.labels`` for which are numbers and
+            which names). Floats are values, even if they are whole, and so are several columns of anything (n, k): what
+            they look like in some rows decides nothing. A loss of classes takes these for labels and one-hot rows all
+            the same (``encode_targets``).
         units: of the model, where it was trained or loaded: x is in these, whatever its dtype. Without them the rows
             decide: pixels get the scale 1/255, others 1.
         row_shape: of the rows that the network takes, (784,) or (28, 28) for example: x may then also be one such row.
+        n_classes: how many classes a network tells apart: so many integers that do not begin with 0, as 1, 2, 3 or -1
+            and 1, are names of classes.
 
     Raises:
         DataError: (a ValueError) no rows, different numbers of rows, NaN or infinity, a label that is no class.
@@ -45,26 +55,56 @@ def as_dataset(data: Any, units: Units | None = None, row_shape: Shape | None = 
 
     Warns:
         UnitsWarning: the numbers of x cannot be in ``units``.
+        LabelsWarning: integers are taken for names, so that they are not what ``predict`` gives.
     """
+    known = None if units is None else units.class_names
     if isinstance(data, Dataset):
-        return data
+        return data.with_classes(known)
     if not isinstance(data, tuple) or len(data) not in (1, 2):
         parts = hasattr(data, "train") and hasattr(data, "test")  # as `nn.data.Data` has, which imports this module
         hint = "; say which rows of it: data.train or data.test" if parts else ""
         if not parts and _dimensions(data) > 1:
             hint = "; this is rows alone: pass their targets too, as in fit(x, y) or validation=(x, y)"
         raise DataTypeError(f"data must be a Dataset, a tuple (x, y), or (x,) for rows without targets{hint}")
-    x = check_rows(_as_several(check_numbers(data[0], "x"), units, row_shape))
+    given, columns = _from_table(data[0], units)
+    x = check_rows(_as_several(check_numbers(given, "x"), units, row_shape))
     if len(data) == 1 or data[1] is None:
-        return pack(x, np.zeros((len(x), 0), dtype=np.float32), units=units)
-    y = check_numbers(data[1], "y")
+        return pack(x, np.zeros((len(x), 0), dtype=np.float32), units=units, columns=columns)
+    y = read_labels(data[1], "y")
     check_same_length(x, y)
     if y.dtype.kind == "f" and y.ndim in (1, 2):
-        return pack(x, check_values(y), units=units)
-    if y.ndim == 2 and y.shape[1] > 1:
-        return pack(x, y.astype(np.float32), units=units)
-    labels, n_classes = check_labels(y)
-    return pack(x, labels, n_classes, units)
+        return pack(x, check_values(y), units=units, columns=columns)
+    if y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind != "U":
+        return pack(x, y.astype(np.float32), units=units, columns=columns)
+    labels, names = _classes(y, units is not None, known, n_classes)
+    return pack(x, labels, names, units, columns=columns)
+
+
+def _from_table(x: Any, units: Units | None) -> tuple[Any, tuple[Column, ...] | None]:
+    """Rows of a table as an array, with what the model has learnt of its columns applied to them."""
+    learnt = None if units is None else units.columns
+    if is_frame(x):
+        return frame_rows(x, learnt)
+    if learnt is None or not any(column.learnt for column in learnt):
+        return x, learnt
+    return array_rows(x, learnt), learnt
+
+
+def _classes(y: np.ndarray, trained: bool, known: Names | None, n_classes: int | None) -> tuple[np.ndarray, Names]:
+    """Class numbers and names, from text, integers or bool (n,) or (n, 1)."""
+    if y.size and y.ndim in (1, 2):
+        y = y.reshape(-1)
+        if y.dtype.kind == "U" and trained and not known:
+            raise DataTypeError("y has text in it, but the network was trained on class numbers; pass these")
+        if y.dtype.kind in "Ub" or known:
+            return classes_of(y, known, lambda row: f"y[{row}]")
+        distinct = np.unique(y)
+        if n_classes == len(distinct) and distinct[0] != 0 and not (distinct[0] >= 0 and distinct[-1] < n_classes):
+            labels, names = classes_of(y.astype(np.int64), None, lambda row: f"y[{row}]")
+            warn_of_names(names)
+            return labels, names
+    labels, count = check_labels(y)
+    return labels, numbered(count)
 
 
 def as_rows(x: Any, units: Units | None = None, row_shape: Shape | None = None) -> Dataset:
@@ -89,7 +129,14 @@ def _dimensions(x: Any) -> int:
     return 1 + _dimensions(x[0]) if isinstance(x, list | tuple) and len(x) > 0 else 0
 
 
-def pack(x: np.ndarray, y: np.ndarray, n_classes: int = 0, units: Units | None = None, name: str = "x") -> Dataset:
+def pack(
+    x: np.ndarray,
+    y: np.ndarray,
+    class_names: Names = (),
+    units: Units | None = None,
+    name: str = "x",
+    columns: tuple[Column, ...] | None = None,
+) -> Dataset:
     """A Dataset of checked rows and targets: pictures flattened, numbers with their units, classes with names.
 
     Warns:
@@ -110,8 +157,9 @@ def pack(x: np.ndarray, y: np.ndarray, n_classes: int = 0, units: Units | None =
         y=y,
         scale=scale,
         shift=shift,
-        class_names=tuple(str(label) for label in range(n_classes)) or None,
+        class_names=class_names or None,
         image_shape=image_shape,
+        columns=columns,
     )
 
 

@@ -7,16 +7,16 @@ training data, the model file keeps them, and ``nn.data.rows`` applies them to e
 from __future__ import annotations
 
 import math
-import sys
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
-from .checks import check_finite
+from .checks import check_finite, warn_user
+from .columns import Column, from_list, to_list
 from .dataset import Dataset
+from .labels import are_numbers
 
 #: Flat rows of fewer numbers than this are never taken for pixels.
 FEWEST_PIXELS = 64
@@ -43,6 +43,8 @@ class Units:
             ones for example, show in it, so that a later row like them is no reason to warn.
         row_shape: the shape of a raw row: (height, width[, channels]) of a picture, else (features,); None where it is
             not known.
+        class_names: of the training rows, where classes have other names than their numbers; else None.
+        columns: of the table that the training rows were, with what was learnt of them; None where it is not known.
 
     Raises:
         ValueError: a number is not finite, or an extent of ``row_shape`` is not positive.
@@ -54,6 +56,8 @@ class Units:
     high: float = 0.0
     smallest_peak: float = 0.0
     row_shape: tuple[int, ...] | None = None
+    class_names: tuple[str, ...] | None = None
+    columns: tuple[Column, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("scale", "shift", "low", "high", "smallest_peak"):
@@ -70,8 +74,9 @@ class Units:
             DataError: a number is NaN or infinite.
         """
         row_shape = dataset.image_shape or dataset.x.shape[1:]
+        names = None if are_numbers(dataset.class_names) else dataset.class_names
         if not dataset.x.size:
-            return cls(dataset.scale, dataset.shift)
+            return cls(dataset.scale, dataset.shift, class_names=names, columns=dataset.columns)
         peaks = dataset.x.reshape(len(dataset), -1).max(axis=1)
         low, high = float(dataset.x.min()), float(peaks.max())
         if not (math.isfinite(low) and math.isfinite(high)):
@@ -84,10 +89,13 @@ class Units:
             high=high,
             smallest_peak=float(above_0.min()) if above_0.size else 0.0,
             row_shape=tuple(int(extent) for extent in row_shape),
+            class_names=names,
+            columns=dataset.columns,
         )
 
     def then(self, later: Units) -> Units:
         """The units after training on further rows: these rows' own, and the range of both where they are alike."""
+        later = replace(later, class_names=later.class_names or self.class_names, columns=later.columns or self.columns)
         if (self.scale, self.shift) != (later.scale, later.shift):
             return later
         peaks = [peak for peak in (self.smallest_peak, later.smallest_peak) if peak > 0]
@@ -100,7 +108,12 @@ class Units:
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers and lists only, for JSON; ``Units.from_dict`` reads it back."""
-        return asdict(self) | {"row_shape": None if self.row_shape is None else list(self.row_shape)}
+        lists = {"row_shape": self.row_shape, "class_names": self.class_names}
+        return (
+            asdict(self)
+            | {name: value and list(value) for name, value in lists.items()}
+            | {"columns": to_list(self.columns)}
+        )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Units:
@@ -113,9 +126,15 @@ class Units:
         if unknown:
             raise ValueError(f"units have no {', '.join(unknown)}; the file may be of a newer version")
         try:
-            numbers = {name: float(value) for name, value in values.items() if name != "row_shape"}
-            shape = values.get("row_shape")
-            return cls(**numbers, row_shape=None if shape is None else tuple(int(extent) for extent in shape))
+            others = ("row_shape", "class_names", "columns")
+            numbers = {name: float(value) for name, value in values.items() if name not in others}
+            shape, names = values.get("row_shape"), values.get("class_names")
+            return cls(
+                **numbers,
+                row_shape=None if shape is None else tuple(int(extent) for extent in shape),
+                class_names=None if names is None else tuple(map(str, names)),
+                columns=from_list(values.get("columns")),
+            )
         except TypeError as error:
             raise ValueError(f"units must be numbers: {error}") from None
 
@@ -141,21 +160,11 @@ class Units:
             return
         largest, what = (self.high, "multiply by 255") if saw_more else (high, "divide by 255")
         remedy = what if DARKEST_WHITE < largest <= 255 else "bring them to the units of the training rows"
-        warnings.warn(
+        warn_user(
             f"the training rows went from {self.low:g} to {self.high:g}, but {name} goes from {low:g} to {high:g}: "
             f"{remedy}, or pass a Dataset that states its scale",
             UnitsWarning,
-            stacklevel=_callers_level(),
         )
-
-
-def _callers_level() -> int:
-    """The ``stacklevel`` at which the caller of this function's caller warns about code outside this package."""
-    package = __name__.partition(".")[0]
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 # ---- pixels ----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from .dropout import Dropout
 from .linear import Linear
 from .norm import BatchNorm, LayerNorm
 from .shape import Flatten
+from .standardize import Standardize
 
 __all__ = [
     "ACTIVATION_LAYERS",
@@ -40,5 +41,6 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "Standardize",
     "Tanh",
 ]

@@ -78,6 +78,7 @@ NEVER_REFUSED = {
     "limit": "there are always rows; more than there are is all of them",
     "positive": "refused beside --only, which the user is told of --only",
     "shift": "there are always rows",
+    "standardize": "there are always columns",
     "hidden": "there is always a network",
     "loss": "there is always a result",
     "epochs": "0 is a number of passes, too",

@@ -341,6 +341,16 @@ def categorical(tools: Tools) -> None:
 
 
 @behaviour
+def standardize(tools: Tools) -> None:
+    run = trained("--standardize", "--hidden", "8")
+    seen = run.trainer.model.layer_outputs(run.training)["0"]
+    varies = run.training.x.std(axis=0) > 0
+    np.testing.assert_allclose(seen.mean(axis=0), 0.0, atol=1e-5)
+    np.testing.assert_allclose(seen.std(axis=0), varies.astype(float), rtol=1e-4)
+    assert [type(layer) for layer in run.trainer.model.layers[1:]] == [type(layer) for layer in trained().trainer.model]
+
+
+@behaviour
 def shift(tools: Tools) -> None:
     run = prepared("--shift", "-0.5")
     assert run.test is not None
@@ -738,6 +748,7 @@ BOTH = {
     "activation": ("tanh", '"tanh"'),
     "init": ("normal:0.01", '"normal:0.01"'),
     "bias_init": ("0.5", "0.5"),
+    "standardize": ("", "true"),
     "dropout": ("0.2", "0.2"),
     "loss": ("mse", '"mse"'),
     "epochs": ("3", "3"),
@@ -896,7 +907,7 @@ def test_help_shows_what_kind_of_value_a_flag_takes(capsys: pytest.CaptureFixtur
         help_begins = SETTINGS[name].help.split()[0]
         assert f" {SETTINGS[name].flags[-1]} {placeholder} {help_begins}" in text, name
     without = {name for name, setting in SETTINGS.items() if setting.flags and name not in PLACEHOLDERS}
-    assert without == {"list_recipes", "reference", "shuffle", "nesterov", "plots", "quiet"}
+    assert without == {"list_recipes", "reference", "shuffle", "nesterov", "standardize", "plots", "quiet"}
 
 
 def header(capsys: pytest.CaptureFixture[str], *flags: str) -> str:

@@ -55,7 +55,7 @@ def test_one_output_needs_them_too() -> None:
     with pytest.raises(DataError, match=r"y\[3\] is 1\.5, but this loss needs targets from 0 to 1"):
         trainer.fit((X, np.where(np.arange(30) == 3, 1.5, 0.5)))
     with pytest.raises(DataError, match=r"y\[3\] is 2"):
-        trainer.fit((X, np.where(np.arange(30) == 3, 2, 1)))
+        trainer.fit((X, np.where(np.arange(30) == 3, 2, 0)))
 
 
 def test_squared_error_takes_any_values() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from .frame import from_frame
 from .options import TableOptions
 from .read import is_table, read_csv, read_table
 
-__all__ = ["TableOptions", "is_table", "read_csv", "read_table"]
+__all__ = ["TableOptions", "from_frame", "is_table", "read_csv", "read_table"]

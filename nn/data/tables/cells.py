@@ -12,7 +12,7 @@ from .head import Head, chosen_columns
 from .options import TableOptions, Task
 from .problems import cell_problem, check_width
 from .table import Table
-from .targets import Labels, targets_of_column
+from .targets import Labels, classes_or_values
 from .text import is_missing, number, open_text, rows
 
 
@@ -45,17 +45,25 @@ def read_cells(head: Head, options: TableOptions) -> Table:
             )
     y, class_names = _read_targets(head, lines, cells, options.task)
     names = tuple(head.names[i] for i in features) if head.names else None
-    places = [head.column(i) for i in features]
-    return Table(where, raw, names, y, class_names, np.array(lines), places, tuple(categorical), options.impute)
+
+    def place(row: int, feature: int) -> str:
+        return f"{where}, line {lines[row]}, {head.column(features[feature])}"
+
+    return Table(raw, names, y, class_names, place, tuple(categorical), options.impute)
 
 
 def _read_targets(
     head: Head, lines: list[int], cells: list[list[str]], task: Task
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
     if task != "values" and len(head.targets) == 1:
-        labels = Labels()
+        column, labels = head.column(head.targets[0]), Labels()
         codes = np.array([labels(row[head.targets[0]]) for row in cells], dtype=np.int64)
-        return targets_of_column(head, list(labels.numbers), codes, task)
+        return classes_or_values(
+            list(labels.numbers),
+            codes,
+            task,
+            lambda row: f"{head.path}, line {lines[row]}, {column}",
+        )
     values = np.empty((len(cells), len(head.targets)))
     for line, row, into in zip(lines, cells, values, strict=True):
         for k, index in enumerate(head.targets):

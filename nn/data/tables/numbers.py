@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from ..units import PIXEL_SCALE, are_bytes, are_pixels, square
 from .head import Head
 from .options import Task
 from .problems import explain
-from .targets import Labels, targets_of_column
+from .targets import Labels, classes_or_values, place_of_label
 from .text import open_text
 
 PIXEL_NAME = re.compile(r"pixel[ _-]?\d+", re.IGNORECASE)
@@ -30,8 +32,8 @@ def read_numbers(head: Head, task: Task) -> Dataset:
         y, class_names = (y[:, 0] if len(head.targets) == 1 else y), None
     else:
         codes = table[:, head.targets[0]].astype(np.int64)
-        y, class_names = targets_of_column(head, list(labels.numbers), codes, task)
-    return _dataset(x, y, class_names, head)
+        y, class_names = classes_or_values(list(labels.numbers), codes, task, partial(place_of_label, head))
+    return as_numbers(x, y, class_names, [head.names[i] for i in head.features] if head.names else [])
 
 
 def _numbers(head: Head, labels: Labels | None) -> np.ndarray:
@@ -68,8 +70,9 @@ def _parse(head: Head, labels: Labels | None, dtype: str) -> np.ndarray:
         )
 
 
-def _dataset(x: np.ndarray, y: np.ndarray, class_names: tuple[str, ...] | None, head: Head) -> Dataset:
-    features = [head.names[i] for i in head.features] if head.names else []
+def as_numbers(x: np.ndarray, y: np.ndarray, class_names: tuple[str, ...] | None, features: Sequence[str]) -> Dataset:
+    """A Dataset of numbers without a gap: pixels, if they are some, else float64. ``features`` are the names of the
+    columns, if they have any."""
     named_pixels = bool(features) and all(PIXEL_NAME.fullmatch(name) for name in features)
     if are_bytes(x) if named_pixels else are_pixels(x):
         scale = PIXEL_SCALE if x.max() > 1 else 1.0

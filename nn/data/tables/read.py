@@ -13,6 +13,7 @@ from ..archives import reading
 from ..checks import DataError
 from ..dataset import Dataset
 from .cells import read_cells
+from .frame import read_parquet
 from .head import ColumnName, read_head
 from .numbers import read_numbers
 from .options import TableOptions, Task
@@ -64,6 +65,8 @@ def read_table(path: str | os.PathLike[str], options: TableOptions) -> Dataset |
     path = Path(path)
     with reading(path):
         try:
+            if path.name.lower().endswith(".parquet"):
+                return read_parquet(path, options)
             head = read_head(path, options.label, options.task == "values")
             return read_cells(head, options) if options.learns else read_numbers(head, options.task)
         except UnicodeDecodeError as error:

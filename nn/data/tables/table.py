@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,28 +16,24 @@ class Table:
     """A table as read, before anything was learnt of it.
 
     Attributes:
-        where: what messages call it.
         raw: the features, a column each: float64 with NaN, or objects (str or None).
         names: of these columns; None where there is no header.
         y, class_names: as of a ``Dataset``.
-        lines: (n,) the line of each row.
-        column: what messages call each column.
+        place: what messages call a cell, by its row and the index of its feature.
         categorical: the indices of the columns of categories.
         impute: as of ``TableOptions``.
     """
 
-    where: str
     raw: list[np.ndarray]
     names: tuple[str, ...] | None
     y: np.ndarray
     class_names: tuple[str, ...] | None
-    lines: np.ndarray
-    column: list[str]
+    place: Callable[[int, int], str]
     categorical: tuple[int, ...]
     impute: str | None
 
     def __len__(self) -> int:
-        return len(self.lines)
+        return len(self.y)
 
     def targets(self) -> Dataset:
         """The targets alone, with rows of nothing: what a split goes by."""
@@ -50,5 +47,5 @@ class Table:
         """
         names = self.names or ("",) * len(self.raw)
         columns = learn(names, self.raw, training, self.impute, self.categorical)
-        x = encode(columns, self.raw, lambda row, i: f"{self.where}, line {self.lines[row]}, {self.column[i]}")
+        x = encode(columns, self.raw, self.place)
         return Dataset(x, self.y, class_names=self.class_names, columns=columns)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import numpy as np
@@ -29,19 +29,20 @@ class Labels:
         return self.numbers.setdefault(cell.strip(), len(self.numbers))
 
 
-def targets_of_column(
-    head: Head, texts: list[str], codes: np.ndarray, task: Task
+def classes_or_values(
+    texts: Sequence[str], codes: np.ndarray, task: Task, place: Callable[[int], str]
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Targets and the names of the classes, from the distinct labels as written and their number for each row.
 
+    Args:
+        place: what messages call the label of a row.
+
     Raises:
-        DataError: naming the line of the first label that cannot be used.
+        DataError: naming the first label that cannot be used.
     """
-    column = head.targets[0]
 
     def fail(code: int, problem: str) -> NoReturn:
-        line = _line_of(head, int((codes == code).argmax()))
-        raise DataError(f"{head.path}, line {line}, {head.column(column)}: {problem}")
+        raise DataError(f"{place(int((codes == code).argmax()))}: {problem}")
 
     used = sorted({*codes.tolist()})
     for code in used:
@@ -66,15 +67,14 @@ def targets_of_column(
             value = numbers[code]
             assert value is not None
             if code in fractions or abs(value) > LARGEST_LABEL:
-                fail(
-                    code, f"the label is {texts[code]}, {NO_CLASS if code in fractions else label_problem(abs(value))}"
-                )
+                problem = NO_CLASS if code in fractions else label_problem(abs(value))
+                fail(code, f"the label is {texts[code]}, {problem}")
         labels = np.array([int(value or 0) for value in numbers], dtype=np.int64)[codes]
     return classes_of(labels, None, lambda row: f"y[{row}]")
 
 
 def _refuse_mixture(
-    fail: Callable[[int, str], NoReturn], texts: list[str], codes: np.ndarray, named: list[int], numbered: list[int]
+    fail: Callable[[int, str], NoReturn], texts: Sequence[str], codes: np.ndarray, named: list[int], numbered: list[int]
 ) -> NoReturn:
     """Labels are text or numbers; the kind that fewer rows have is taken for the wrong one."""
     if np.isin(codes, named).sum() <= np.isin(codes, numbered).sum():
@@ -84,8 +84,9 @@ def _refuse_mixture(
     fail(code, f"{texts[code][:40]!r} {wrong}; correct the cell, or give every class a name")
 
 
-def _line_of(head: Head, wanted: int) -> int:
-    """The line of the row with that index."""
+def place_of_label(head: Head, row: int) -> str:
+    """What messages call the label of the row with that index: its line is looked for in the file."""
     with open_text(head.path) as file:
         lines = (line for line, _ in rows(file, head.separator) if line > head.skip)
-        return next(line for row, line in enumerate(lines) if row == wanted)
+        line = next(line for number, line in enumerate(lines) if number == row)
+    return f"{head.path}, line {line}, {head.column(head.targets[0])}"

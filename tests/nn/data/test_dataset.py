@@ -372,9 +372,11 @@ def test_unusable_values_are_named(data: tuple[object, object], message: str) ->
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ((X, ["cat", "dog", "cat"]), "y has text in it.*LabelEncoder"),
-        ((X, np.array(["a", 1, None], object)), "y has text in it"),
-        ((X, np.array([None, 1, 2], object)), "y cannot be used: .*object"),
+        (([["cat", 1.0]] * 3, [0, 1, 1]), "x has text in it.*turn it into numbers first"),
+        ((X, np.array(["a", 1, "b"], object)), r"y\[1\] is 1, but y\[0\] is 'a'; labels are all text or all numbers"),
+        ((X, np.array(["a", "b", None], object)), r"y\[2\] is missing \(None\); put a label there"),
+        ((X, np.array([None, 1, 2], object)), r"y\[0\] is missing"),
+        ((X, np.array([[0], [1], [{}]], object)), "y cannot be used: .*object"),
         (([[1.0, 2.0], [3.0]], [0, 1]), "x cannot be used"),
         ((X * 1j, [0, 1, 1]), "x cannot be used: .*complex"),
         ((X, [0, 1, 1], [1, 1, 1]), r"tuple \(x, y\)"),

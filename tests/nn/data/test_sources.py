@@ -538,7 +538,10 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "lengths": (ARRAYS | {"y_train": np.zeros(11, int)}, ": x_train has 12 rows but .*: y_train has 11"),
     "NaN": (ARRAYS | {"x_train": NAN_ROWS}, r": x_train\[5, 3\] is nan"),
     "fraction": (ARRAYS | {"y_train": np.full(12, 0.5)}, r": y_train\[0\] is 0\.5, which is no class"),
-    "negative": (ARRAYS | {"y_train": np.arange(12) - 1}, r": y_train\[0\] is -1, but labels count from 0"),
+    "fraction among numbers": (
+        ARRAYS | {"y_train": np.arange(12) - 0.5},
+        r": y_train\[0\] is -0\.5, which is no class",
+    ),
     "value": (ARRAYS | {"y_train": np.arange(12) * 10_001}, r": y_train\[10\] is 100010, which looks like a value"),
     "new class": (
         ARRAYS | {"y_test": np.array([0, 1, 2, 3, 1, 2])},

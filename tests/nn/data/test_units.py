@@ -319,4 +319,13 @@ def test_the_warning_names_the_rows_and_the_line_of_the_user() -> None:
 def test_units_are_values() -> None:
     assert units_of(PICTURES) == units_of(PICTURES.astype("f4"))
     assert len({Units(), Units(1.0), Units(0.5)}) == 2  # hashable, and so not to be changed
-    assert set(asdict(Units())) == {"scale", "shift", "low", "high", "smallest_peak", "row_shape"}
+    assert set(asdict(Units())) == {
+        "scale",
+        "shift",
+        "low",
+        "high",
+        "smallest_peak",
+        "row_shape",
+        "class_names",
+        "columns",
+    }

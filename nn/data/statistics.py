@@ -1,0 +1,88 @@
+"""Mean and variance of the columns of a table, and whether they differ too much for a network."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .checks import DataError
+from .dataset import Dataset
+
+#: How many numbers are looked at at a time, so that no array as large as the data is needed.
+CHUNK = 1 << 20
+#: Columns whose deviations differ by more than this factor learn badly together.
+FAR_APART = 1000.0
+#: So many rows say how large the numbers of a column are.
+ROWS_LOOKED_AT = 10_000
+
+
+class ScaleWarning(UserWarning):
+    """The columns of the training rows differ by orders of magnitude, and nothing brings them to one size."""
+
+
+def column_statistics(data: Dataset, dtype: str = "float64") -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance (features,) of the columns as the network sees them, float64; of a constant column 1 takes the
+    place of the variance, as in scikit-learn's ``StandardScaler``.
+
+    Raises:
+        DataError: a variance is beyond the numbers of ``dtype``, in which a network computes.
+    """
+    x, n = data.x.reshape(len(data), -1), len(data)
+    rows = max(CHUNK // x.shape[1], 1)
+    parts = [slice(start, start + rows) for start in range(0, n, rows)]
+    mean = sum(_seen(data, x[part]).sum(axis=0) for part in parts) / n
+    squares = np.zeros(x.shape[1])
+    for part in parts:
+        squares += ((_seen(data, x[part]) - mean) ** 2).sum(axis=0)
+    variance = squares / n
+    epsilon = np.finfo(np.float64).eps
+    # Chan, Golub and LeVeque, 1983: what the rounding of the mean makes of a constant column.
+    variance[variance <= n * epsilon * variance + (n * mean * epsilon) ** 2] = 1.0
+    limits = np.finfo(dtype)
+    bad = ~((variance >= float(limits.tiny)) & (variance <= float(limits.max)))
+    if bad.any():
+        column = int(bad.argmax())
+        raise DataError(
+            f"column {column_name(data, column)} cannot be standardized: its variance, {variance[column]:g}, is beyond "
+            f"the numbers of {dtype}; rescale the column"
+        )
+    return mean, variance
+
+
+def _seen(data: Dataset, x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float64) * data.scale + data.shift
+
+
+def column_name(data: Dataset, index: int) -> str:
+    """The name of a column of the network's rows, else its index; of a category with the column that it is of."""
+    if data.columns is None:
+        return str(index)
+    names = [
+        column.name if column.categories is None else f"{column.name}={category}"
+        for column in data.columns
+        for category in (column.categories or ("",))
+    ]
+    return (names[index] if index < len(names) else "") or str(index)
+
+
+def advice(data: Dataset) -> str:
+    """What to say of columns that differ by orders of magnitude; "" where they do not, or are pixels.
+
+    It goes by the deviation of each column that is not constant, in the first ``ROWS_LOOKED_AT`` rows.
+    """
+    if data.x.dtype == np.uint8 or data.image_shape is not None or data.x.ndim != 2 or data.n_features < 2:
+        return ""
+    with np.errstate(over="ignore", invalid="ignore"):
+        deviations = data.x[:ROWS_LOOKED_AT].astype(np.float64).std(axis=0)
+    of = [index for index, deviation in enumerate(deviations.tolist()) if deviation > 0 and math.isfinite(deviation)]
+    if len(of) < 2:
+        return ""
+    least, most = min(of, key=lambda i: deviations[i]), max(of, key=lambda i: deviations[i])
+    if deviations[most] <= FAR_APART * deviations[least]:
+        return ""
+    factor = 10 ** math.floor(math.log10(deviations[most] / deviations[least]))
+    return (
+        f"column {column_name(data, most)} varies more than {factor:,} times as much as column "
+        f"{column_name(data, least)}"
+    )
