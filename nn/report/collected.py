@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +23,8 @@ FORMAT = "xpnet report 1"
 #: Epochs that a report keeps of a longer history: the best and the last, and others at equal distances.
 MOST_EPOCHS = 1000
 MOST_MISTAKES = 24
+#: Columns of a history that are no curves of their own.
+NO_CURVES = {"epoch", "seconds", "rows_per_second", "learning_rate"}
 #: Points of a picture of predicted against true values.
 MOST_POINTS = 600
 
@@ -66,6 +68,7 @@ def collect(
     elif test is not None and model.task == "values" and not test.has_classes:
         found["values"] = of_values(trainer, test)
         found["result"] |= found["values"].pop("figures")
+    found["result"] = {name: value if _is_finite(value) else None for name, value in found["result"].items()}
     return found
 
 
@@ -85,6 +88,11 @@ def columns_of(history: History, best: int | None = None) -> dict[str, list[floa
         records = [record for index, record in enumerate(records) if index in kept or record["epoch"] == best]
     names = dict.fromkeys(name for record in history for name in record)
     return {name: [_rounded(record.get(name)) for record in records] for name in names}
+
+
+def curve_names(columns: Iterable[str]) -> list[str]:
+    """What has a curve, ``loss`` first: columns of a history, each with its twin of the validation rows."""
+    return list(dict.fromkeys(name.removeprefix("val_") for name in columns if name not in NO_CURVES))
 
 
 def of_classes(trainer: Trainer, data: Dataset) -> dict[str, Any]:
@@ -111,7 +119,7 @@ def of_classes(trainer: Trainer, data: Dataset) -> dict[str, Any]:
             {
                 "row": int(row),
                 "predicted": names[predicted[row]],
-                "probability": float(confidence[row]),
+                "probability": _rounded(float(confidence[row])),
                 "label": names[data.y[row]],
             }
             for row in surest
@@ -123,11 +131,12 @@ def of_values(trainer: Trainer, data: Dataset) -> dict[str, Any]:
     """The figures of a regression, and some of its predicted values beside the true ones."""
     true, predicted = data.y.reshape(len(data), -1), np.asarray(trainer.predict(data)).reshape(len(data), -1)
     points = np.stack((true, predicted), axis=-1).reshape(-1, 2)
-    some = np.unique(np.linspace(0, len(points) - 1, MOST_POINTS).round().astype(int))
+    points = points[np.isfinite(points).all(axis=1)]
+    some = np.unique(np.linspace(0, len(points) - 1, min(MOST_POINTS, len(points))).round().astype(int))
     return {
         "figures": regression_figures(true, predicted),
         "points": [[_rounded(value) for value in point] for point in points[some].tolist()],
-        "all_points": len(points),
+        "all_points": true.size,
     }
 
 

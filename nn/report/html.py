@@ -19,7 +19,7 @@ from ..data import Dataset
 from ..files import write_atomically
 from ..trainer import Trainer
 from ..version import __version__
-from .collected import all_names, collect
+from .collected import all_names, collect, curve_names
 from .embedded import BITS, network_of, why_not
 from .plots import weights_of_pixels
 from .png import data_uri, signed
@@ -36,8 +36,6 @@ MOST_PIXELS = 64
 MOST_LINES = 200
 
 PAGE = Path(__file__).parent / "page"
-#: Columns of the history that are no curves of their own.
-NO_CURVES = {"epoch", "seconds", "rows_per_second", "learning_rate"}
 
 
 def write_report(
@@ -104,7 +102,7 @@ def page_text(
 
 def as_json(content: Any) -> str:
     """JSON that can stand inside a ``<script>``: nothing in it ends the element."""
-    return json.dumps(content, default=str, separators=(",", ":")).replace("<", "\\u003c")
+    return json.dumps(content, default=str, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 # ---- sections --------------------------------------------------------------------------------------------------------
@@ -168,8 +166,10 @@ def figures(found: Mapping[str, Any]) -> str:
 NAMES = {"mae": "mean absolute error", "rmse": "root mean squared error", "r2": "R²"}
 
 
-def figure(name: str, value: float) -> str:
-    """A figure of a result, accuracies in percent."""
+def figure(name: str, value: float | None) -> str:
+    """A figure of a result, accuracies in percent; None stands for one that is not finite."""
+    if value is None:
+        return "not finite"
     return f"{value:.2%}" if "accuracy" in name else f"{value:.4g}"
 
 
@@ -186,9 +186,8 @@ def training_curves(found: Mapping[str, Any], name: str = "training") -> str:
     history, best = found["history"], found["best"]["epoch"]
     if not history:
         return '<p class="note">Nothing was trained.</p>'
-    columns = dict.fromkeys(column.removeprefix("val_") for column in history if column not in NO_CURVES)
     charts = []
-    for column in columns:
+    for column in curve_names(history):
         lines = [Curve(name, points(history, column)), Curve("validation", points(history, f"val_{column}"))]
         if any(line.points for line in lines):
             charts.append(curves(NAMES.get(column, column), lines, best=best, percent="accuracy" in column))
@@ -269,11 +268,11 @@ def mistakes(found: Mapping[str, Any], data: Dataset) -> str:
     which = f"The {len(worst)} surest of {wrong:,} mistakes" if len(worst) < wrong else "All mistakes, the surest first"
     note = f'<p class="note">{which}: what was predicted, with its probability, and what is true.</p>'
     if data.image_shape is None:
-        cells = [[m["row"], m["predicted"], f"{m['probability']:.4f}", m["label"]] for m in worst]
+        cells = [[m["row"], m["predicted"], figure("", m["probability"]), m["label"]] for m in worst]
         return section("Surest mistakes", note, table(["row", "predicted", "probability", "label"], cells))
     items = "".join(
         f'<li title="row {m["row"]}"><img src="{data_uri(image)}" alt="test row {m["row"]}, a picture of '
-        f'{escape(m["label"])}"><span class="wrong">{escape(m["predicted"])}</span> {m["probability"]:.3f}'
+        f'{escape(m["label"])}"><span class="wrong">{escape(m["predicted"])}</span> {figure("", m["probability"])}'
         f"<br>is {escape(m['label'])}</li>"
         for m, image in zip(worst, pictures(data, [m["row"] for m in worst]), strict=True)
     )
@@ -297,7 +296,7 @@ def values(found: Mapping[str, Any]) -> str:
     """Predicted beside true values."""
     shown, of_all = len(found["points"]), found["all_points"]
     which = f"{shown:,} of {of_all:,} test values" if shown < of_all else f"all {of_all:,} test values"
-    chart = scatter("predicted against true", [tuple(point) for point in found["points"] if None not in point])
+    chart = scatter("predicted against true", found["points"]) if found["points"] else ""
     return section("Values", f'<p class="note">{which}; on the dashed line both are equal.</p>', f"<div>{chart}</div>")
 
 

@@ -51,6 +51,9 @@ def regression_figures(true: np.ndarray, predicted: np.ndarray) -> dict[str, flo
     """
     from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
+    if not np.isfinite(predicted).all():
+        return dict.fromkeys(REGRESSION, float("nan"))
+    true, predicted = true.astype(np.float64), predicted.astype(np.float64)  # squares leave the range of float32
     found = {
         "mae": float(mean_absolute_error(true, predicted)),
         "rmse": float(root_mean_squared_error(true.ravel(), predicted.ravel())),

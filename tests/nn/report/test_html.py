@@ -122,7 +122,7 @@ def test_the_surest_mistakes_are_those_of_the_highest_probability(ten: Trainer, 
     probabilities, predicted = ten.predict_proba(DIGITS.test), ten.predict(DIGITS.test)
     wrong = np.flatnonzero(predicted != DIGITS.test.y)
     sure = sorted(probabilities[wrong].max(axis=1), reverse=True)[: len(found)]
-    assert [entry["probability"] for entry in found] == pytest.approx(sure)
+    assert [entry["probability"] for entry in found] == pytest.approx(sure, rel=1e-5)
     for entry in found:
         assert (entry["predicted"], entry["label"]) == (
             str(predicted[entry["row"]]),
@@ -190,6 +190,19 @@ def test_values_have_errors_and_a_picture(tmp_path: Path) -> None:
     assert page.count('<circle class="point"') == 50
     assert "root mean squared error" in text_of(page)
     assert "Surest mistakes" not in page
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("classes", [True, False])
+def test_a_network_of_nan_has_a_report(classes: bool, tmp_path: Path) -> None:
+    loss = "softmax_cross_entropy" if classes else "mean_squared_error"
+    data = DIGITS.test if classes else Dataset(DIGITS.test.x, DIGITS.test.y.astype(np.float64))
+    outputs = 10 if classes else 1
+    trainer = trained(data, Linear(64, outputs), loss=loss, epochs=0)
+    trainer.model.flat_parameters[...] = np.nan
+    page = written(tmp_path, trainer, data)
+    assert embedded(page, "report")["result"]["loss"] is None
+    assert "not finite" in text_of(page)
 
 
 def test_rows_that_are_no_pictures_are_listed_by_number(tmp_path: Path) -> None:
