@@ -6,6 +6,7 @@ import hashlib
 import math
 import platform
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -153,10 +154,14 @@ def probabilities_of(trainer: Trainer, data: Dataset) -> np.ndarray:
 
 
 def optimizer_text(trainer: Trainer) -> str:
-    """The optimizer with those settings that are not 0, in words."""
-    settings = trainer.optimizer.settings().items()
-    shown = (f"{name.replace('_', ' ')} {_short(value)}" for name, value in settings if value)
-    return ", ".join((type(trainer.optimizer).__name__, *shown))
+    """The optimizer, its learning rate, and its other settings that are not their defaults, in words."""
+    optimizer: Any = trainer.optimizer
+    shown = [
+        f"{setting.name.replace('_', ' ')} {_short(value)}"
+        for setting in fields(optimizer)
+        if (value := getattr(optimizer, setting.name)) != setting.default or setting.name == "learning_rate"
+    ]
+    return ", ".join((type(optimizer).__name__, *shown))
 
 
 def _short(value: Any) -> str:

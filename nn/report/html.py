@@ -297,7 +297,11 @@ def values(found: Mapping[str, Any]) -> str:
     shown, of_all = len(found["points"]), found["all_points"]
     which = f"{shown:,} of {of_all:,} test values" if shown < of_all else f"all {of_all:,} test values"
     chart = scatter("predicted against true", found["points"]) if found["points"] else ""
-    return section("Values", f'<p class="note">{which}; on the dashed line both are equal.</p>', f"<div>{chart}</div>")
+    return section(
+        "Values",
+        f'<p class="note">{which}; on the dashed line both are equal.</p>',
+        f'<div class="charts">{chart}</div>',
+    )
 
 
 def weights(trainer: Trainer, data: Dataset | None) -> str:

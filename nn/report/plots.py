@@ -157,7 +157,7 @@ def predicted_against_true(trainer: Trainer, data: Dataset, count: int = 5000) -
     axes.plot(ends, ends, color="seagreen", linestyle="--", linewidth=1, label="both are equal")
     axes.set_xlabel("true value")
     axes.set_ylabel("predicted value")
-    axes.set_title(", ".join(f"{REGRESSION[name]} {value:.4g}" for name, value in found.items()), fontsize=9)
+    axes.set_title("\n".join(f"{REGRESSION[name]} {value:.4g}" for name, value in found.items()), fontsize=10)
     axes.grid(visible=True, alpha=0.25)
     axes.legend()
     return figure
