@@ -24,6 +24,8 @@ FORMAT = "xpnet report 1"
 #: Epochs that a report keeps of a longer history: the best and the last, and others at equal distances.
 MOST_EPOCHS = 1000
 MOST_MISTAKES = 24
+#: Of more classes there is no table.
+MOST_CLASSES = 200
 #: Columns of a history that are no curves of their own.
 NO_CURVES = {"epoch", "seconds", "rows_per_second", "learning_rate"}
 #: Points of a picture of predicted against true values.
@@ -97,24 +99,26 @@ def curve_names(columns: Iterable[str]) -> list[str]:
 
 
 def of_classes(trainer: Trainer, data: Dataset) -> dict[str, Any]:
-    """The confusion matrix, precision, recall and f1 of each class, and the surest mistakes."""
+    """The confusion matrix, precision, recall and f1 of each class unless there are many, and the surest mistakes."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     names = all_names(trainer.model, data)
     labels, predicted = list(range(len(names))), np.asarray(trainer.predict(data))
-    columns = precision_recall_fscore_support(data.y, predicted, labels=labels, zero_division=0)
-    found: dict[str, Any] = {
-        "names": names,
-        "confusion": confusion_matrix(data.y, predicted, labels=labels).tolist(),
-        "correct": int((predicted == data.y).sum()),
-        "table": [
-            {"precision": float(p), "recall": float(r), "f1": float(f), "rows": int(n)}
-            for p, r, f, n in zip(*columns, strict=True)
-        ],
-    }
+    correct = predicted == data.y
+    found: dict[str, Any] = {"count": len(names), "correct": int(correct.sum()), "wrong": int((~correct).sum())}
+    if len(names) <= MOST_CLASSES:
+        columns = precision_recall_fscore_support(data.y, predicted, labels=labels, zero_division=0)
+        found |= {
+            "names": names,
+            "confusion": confusion_matrix(data.y, predicted, labels=labels).tolist(),
+            "table": [
+                {"precision": float(p), "recall": float(r), "f1": float(f), "rows": int(n)}
+                for p, r, f, n in zip(*columns, strict=True)
+            ],
+        }
     if trainer.model.output_activation:  # without probabilities no mistake is surer than another
         confidence = probabilities_of(trainer, data)[np.arange(len(data)), predicted]
-        wrong = np.flatnonzero(predicted != data.y)
+        wrong = np.flatnonzero(~correct)
         surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST_MISTAKES]
         found["mistakes"] = [
             {
@@ -145,6 +149,11 @@ def all_names(model: Sequential, data: Dataset) -> list[str]:
     """The names of all classes that the data or the network can give."""
     names = list(data.class_names or ())
     return names + [str(label) for label in range(len(names), max(model.n_outputs, 2))]
+
+
+def shortened(name: str, most: int) -> str:
+    """A name of at most so many letters."""
+    return name if len(name) <= most else f"{name[: most - 1].rstrip()}…"
 
 
 def probabilities_of(trainer: Trainer, data: Dataset) -> np.ndarray:

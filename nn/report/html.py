@@ -19,7 +19,7 @@ from ..data import Dataset
 from ..files import write_atomically
 from ..trainer import Trainer
 from ..version import __version__
-from .collected import all_names, collect, curve_names
+from .collected import all_names, collect, curve_names, shortened
 from .embedded import BITS, network_of, why_not
 from .plots import weights_of_pixels
 from .png import data_uri, signed
@@ -30,6 +30,8 @@ MOST_BYTES = 1_000_000
 #: A confusion matrix of more classes is a picture.
 MOST_CELLS = 30
 MOST_UNITS = 64
+#: Names of classes are cut after so many letters in the matrix.
+LONGEST_NAME = 40
 #: Pictures are drawn with at most so many pixels a side.
 MOST_PIXELS = 64
 #: Rows of a table that is folded away.
@@ -59,7 +61,7 @@ def write_report(
         rows: how many rows there were, as in ``{"training": 60000}``; the test rows are counted.
 
     Raises:
-        ValueError, TypeError: ``test`` does not fit the network.
+        ValueError, TypeError: ``test`` does not fit the network, or a number of ``settings`` is not finite.
         FileNotFoundError: there is no such folder.
     """
     data = None if test is None else trainer.model.dataset(test)
@@ -115,7 +117,7 @@ def sections(found: dict[str, Any], trainer: Trainer, data: Dataset | None, draw
             figures(found),
             section("Training", training_curves(found), history_table(found["history"])),
             draw,
-            classes(found["classes"], found.get("rows", {}).get("test", 0)) if "classes" in found else "",
+            classes(found["classes"]) if "classes" in found else "",
             mistakes(found["classes"], data) if "classes" in found and data is not None else "",
             values(found["values"]) if "values" in found else "",
             weights(trainer, data),
@@ -218,13 +220,15 @@ def history_table(history: Mapping[str, Sequence[Any]]) -> str:
     return f"<details><summary>The numbers, {which}</summary>{table(list(history), cells)}</details>"
 
 
-def classes(found: Mapping[str, Any], rows: int) -> str:
+def classes(found: Mapping[str, Any]) -> str:
     """The confusion matrix beside the figures of each class."""
+    head = f"{found['correct']:,} of {found['correct'] + found['wrong']:,} test rows are correct"
+    if "table" not in found:
+        return section("Classes", f"<p>{head}. There are {found['count']:,} classes, too many for a table.</p>")
     cells = [
         [name, f"{entry['precision']:.4f}", f"{entry['recall']:.4f}", f"{entry['f1']:.4f}", f"{entry['rows']:,}"]
         for name, entry in zip(found["names"], found["table"], strict=True)
-    ][:MOST_LINES]
-    head = f"{found['correct']:,} of {rows:,} test rows are correct"
+    ]
     return section(
         "Classes",
         f'<div class="columns"><div class="wide">{confusion(found, head)}</div>',
@@ -234,7 +238,7 @@ def classes(found: Mapping[str, Any], rows: int) -> str:
 
 def confusion(found: Mapping[str, Any], head: str) -> str:
     """A row for each true class, a column for each predicted one; the colour of a cell is its share of its row."""
-    counts, names = np.array(found["confusion"]), found["names"]
+    counts, names = np.array(found["confusion"]), [shortened(name, LONGEST_NAME) for name in found["names"]]
     shares = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)) ** (1 / 3)  # mistakes are rare: tell 1% from 0
     caption = f"{head}. Rows are the true classes, columns the predicted ones."
     if len(names) > MOST_CELLS:
@@ -262,7 +266,7 @@ def mistakes(found: Mapping[str, Any], data: Dataset) -> str:
     if "mistakes" not in found:
         return ""
     worst = found["mistakes"]
-    wrong = sum(entry["rows"] for entry in found["table"]) - found["correct"]
+    wrong = found["wrong"]
     if not worst:
         return section("Mistakes", "<p>There are none: all test rows are predicted correctly.</p>")
     which = f"The {len(worst)} surest of {wrong:,} mistakes" if len(worst) < wrong else "All mistakes, the surest first"

@@ -20,7 +20,7 @@ from ..files import write_atomically
 from ..history import History
 from ..model import Sequential
 from ..trainer import Trainer
-from .collected import curve_names
+from .collected import curve_names, probabilities_of, shortened
 from .svg import LOG_FROM, MOST_DOTS, are_rare, epoch_ticks, shown
 from .text import REGRESSION, regression_figures
 
@@ -225,10 +225,7 @@ def digit_grid(trainer: Trainer, data: Dataset, count: int = 25) -> Figure:
 def worst_mistakes(trainer: Trainer, data: Dataset, count: int = 25) -> Figure:
     """The rows that were predicted wrongly with the highest probability: what the network is sure of and mistaken."""
     predicted, names = _predicted_classes(trainer, data)
-    probabilities = trainer.predict_proba(data)
-    if probabilities.shape[1] == 1:  # one sigmoid output gives the probability of class 1
-        probabilities = np.hstack((1 - probabilities, probabilities))
-    confidence = probabilities[np.arange(len(data)), predicted]
+    confidence = probabilities_of(trainer, data)[np.arange(len(data)), predicted]
     wrong = np.flatnonzero(predicted != data.y)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
     if not len(wrong):
@@ -270,7 +267,7 @@ def _predicted_classes(trainer: Trainer, data: Dataset) -> tuple[np.ndarray, lis
     """The predicted class of each row, and the names of all classes that the data or the network can give."""
     if not data.has_classes or trainer.model.task != "classes":
         raise ValueError("this picture needs rows with class labels, and a network that was trained to tell classes")
-    names = [_short(name) for name in data.class_names or ()]
+    names = [shortened(name, LONGEST_NAME) for name in data.class_names or ()]
     names += [str(label) for label in range(len(names), max(trainer.model.n_outputs, 2))]
     return np.asarray(trainer.predict(data)), names
 
@@ -350,7 +347,3 @@ def _columns(count: int) -> int:
     """How many columns a grid has: of those with which it is nearly square, what leaves the fewest empty cells."""
     root = math.sqrt(count)
     return min(range(math.ceil(root), math.ceil(1.5 * root) + 1), key=lambda columns: (-count % columns, columns))
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1].rstrip()}…"

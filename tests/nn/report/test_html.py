@@ -270,14 +270,18 @@ def test_the_best_epoch_is_the_one_that_training_chose_else_that_of_the_lowest_v
     assert "by validation accuracy; its weights are in the model" in text_of(page)
 
 
-def test_a_long_run_of_many_classes_fits(tmp_path: Path) -> None:
-    data = Dataset(np.random.default_rng(0).normal(size=(400, 5)), np.arange(400) % 100)
-    trainer = Trainer(Sequential(Linear(5, 100), backend="cpu"))
+@pytest.mark.parametrize("classes", [31, 200, 201, 3000])
+def test_a_long_run_of_many_classes_with_long_names_fits(classes: int, tmp_path: Path) -> None:
+    names = tuple(f"class {number} {'of a long name ' * 5}" for number in range(classes))
+    data = Dataset(np.random.default_rng(0).normal(size=(6000, 5)), np.arange(6000) % classes, class_names=names)
+    trainer = Trainer(Sequential(Linear(5, classes), backend="cpu"))
     trainer.fit(data, 1)
     record = trainer.history[0]
     trainer.history.records += [record | {"epoch": epoch, "val_loss": 1.0 / epoch} for epoch in range(2, 5000)]
     page = written(tmp_path, trainer, data)
-    assert 'alt="confusion matrix"' in page
+    assert ('alt="confusion matrix"' in page) == (classes <= 200)
+    assert (f"There are {classes:,} classes, too many for a table." in page) == (classes > 200)
+    assert f"{round(6000 * trainer.evaluate(data)['accuracy']):,} of 6,000 test rows are correct" in text_of(page)
 
 
 # ---- parts -----------------------------------------------------------------------------------------------------------
