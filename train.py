@@ -125,6 +125,10 @@ def parse(argv: Sequence[str] | None) -> list[Settings]:
     if "recipe" not in flags:
         return [combine(flags)]
     recipe = recipes.load(flags["recipe"])
+    if "report" in flags and len(recipe.parts) > 1:
+        raise UsageError(
+            f"--report tells of one run, but the recipe {recipe.name} has {len(recipe.parts)}; leave it out"
+        )
     return [part.run_with(flags | {"recipe": recipe.name}) for part in recipe.parts]
 
 

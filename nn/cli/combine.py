@@ -80,7 +80,7 @@ def refuse_idle_on_rows(settings: Settings, data: Data, own_test_rows: bool) -> 
         ("test_fraction", "these data come with test rows" if own_test_rows else ""),
         ("validation", no_test if settings.validation == "test" else ""),
         ("confusion", no_labels),
-        ("predictions", no_labels),
+        ("predictions", no_test),
         ("plots", no_test and settings.epochs == 0 and not settings.compare and f"nothing is trained and {no_test}"),
     ):
         if why and name in settings.given:

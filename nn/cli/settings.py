@@ -359,7 +359,7 @@ class Settings:
         idle=(UNTRAINED, COMPARED, SILENT_AND_UNSEEN))
     confusion: str = _report("true", "--confusion", TEXT, "what the rows of the confusion matrix are",
         choices=("true", "predicted"), idle=(COMPARED, SILENT_AND_UNDRAWN))
-    predictions: int = _report(0, "--predictions", INTEGER, "print N predictions beside their labels",
+    predictions: int = _report(0, "--predictions", INTEGER, "print N predictions beside what is true",
         check=at_least(0), idle=(COMPARED, SILENT))
     predict: list[Any] | None = _report(None, "", NUMBERS, "print the outputs for these rows", unset="no rows")
     show: tuple[str, ...] = _report((), "", STRINGS, "print the inside of a small network",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +24,10 @@ FORMAT = "xpnet report 1"
 #: Epochs that a report keeps of a longer history: the best and the last, and others at equal distances.
 MOST_EPOCHS = 1000
 MOST_MISTAKES = 24
+#: Of more classes there is no table.
+MOST_CLASSES = 200
+#: Columns of a history that are no curves of their own.
+NO_CURVES = {"epoch", "seconds", "rows_per_second", "learning_rate"}
 #: Points of a picture of predicted against true values.
 MOST_POINTS = 600
 
@@ -66,6 +71,7 @@ def collect(
     elif test is not None and model.task == "values" and not test.has_classes:
         found["values"] = of_values(trainer, test)
         found["result"] |= found["values"].pop("figures")
+    found["result"] = {name: value if _is_finite(value) else None for name, value in found["result"].items()}
     return found
 
 
@@ -87,31 +93,38 @@ def columns_of(history: History, best: int | None = None) -> dict[str, list[floa
     return {name: [_rounded(record.get(name)) for record in records] for name in names}
 
 
+def curve_names(columns: Iterable[str]) -> list[str]:
+    """What has a curve, ``loss`` first: columns of a history, each with its twin of the validation rows."""
+    return list(dict.fromkeys(name.removeprefix("val_") for name in columns if name not in NO_CURVES))
+
+
 def of_classes(trainer: Trainer, data: Dataset) -> dict[str, Any]:
-    """The confusion matrix, precision, recall and f1 of each class, and the surest mistakes."""
+    """The confusion matrix, precision, recall and f1 of each class unless there are many, and the surest mistakes."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     names = all_names(trainer.model, data)
     labels, predicted = list(range(len(names))), np.asarray(trainer.predict(data))
-    columns = precision_recall_fscore_support(data.y, predicted, labels=labels, zero_division=0)
-    found: dict[str, Any] = {
-        "names": names,
-        "confusion": confusion_matrix(data.y, predicted, labels=labels).tolist(),
-        "correct": int((predicted == data.y).sum()),
-        "table": [
-            {"precision": float(p), "recall": float(r), "f1": float(f), "rows": int(n)}
-            for p, r, f, n in zip(*columns, strict=True)
-        ],
-    }
+    correct = predicted == data.y
+    found: dict[str, Any] = {"count": len(names), "correct": int(correct.sum()), "wrong": int((~correct).sum())}
+    if len(names) <= MOST_CLASSES:
+        columns = precision_recall_fscore_support(data.y, predicted, labels=labels, zero_division=0)
+        found |= {
+            "names": names,
+            "confusion": confusion_matrix(data.y, predicted, labels=labels).tolist(),
+            "table": [
+                {"precision": float(p), "recall": float(r), "f1": float(f), "rows": int(n)}
+                for p, r, f, n in zip(*columns, strict=True)
+            ],
+        }
     if trainer.model.output_activation:  # without probabilities no mistake is surer than another
         confidence = probabilities_of(trainer, data)[np.arange(len(data)), predicted]
-        wrong = np.flatnonzero(predicted != data.y)
+        wrong = np.flatnonzero(~correct)
         surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST_MISTAKES]
         found["mistakes"] = [
             {
                 "row": int(row),
                 "predicted": names[predicted[row]],
-                "probability": float(confidence[row]),
+                "probability": _rounded(float(confidence[row])),
                 "label": names[data.y[row]],
             }
             for row in surest
@@ -123,11 +136,12 @@ def of_values(trainer: Trainer, data: Dataset) -> dict[str, Any]:
     """The figures of a regression, and some of its predicted values beside the true ones."""
     true, predicted = data.y.reshape(len(data), -1), np.asarray(trainer.predict(data)).reshape(len(data), -1)
     points = np.stack((true, predicted), axis=-1).reshape(-1, 2)
-    some = np.unique(np.linspace(0, len(points) - 1, MOST_POINTS).round().astype(int))
+    points = points[np.isfinite(points).all(axis=1)]
+    some = np.unique(np.linspace(0, len(points) - 1, min(MOST_POINTS, len(points))).round().astype(int))
     return {
         "figures": regression_figures(true, predicted),
         "points": [[_rounded(value) for value in point] for point in points[some].tolist()],
-        "all_points": len(points),
+        "all_points": true.size,
     }
 
 
@@ -137,6 +151,11 @@ def all_names(model: Sequential, data: Dataset) -> list[str]:
     return names + [str(label) for label in range(len(names), max(model.n_outputs, 2))]
 
 
+def shortened(name: str, most: int) -> str:
+    """A name of at most so many letters."""
+    return name if len(name) <= most else f"{name[: most - 1].rstrip()}…"
+
+
 def probabilities_of(trainer: Trainer, data: Dataset) -> np.ndarray:
     """The probability of each class, (m, n); one sigmoid output gives that of class 1, so that n is 2."""
     found: np.ndarray = trainer.predict_proba(data)
@@ -144,10 +163,14 @@ def probabilities_of(trainer: Trainer, data: Dataset) -> np.ndarray:
 
 
 def optimizer_text(trainer: Trainer) -> str:
-    """The optimizer with those settings that are not 0, in words."""
-    settings = trainer.optimizer.settings().items()
-    shown = (f"{name.replace('_', ' ')} {_short(value)}" for name, value in settings if value)
-    return ", ".join((type(trainer.optimizer).__name__, *shown))
+    """The optimizer, its learning rate, and its other settings that are not their defaults, in words."""
+    optimizer: Any = trainer.optimizer
+    shown = [
+        f"{setting.name.replace('_', ' ')} {_short(value)}"
+        for setting in fields(optimizer)
+        if (value := getattr(optimizer, setting.name)) != setting.default or setting.name == "learning_rate"
+    ]
+    return ", ".join((type(optimizer).__name__, *shown))
 
 
 def _short(value: Any) -> str:

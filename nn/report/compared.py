@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..files import check_writable, write_atomically
-from .collected import FORMAT
-from .html import NAMES, NO_CURVES, duration, figure, page_text, points, said, section, table
+from .collected import FORMAT, NO_CURVES
+from .html import NAMES, duration, figure, page_text, points, said, section, table
 from .svg import Curve, curves
 
 #: How many epochs the terminal shows.

@@ -11,9 +11,12 @@ import numpy as np
 from ..data import Dataset
 from ..layers import Dropout, ElementwiseActivation, Flatten, Layer, Linear, Softmax
 from ..model import Sequential
+from ..plan import output_activation_of
 
-#: The activations that ``page.js`` has.
-ACTIVATIONS = frozenset({"identity", "sigmoid", "tanh", "relu", "softmax"})
+#: The activations that ``page.js`` has; some may have a number in brackets.
+ACTIVATIONS = frozenset(
+    {"identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "softplus", "softmax"}
+)
 #: How weights may be written, the most exact way first: as they are, or as whole numbers of so many bits with a factor
 #: for each column.
 BITS = (32, 16, 8)
@@ -59,8 +62,7 @@ def network_of(model: Sequential, data: Dataset, names: list[str], bits: int) ->
         own = {name.partition(".")[2]: value for name, value in state.items() if name.partition(".")[0] == str(index)}
         stage = stage_of(layer, {name: packed(value, bits) for name, value in own.items()})
         stages += [stage] if stage else []
-    last = model.layers[-1]
-    if getattr(last, "function", getattr(last, "activation", "")) != model.output_activation:
+    if not output_activation_of(model.layers):  # the outputs are what the probabilities are computed from
         stages.append({"kind": "activation", "activation": model.output_activation})
     some = np.linspace(0, len(data) - 1, min(MOST_ROWS, len(data))).round().astype(int)
     return {
@@ -80,11 +82,15 @@ def stage_of(layer: Layer, arrays: dict[str, Any]) -> dict[str, Any] | None:
     """What the page has to do for a layer, with its ``arrays``; {} for nothing, None where it cannot."""
     if type(layer) in (Dropout, Flatten):
         return {}
-    if type(layer) is Linear and layer.activation in ACTIVATIONS:
+    if type(layer) is Linear and _is_known(layer.activation):
         return {"kind": "linear", "outputs": layer.out_features, "activation": layer.activation} | arrays
-    if isinstance(layer, ElementwiseActivation | Softmax) and layer.function in ACTIVATIONS:
-        return {"kind": "activation", "activation": layer.function}
-    return None
+    if isinstance(layer, ElementwiseActivation) and _is_known(layer.activation):
+        return {"kind": "activation", "activation": layer.activation}
+    return {"kind": "activation", "activation": "softmax"} if type(layer) is Softmax else None
+
+
+def _is_known(activation: str) -> bool:
+    return activation.partition("(")[0] in ACTIVATIONS
 
 
 def packed(values: np.ndarray, bits: int = 32) -> dict[str, Any]:

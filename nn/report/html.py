@@ -19,7 +19,7 @@ from ..data import Dataset
 from ..files import write_atomically
 from ..trainer import Trainer
 from ..version import __version__
-from .collected import all_names, collect
+from .collected import all_names, collect, curve_names, shortened
 from .embedded import BITS, network_of, why_not
 from .plots import weights_of_pixels
 from .png import data_uri, signed
@@ -30,14 +30,14 @@ MOST_BYTES = 1_000_000
 #: A confusion matrix of more classes is a picture.
 MOST_CELLS = 30
 MOST_UNITS = 64
+#: Names of classes are cut after so many letters in the matrix.
+LONGEST_NAME = 40
 #: Pictures are drawn with at most so many pixels a side.
 MOST_PIXELS = 64
 #: Rows of a table that is folded away.
 MOST_LINES = 200
 
 PAGE = Path(__file__).parent / "page"
-#: Columns of the history that are no curves of their own.
-NO_CURVES = {"epoch", "seconds", "rows_per_second", "learning_rate"}
 
 
 def write_report(
@@ -61,7 +61,7 @@ def write_report(
         rows: how many rows there were, as in ``{"training": 60000}``; the test rows are counted.
 
     Raises:
-        ValueError, TypeError: ``test`` does not fit the network.
+        ValueError, TypeError: ``test`` does not fit the network, or a number of ``settings`` is not finite.
         FileNotFoundError: there is no such folder.
     """
     data = None if test is None else trainer.model.dataset(test)
@@ -104,7 +104,7 @@ def page_text(
 
 def as_json(content: Any) -> str:
     """JSON that can stand inside a ``<script>``: nothing in it ends the element."""
-    return json.dumps(content, default=str, separators=(",", ":")).replace("<", "\\u003c")
+    return json.dumps(content, default=str, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 # ---- sections --------------------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def sections(found: dict[str, Any], trainer: Trainer, data: Dataset | None, draw
             figures(found),
             section("Training", training_curves(found), history_table(found["history"])),
             draw,
-            classes(found["classes"], found.get("rows", {}).get("test", 0)) if "classes" in found else "",
+            classes(found["classes"]) if "classes" in found else "",
             mistakes(found["classes"], data) if "classes" in found and data is not None else "",
             values(found["values"]) if "values" in found else "",
             weights(trainer, data),
@@ -168,8 +168,10 @@ def figures(found: Mapping[str, Any]) -> str:
 NAMES = {"mae": "mean absolute error", "rmse": "root mean squared error", "r2": "R²"}
 
 
-def figure(name: str, value: float) -> str:
-    """A figure of a result, accuracies in percent."""
+def figure(name: str, value: float | None) -> str:
+    """A figure of a result, accuracies in percent; None stands for one that is not finite."""
+    if value is None:
+        return "not finite"
     return f"{value:.2%}" if "accuracy" in name else f"{value:.4g}"
 
 
@@ -186,9 +188,8 @@ def training_curves(found: Mapping[str, Any], name: str = "training") -> str:
     history, best = found["history"], found["best"]["epoch"]
     if not history:
         return '<p class="note">Nothing was trained.</p>'
-    columns = dict.fromkeys(column.removeprefix("val_") for column in history if column not in NO_CURVES)
     charts = []
-    for column in columns:
+    for column in curve_names(history):
         lines = [Curve(name, points(history, column)), Curve("validation", points(history, f"val_{column}"))]
         if any(line.points for line in lines):
             charts.append(curves(NAMES.get(column, column), lines, best=best, percent="accuracy" in column))
@@ -219,13 +220,15 @@ def history_table(history: Mapping[str, Sequence[Any]]) -> str:
     return f"<details><summary>The numbers, {which}</summary>{table(list(history), cells)}</details>"
 
 
-def classes(found: Mapping[str, Any], rows: int) -> str:
+def classes(found: Mapping[str, Any]) -> str:
     """The confusion matrix beside the figures of each class."""
+    head = f"{found['correct']:,} of {found['correct'] + found['wrong']:,} test rows are correct"
+    if "table" not in found:
+        return section("Classes", f"<p>{head}. There are {found['count']:,} classes, too many for a table.</p>")
     cells = [
         [name, f"{entry['precision']:.4f}", f"{entry['recall']:.4f}", f"{entry['f1']:.4f}", f"{entry['rows']:,}"]
         for name, entry in zip(found["names"], found["table"], strict=True)
-    ][:MOST_LINES]
-    head = f"{found['correct']:,} of {rows:,} test rows are correct"
+    ]
     return section(
         "Classes",
         f'<div class="columns"><div class="wide">{confusion(found, head)}</div>',
@@ -235,7 +238,7 @@ def classes(found: Mapping[str, Any], rows: int) -> str:
 
 def confusion(found: Mapping[str, Any], head: str) -> str:
     """A row for each true class, a column for each predicted one; the colour of a cell is its share of its row."""
-    counts, names = np.array(found["confusion"]), found["names"]
+    counts, names = np.array(found["confusion"]), [shortened(name, LONGEST_NAME) for name in found["names"]]
     shares = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)) ** (1 / 3)  # mistakes are rare: tell 1% from 0
     caption = f"{head}. Rows are the true classes, columns the predicted ones."
     if len(names) > MOST_CELLS:
@@ -263,17 +266,17 @@ def mistakes(found: Mapping[str, Any], data: Dataset) -> str:
     if "mistakes" not in found:
         return ""
     worst = found["mistakes"]
-    wrong = sum(entry["rows"] for entry in found["table"]) - found["correct"]
+    wrong = found["wrong"]
     if not worst:
         return section("Mistakes", "<p>There are none: all test rows are predicted correctly.</p>")
     which = f"The {len(worst)} surest of {wrong:,} mistakes" if len(worst) < wrong else "All mistakes, the surest first"
     note = f'<p class="note">{which}: what was predicted, with its probability, and what is true.</p>'
     if data.image_shape is None:
-        cells = [[m["row"], m["predicted"], f"{m['probability']:.4f}", m["label"]] for m in worst]
+        cells = [[m["row"], m["predicted"], figure("", m["probability"]), m["label"]] for m in worst]
         return section("Surest mistakes", note, table(["row", "predicted", "probability", "label"], cells))
     items = "".join(
         f'<li title="row {m["row"]}"><img src="{data_uri(image)}" alt="test row {m["row"]}, a picture of '
-        f'{escape(m["label"])}"><span class="wrong">{escape(m["predicted"])}</span> {m["probability"]:.3f}'
+        f'{escape(m["label"])}"><span class="wrong">{escape(m["predicted"])}</span> {figure("", m["probability"])}'
         f"<br>is {escape(m['label'])}</li>"
         for m, image in zip(worst, pictures(data, [m["row"] for m in worst]), strict=True)
     )
@@ -297,8 +300,12 @@ def values(found: Mapping[str, Any]) -> str:
     """Predicted beside true values."""
     shown, of_all = len(found["points"]), found["all_points"]
     which = f"{shown:,} of {of_all:,} test values" if shown < of_all else f"all {of_all:,} test values"
-    chart = scatter("predicted against true", [tuple(point) for point in found["points"] if None not in point])
-    return section("Values", f'<p class="note">{which}; on the dashed line both are equal.</p>', f"<div>{chart}</div>")
+    chart = scatter("predicted against true", found["points"]) if found["points"] else ""
+    return section(
+        "Values",
+        f'<p class="note">{which}; on the dashed line both are equal.</p>',
+        f'<div class="charts">{chart}</div>',
+    )
 
 
 def weights(trainer: Trainer, data: Dataset | None) -> str:

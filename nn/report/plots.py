@@ -20,6 +20,9 @@ from ..files import write_atomically
 from ..history import History
 from ..model import Sequential
 from ..trainer import Trainer
+from .collected import curve_names, probabilities_of, shortened
+from .svg import LOG_FROM, MOST_DOTS, are_rare, epoch_ticks, shown
+from .text import REGRESSION, regression_figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,10 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WRONG = "red"
-#: Losses that span more than this factor are drawn on a logarithmic scale: on a linear one their end would look flat.
-LOG_FROM = 10.0
-#: Curves of more epochs are lines without a dot for each.
-MOST_DOTS = 30
 #: A confusion matrix of more classes has colours only: numbers would be too small to read.
 MOST_NUMBERS = 30
 #: And of more than this it names only some.
@@ -54,8 +53,8 @@ def draw_all(trainer: Trainer, test: Dataset | None, folder: Path, rows_are: str
         rows_are: see ``confusion_heat_map``.
 
     Returns:
-        The names of the files: those of ``cost.png``, ``confusion.png``, ``digits.png``, ``mistakes.png`` and
-        ``weights.png`` that were written.
+        The names of the files: those of ``cost.png``, ``confusion.png``, ``digits.png``, ``mistakes.png``,
+        ``values.png`` and ``weights.png`` that were written.
     """
     model, pictures = trainer.model, dict[str, Callable[[], "Figure"]]()
     if len(trainer.history):
@@ -66,6 +65,8 @@ def draw_all(trainer: Trainer, test: Dataset | None, folder: Path, rows_are: str
             pictures["digits.png"] = lambda: digit_grid(trainer, test)
             if model.output_activation:  # without probabilities no mistake is worse than another
                 pictures["mistakes.png"] = lambda: worst_mistakes(trainer, test)
+    if test is not None and test.has_targets and not test.has_classes and model.task == "values":
+        pictures["values.png"] = lambda: predicted_against_true(trainer, test)
     if test is not None and test.image_shape is not None:
         shape = test.image_shape
         if weights_of_pixels(model, shape) is not None:
@@ -84,10 +85,13 @@ def write_picture(figure: Figure, path: Path) -> None:
 
 
 def cost_curve(history: History) -> Figure:
-    """The loss by epoch, and beside it, for classes, the accuracy; of the training and of the validation rows."""
-    from matplotlib.ticker import PercentFormatter
+    """The loss by epoch, and beside it accuracy and other metrics; of the training and of the validation rows.
 
-    panels = [name for name in ("loss", "accuracy") if any(name in record for record in history)]
+    Rows that are evaluated in few epochs have points and no line. The epoch that training chose as the best is marked.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
+
+    panels = curve_names(dict.fromkeys(name for record in history for name in record))
     figure = new_figure(5.0 * max(len(panels), 1), 3.8)
     if not panels:
         return _say(figure, "Nothing has been trained yet.")
@@ -95,31 +99,68 @@ def cost_curve(history: History) -> Figure:
         values = _draw_curves(axes, history, name)
         axes.set_title(f"{name.capitalize()} by epoch")
         axes.set_ylabel(name)
-        if name == "accuracy":
+        if "accuracy" in name:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         elif min(values) > 0 and max(values) / min(values) > LOG_FROM:
             axes.set_yscale("log")
             axes.set_ylabel(f"{name} (logarithmic)")
+            digits = (
+                (1, 2, 5) if max(values) / min(values) < 100 else (1, 3) if max(values) / min(values) < 1e4 else (1,)
+            )
+            axes.yaxis.set_major_locator(LogLocator(subs=digits))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
     return figure
 
 
 def _draw_curves(axes: Axes, history: History, name: str) -> list[float]:
     """Draw one column of the history and its twin of the validation rows, and return all their values."""
-    from matplotlib.ticker import MaxNLocator
-
     labels = {name: "training, mean over the epoch", f"val_{name}": "validation, after the epoch"}
-    drawn: list[float] = []
-    for column, label in labels.items():
-        points = [(record["epoch"], record[column]) for record in history if column in record]
+    drawn, ends = list[float](), list[tuple[float, str]]()
+    for color, (column, label) in zip(("C0", "C1"), labels.items(), strict=True):
+        points = [(record["epoch"], record[column]) for record in history if record.get(column) is not None]
         if points:
             epochs, values = zip(*points, strict=True)
-            axes.plot(epochs, values, label=label, marker="." if len(points) <= MOST_DOTS else "")
+            rare = are_rare(points, len(history))
+            marker = "o" if rare else "." if len(points) <= MOST_DOTS else ""
+            axes.plot(epochs, values, label=label, marker=marker, linestyle="" if rare else "-", color=color)
             drawn += values
+            ends.append((values[-1], color))
+    beside = axes.get_yaxis_transform()  # x in widths of the axes
+    for index, (value, color) in enumerate(sorted(ends)):
+        aligned = "bottom" if index else "top" if len(ends) > 1 else "center"  # so that neither covers the other
+        text = shown(value, percent="accuracy" in name)
+        axes.annotate(text, (1, value), (4, 0), beside, "offset points", color=color, va=aligned, fontsize=9)
+    if history.best_epoch is not None:
+        axes.axvline(history.best_epoch, color="seagreen", linestyle="--", linewidth=1, label="best epoch", zorder=0)
     axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xticks(epoch_ticks(history[0]["epoch"], history[-1]["epoch"]))
     axes.grid(visible=True, which="both", alpha=0.25)
     axes.legend()
     return drawn
+
+
+def predicted_against_true(trainer: Trainer, data: Dataset, count: int = 5000) -> Figure:
+    """The predicted values of the first ``count`` rows against the true ones, with the line on which both are equal.
+
+    Raises:
+        ValueError: the targets are classes.
+    """
+    if data.has_classes or trainer.model.task != "values":
+        raise ValueError("this picture needs rows with values as targets, and a network that was trained to fit them")
+    true, predicted = data.y[:count].ravel(), np.asarray(trainer.predict(data[:count])).ravel()
+    found = regression_figures(true, predicted)
+    figure = new_figure(5.0, 5.0)
+    axes = figure.subplots()
+    axes.plot(true, predicted, linestyle="", marker=".", alpha=0.5)
+    ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
+    axes.plot(ends, ends, color="seagreen", linestyle="--", linewidth=1, label="both are equal")
+    axes.set_xlabel("true value")
+    axes.set_ylabel("predicted value")
+    axes.set_title("\n".join(f"{REGRESSION[name]} {value:.4g}" for name, value in found.items()), fontsize=10)
+    axes.grid(visible=True, alpha=0.25)
+    axes.legend()
+    return figure
 
 
 def confusion_heat_map(trainer: Trainer, data: Dataset, rows_are: str = "true") -> Figure:
@@ -184,10 +225,7 @@ def digit_grid(trainer: Trainer, data: Dataset, count: int = 25) -> Figure:
 def worst_mistakes(trainer: Trainer, data: Dataset, count: int = 25) -> Figure:
     """The rows that were predicted wrongly with the highest probability: what the network is sure of and mistaken."""
     predicted, names = _predicted_classes(trainer, data)
-    probabilities = trainer.predict_proba(data)
-    if probabilities.shape[1] == 1:  # one sigmoid output gives the probability of class 1
-        probabilities = np.hstack((1 - probabilities, probabilities))
-    confidence = probabilities[np.arange(len(data)), predicted]
+    confidence = probabilities_of(trainer, data)[np.arange(len(data)), predicted]
     wrong = np.flatnonzero(predicted != data.y)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
     if not len(wrong):
@@ -202,7 +240,7 @@ def worst_mistakes(trainer: Trainer, data: Dataset, count: int = 25) -> Figure:
 def first_layer_weights(model: Sequential, image_shape: tuple[int, ...], count: int = 64) -> Figure:
     """What the first ``count`` units of the first layer look for: their weights, each laid out as a picture.
 
-    All share one scale, on which 0 is white. Colour channels are averaged.
+    Each has a scale of its own, from minus to plus its largest, on which 0 is white. Colour channels are averaged.
 
     Raises:
         ValueError: no layer has a weight for each pixel.
@@ -216,13 +254,10 @@ def first_layer_weights(model: Sequential, image_shape: tuple[int, ...], count: 
     images = weights.T[:count].reshape(-1, *image_shape)
     if images.ndim == 4:
         images = images.mean(axis=3)
-    shown = f"{len(images)} of {units:,} units" if len(images) < units else f"{units} unit{'s' * (units != 1)}"
-    limit = float(np.abs(images).max()) or 1.0
+    which = f"{len(images)} of {units:,} units" if len(images) < units else f"{units} unit{'s' * (units != 1)}"
     colors = colormaps["RdBu_r"].resampled(33)  # not 256 colours: a smaller file, and nothing less to see
-    figure = _picture_grid(images, f"Weights of the first layer: {shown}", color_map=colors, limits=(-limit, limit))
-    figure.set_figwidth(figure.get_figwidth() + 1.2)
-    figure.colorbar(figure.axes[0].images[0], ax=figure.axes, label="weight", shrink=0.8)
-    return figure
+    head = f"Weights of the first layer: {which}, each on its own scale"
+    return _picture_grid(images, head, color_map=colors, limits=None)
 
 
 # ---- what is drawn ---------------------------------------------------------------------------------------------------
@@ -232,7 +267,7 @@ def _predicted_classes(trainer: Trainer, data: Dataset) -> tuple[np.ndarray, lis
     """The predicted class of each row, and the names of all classes that the data or the network can give."""
     if not data.has_classes or trainer.model.task != "classes":
         raise ValueError("this picture needs rows with class labels, and a network that was trained to tell classes")
-    names = [_short(name) for name in data.class_names or ()]
+    names = [shortened(name, LONGEST_NAME) for name in data.class_names or ()]
     names += [str(label) for label in range(len(names), max(trainer.model.n_outputs, 2))]
     return np.asarray(trainer.predict(data)), names
 
@@ -280,10 +315,14 @@ def _picture_grid(
     colors: Sequence[str] | np.ndarray = (),
     *,
     color_map: str | Colormap = "gray",
-    limits: tuple[float, float] = (0.0, 1.0),
+    limits: tuple[float, float] | None = (0.0, 1.0),
 ) -> Figure:
-    """Pictures in a grid as square as can be, with a ``head`` and over each its title ``prediction / label``."""
-    columns = math.ceil(math.sqrt(len(images)))
+    """Pictures in a grid, with a ``head`` and over each its title ``prediction / label``.
+
+    Args:
+        limits: the numbers that have the first and the last colour; None: minus and plus the largest of each picture.
+    """
+    columns = _columns(len(images))
     rows = math.ceil(len(images) / columns)
     between = " / " if all(len(" / ".join(title)) <= 18 for title in titles) else "\n/ "
     side = 1.3 if titles else 0.8
@@ -295,12 +334,16 @@ def _picture_grid(
         if index >= len(images):
             axes.remove()
             continue
-        axes.imshow(images[index], cmap=color_map, vmin=limits[0], vmax=limits[1], interpolation="nearest")
+        limit = float(np.abs(images[index]).max()) or 1.0
+        low, high = limits or (-limit, limit)
+        axes.imshow(images[index], cmap=color_map, vmin=low, vmax=high, interpolation="nearest")
         if titles:
             color = colors[index] if len(colors) else "black"
             axes.set_title(between.join(titles[index]), fontsize=9, color=str(color), parse_math=False)
     return figure
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1].rstrip()}…"
+def _columns(count: int) -> int:
+    """How many columns a grid has: of those with which it is nearly square, what leaves the fewest empty cells."""
+    root = math.sqrt(count)
+    return min(range(math.ceil(root), math.ceil(1.5 * root) + 1), key=lambda columns: (-count % columns, columns))

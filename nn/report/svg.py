@@ -93,7 +93,7 @@ def curves(title: str, lines: Sequence[Curve], *, best: int | None = None, perce
     ends = _apart([spot(*line.points[-1])[1] for line in lines])
     for (line, end), color in zip(zip(lines, ends, strict=True), cycle(COLORS), strict=False):
         at = [spot(*point) for point in line.points]
-        if len(at) > 1:
+        if len(at) > 1 and not are_rare(line.points, len({*epochs})):
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
             inside.append(f'<polyline class="line {color}" points="{path}"/>')
         dots = at if len(at) <= MOST_DOTS else at[-1:]
@@ -161,13 +161,22 @@ def _grid(up: Scale, percent: bool) -> str:
     return "".join(found)
 
 
+def epoch_ticks(first: int, last: int) -> list[int]:
+    """Which epochs an axis names: round ones, the first and the last."""
+    step = 1 if last - first < 10 else int(round_step((last - first) / 6))
+    between = [tick for tick in range(first, last) if tick % step == 0]
+    between = [tick for tick in between if min(tick - first, last - tick) >= 0.6 * step]
+    return list(dict.fromkeys((first, *between, last)))
+
+
+def are_rare(points: Sequence[tuple[float, float]], epochs: int) -> bool:
+    """Whether so few of the epochs have a point that points should be drawn, and no line from one to the next."""
+    return 2 * len(points) <= epochs and len(points) <= MOST_DOTS
+
+
 def _epochs(across: Scale) -> str:
-    """Whole numbers below the axis; the last epoch is always among them."""
-    first, last = math.ceil(across.low), math.floor(across.high)
-    step = max(int(round_step(max((last - first) / 6, 1))), 1)
-    ticks = [tick for tick in range(first, last + 1) if tick % step == 0 or tick == first]
-    ticks = [tick for tick in ticks if last - tick >= 0.6 * step] + [last]
-    ticks = [tick for tick in ticks if tick in (first, last) or tick - first >= 0.6 * step]
+    """Whole numbers below the axis."""
+    ticks = epoch_ticks(math.ceil(across.low), math.floor(across.high))
     width = WIDTH - LEFT - RIGHT
     found = [
         f'<text class="tick" x="{LEFT + across(tick) * width:.1f}" y="{HEIGHT - BOTTOM + 17}">{tick}</text>'

@@ -13,11 +13,12 @@ from ..trainer import Trainer
 
 def result_text(result: Mapping[str, float], rows: int) -> str:
     """What ``Trainer.evaluate`` gives for so many test rows, in a line."""
-    loss = f"loss {result['loss']:.5f}"
-    if "accuracy" not in result:
-        return f"test {loss}"
-    accuracy = result["accuracy"]
-    return f"test accuracy {accuracy:.2%} ({round(accuracy * rows):,} of {rows:,}), {loss}"
+    parts = [f"loss {result['loss']:.5f}"]
+    if "accuracy" in result:
+        accuracy = result["accuracy"]
+        parts = [f"accuracy {accuracy:.2%} ({round(accuracy * rows):,} of {rows:,})", *parts]
+    parts += [f"{name} {value:.5g}" for name, value in result.items() if name not in ("accuracy", "loss")]
+    return f"test {', '.join(parts)}"
 
 
 def classification_text(trainer: Trainer, data: Dataset, rows_are: str = "true") -> str:
@@ -51,6 +52,9 @@ def regression_figures(true: np.ndarray, predicted: np.ndarray) -> dict[str, flo
     """
     from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
+    if not np.isfinite(predicted).all():
+        return dict.fromkeys(REGRESSION, float("nan"))
+    true, predicted = true.astype(np.float64), predicted.astype(np.float64)  # squares leave the range of float32
     found = {
         "mae": float(mean_absolute_error(true, predicted)),
         "rmse": float(root_mean_squared_error(true.ravel(), predicted.ravel())),
@@ -74,14 +78,24 @@ REGRESSION = {"mae": "mean absolute error", "rmse": "root mean squared error", "
 
 
 def predictions_text(trainer: Trainer, data: Dataset, count: int) -> str:
-    """The predicted classes of the first ``count`` rows beside their labels, and how sure the network is."""
+    """What is predicted for the first ``count`` rows beside what is true: classes by their names, or values."""
     first = data[:count]
-    names = dict(enumerate(data.class_names or ()))
-    predicted = trainer.predict(first).tolist()  # with more outputs than classes, a guess may be none of them
-    lines = [f"the first {len(first)} test rows", "  predicted  label"]
-    for guess, label in zip(predicted, first.y, strict=True):
-        lines.append(f"{names.get(guess, str(guess)):>11}{names[label]:>7}{'' if guess == label else '  wrong'}")
-    return "\n".join(lines)
+    predicted = np.asarray(trainer.predict(first)).tolist()
+    if data.has_classes:
+        names = dict(enumerate(data.class_names or ()))  # with more outputs than classes, a guess may be none of them
+        cells = [(names.get(guess, str(guess)), names[label]) for guess, label in zip(predicted, first.y, strict=True)]
+        head = ("predicted", "label")
+    else:
+        cells = [(_value_text(guess), _value_text(true)) for guess, true in zip(predicted, first.y, strict=True)]
+        head = ("predicted", "true")
+    widths = [max(map(len, column)) + 2 for column in zip(head, *cells, strict=True)]
+    marks = ["", *("  wrong" if data.has_classes and guess != label else "" for guess, label in cells)]
+    lines = [f"{a:>{widths[0]}}{b:>{widths[1]}}{mark}" for (a, b), mark in zip((head, *cells), marks, strict=True)]
+    return "\n".join((f"the first {len(first)} test rows", *lines))
+
+
+def _value_text(value: Any) -> str:
+    return ", ".join(f"{number:.5g}" for number in np.ravel(value))
 
 
 def inside_text(trainer: Trainer, data: Dataset, show: list[str], predict: list[Any] | None) -> str:

@@ -105,15 +105,17 @@ def test_a_flag_that_would_do_nothing_is_refused(
     assert sentence == f"train.py: error: {SETTINGS[name].flag} would do nothing here, as {why}; leave it out"
 
 
-@pytest.mark.parametrize("name", ["confusion", "predictions"])
-def test_what_needs_labels_is_refused_where_there_are_none(name: str) -> None:
+def test_a_confusion_matrix_needs_labels_and_predictions_do_not() -> None:
     values, labels = (Dataset(np.ones((4, 2)), y) for y in (np.ones((4, 1), "f4"), np.array([0, 1, 0, 1])))
-    settings = replace(Settings(), given=frozenset({name}))
+    settings = replace(Settings(), given=frozenset({"confusion"}))
     refuse_idle_on_rows(settings, Data("mine", labels, labels), own_test_rows=True)
+    refuse_idle_on_rows(
+        replace(settings, given=frozenset({"predictions"})), Data("mine", values, values), own_test_rows=True
+    )
     with pytest.raises(UsageError) as caught:
         refuse_idle_on_rows(settings, Data("mine", values, values), own_test_rows=True)
     why = "the rows have no class labels"
-    assert str(caught.value) == f"{SETTINGS[name].flag} would do nothing here, as {why}; leave it out"
+    assert str(caught.value) == f"--confusion would do nothing here, as {why}; leave it out"
 
 
 def test_every_flag_is_decided() -> None:

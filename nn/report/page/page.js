@@ -50,15 +50,33 @@
     return Float32Array.from(whole, (value, index) => value * factors[index % factors.length]);
   }
 
+  // The distribution function of the normal distribution, to 2e-7: Abramowitz and Stegun, formula 7.1.26.
+  function normal(z) {
+    const t = 1 / (1 + (0.3275911 * Math.abs(z)) / Math.SQRT2);
+    const series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+    const tail = 0.5 * series * Math.exp((-z * z) / 2);
+    return z < 0 ? tail : 1 - tail;
+  }
+
   const elementwise = {
     identity: (z) => z,
     sigmoid: (z) => 0.5 + 0.5 * Math.tanh(0.5 * z),
-    tanh: Math.tanh,
+    tanh: (z) => Math.tanh(z),
     relu: (z) => (z <= 0 ? 0 : z),
+    leaky_relu: (z, slope = 0.01) => (z < 0 ? slope * z : z),
+    elu: (z, alpha = 1) => (z < 0 ? alpha * Math.expm1(z) : z),
+    gelu: (z) => z * normal(z),
+    gelu_tanh: (z) => 0.5 * z * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (z + 0.044715 * z ** 3))),
+    silu: (z) => 0.5 * z * (1 + Math.tanh(0.5 * z)),
+    softplus: (z) => Math.max(z, 0) + Math.log1p(Math.exp(-Math.abs(z))),
   };
 
+  // name: as in Python, perhaps with a number, "leaky_relu(0.2)"
   function activate(z, name) {
-    if (name !== "softmax") return z.map(elementwise[name]);
+    if (name !== "softmax") {
+      const [, base, number] = name.match(/^(\w+)(?:\((.+)\))?$/);
+      return z.map((value) => elementwise[base](value, number === undefined ? undefined : Number(number)));
+    }
     const largest = Math.max(...z);
     const powers = z.map((value) => Math.exp(value - largest));
     const sum = powers.reduce((a, b) => a + b, 0);

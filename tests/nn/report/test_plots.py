@@ -127,7 +127,59 @@ def test_many_epochs_are_a_line_without_dots_and_few_have_them() -> None:
     history = History([{"epoch": 1, "loss": 1.0, "val_loss": 1.0}])
     for epoch in range(2, 100):
         history.append({"epoch": epoch, "loss": 1.0})
-    assert [line.get_marker() for line in plots.cost_curve(history).axes[0].lines] == ["", "."]
+    lines = plots.cost_curve(history).axes[0].lines
+    assert [(line.get_marker(), line.get_linestyle()) for line in lines] == [("", "-"), ("o", "None")]
+    few = plots.cost_curve(History(history.records[:3])).axes[0].lines
+    assert [(line.get_marker(), line.get_linestyle()) for line in few] == [(".", "-"), ("o", "None")]
+
+
+def test_the_last_epoch_is_named_and_has_its_values(ten: Trainer) -> None:
+    history = History([{"epoch": epoch, "loss": 1 / epoch, "val_loss": 2.0} for epoch in range(3, 18)])
+    (axes,) = plots.cost_curve(history).axes
+    assert axes.get_xticks().tolist() == [3, 10, 17]
+    labels: list[Any] = list(axes.texts)
+    assert [(text.get_text(), text.xy) for text in labels] == [("0.05882", (1, 1 / 17)), ("2", (1, 2.0))]
+    assert [text.get_verticalalignment() for text in labels] == ["top", "bottom"]
+
+
+@pytest.mark.parametrize(
+    ("lowest", "ticks"),
+    [(0.09, ["0.1", "0.2", "0.5", "1"]), (0.009, ["0.01", "0.03", "0.1", "0.3", "1"]), (1e-5, ["0.0001", "0.01", "1"])],
+)
+def test_ticks_of_a_logarithmic_scale_are_plain_numbers(lowest: float, ticks: list[str]) -> None:
+    figure = plots.cost_curve(History([{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": lowest}]))
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    low, high = axes.get_ylim()
+    shown = [
+        label for label, tick in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True) if low <= tick <= high
+    ]
+    assert [label.get_text() for label in shown if label.get_text() in ticks] == ticks
+
+
+def test_every_metric_has_a_panel_and_the_chosen_epoch_a_mark() -> None:
+    history = History(
+        [{"epoch": epoch, "loss": 1.0, "val_loss": 2.0, "val_f1": 0.5, "seconds": 1.0} for epoch in (1, 2)]
+    )
+    figure = plots.cost_curve(history)
+    assert titles(figure) == ["Loss by epoch", "F1 by epoch"]
+    assert curves(figure.axes[1]) == [[[1, 0.5], [2, 0.5]]]
+    history.best_epoch = 2
+    assert [axes.lines[-1].get_xdata() for axes in plots.cost_curve(history).axes] == [[2, 2], [2, 2]]
+
+
+def test_predicted_against_true() -> None:
+    data = Dataset(np.eye(4, dtype=np.float32), np.array([1.0, 2.0, 3.0, 5.0]))
+    trainer = trained(data, Linear(4, 1), loss="mean_squared_error")
+    figure = plots.predicted_against_true(trainer, data)
+    drawn, diagonal = curves(figure.axes[0])
+    np.testing.assert_allclose(drawn, np.stack((data.y, trainer.predict(data).ravel()), axis=1), rtol=1e-6)
+    assert diagonal[0][0] == diagonal[0][1] == min(np.ravel(drawn))
+    assert diagonal[1][0] == diagonal[1][1] == max(np.ravel(drawn))
+    error = np.abs(trainer.predict(data).ravel() - data.y).mean()
+    assert f"mean absolute error {error:.4g}" in titles(figure)[0]
+    with pytest.raises(ValueError, match="needs rows with values"):
+        plots.predicted_against_true(trainer, DIGITS)
 
 
 def test_cost_curve_of_no_epochs_says_so() -> None:
@@ -180,11 +232,10 @@ def test_rare_mistakes_have_a_colour_and_numbers_a_contrast() -> None:
     assert [label.get_text() for label in axes.get_xticklabels()] == [r"$\no$", "a long named…"]
 
 
-def test_scales_of_colours_say_what_they_show(ten: Trainer) -> None:
+def test_the_scale_of_colours_says_what_it_shows(ten: Trainer) -> None:
     of_shares = plots.confusion_heat_map(ten, DIGITS).axes[1]
     assert of_shares.get_ylabel() == "share of the true class"
     assert [text.get_text() for text in of_shares.get_yticklabels()] == ["0%", "1%", "5%", "20%", "50%", "100%"]
-    assert plots.first_layer_weights(ten.model, (8, 8)).axes[-1].get_ylabel() == "weight"
 
 
 def test_many_classes_are_colours_alone() -> None:
@@ -307,27 +358,28 @@ def test_first_layer_weights_are_its_columns(ten: Trainer) -> None:
     figure = plots.first_layer_weights(ten.model, (8, 8))
     weights = ten.model.state_dict()["0.weight"]
     np.testing.assert_array_equal(images(figure), [weights[:, unit].reshape(8, 8) for unit in range(12)])
-    limit = float(np.abs(weights).max())
-    assert {axes.images[0].get_clim() for axes in figure.axes if axes.images} == {(-limit, limit)}
+    limits = np.abs(weights).max(axis=0)
+    assert [axes.images[0].get_clim() for axes in figure.axes] == [(-limit, limit) for limit in limits]
+    limit = limits[0]
     negative, zero, positive = figure.axes[0].images[0].to_rgba(np.array([[-limit, 0, limit]]))[0]
     np.testing.assert_allclose(zero, to_rgba("white"), atol=0.05)
     assert negative[2] > negative[0] + 0.2  # blue
     assert positive[0] > positive[2] + 0.2  # red
-    assert head(figure) == "Weights of the first layer: 12 units"
+    assert head(figure) == "Weights of the first layer: 12 units, each on its own scale"
 
 
 def test_first_layer_weights_are_counted_and_channels_averaged(ten: Trainer) -> None:
     figure = plots.first_layer_weights(ten.model, (4, 4, 4), 5)
     weights = ten.model.state_dict()["0.weight"]
     np.testing.assert_allclose(images(figure), [weights[:, i].reshape(4, 4, 4).mean(axis=2) for i in range(5)])
-    assert head(figure) == "Weights of the first layer: 5 of 12 units"
+    assert head(figure) == "Weights of the first layer: 5 of 12 units, each on its own scale"
 
 
 def test_first_layer_weights_of_zeros() -> None:
     model = Sequential(Linear(4, 1, weight_init="zeros"), backend="cpu")
     figure = plots.first_layer_weights(model, (2, 2))
     assert figure.axes[0].images[0].get_clim() == (-1.0, 1.0)
-    assert head(figure) == "Weights of the first layer: 1 unit"
+    assert head(figure) == "Weights of the first layer: 1 unit, each on its own scale"
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (2, 2)])
@@ -360,8 +412,8 @@ def test_the_sizes_of_pictures_follow_from_what_they_show(ten: Trainer, tmp_path
         data = Dataset(np.eye(4, dtype=np.float32), np.array([0, 0, 1, classes - 1]))
         found[f"{classes} classes"] = plots.confusion_heat_map(trained(data, Linear(4, classes), Softmax()), data)
     assert {name: tuple((figure.get_size_inches() * 100).round().tolist()) for name, figure in found.items()} == {
-        "losses": (500, 380), "none": (500, 380), "history": (1000, 380), "weights": (720, 290),
-        "1 digits": (600, 250), "25 digits": (650, 850), "26 digits": (780, 850),
+        "losses": (500, 380), "none": (500, 380), "history": (1000, 380), "weights": (600, 290),
+        "1 digits": (600, 250), "25 digits": (650, 850), "26 digits": (910, 690),
         "2 classes": (520, 420), "8 classes": (620, 520), "40 classes": (1720, 1620),
     }  # fmt: skip
     plots.write_picture(found["losses"], tmp_path / "cost.png")
@@ -390,9 +442,9 @@ def test_draw_all_without_epochs_or_test_rows(tmp_path: Path) -> None:
 def test_draw_all_of_a_regression(tmp_path: Path) -> None:
     data = Dataset(DIGITS.x, DIGITS.x[:, :1].astype(np.float32))
     trainer = trained(data, Linear(64, 1), loss="mean_squared_error")
-    assert plots.draw_all(trainer, data, tmp_path, "true") == ["cost.png"]
+    assert plots.draw_all(trainer, data, tmp_path, "true") == ["cost.png", "values.png"]
     pictures = replace(data, image_shape=(8, 8))
-    assert plots.draw_all(trainer, pictures, tmp_path, "true") == ["cost.png", "weights.png"]
+    assert plots.draw_all(trainer, pictures, tmp_path, "true") == ["cost.png", "values.png", "weights.png"]
 
 
 def test_draw_all_of_a_network_without_probabilities(tmp_path: Path) -> None:

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from nn import Dataset, Linear, Sequential, Softmax, Trainer
-from nn.report import classification_text, figure_text, figures, inside_text, predictions_text, reproduced_text
+from nn.report import (
+    classification_text,
+    figure_text,
+    figures,
+    inside_text,
+    predictions_text,
+    regression_text,
+    reproduced_text,
+    result_text,
+)
 
 #: A network that gives the class of the larger number, and rows of which the second and the last are labelled wrong.
 X = np.array([[2.0, 0.0], [2.0, 0.0], [0.0, 2.0], [0.0, 2.0], [0.0, 2.0], [2.0, 0.0]])
@@ -36,6 +45,47 @@ def test_a_guess_that_is_no_class_is_shown_by_its_number() -> None:
     layers = Linear(2, 3, weight_init=[[0.0, 0.0, 9.0], [0.0, 1.0, 0.0]]), Softmax()
     lines = predictions_text(Trainer(Sequential(*layers, backend="cpu")), DATA, 3).splitlines()
     assert [line.split() for line in lines[2:]] == [["2", "ham", "wrong"], ["2", "spam", "wrong"], ["spam", "spam"]]
+
+
+def test_values_are_shown_beside_the_true_ones() -> None:
+    data = Dataset(X, np.array([0.5, 1.0, 2.0, 4.0, 1e6, -1 / 3]))
+    trainer = Trainer(Sequential(Linear(2, 1, weight_init=[[1.0], [-1.0]]), backend="cpu"), "mean_squared_error")
+    assert predictions_text(trainer, data, 2).splitlines() == [
+        "the first 2 test rows",
+        "  predicted  true",
+        "          2   0.5",
+        "          2     1",
+    ]
+    two = Dataset(X, np.array([[0.5, 1.0]] * 6))
+    trainer = Trainer(Sequential(Linear(2, 2, weight_init="zeros"), backend="cpu"), "mean_squared_error")
+    assert predictions_text(trainer, two, 1).splitlines()[2].split("  ")[-2:] == [" 0, 0", "0.5, 1"]
+
+
+def test_values_are_told_by_their_errors() -> None:
+    """Residuals 1, -2 and 0 of the values 1, 4 and 7, whose total sum of squares is 18."""
+    data = Dataset(np.array([[2.0], [2.0], [7.0]]), np.array([1.0, 4.0, 7.0]))
+    trainer = Trainer(Sequential(Linear(1, 1, weight_init=[[1.0]]), backend="cpu"), "mean_squared_error")
+    assert [line.rsplit(maxsplit=1) for line in regression_text(trainer, data).splitlines()] == [
+        ["mean absolute error", "1"],
+        ["root mean squared error", f"{(5 / 3) ** 0.5:.5g}"],
+        ["R2", f"{1 - 5 / 18:.5g}"],
+    ]
+    assert "R2" not in regression_text(trainer, data[:1])
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        ({"loss": 0.25, "accuracy": 0.975}, "test accuracy 97.50% (39 of 40), loss 0.25000"),
+        ({"loss": 0.25}, "test loss 0.25000"),
+        (
+            {"loss": 0.25, "accuracy": 1.0, "f1": 0.12345678},
+            "test accuracy 100.00% (40 of 40), loss 0.25000, f1 0.12346",
+        ),
+    ],
+)
+def test_a_result_in_a_line(result: dict[str, float], text: str) -> None:
+    assert result_text(result, 40) == text
 
 
 BY_TRUE = "rows are the true classes, columns the predicted", [["ham", "1", "0"], ["spam", "2", "3"]]
