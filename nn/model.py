@@ -16,7 +16,7 @@ from .data.checks import DataError, check_range, check_whole_number, warn_user
 from .data.statistics import ScaleWarning, advice, column_statistics
 from .initializers import Initializer
 from .layers import Dropout, ElementwiseActivation, Flatten, Layer, Softmax, Standardize
-from .losses import Loss
+from .losses import LOSSES, Loss, get_loss
 from .memory import Store
 from .optimizers import Optimizer, get_optimizer
 from .plan import Observer, Plan, Stage, compile_plan, end_of, function_of, output_activation_of
@@ -55,8 +55,8 @@ class Sequential:
         class_names: of the training data, where their targets were classes; else None. ``predict_names`` gives them.
         target_shape: of one row's targets in the training data: () for one number a row, (k,) for k; None before
             training. ``predict`` gives values of that shape.
-        loss_name: of the loss that it was trained with last, which a ``Trainer`` takes unless told otherwise; "" before
-            training.
+        loss_name, loss_settings: of the loss that it was trained with last, which a ``Trainer`` takes unless told
+            otherwise; "" and none before training.
 
     A model is also the sequence of its layers: ``model[0]``, ``model[-1]``, ``len(model)``, ``for layer in model``;
     ``model[:2]`` is a tuple of layers.
@@ -311,6 +311,19 @@ class Sequential:
                     state[name][...] = self.backend.asarray(values, self.backend.dtype)
         elif self.units is None and not self.layers[index].state() and (text := advice(data)):
             warn_user(f"{text}: begin the network with Standardize({data.n_features}), or scale them", ScaleWarning)
+
+    def last_loss(self) -> Loss:
+        """The loss that the model was trained with last, also before it was saved; softmax cross-entropy for a new one.
+
+        Raises:
+            ValueError: that is a loss of the user's own, which has no name here.
+        """
+        if self.loss_name and self.loss_name not in LOSSES:
+            raise ValueError(
+                f"the model was trained with the loss {self.loss_name!r}, which is not known here by its name; pass "
+                "the loss to the Trainer"
+            )
+        return get_loss(self.loss_name or "softmax_cross_entropy", **self.loss_settings)
 
     def _set_task(self, output_activation: str = "") -> None:
         self.output_activation = output_activation or output_activation_of(self.layers)

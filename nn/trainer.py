@@ -145,10 +145,7 @@ class Trainer:
         self.accumulate, self.average = accumulate, average
         self.model = model
         self.backend = model.backend
-        if loss is None and model.loss_name:
-            self.loss = get_loss(model.loss_name, **model.loss_settings)
-        else:
-            self.loss = get_loss("softmax_cross_entropy" if loss is None else loss)
+        self.loss = model.last_loss() if loss is None else get_loss(loss)
         self.optimizer = get_optimizer(optimizer)
         self.callbacks = check_callbacks(callbacks)
         self.metrics = get_metrics(metrics)

@@ -89,10 +89,10 @@ def test_every_recipe_is_one_command() -> None:
 
 
 def recipes_in_order() -> list[str]:
-    """As the tutorials stand: from one neuron to Adam."""
+    """As the tutorials stand: from one neuron to RMSProp."""
     return [
         "neuron", "feedforward", "people", "zero-logistic", "zero-hidden", "ten-full-batch", "one-vs-two", "ten-relu",
-        "momentum", "course-homework", "first-network",
+        "momentum", "course-homework", "first-network", "keras-mlp",
     ]  # fmt: skip
 
 

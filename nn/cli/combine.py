@@ -29,7 +29,8 @@ def combine(flags: Mapping[str, Any], recipe: Mapping[str, Any] | None = None, w
             key = f"{where}[{SETTINGS[name].table}] {name}"
             raise UsageError(f"{key} would do nothing here, as {why}; leave it out")
     if flags.get("optimizer", alone.optimizer) != alone.optimizer:
-        said.pop("learning_rate", None)  # it is for the recipe's own optimizer
+        for name in ("learning_rate", "alpha", "epsilon", "epsilon_inside"):
+            said.pop(name, None)  # they are for the recipe's own optimizer
     settings = _settings(said, flags)
     while idle := [name for name in said if name not in flags and SETTINGS[name].why_idle(settings)]:
         said = {name: value for name, value in said.items() if name not in idle}

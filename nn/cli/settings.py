@@ -351,6 +351,15 @@ class Settings:
         "decay of the weights, not the biases: decoupled, each step shrinks them by learning rate times RATE",
         metavar="RATE", check=at_least(0), unset="0.01 for adamw, 0 for the others",
         idle=(UNTRAINED, of_optimizer("weight_decay")))
+    alpha: float | None = _training(None, "--alpha", NUMBER,
+        "of rmsprop: how much of the running mean of the squared gradients stays at a step", check=BELOW_1,
+        unset=own_defaults("alpha"), idle=(UNTRAINED, of_optimizer("alpha")))
+    epsilon: float | None = _training(None, "--epsilon", NUMBER,
+        "of adam, adamw, adagrad and rmsprop: added to the root by which a step is divided", check=at_least(0),
+        unset=own_defaults("epsilon"), idle=(UNTRAINED, of_optimizer("epsilon")))
+    epsilon_inside: bool = _training(False, "--epsilon-inside", SWITCH,
+        "of rmsprop and adagrad: add epsilon before the root is taken, as Keras does",
+        idle=(UNTRAINED, of_optimizer("epsilon_inside")))
     seed: int = _training(0, "--seed", INTEGER,
         "of initial values, shuffles, dropout and validation rows; the test rows are the same for every seed",
         check=at_least(0))

@@ -559,6 +559,33 @@ def weight_decay(tools: Tools) -> None:
         np.testing.assert_allclose(difference, shrunk, atol=1e-12)
 
 
+def assert_rmsprop(flags: list[str], alpha: float, step: Callable[[Any], Any]) -> None:
+    """One step of RMSProp from the mean square (1 - alpha) g^2 divides the gradient as ``step`` says."""
+    flags = ["--optimizer", "rmsprop", "--lr", "0.001", *ONE_STEP, *flags]
+    start, found = prepared(*flags), parameters(trained(*flags))
+    for name, gradient in start.trainer.gradients(start.training).items():
+        expected = parameters(start)[name] - 0.001 * gradient / step((1 - alpha) * gradient**2)
+        np.testing.assert_allclose(found[name], expected, rtol=1e-9, atol=1e-13)
+
+
+@behaviour
+def alpha(tools: Tools) -> None:
+    assert_rmsprop(["--epsilon", "0.01"], 0.99, lambda square: np.sqrt(square) + 0.01)
+    assert_rmsprop(["--epsilon", "0.01", "--alpha", "0.5"], 0.5, lambda square: np.sqrt(square) + 0.01)
+
+
+@behaviour
+def epsilon(tools: Tools) -> None:
+    assert_rmsprop(["--epsilon", "0.5"], 0.99, lambda square: np.sqrt(square) + 0.5)
+    optimizer: Any = prepared("--optimizer", "adam", "--epsilon", "0.25").trainer.optimizer
+    assert optimizer.epsilon == 0.25
+
+
+@behaviour
+def epsilon_inside(tools: Tools) -> None:
+    assert_rmsprop(["--epsilon", "0.5", "--epsilon-inside"], 0.99, lambda square: np.sqrt(square + 0.5))
+
+
 @behaviour
 def seed(tools: Tools) -> None:
     """Of initial values, shuffles, dropout and validation rows, each by itself; not of the test rows."""
@@ -689,7 +716,7 @@ def test_a_setting_does_what_it_says(
 #: The least value of each setting that has one.
 LEAST = {
     "threads": 1, "compare_steps": 1, "limit": 1, "hidden": 1, "outputs": 1, "epochs": 0, "batch_size": 1,
-    "weight_decay": 0, "seed": 0, "every": 1, "predictions": 0,
+    "weight_decay": 0, "epsilon": 0, "seed": 0, "every": 1, "predictions": 0,
 }  # fmt: skip
 
 
@@ -760,15 +787,20 @@ BOTH = {
     "dampening": ("0.6", "0.6"),
     "nesterov": ("", "true"),
     "weight_decay": ("0.01", "0.01"),
+    "alpha": ("0.8", "0.8"),
+    "epsilon": ("0.001", "0.001"),
+    "epsilon_inside": ("", "true"),
     "seed": ("9", "9"),
     "every": ("4", "4"),
     "confusion": ("predicted", '"predicted"'),
     "predictions": ("6", "6"),
 }
 #: What a setting needs beside it in order not to be refused.
-BESIDE = dict.fromkeys(("label", "task", "impute", "categorical"), ("data", '"t.csv"')) | {
-    "data_dir": ("data", '"mnist"')
-}
+BESIDE = (
+    dict.fromkeys(("label", "task", "impute", "categorical"), ("data", '"t.csv"'))
+    | dict.fromkeys(("alpha", "epsilon", "epsilon_inside"), ("optimizer", '"rmsprop"'))
+    | {"data_dir": ("data", '"mnist"')}
+)
 
 
 def test_every_setting_that_both_can_say_is_there() -> None:
@@ -892,6 +924,8 @@ PLACEHOLDERS = {
     "confusion": "{true,predicted}",
     "predictions": "N",
     "output": "DIR",
+    "alpha": "X",
+    "epsilon": "X",
     "label": "COLUMN [COLUMN ...]",
     "task": "{auto,classes,values}",
     "impute": "{mean,median,most_frequent}",
@@ -907,7 +941,9 @@ def test_help_shows_what_kind_of_value_a_flag_takes(capsys: pytest.CaptureFixtur
         help_begins = SETTINGS[name].help.split()[0]
         assert f" {SETTINGS[name].flags[-1]} {placeholder} {help_begins}" in text, name
     without = {name for name, setting in SETTINGS.items() if setting.flags and name not in PLACEHOLDERS}
-    assert without == {"list_recipes", "reference", "shuffle", "nesterov", "standardize", "plots", "quiet"}
+    assert without == {
+        "list_recipes", "reference", "shuffle", "nesterov", "epsilon_inside", "standardize", "plots", "quiet",
+    }  # fmt: skip
 
 
 def header(capsys: pytest.CaptureFixture[str], *flags: str) -> str:

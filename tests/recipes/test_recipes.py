@@ -16,12 +16,12 @@ from nn.report import figures, is_reproduced
 from tests.helpers import made_up
 from tests.helpers.backends import make_backend
 
-ELEVEN = {
+SYSTEMS = {
     "neuron", "feedforward", "people", "zero-logistic", "zero-hidden", "ten-full-batch", "one-vs-two", "ten-relu",
-    "momentum", "course-homework", "first-network",
+    "momentum", "course-homework", "first-network", "keras-mlp",
 }  # fmt: skip
 QUICK = ["neuron", "feedforward", "people"]
-LONG = sorted(ELEVEN - set(QUICK))
+LONG = sorted(SYSTEMS - set(QUICK))
 
 
 def made_up_mnist(*_: Any, limit: int | None = None, **__: Any) -> Data:
@@ -41,8 +41,8 @@ def losses(run: train.Run) -> list[float]:
     return run.trainer.history["loss"]
 
 
-def test_the_eleven_systems_are_there() -> None:
-    assert set(recipes.names()) == ELEVEN
+def test_the_twelve_systems_are_there() -> None:
+    assert set(recipes.names()) == SYSTEMS
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -272,7 +272,7 @@ def test_a_recipe_runs_on_every_form_of_data(tmp_path: Path, suffix: str, capsys
 def test_the_list_has_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main(["--list-recipes"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert {line.split()[0] for line in lines} == ELEVEN
+    assert {line.split()[0] for line in lines} == SYSTEMS
     assert all(len(line.split()) > 3 for line in lines)
 
 

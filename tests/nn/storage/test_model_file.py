@@ -104,12 +104,12 @@ def test_a_file_without_names_shapes_and_loss_is_read(tmp_path: Path) -> None:
     save_model(model, path)
 
     def without(description: dict[str, Any]) -> None:
-        for name in ("class_names", "target_shape", "loss"):
+        for name in ("class_names", "target_shape", "loss", "loss_settings"):
             del description[name]
 
     rewritten(path, without)
     loaded = load_model(path, "cpu")
-    assert (loaded.class_names, loaded.target_shape, loaded.loss_name) == (None, None, "")
+    assert (loaded.class_names, loaded.target_shape, loaded.loss_name, loaded.loss_settings) == (None, None, "", {})
     np.testing.assert_array_equal(loaded.predict(PIXELS.reshape(20, 4))[:, 0], model.predict(PIXELS.reshape(20, 4)))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from nn import SGD, Dataset, Dropout, Linear, ReLU, Sequential, Sigmoid, Softmax, Trainer, load_model, save_model
+from nn.losses import Focal, Huber, SoftmaxCrossEntropy
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 17, size=(40, 6), dtype=np.uint8)
@@ -80,6 +81,22 @@ def test_names_shapes_and_the_loss_are_kept(y: np.ndarray, tmp_path: Path) -> No
     np.testing.assert_array_equal(loaded.predict(PIXELS), model.predict(PIXELS))
     if names:
         assert loaded.predict_names(PIXELS) == [names[i] for i in model.predict(PIXELS)]
+
+
+def quantile(xp: Any, outputs: Any, targets: Any) -> Any:
+    short = targets - outputs
+    return xp.mean(xp.maximum(0.9 * short, -0.1 * short), axis=1), xp.where(short > 0, -0.9, 0.1) / outputs.shape[1]
+
+
+def test_a_loss_is_kept_with_its_settings_unless_it_is_ones_own(tmp_path: Path) -> None:
+    model = Sequential(Linear(6, 3), backend="cpu")
+    for loss in (Huber(0.25), SoftmaxCrossEntropy(label_smoothing=0.1), Focal(gamma=1.0, alpha=None)):
+        Trainer(model, loss).fit(data(LABELS if loss.targets == "classes" else YES_OR_NO))
+        assert Trainer(through_a_file(model, tmp_path)).loss == loss
+    own: Any = quantile
+    Trainer(model, own).fit(data(VALUES))
+    with pytest.raises(ValueError, match="trained with the loss 'quantile', which is not known here by its name; pass"):
+        Trainer(through_a_file(model, tmp_path))
 
 
 @pytest.mark.parametrize("task", ["softmax", "logits of labels"])
