@@ -46,7 +46,8 @@ def optimizers() -> list[Optimizer]:
     return [
         SGD(0.3, momentum=0.9, dampening=0.5, nesterov=True, weight_decay=1e-3),
         Adam(0.01, weight_decay=1e-2),
-        RMSProp(0.01, momentum=0.5, weight_decay=1e-3, decoupled=False),
+        # A small epsilon makes much of the rounding of gradients that are almost 0.
+        RMSProp(0.01, momentum=0.5, epsilon=1e-2, weight_decay=1e-3, decoupled=False),
         Adagrad(0.05, initial_accumulator_value=0.1, weight_decay=1e-2, l1=1e-4),
     ]
 
