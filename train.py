@@ -96,8 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 run = prepare(settings)
                 say(settings, describe(run))
                 train(run)
-                print(report(run), flush=True)
-                save(run)
+                with run.trainer.averaged():
+                    print(report(run), flush=True)
+                    save(run)
     except (TrainingDiverged, MemoryError, UsageError) as error:
         print(f"{program()}: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
@@ -316,7 +317,16 @@ def build_trainer(settings: Settings, train: Dataset, backend: Backend) -> Train
     """The network on its device, with its loss and its optimizer."""
     model = Sequential(build_layers(settings, train), backend=backend, seed=settings.seed)
     callbacks = [] if settings.quiet else [ProgressBar(), PrintEpochs(settings.every)]
-    return Trainer(model, build_loss(settings), build_optimizer(settings), callbacks=callbacks)
+    return Trainer(
+        model,
+        build_loss(settings),
+        build_optimizer(settings),
+        callbacks=callbacks,
+        clip_norm=settings.clip_norm,
+        clip_value=settings.clip_value,
+        accumulate=settings.accumulate,
+        average=settings.average,
+    )
 
 
 def build_layers(settings: Settings, train: Dataset) -> list[Layer]:

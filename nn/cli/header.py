@@ -111,7 +111,16 @@ def _training(settings: Settings, trainer: Trainer) -> str:
         return "none"
     batches = "all rows at once" if settings.batch_size is None else f"batches of {settings.batch_size}"
     optimizer = f"{settings.optimizer}: {_optimizer(trainer.optimizer)}"
-    return f"{settings.epochs} epochs, {batches}, {optimizer}, seed {settings.seed}"
+    return f"{settings.epochs} epochs, {batches}, {optimizer}{_around_update(settings)}, seed {settings.seed}"
+
+
+def _around_update(settings: Settings) -> str:
+    """What is done beside an update."""
+    given = {name: getattr(settings, name) for name in ("clip_norm", "clip_value", "average")}
+    words = [f"{name} {value:g}" for name, value in given.items() if value is not None]
+    if settings.accumulate > 1:
+        words.append(f"an update of {settings.accumulate} batches")
+    return "".join(f", {word}" for word in words)
 
 
 def _optimizer(optimizer: Optimizer) -> str:

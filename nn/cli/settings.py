@@ -360,6 +360,17 @@ class Settings:
     epsilon_inside: bool = _training(False, "--epsilon-inside", SWITCH,
         "of rmsprop and adagrad: add epsilon before the root is taken, as Keras does",
         idle=(UNTRAINED, of_optimizer("epsilon_inside")))
+    clip_norm: float | None = _training(None, "--clip-norm", NUMBER,
+        "multiply all gradients by one number before an update where the norm of all together is above X",
+        check=ABOVE_0, unset="no limit", idle=(UNTRAINED,))
+    clip_value: float | None = _training(None, "--clip-value", NUMBER,
+        "move each gradient into [-X, X] before an update", check=ABOVE_0, unset="no limit", idle=(UNTRAINED,))
+    accumulate: int = _training(1, "--accumulate", INTEGER,
+        "batches per update: the gradients of N batches make it, as one batch of so many rows would",
+        check=at_least(1), idle=(UNTRAINED, when(lambda s: s.batch_size is None, "all rows at once are one batch")))
+    average: float | None = _training(None, "--average", NUMBER,
+        "evaluate, predict with and save a moving average of the parameters, which keeps X of itself at each update, "
+        "0.999 for instance", check=BELOW_1, unset="none", idle=(UNTRAINED,))
     seed: int = _training(0, "--seed", INTEGER,
         "of initial values, shuffles, dropout and validation rows; the test rows are the same for every seed",
         check=at_least(0))

@@ -57,6 +57,11 @@ REFUSED = [
     ("epsilon", ["--epsilon", "0.1"], "sgd has no epsilon"),
     ("epsilon_inside", [*ADAM, "--epsilon-inside"], "adam has no epsilon_inside"),
     ("weight_decay", [*NEURON, "--weight-decay", "0.1"], "nothing is trained"),
+    *(
+        (name, [*NEURON, f"--{name.replace('_', '-')}", value], "nothing is trained")
+        for name, value in (("clip_norm", "1"), ("clip_value", "1"), ("accumulate", "2"), ("average", "0.9"))
+    ),
+    ("accumulate", ["--batch-size", "full", "--accumulate", "2"], "all rows at once are one batch"),
     ("every", [*NEURON, "--every", "2"], "nothing is trained"),
     ("every", ["--quiet", "--every", "2"], "--quiet prints the result only"),
     ("every", [*COMPARE, "--every", "2"], "--compare shows neither epochs nor a test result"),

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_info
 import recipes
 import train
 from backends import Backend, get_backend
-from nn import SGD, Adam, Linear, Sequential, Trainer, load_data, load_model
+from nn import SGD, Adam, Callback, Linear, Sequential, Trainer, load_data, load_model
 from nn.cli import SETTINGS, Settings, UsageError
 from nn.layers import Dropout, Sigmoid, Tanh
 
@@ -586,6 +586,66 @@ def epsilon_inside(tools: Tools) -> None:
     assert_rmsprop(["--epsilon", "0.5", "--epsilon-inside"], 0.99, lambda square: np.sqrt(square + 0.5))
 
 
+def assert_one_clipped_step(flags: list[str], clip: Callable[[Any], Any]) -> None:
+    """A step of plain gradient descent, its gradients (all of them, in one array) clipped so."""
+    flags = [*ONE_STEP, "--momentum", "0", *flags]
+    start, found = prepared(*flags), parameters(trained(*flags))
+    gradients = start.trainer.gradients(start.training)
+    clipped = clip(np.concatenate([gradient.ravel() for gradient in gradients.values()]))
+    at = 0
+    for name, gradient in gradients.items():
+        change = 0.1 * clipped[at : at + gradient.size].reshape(gradient.shape)
+        at += gradient.size
+        np.testing.assert_allclose(found[name], parameters(start)[name] - change, rtol=1e-10, atol=1e-13)
+
+
+@behaviour
+def clip_norm(tools: Tools) -> None:
+    assert_one_clipped_step(["--clip-norm", "0.01"], lambda g: g * 0.01 / (np.sqrt(np.sum(g * g)) + 1e-6))
+    assert_one_clipped_step(["--clip-norm", "1000"], lambda g: g)
+
+
+@behaviour
+def clip_value(tools: Tools) -> None:
+    assert_one_clipped_step(["--clip-value", "0.002"], lambda g: np.clip(g, -0.002, 0.002))
+
+
+@behaviour
+def accumulate(tools: Tools) -> None:
+    """As batches so many times as large; the same updates, more steps."""
+    flags = ["--dtype", "float64", "--batch-size"]
+    large, several = trained(*flags, "30"), trained(*flags, "10", "--accumulate", "3")
+    for name, values in parameters(large).items():
+        np.testing.assert_allclose(parameters(several)[name], values, rtol=1e-9, atol=1e-12)
+    assert (several.trainer.optimizer.steps, several.trainer.model.step) == (8, 24)
+
+
+@behaviour
+def average(tools: Tools) -> None:
+    """What is evaluated and saved is half of the parameters before the second update and half of those after it."""
+    flags = ["--batch-size", "60", "--epochs", "1", "--dtype", "float64", "--limit", "120"]
+    folder = tools.folder / "out"
+    out = tools.printed(*flags, "--average", "0.5", "--output", str(folder))
+    after = parameters(trained(*flags))
+    run = prepared(*flags, "--average", "0.5")
+    seen: list[dict[str, np.ndarray]] = []
+
+    class Notes(Callback):
+        def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+            seen.append(parameters(run))
+
+    run.trainer.callbacks.append(Notes())
+    train.train(run)
+    saved = load_model(folder / "weights.safetensors", "cpu").state_dict()
+    for name, values in saved.items():
+        np.testing.assert_allclose(seen[1][name], after[name], rtol=1e-12)
+        np.testing.assert_allclose(values, (seen[0][name] + seen[1][name]) / 2, rtol=1e-12, atol=1e-15)
+    run.trainer.model.load_state_dict(saved)
+    run.trainer.average = None
+    assert run.test is not None
+    assert f"loss {run.trainer.evaluate(run.test)['loss']:.4f}" in out
+
+
 @behaviour
 def seed(tools: Tools) -> None:
     """Of initial values, shuffles, dropout and validation rows, each by itself; not of the test rows."""
@@ -716,7 +776,12 @@ def test_a_setting_does_what_it_says(
 #: The least value of each setting that has one.
 LEAST = {
     "threads": 1, "compare_steps": 1, "limit": 1, "hidden": 1, "outputs": 1, "epochs": 0, "batch_size": 1,
-    "weight_decay": 0, "epsilon": 0, "seed": 0, "every": 1, "predictions": 0,
+    "weight_decay": 0,
+    "epsilon": 0,
+    "seed": 0,
+    "every": 1,
+    "predictions": 0,
+    "accumulate": 1,
 }  # fmt: skip
 
 
@@ -790,6 +855,10 @@ BOTH = {
     "alpha": ("0.8", "0.8"),
     "epsilon": ("0.001", "0.001"),
     "epsilon_inside": ("", "true"),
+    "clip_norm": ("1.5", "1.5"),
+    "clip_value": ("0.5", "0.5"),
+    "accumulate": ("4", "4"),
+    "average": ("0.99", "0.99"),
     "seed": ("9", "9"),
     "every": ("4", "4"),
     "confusion": ("predicted", '"predicted"'),
@@ -919,6 +988,10 @@ PLACEHOLDERS = {
     "momentum": "X",
     "dampening": "X",
     "weight_decay": "RATE",
+    "clip_norm": "X",
+    "clip_value": "X",
+    "accumulate": "N",
+    "average": "X",
     "seed": "N",
     "every": "N",
     "confusion": "{true,predicted}",
