@@ -18,7 +18,7 @@ from backends import PRECISIONS, device_help
 from ..data.columns import IMPUTATIONS
 from ..data.tables import is_table
 from ..initializers import initializer_names
-from ..layers import ACTIVATION_LAYERS
+from ..layers import ACTIVATION_LAYERS, NORMS
 from ..losses import ALIASES, LOSSES
 from ..optimizers import OPTIMIZERS
 from .kinds import (
@@ -306,6 +306,8 @@ class Settings:
         unset="those of `init`")
     biases: list[Any] | None = _network(None, "", NUMBERS, "the biases of each layer, written out",
         unset="those of `bias_init`")
+    norm: str | None = _network(None, "--norm", TEXT, "normalization before each activation of a hidden layer",
+        choices=tuple(NORMS), unset="none", idle=(NO_HIDDEN,))
     dropout: float = _network(0.0, "--dropout", NUMBER, "dropout after each hidden layer", metavar="RATE",
         check=BELOW_1, idle=(NO_HIDDEN, UNTRAINED))
 

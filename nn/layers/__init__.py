@@ -15,10 +15,10 @@ from .activations import (
     Softplus,
     Tanh,
 )
-from .base import LAYERS, Context, Layer
+from .base import LAYERS, Context, Layer, check_batches
 from .dropout import Dropout
 from .linear import Linear
-from .norm import BatchNorm, LayerNorm
+from .norm import NORMS, BatchNorm, LayerNorm
 from .shape import Flatten
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "ELU",
     "GELU",
     "LAYERS",
+    "NORMS",
     "BatchNorm",
     "Context",
     "Dropout",
@@ -41,4 +42,5 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Tanh",
+    "check_batches",
 ]
