@@ -59,7 +59,7 @@ try:
     from nn.data.tables import is_table
     from nn.data.weights import by_class
     from nn.files import check_writable, write_atomically
-    from nn.layers import ACTIVATION_LAYERS
+    from nn.layers import ACTIVATION_LAYERS, NORMS, check_batches
     from nn.losses import get_loss
     from nn.report import (
         classification_text,
@@ -191,6 +191,8 @@ def prepare(settings: Settings) -> Run:
         data = load(settings)
         training, validation = hold_out(settings, data)
         trainer = build_trainer(settings, data.train, backend)
+        if settings.epochs > 0:
+            check_batches(trainer.model.layers, len(training), settings.batch_size or len(training))
         return Run(settings, data.name, training, validation, data.test, trainer, make_output(settings, data.name))
 
 
@@ -344,6 +346,7 @@ def build_layers(settings: Settings, train: Dataset) -> list[Layer]:
             raise UsageError(f"{name} must hold one entry for each of the {len(widths) - 1} layers, not {len(values)}")
     for (n_in, n_out), weight_init, bias_init in zip(pairwise(widths), weights, biases, strict=True):
         if any(isinstance(layer, Linear) for layer in layers):
+            layers += [NORMS[settings.norm](n_in)] if settings.norm else []
             layers += activation(settings.activation)
             if settings.dropout:
                 layers.append(Dropout(settings.dropout))

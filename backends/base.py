@@ -284,28 +284,28 @@ class Backend:
         *,
         axis: int,
         bias_gradient: Array | None = None,
-        weight_gradient: Array | None = None,
+        gain_gradient: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None, Array | None]:
         """The chain rule through ``normalize``: dx = inverse (g - mean(g) - x^ mean(g x^)), g = weight dy.
 
         The means are along ``axis``. Where ``bias_gradient (n,)`` is given, it becomes the column sums of dy, and
-        ``weight_gradient (n,)`` those of dy x^. ``out`` may be ``dy``.
+        ``gain_gradient (n,)``, that of the weight, those of dy x^. ``out`` may be ``dy``.
 
         Returns:
-            ``(dx, bias_gradient, weight_gradient)``.
+            ``(dx, bias_gradient, gain_gradient)``.
         """
         xp = self.xp
         part = 1.0 / dy.shape[axis]
-        if weight_gradient is not None:
-            self._result(xp.sum(dy * normalized, axis=0, dtype=dy.dtype), weight_gradient)
+        if gain_gradient is not None:
+            self._result(xp.sum(dy * normalized, axis=0, dtype=dy.dtype), gain_gradient)
         if bias_gradient is not None:
             self._result(xp.sum(dy, axis=0, dtype=dy.dtype), bias_gradient)
         g = dy if weight is None else dy * weight
         of_g = part * xp.sum(g, axis=axis, keepdims=True, dtype=g.dtype)
         of_both = part * xp.sum(g * normalized, axis=axis, keepdims=True, dtype=g.dtype)
         factor = xp.reshape(inverse, (-1, 1)) if axis == 1 else inverse
-        return self._result((g - of_g - normalized * of_both) * factor, out), bias_gradient, weight_gradient
+        return self._result((g - of_g - normalized * of_both) * factor, out), bias_gradient, gain_gradient
 
     def normalize_by(
         self,

@@ -19,6 +19,7 @@ from .layers import Dropout, ElementwiseActivation, Flatten, Layer, Softmax, Sta
 from .losses import LOSSES, Loss, get_loss
 from .memory import Store
 from .optimizers import Optimizer, get_optimizer
+from .own_layers import observer_of
 from .plan import Observer, Plan, Stage, compile_plan, end_of, function_of, output_activation_of
 from .summary import Summary, summarize
 
@@ -259,7 +260,8 @@ class Sequential:
     def _plan(self, use: str, training: bool = False) -> Plan:
         """The plan for outputs alone; each use has its own, for what forward leaves belongs to the plan."""
         if use not in self._plans:
-            self._plans[use] = compile_plan(self.layers, self.store, seed=self.seed, training=training)
+            own = observer_of(self.layers, self.store) if use == "predict" else None
+            self._plans[use] = compile_plan(self.layers, self.store, seed=self.seed, training=training, observer=own)
         return self._plans[use]
 
     # ---- what training tells the model ------------------------------------------------------------------------------

@@ -184,7 +184,7 @@ class Plan:
             if self.observer is not None:
                 # Of Linear the bias first, as it is computed.
                 gradients = {f"gradient of {ctx.name}.{name}": g for name, g in reversed(ctx.gradients.items())}
-                of_input = {"gradient of the input": dy} if ctx.needs_dx and dy is not None else {}
+                of_input = {"gradient of the input": dy} if ctx.needs_dx else {}
                 self._show("backward", stage, {**layer.inside("backward", ctx, given), **gradients, **of_input})
             if not ctx.needs_dx:
                 break

@@ -26,10 +26,12 @@ from .divergence import TrainingDiverged, Watch
 from .evaluation import evaluate_rows, has_classes, host_metrics, totals_of
 from .feed import Feed, Rows
 from .history import History, Record
+from .layers import check_batches
 from .losses import Loss, get_loss
 from .metrics import Metrics, check_metrics, get_metrics, loss_names, means
 from .model import Sequential
 from .optimizers import Optimizer, get_optimizer
+from .own_layers import NOT_WRITTEN, observer_of
 from .pairs import targets_apart
 from .plan import Observer, Plan, compile_plan, takes_input_scale
 from .summary import Summary
@@ -228,6 +230,7 @@ class Trainer:
         train, validation = self._split(train, validation, sample_weight, class_weight)
         size = check_whole_number("batch_size", len(train) if batch_size is None else batch_size)
         last = self.epoch + check_whole_number("epochs", epochs, least=0)
+        check_batches(self.model.layers, len(train), size)
         check_whole_number("validation_every", validation_every)
         called = [*self.callbacks, *check_callbacks(callbacks)]
         self.stopping = ""
@@ -357,6 +360,7 @@ class Trainer:
             state.append(self.model.store.flat_average)
         known = self._recorded.get(rows)
         if known is None or not known.serves(settings, state):
+            self._look_at_own_layers(rows, size)
             feed, plan = self.feed(rows, shuffled), self.plan(rows, optimizer=optimizer, keep=keep_gradients)
             step = self.backend.record(self.make_step(feed, plan), only_operations=plan.recordable)
             known = self._recorded[rows] = Recorded(settings, state, feed, step, self._steps_of(feed, plan))
@@ -450,6 +454,7 @@ class Trainer:
         parameters' names. Moves nothing."""
         with self.backend.use():
             rows = self.upload(self.model.dataset(data))
+            self._look_at_own_layers(rows, len(rows))
             x, y, weights = self.feed(rows).batch(0, len(rows))
             totals = self.backend.zeros((2,), self.backend.wide)
             state = self.backend.copy(self.model.store.flat_state)  # layers move theirs as they do in training
@@ -561,6 +566,22 @@ class Trainer:
         if self.average is not None and store.flat_average is not None:
             given["average"] = Average(store.flat_average, self.average, store.average_from)
         return given
+
+    def _look_at_own_layers(self, rows: Rows, size: int) -> None:
+        """Run a batch through layers that somebody else has written, and look at what they give (``own_layers``)."""
+        store, backend = self.model.store, self.backend
+        observer = observer_of(self.model.layers, store)
+        if observer is None:
+            return
+        x, y, weights = self.feed(rows).batch(0, min(size, len(rows)))
+        state = backend.copy(store.flat_state)
+        store.flat_gradients[...] = NOT_WRITTEN
+        try:
+            plan = self.plan(rows, training=True, observer=observer)
+            plan.gradients(x, y, backend.zeros((2,), backend.wide), self.model.step, weights)
+        finally:
+            store.flat_gradients[...] = 0.0
+            store.flat_state[...] = state
 
     def _input_scale(self, rows: Rows) -> float:
         """What the first product multiplies ``rows`` by: their scale, where that is all there is to do."""

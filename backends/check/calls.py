@@ -207,7 +207,7 @@ def _look_at_arrays(
     def is_same(x: Array, value: Array) -> bool:
         return np.array_equal(backend.to_numpy(x), value, equal_nan=value.dtype.kind == "f")
 
-    written = {"totals": 0, "bias_gradient": 1, "weight_gradient": 2, "norm": 1, "normalized": 1, "inverse": 2}
+    written = {"totals": 0, "bias_gradient": 1, "gain_gradient": 2, "norm": 1, "normalized": 1, "inverse": 2}
     written["out"] = 1 if case.operation in LOSSES else 0
     for name, index in written.items():
         if options.get(name) is not None and host[index] is not None and not is_same(options[name], host[index]):

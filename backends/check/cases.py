@@ -305,7 +305,7 @@ def _normalize_backward(make: Inputs) -> Made:
         m, n = dy.shape
         for axis, length in ((1, m), (0, n)):
             x, factor = make.normal(m, n), make.array(0.1 + make.uniform(length))
-            sums = {key: make.array(np.full(n, NAN)) for key in ("bias_gradient", "weight_gradient")}
+            sums = {key: make.array(np.full(n, NAN)) for key in ("bias_gradient", "gain_gradient")}
             yield name, (dy, x, factor, make.normal(n)), {"axis": axis, **sums}
             yield f"{name} as x^", (make.normal(m, n), dy, factor, None), {"axis": axis}
 

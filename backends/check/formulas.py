@@ -217,7 +217,7 @@ class Formulas:
         weight: Array | None,
         axis: int,
         bias_gradient: Any = None,
-        weight_gradient: Any = None,
+        gain_gradient: Any = None,
     ) -> Results:
         d, standard, factor = self.given(dy), self.given(normalized), self.given(inverse)
         g = d if weight is None else d * self.real.exact(weight)
@@ -228,7 +228,7 @@ class Formulas:
         if axis == 0 and weight is not None:  # the weight of a column may be multiplied last
             inner = d - d.sum(0) * part - standard * ((d * standard).sum(0) * part)
             dx = dx.or_as(inner * factor * self.real.exact(weight))
-        sums = (d.sum(0), bias_gradient), ((d * standard).sum(0), weight_gradient)
+        sums = (d.sum(0), bias_gradient), ((d * standard).sum(0), gain_gradient)
         return dx, *(None if asked is None else values for values, asked in sums)
 
     def normalize_by(

@@ -403,14 +403,14 @@ class NumpyBackend(Backend):
         *,
         axis: int,
         bias_gradient: Array | None = None,
-        weight_gradient: Array | None = None,
+        gain_gradient: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None, Array | None]:
         np = self._memory.numpy
         part = 1.0 / dy.shape[axis]
         product = self._scratch("product", dy.shape)
-        if weight_gradient is not None:
-            self.column_sum(np.multiply(dy, normalized, out=product), out=weight_gradient)
+        if gain_gradient is not None:
+            self.column_sum(np.multiply(dy, normalized, out=product), out=gain_gradient)
         if bias_gradient is not None:
             self.column_sum(dy, out=bias_gradient)
         out = np.empty_like(dy) if out is None else out
@@ -423,7 +423,7 @@ class NumpyBackend(Backend):
         np.multiply(normalized, of_both, out=product)
         np.subtract(out, product, out=out)
         np.multiply(out, inverse[:, None] if axis == 1 else inverse, out=out)
-        return out, bias_gradient, weight_gradient
+        return out, bias_gradient, gain_gradient
 
     def normalize_by(
         self,

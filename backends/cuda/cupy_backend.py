@@ -387,7 +387,7 @@ class CupyBackend(Backend):
         *,
         axis: int,
         bias_gradient: Array | None = None,
-        weight_gradient: Array | None = None,
+        gain_gradient: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None, Array | None]:
         """dx and the gradients of bias and weight; of columns in one launch, of rows in two."""
@@ -399,7 +399,7 @@ class CupyBackend(Backend):
         weight = None if weight is None else self._input(op, "weight", weight, (n,))
         sums = [
             None if x is None else self._target(op, x, (n,), name)
-            for x, name in ((bias_gradient, "bias_gradient"), (weight_gradient, "weight_gradient"))
+            for x, name in ((bias_gradient, "bias_gradient"), (gain_gradient, "gain_gradient"))
         ]
         target = self._target(op, out, (m, n))
         kernels = self._kernels
@@ -410,9 +410,9 @@ class CupyBackend(Backend):
             if any(x is not None for x in sums):
                 kernels.columns("normalize_columns_backward", m, n, 1, dy, normalized, None, None, *sums, None)
             kernels.rows("normalize_rows_backward", m, n, dy, normalized, inverse, weight, target)
-        gradients = zip(sums, (bias_gradient, weight_gradient), strict=True)
-        bias_gradient, weight_gradient = (None if new is None else self._deliver(new, x) for new, x in gradients)
-        return self._deliver(target, out), bias_gradient, weight_gradient
+        gradients = zip(sums, (bias_gradient, gain_gradient), strict=True)
+        bias_gradient, gain_gradient = (None if new is None else self._deliver(new, x) for new, x in gradients)
+        return self._deliver(target, out), bias_gradient, gain_gradient
 
     def normalize_by(
         self,

@@ -414,7 +414,7 @@ KERNEL normalize_columns(
 // The gradients of weight and bias, where those are not null, and dx of normalized columns, where out is not null.
 KERNEL normalize_columns_backward(
     const REAL* dy, const REAL* normalized, const REAL* inverse, const REAL* weight, REAL* bias_gradient,
-    REAL* weight_gradient, REAL* out, long long m, long long n)
+    REAL* gain_gradient, REAL* out, long long m, long long n)
 {
     __shared__ REAL sums[TILE * LANES];
     __shared__ REAL products[TILE * LANES];
@@ -436,7 +436,7 @@ KERNEL normalize_columns_backward(
     FOR_BLOCK(t, TILE) {
         const Index column = first + t;
         if (column < n && bias_gradient) bias_gradient[column] = sums[t];
-        if (column < n && weight_gradient) weight_gradient[column] = products[t];
+        if (column < n && gain_gradient) gain_gradient[column] = products[t];
     }
     if (!out) return;
     FOR_BLOCK(t, TILE * LANES) {

@@ -18,7 +18,7 @@ from backends import PRECISIONS, device_help
 from ..data.columns import IMPUTATIONS
 from ..data.tables import is_table
 from ..initializers import initializer_names
-from ..layers import ACTIVATION_LAYERS
+from ..layers import ACTIVATION_LAYERS, NORMS
 from ..losses import ALIASES, LOSSES, loss_settings
 from ..optimizers import OPTIMIZERS
 from .kinds import (
@@ -313,6 +313,8 @@ class Settings:
         unset="those of `bias_init`")
     standardize: bool = _network(False, "--standardize", SWITCH,
         "bring each column to mean 0 and variance 1, by the statistics of the training rows, which the model keeps")
+    norm: str | None = _network(None, "--norm", TEXT, "normalization before each activation of a hidden layer",
+        choices=tuple(NORMS), unset="none", idle=(NO_HIDDEN,))
     dropout: float = _network(0.0, "--dropout", NUMBER, "dropout after each hidden layer", metavar="RATE",
         check=BELOW_1, idle=(NO_HIDDEN, UNTRAINED))
 

@@ -15,10 +15,10 @@ from .activations import (
     Softplus,
     Tanh,
 )
-from .base import LAYERS, Context, Layer
+from .base import LAYERS, Context, Layer, check_batches
 from .dropout import Dropout
 from .linear import Linear
-from .norm import BatchNorm, LayerNorm
+from .norm import NORMS, BatchNorm, LayerNorm
 from .shape import Flatten
 from .standardize import Standardize
 
@@ -27,6 +27,7 @@ __all__ = [
     "ELU",
     "GELU",
     "LAYERS",
+    "NORMS",
     "BatchNorm",
     "Context",
     "Dropout",
@@ -43,4 +44,5 @@ __all__ = [
     "Softplus",
     "Standardize",
     "Tanh",
+    "check_batches",
 ]

@@ -12,7 +12,7 @@ an output or the gradient of a parameter takes its factors and its target from `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from math import prod
 from typing import Any, ClassVar
@@ -82,11 +82,13 @@ class Layer:
         recordable: whether forward and backward compute by operations of ``ctx.backend`` alone, on arrays of the
             context, so that a step can be repeated without their Python code. Of a subclass with a forward or backward
             of its own it is not known, unless it says so; its steps then run on the CPU as they are written.
+        least_rows: how many rows a training batch must have at least.
         registered_name: its name in ``LAYERS``.
     """
 
     products: ClassVar[tuple[str, ...]] = ()
     recordable: ClassVar[bool] = False
+    least_rows: ClassVar[int] = 1
     registered_name: ClassVar[str] = ""
 
     def __init_subclass__(cls, *, abstract: bool = False, **keywords: Any) -> None:
@@ -158,3 +160,14 @@ class Layer:
             given: the x or dy that it was given, as it has left it.
         """
         return {}
+
+
+def check_batches(layers: Sequence[Layer], rows: int, batch_size: int) -> None:
+    """Raise a ValueError where the last batch of an epoch would be too short for a layer."""
+    last = min(rows, rows % batch_size or batch_size)
+    for index, layer in enumerate(layers):
+        if last < layer.least_rows:
+            raise ValueError(
+                f"layer {index}, {layer!r}: a training batch needs at least {layer.least_rows} rows, but {rows} rows "
+                f"in batches of {batch_size} leave {last} for the last one; choose another batch_size"
+            )

@@ -80,7 +80,7 @@ class Normalization(Layer, abstract=True):
             ctx.parameters.get("weight"),
             axis=self.axis,
             bias_gradient=ctx.gradients.get("bias"),
-            weight_gradient=ctx.gradients.get("weight"),
+            gain_gradient=ctx.gradients.get("weight"),
             out=dy,
         )[0]
 
@@ -117,13 +117,15 @@ class BatchNorm(Normalization):
     All of that is PyTorch's ``BatchNorm1d`` with its defaults. In Keras ``momentum`` is what stays, 0.99 for 0.01 here,
     epsilon is 1e-3, and the running variance is that divided by m. Rows that are weighted count alike here.
 
-    A batch of one row has no variance: training with one, a last short batch included, is refused.
+    A batch of one row has no variance: training with one is refused, before it begins where the last batch of an epoch
+    would be one.
 
     Args:
         momentum: how much of the batch's statistics enters the running ones, from 0 to 1.
     """
 
     axis: ClassVar[int] = 0
+    least_rows: ClassVar[int] = 2
 
     momentum: float = 0.1
 
@@ -145,11 +147,14 @@ class BatchNorm(Normalization):
         if ctx.training:
             if x.shape[0] == 1:
                 raise ValueError(
-                    f"layer {ctx.name}, {self!r}: a training batch of one row has no variance; choose a batch_size "
-                    "that leaves no single row at the end of an epoch, or use LayerNorm"
+                    f"layer {ctx.name}, {self!r}: a training batch of one row has no variance; give it more rows"
                 )
             return self._normalize(x, ctx, {"mean": mean, "variance": variance}, self.momentum)
         ctx.saved = None
         weight, bias = ctx.parameters.get("weight"), ctx.parameters.get("bias")
         buffer = ctx.buffer("y", x.shape)
         return ctx.backend.normalize_by(x, mean, variance, weight, bias, epsilon=self.epsilon, out=buffer)
+
+
+#: The layers by the names that the command line uses.
+NORMS: dict[str, type[Normalization]] = {"batch": BatchNorm, "layer": LayerNorm}

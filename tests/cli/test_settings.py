@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_info
 import recipes
 import train
 from backends import Backend, get_backend
-from nn import SGD, Adam, Callback, Linear, Sequential, Trainer, load_data, load_model
+from nn import GELU, SGD, Adam, BatchNorm, Callback, LayerNorm, Linear, Sequential, Trainer, load_data, load_model
 from nn.cli import SETTINGS, Settings, UsageError
 from nn.layers import Dropout, Sigmoid, Tanh
 
@@ -462,6 +462,15 @@ def biases(tools: Tools) -> None:
 
 
 @behaviour
+def norm(tools: Tools) -> None:
+    for name, kind in (("batch", BatchNorm), ("layer", LayerNorm)):
+        run = trained("--norm", name, "--activation", "gelu", "--dropout", "0.1", "--hidden", "8", "6")
+        kinds = [type(layer) for layer in run.trainer.model.layers]
+        assert kinds[:9] == [Linear, kind, GELU, Dropout, Linear, kind, GELU, Dropout, Linear]
+        assert losses(run) != losses(trained("--activation", "gelu", "--dropout", "0.1", "--hidden", "8", "6"))
+
+
+@behaviour
 def dropout(tools: Tools) -> None:
     run = trained("--dropout", "0.5", "--hidden", "8", "6")
     assert [layer.rate for layer in run.trainer.model.layers if isinstance(layer, Dropout)] == [0.5, 0.5]
@@ -841,6 +850,7 @@ BOTH = {
     "init": ("normal:0.01", '"normal:0.01"'),
     "bias_init": ("0.5", "0.5"),
     "standardize": ("", "true"),
+    "norm": ("batch", '"batch"'),
     "dropout": ("0.2", "0.2"),
     "loss": ("mse", '"mse"'),
     "epochs": ("3", "3"),
@@ -979,6 +989,7 @@ PLACEHOLDERS = {
     "activation": "NAME",
     "init": "NAME",
     "bias_init": "NAME",
+    "norm": "{batch,layer}",
     "dropout": "RATE",
     "loss": "NAME",
     "epochs": "N",

@@ -201,6 +201,10 @@ def test_two_classes_from_a_csv(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["--recipe", "people", "--only", "0"], "class 0 cannot be chosen: the targets are values, not classes"),
         (["--init", "xavier"], "--init: unknown "),
         (["--bias-init", "normal:0.1,0.2,0.3"], "--bias-init: "),
+        (
+            ["--norm", "batch", "--limit", "97"],
+            "layer 1, BatchNorm(64): a training batch needs at least 2 rows, but 97 rows in batches of 32 leave 1 for",
+        ),
         (["--activation", "swiss"], "--activation must be identity, sigmoid, "),
         (["--loss", "bce"], "tells two classes apart, but there are 10"),
         *((["--validation", value], f"or test, not {value}") for value in ("0", "-0.5")),

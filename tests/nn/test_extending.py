@@ -435,3 +435,118 @@ def test_metrics_that_are_none(metrics: Any, error: type[Exception], message: st
         Trainer(Sequential(Linear(64, 10), backend="cpu"), metrics=metrics)
     with pytest.raises(ValueError, match="`of` must be predictions, probabilities, scores or outputs, not 'guesses'"):
         Metric("m", max, of="guesses")
+
+
+# ---- a layer that is wrong is named ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, repr=False)
+class Scale(Layer):
+    """y = scale x, with one of several mistakes."""
+
+    n: int
+    mistake: str = ""
+
+    def parameters(self) -> Any:
+        return {"scale": ((self.n,), Constant(1.0))}
+
+    def output_shape(self, shape: Any) -> Any:
+        return (3,) if self.mistake == "shape" else shape
+
+    def forward(self, x: Any, ctx: Context) -> Any:
+        ctx.saved = x
+        y = x * ctx.parameters["scale"]
+        wrong = {"nothing": None, "one row": y[:1, ...], "dtype": ctx.backend.xp.astype(y, ctx.backend.xp.float32)}
+        return wrong.get(self.mistake, y)
+
+    def backward(self, dy: Any, ctx: Context) -> Any:
+        gradient = ctx.backend.column_sum(dy * ctx.saved)
+        if self.mistake == "another array":
+            ctx.gradients["scale"] = gradient
+        elif self.mistake == "added":
+            ctx.gradients["scale"][...] += gradient
+        elif self.mistake == "a part":
+            ctx.gradients["scale"][1:] = gradient[1:]
+        elif self.mistake != "unwritten":
+            ctx.gradients["scale"][...] = gradient
+        if self.mistake == "summed":
+            return gradient
+        return None if self.mistake == "no dx" else dy * ctx.parameters["scale"]
+
+
+NOT_WRITTEN = (
+    r"backward did not write the gradient of its parameter 'scale', of shape \(4,\); write it in place, as in "
+    r"ctx.gradients\['scale'\]\[...\] = ...$"
+)
+MISTAKES: dict[str, tuple[type[Exception], str]] = {
+    "nothing": (TypeError, "forward gave None instead of an array$"),
+    "dtype": (TypeError, "forward gave numbers of dtype .*float32, not float64$"),
+    "one row": (
+        ValueError,
+        r"forward gave an array of shape \(1, 4\) for an input of shape \(9, 4\), but by output_shape it should be "
+        r"\(9, 4\)$",
+    ),
+    "shape": (
+        ValueError,
+        r"forward gave an array of shape \(9, 4\) for an input of shape \(9, 4\), but by output_shape it should be "
+        r"\(9, 3\)$",
+    ),
+    "no dx": (TypeError, "backward gave None instead of the gradient of its input, which the layer before it needs$"),
+    "summed": (
+        ValueError,
+        r"backward gave an array of shape \(4,\), but the gradient of its input has the shape of that, \(9, 4\)$",
+    ),
+    **dict.fromkeys(("unwritten", "another array", "added", "a part"), (ValueError, NOT_WRITTEN)),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_layer_of_ones_own_that_is_wrong_is_named_before_the_first_step(backend: Backend, mistake: str) -> None:
+    error, message = MISTAKES[mistake]
+    layers = [Linear(64, 4), Scale(4, mistake), Linear(3 if mistake == "shape" else 4, 10)]
+    model = Sequential(layers, backend=backend, seed=1)
+    before = model.state_dict()
+    message = rf"^layer 1, Scale\(4, mistake='{mistake}'\): {message}"
+    with pytest.raises(error, match=message):
+        Trainer(model).fit(DATA[:9], 1, None)
+    with pytest.raises(error, match=message):
+        Trainer(model).gradients(DATA[:9])
+    for name, values in model.state_dict().items():
+        np.testing.assert_array_equal(values, before[name])
+    if "forward" in message:
+        with pytest.raises(error, match=message):
+            model(DATA[:9])
+    else:
+        assert model(DATA[:9]).shape == (9, 10)
+
+
+def test_a_layer_of_ones_own_that_is_right_trains_as_if_nobody_had_looked(backend: Backend) -> None:
+    runs = []
+    for own in (Scale(12), Linear(12, 12, bias=False, weight_init=np.eye(12).tolist())):
+        layers: list[Layer] = [Linear(64, 12), own, Linear(12, 10)]
+        model = Sequential(layers, backend=backend, seed=1)
+        runs.append(Trainer(model, optimizer=SGD(1e-12)).fit(DATA, 2, 32)["loss"])
+        report = check_gradients(model, "softmax_cross_entropy", DATA.features("float64")[:9], DATA.y[:9])
+        assert report, str(report)
+    np.testing.assert_allclose(runs[0], runs[1], rtol=1e-9)
+
+
+def test_what_is_looked_at_is_no_step_and_steps_are_not_looked_at() -> None:
+    calls: list[str] = []
+
+    @dataclass(frozen=True, repr=False)
+    class Counted(Tanh):
+        def forward(self, x: Any, ctx: Context) -> Any:
+            calls.append("training" if ctx.training else "")
+            return super().forward(x, ctx)
+
+        def inside(self, phase: str, ctx: Context, given: Any) -> Any:
+            calls.append("observed")
+            return {}
+
+    model = Sequential(Linear(64, 4), Counted(), Linear(4, 10), backend="cpu", seed=1)
+    trainer = Trainer(model)
+    trainer.fit(DATA[:64], 3, 32)
+    assert calls[:3] == ["training", "observed", "observed"]  # the look: forward and backward of one batch
+    assert calls[3:] == ["training"] * 6
+    assert model.step == 6

@@ -192,16 +192,22 @@ def test_in_evaluation_a_row_counts_for_itself(which: tuple[str, bool]) -> None:
     np.testing.assert_allclose(model(DATA[7:40]), together[7:40], rtol=1e-5, atol=1e-6)
 
 
-def test_a_training_batch_of_one_row_is_refused() -> None:
+@pytest.mark.parametrize(("rows", "batch_size", "written"), [(33, 32, 32), (1, 32, 32), (5, 1, 1), (1, None, 1)])
+def test_a_training_batch_of_one_row_is_refused_before_the_first_step(rows: int, batch_size: Any, written: int) -> None:
     model = Sequential(Linear(64, 4), BatchNorm(4), Linear(4, 10), backend="cpu")
     before = model.state_dict()
-    message = r"^layer 1, BatchNorm\(4\): a training batch of one row has no variance; choose a batch_size that leaves"
-    for rows, batch_size in ((33, 32), (1, 32), (5, 1)):
-        with pytest.raises(ValueError, match=message):
-            Trainer(model).fit(DATA[:rows], 1, batch_size)
-        for name, values in model.state_dict().items():
-            np.testing.assert_array_equal(values, before[name])
-    Trainer(Sequential(Linear(64, 4), LayerNorm(4), Linear(4, 10), backend="cpu")).fit(DATA[:33], 1, 32)
+    message = rf"^layer 1, BatchNorm\(4\): a training batch needs at least 2 rows, but {rows} rows in batches of "
+    with pytest.raises(ValueError, match=message + f"{written} leave 1 for the last one; choose another batch_size$"):
+        Trainer(model).fit(DATA[:rows], 1, batch_size)
+    for name, values in model.state_dict().items():
+        np.testing.assert_array_equal(values, before[name])
+    Trainer(Sequential(Linear(64, 4), LayerNorm(4), Linear(4, 10), backend="cpu")).fit(DATA[:rows], 1, batch_size)
+
+
+def test_the_gradients_of_one_row_are_refused() -> None:
+    model = Sequential(Linear(64, 4), BatchNorm(4), Linear(4, 10), backend="cpu")
+    with pytest.raises(ValueError, match=r"^layer 1, BatchNorm\(4\): a training batch of one row has no variance"):
+        Trainer(model).gradients(DATA[:1])
 
 
 @pytest.mark.parametrize(
