@@ -43,7 +43,7 @@ class GradientReport:
 
 def check_gradients(
     model: Sequential,
-    loss: str | Loss,
+    loss: str | Loss | Callable[..., Any],
     x: Any,
     y: Any,
     *,
@@ -119,7 +119,7 @@ def check_gradients(
 
 
 def _loss_and_gradient(
-    model: Sequential, loss: str | Loss, data: Dataset
+    model: Sequential, loss: str | Loss | Callable[..., Any], data: Dataset
 ) -> tuple[Callable[[np.ndarray], float], np.ndarray]:
     """The loss as a function of the flat parameters, and its gradient by backpropagation where they are now."""
     backend = model.backend

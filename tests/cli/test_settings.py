@@ -26,6 +26,7 @@ from backends import Backend, get_backend
 from nn import GELU, SGD, Adam, BatchNorm, Callback, LayerNorm, Linear, Sequential, Trainer, load_data, load_model
 from nn.cli import SETTINGS, Settings, UsageError
 from nn.layers import Dropout, Sigmoid, Tanh
+from nn.losses import Focal, Huber, SoftmaxCrossEntropy
 
 SMALL = ["--limit", "120", "--epochs", "2", "--hidden", "8", "--device", "cpu"]
 #: One step on all rows: what it moved can be computed by hand.
@@ -487,6 +488,12 @@ def loss(tools: Tools) -> None:
     p = run.trainer.model(run.training)[:, 0]
     cross_entropy = -np.mean(np.where(run.training.y, np.log(p), np.log(1 - p)))
     assert run.trainer.evaluate(run.training)["loss"] == pytest.approx(cross_entropy)
+    run = trained("--loss", "bce", "--epochs", "5", "--dtype", "float64")  # ten questions, of which one is answered yes
+    p, yes = run.trainer.predict_proba(run.training), np.eye(10)[run.training.y]
+    assert p.shape == (120, 10)
+    found = run.trainer.evaluate(run.training)
+    assert found["loss"] == pytest.approx(-np.mean(np.log(np.where(yes, p, 1 - p))))
+    assert found["accuracy"] == np.mean(run.trainer.predict(run.training) == run.training.y)
     run = prepared("--dtype", "float64")
     p = run.trainer.model(run.training)[np.arange(120), run.training.y]
     assert run.trainer.evaluate(run.training)["loss"] == pytest.approx(-np.mean(np.log(p)))
@@ -544,6 +551,58 @@ def momentum(tools: Tools) -> None:
     """That of PyTorch: not dampened."""
     for flags, value in ([], 0.9), (["--momentum", "0.5"], 0.5), (["--beta", "0.3"], 0.3), (["--momentum", "0"], 0.0):
         assert_sgd(flags, 3, 0.1, momentum=value)
+
+
+@behaviour
+def label_smoothing(tools: Tools) -> None:
+    run = prepared("--label-smoothing", "0.2", "--dtype", "float64")
+    assert run.trainer.loss == SoftmaxCrossEntropy(0.2)
+    targets = 0.8 * np.eye(10)[run.training.y] + 0.02
+    wanted = -(targets * np.log(run.trainer.predict_proba(run.training))).sum(axis=1).mean()
+    assert run.trainer.evaluate(run.training)["loss"] == pytest.approx(wanted)
+
+
+@behaviour
+def delta(tools: Tools) -> None:
+    run = prepared("--loss", "huber", "--delta", "0.25")
+    assert run.trainer.loss == Huber(0.25)
+    assert prepared("--loss", "huber").trainer.loss == Huber(1.0)
+    far = np.abs(np.asarray(run.trainer.model(run.training)) - np.eye(10)[run.training.y])
+    wanted = np.where(far <= 0.25, far**2 / 2, 0.25 * (far - 0.125)).mean()
+    assert run.trainer.evaluate(run.training)["loss"] == pytest.approx(wanted, rel=1e-5)
+
+
+@behaviour
+def gamma(tools: Tools) -> None:
+    run = prepared("--loss", "focal", "--gamma", "1.5")
+    assert run.trainer.loss == Focal(1.5)
+    assert prepared("--loss", "focal").trainer.loss == Focal(2.0)
+    p, yes = run.trainer.predict_proba(run.training), np.eye(10)[run.training.y] == 1
+    p = np.where(yes, p, 1 - p)
+    wanted = (np.where(yes, 0.25, 0.75) * (1 - p) ** 1.5 * -np.log(p)).mean()
+    assert run.trainer.evaluate(run.training)["loss"] == pytest.approx(wanted, rel=1e-5)
+
+
+@behaviour
+def class_weight(tools: Tools) -> None:
+    run = prepared("--class-weight", "0=5", "7=0", "--validation", "0.2")
+    weights = np.where(run.training.y == 0, 5.0, np.where(run.training.y == 7, 0.0, 1.0))
+    np.testing.assert_array_equal(run.training.weights, weights)
+    assert run.validation is not None
+    assert run.validation.weights is None
+    found = prepared("--class-weight", "balanced").training
+    each = [found.weights[found.y == label].sum() for label in range(10)]  # type: ignore[index]
+    np.testing.assert_allclose(each, len(found) / 10)
+    for words, message in (
+        (["0=1", "balanced"], "`balanced` alone, or CLASS=WEIGHT for some classes, not both"),
+        (["0=1", "0=2"], "class 0 is named twice"),
+        (["0=x"], "must be balanced or a list of CLASS=WEIGHT"),
+        (["=1"], "must be balanced or a list of CLASS=WEIGHT"),
+        (["12=1"], "there is no class 12"),
+        (["1=-1"], r"class_weight\[1\] is -1.0, but a weight is a finite number of at least 0"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            prepared("--class-weight", *words)
 
 
 @behaviour
@@ -791,6 +850,7 @@ LEAST = {
     "every": 1,
     "predictions": 0,
     "accumulate": 1,
+    "gamma": 0,
 }  # fmt: skip
 
 
@@ -853,6 +913,10 @@ BOTH = {
     "norm": ("batch", '"batch"'),
     "dropout": ("0.2", "0.2"),
     "loss": ("mse", '"mse"'),
+    "label_smoothing": ("0.2", "0.2"),
+    "delta": ("0.5", "0.5"),
+    "gamma": ("3", "3"),
+    "class_weight": ("0=2 7=0.5", '["0=2", "7=0.5"]'),
     "epochs": ("3", "3"),
     "batch_size": ("full", '"full"'),
     "shuffle": ("", "false"),
@@ -878,7 +942,7 @@ BOTH = {
 BESIDE = (
     dict.fromkeys(("label", "task", "impute", "categorical"), ("data", '"t.csv"'))
     | dict.fromkeys(("alpha", "epsilon", "epsilon_inside"), ("optimizer", '"rmsprop"'))
-    | {"data_dir": ("data", '"mnist"')}
+    | {"data_dir": ("data", '"mnist"'), "delta": ("loss", '"huber"'), "gamma": ("loss", '"focal"')}
 )
 
 
@@ -992,6 +1056,10 @@ PLACEHOLDERS = {
     "norm": "{batch,layer}",
     "dropout": "RATE",
     "loss": "NAME",
+    "label_smoothing": "X",
+    "delta": "X",
+    "gamma": "X",
+    "class_weight": "WEIGHT [WEIGHT ...]",
     "epochs": "N",
     "batch_size": "ROWS",
     "optimizer": "NAME",

@@ -39,6 +39,8 @@ LOSSES: dict[str, tuple[Layer, object]] = {
     "softmax_cross_entropy": (Softmax(), DATA.y),
     "binary_cross_entropy": (Sigmoid(), DATA.features()[:, :10]),
     "mean_squared_error": (Softmax(), DATA.y),
+    "focal": (Sigmoid(), DATA.y),
+    "huber": (Tanh(), DATA.y),
 }
 
 

@@ -38,6 +38,9 @@ LOSSES: dict[str, list[Layer]] = {
     "softmax_cross_entropy": [Softmax()],
     "binary_cross_entropy": [Sigmoid()],
     "mean_squared_error": [Sigmoid()],
+    "focal": [Sigmoid()],
+    "mean_absolute_error": [Sigmoid()],
+    "huber": [Sigmoid()],
 }
 
 

@@ -40,6 +40,11 @@ TARGETS = {
     "binary_cross_entropy": RNG.uniform(size=(6, 3)),
     "mean_squared_error": RNG.normal(size=(6, 3)),
 }
+TARGETS |= {
+    "focal": TARGETS["binary_cross_entropy"],
+    "mean_absolute_error": TARGETS["mean_squared_error"],
+    "huber": TARGETS["mean_squared_error"],
+}
 #: Networks that between them hold every layer, alone and after a Linear layer, in the middle and at the end.
 NETWORKS: dict[str, list[Layer]] = {
     "linear": [Linear(4, 3)],
@@ -57,7 +62,8 @@ ENDS: dict[str, list[list[Layer]]] = {
     "binary_cross_entropy": [[], [Sigmoid()]],
     "mean_squared_error": [[], [Softmax()], [Sigmoid()], [Tanh()], [ReLU()]],
 }
-CASES = [(network, loss, end) for network in NETWORKS for loss in LOSSES for end in ENDS[loss]]
+CASES = [(network, loss, end) for network in NETWORKS for loss in ENDS for end in ENDS[loss]]
+CASES += [("deep", loss, []) for loss in LOSSES if loss not in ENDS]
 
 
 @pytest.mark.parametrize(("network", "loss", "end"), CASES, ids=lambda case: str(case))
