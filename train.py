@@ -29,8 +29,6 @@ try:
         Dropout,
         Layer,
         Linear,
-        PrintEpochs,
-        ProgressBar,
         Sequential,
         Softmax,
         Standardize,
@@ -41,9 +39,11 @@ try:
         load_data,
         save_model,
     )
+    from nn.callbacks import CallbackError
     from nn.cli import (
         Settings,
         UsageError,
+        build_callbacks,
         build_loss,
         build_optimizer,
         combine,
@@ -66,7 +66,6 @@ try:
         figures,
         inside_text,
         predictions_text,
-        regression_text,
         reproduced_text,
         result_text,
         write_report,
@@ -159,8 +158,11 @@ class Run:
 
     @cached_property
     def test_result(self) -> dict[str, float] | None:
-        """Loss and accuracy on the test rows, once training is over."""
-        return None if self.test is None else self.trainer.evaluate(self.test)
+        """Loss, accuracy or figures of values, and metrics on the test rows, once training is over."""
+        if self.test is None:
+            return None
+        of_values = [] if self.test.has_classes or self.trainer.model.task != "values" else ["mae", "rmse", "r2"]
+        return self.trainer.evaluate(self.test, metrics=dict.fromkeys([*of_values, *self.settings.metrics]))
 
 
 @contextmanager
@@ -201,17 +203,24 @@ def train(run: Run) -> None:
     settings = run.settings
     if settings.epochs == 0:
         return
-    # What is refused are rows that do not fit the network or the loss.
-    with usage_errors(DataError), ctrl_c_stops(run.trainer), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ScaleWarning)  # the header gives this advice
-        history = run.trainer.fit(
-            run.training,
-            settings.epochs,
-            settings.batch_size,
-            shuffle=settings.shuffle,
-            validation=run.validation,
-            validation_every=settings.every,
-        )
+    try:
+        # Rows that do not fit the network or the loss, and what callbacks cannot do: told before anything is trained.
+        refused = usage_errors(DataError, CallbackError, FileNotFoundError)
+        with refused, ctrl_c_stops(run.trainer), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ScaleWarning)  # the header gives this advice
+            history = run.trainer.fit(
+                run.training,
+                settings.epochs,
+                settings.batch_size,
+                shuffle=settings.shuffle,
+                validation=run.validation,
+                validation_every=settings.every,
+            )
+    except TrainingDiverged as error:
+        if error.weights_of:  # an epoch that went well
+            save(run)
+            error.saved_to = "" if settings.output is None else str(run.output)
+        raise
     if history.stopped:
         say(settings, f"stopped by {history.stopped}")
     if run.trainer.backend.why_eager:
@@ -318,12 +327,12 @@ def hold_out(settings: Settings, data: Data) -> tuple[Dataset, Dataset | None]:
 def build_trainer(settings: Settings, train: Dataset, backend: Backend) -> Trainer:
     """The network on its device, with its loss and its optimizer."""
     model = Sequential(build_layers(settings, train), backend=backend, seed=settings.seed)
-    callbacks = [] if settings.quiet else [ProgressBar(), PrintEpochs(settings.every)]
     return Trainer(
         model,
         build_loss(settings),
         build_optimizer(settings),
-        callbacks=callbacks,
+        callbacks=build_callbacks(settings),
+        metrics=settings.metrics,
         clip_norm=settings.clip_norm,
         clip_value=settings.clip_value,
         accumulate=settings.accumulate,
@@ -406,8 +415,6 @@ def report(run: Run) -> str:
     if run.test is not None:
         if run.test.has_classes:
             parts.append(classification_text(trainer, run.test, settings.confusion))
-        else:
-            parts.append(regression_text(trainer, run.test))
         if settings.predictions:
             parts.append(predictions_text(trainer, run.test, settings.predictions))
     if shown:
@@ -462,6 +469,8 @@ def save(run: Run) -> None:
             "settings": settings.values,
             "optimizer": trainer.optimizer.settings(),
             "stopped": trainer.history.stopped,
+            "best_epoch": trainer.history.best_epoch,
+            "monitor": trainer.history.monitor,
             "test": run.test_result,
         }
         save_model(trainer.model, output / "weights.safetensors")

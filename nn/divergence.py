@@ -40,6 +40,7 @@ class TrainingDiverged(ArithmeticError):
         learning_rate: of that step.
         weights_of: the epoch whose weights the model has again; 0 for those from before training, None where it was not
             brought back.
+        saved_to: where whoever trains has saved these weights since, if so.
     """
 
     def __init__(
@@ -60,14 +61,15 @@ class TrainingDiverged(ArithmeticError):
         self.tensor = tensor
         self.learning_rate = learning_rate
         self.weights_of = weights_of
+        self.saved_to = ""
 
     def __str__(self) -> str:
         message = super().__str__()
         if self.weights_of is None:
             return message
-        if self.weights_of == 0:
-            return f"{message}; the model has the weights from before training again"
-        return f"{message}; the model has the weights of epoch {self.weights_of} again"
+        whose = f"of epoch {self.weights_of}" if self.weights_of else "from before training"
+        saved = f", saved in {self.saved_to}" if self.saved_to else ""
+        return f"{message}; the model has the weights {whose} again{saved}"
 
 
 @dataclass

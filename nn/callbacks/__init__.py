@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from .base import Callback, LambdaCallback
+from .base import Callback, CallbackError, LambdaCallback
 from .display import PrintEpochs, ProgressBar
 from .logs import CSVLog, JSONLog
-from .monitor import MonitorError
 from .plateau import ReduceOnPlateau
 from .rates import LearningRateSchedule
 from .saving import SaveModel
@@ -15,11 +14,11 @@ from .tensorboard import TensorBoard
 __all__ = [
     "CSVLog",
     "Callback",
+    "CallbackError",
     "EarlyStopping",
     "JSONLog",
     "LambdaCallback",
     "LearningRateSchedule",
-    "MonitorError",
     "PrintEpochs",
     "ProgressBar",
     "ReduceOnPlateau",

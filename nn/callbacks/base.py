@@ -14,6 +14,10 @@ from ..history import Record
 Trainer = Any
 
 
+class CallbackError(ValueError):
+    """A callback cannot do what it is asked to; nothing has been trained yet."""
+
+
 class Callback:
     """Called by ``Trainer.fit``. ``trainer.stop(reason)`` ends training after the current batch.
 

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from ..files import write_atomically
 from ..history import Record, json_line
-from .base import Callback, Trainer
+from .base import Callback, CallbackError, Trainer
 
 
 class EpochLog(Callback):
@@ -23,7 +23,7 @@ class EpochLog(Callback):
         path: of the file; its folder must be there.
 
     Raises:
-        ValueError: in ``fit``, before anything is trained: the file is there and is no such log.
+        CallbackError: (a ValueError) in ``fit``, before anything is trained: the file is there and is no such log.
         OSError: likewise: it cannot be written.
     """
 
@@ -37,7 +37,7 @@ class EpochLog(Callback):
             try:
                 kept = [line for line in self.read() if int(line["epoch"]) <= trainer.epoch]
             except (ValueError, KeyError, TypeError):
-                raise ValueError(f"{self.path} is there already, and is no log of epochs; name another file") from None
+                raise CallbackError(f"{self.path} is there already, and is no log of epochs; name another") from None
         write_atomically(self.path, self.text(kept, list(trainer.columns)).encode())
         self._file = self.path.open("a", encoding="utf-8", newline="")
 

@@ -6,11 +6,7 @@ import math
 
 from ..history import Record
 from ..metrics import larger_is_better
-from .base import Trainer
-
-
-class MonitorError(ValueError):
-    """What is to be monitored is not there, or nobody knows whether more of it is better."""
+from .base import CallbackError, Trainer
 
 
 class Monitor:
@@ -43,7 +39,7 @@ class Monitor:
         """Forget what was the best. Called before training.
 
         Raises:
-            MonitorError: the records will have no such column, or ``mode`` must be said.
+            CallbackError: the records will have no such column, or ``mode`` must be said.
         """
         self.best = self.epoch = None
         column = self.column
@@ -51,10 +47,10 @@ class Monitor:
         if column not in there:
             rows = column.startswith("val_") and not any(name.startswith("val_") for name in there)
             why = ", as there are no validation rows; give some, as in validation=0.1" if rows else ""
-            raise MonitorError(f"there is no {column!r} to monitor{why} (there are {', '.join(there)})")
+            raise CallbackError(f"there is no {column!r} to monitor{why} (there are {', '.join(there)})")
         more = larger_is_better(column.removeprefix("val_"), trainer.metrics)
         if self.mode == "auto" and more is None:
-            raise MonitorError(f'say whether more of {column!r} is better: mode="max", or "min" where less is')
+            raise CallbackError(f'say whether more of {column!r} is better: mode="max", or "min" where less is')
         self._more = bool(more) if self.mode == "auto" else self.mode == "max"
 
     def improves(self, record: Record) -> bool:

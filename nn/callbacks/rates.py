@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from .base import Callback, Trainer
+from .base import Callback, CallbackError, Trainer
 
 
 class LearningRateSchedule(Callback):
@@ -26,7 +26,7 @@ class LearningRateSchedule(Callback):
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
         if callable(trainer.optimizer.learning_rate):
-            raise ValueError(
+            raise CallbackError(
                 "the optimizer's learning rate is a schedule already; give it a number, or leave out the "
                 "LearningRateSchedule"
             )

@@ -9,7 +9,7 @@ from string import Formatter
 from ..data.checks import check_whole_number
 from ..history import Record
 from ..storage import save_model
-from .base import Callback, Trainer
+from .base import Callback, CallbackError, Trainer
 from .monitor import Monitor
 
 
@@ -41,7 +41,7 @@ class SaveModel(Callback):
             self.monitor.begin(trainer)
         for _, name, _, _ in Formatter().parse(self.path):
             if name is not None and name not in trainer.columns:
-                raise ValueError(f"{self.path}: there is no {{{name}}} (there are {', '.join(trainer.columns)})")
+                raise CallbackError(f"{self.path}: there is no {{{name}}} (there are {', '.join(trainer.columns)})")
         if not Path(self.path).parent.is_dir():
             raise FileNotFoundError(f"{self.path} cannot be written: there is no folder {Path(self.path).parent}")
         self._last = trainer.epoch + epochs

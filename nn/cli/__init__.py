@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .callbacks import build_callbacks
 from .combine import changed_problem, combine, refuse_idle_on_rows
 from .flags import command_line, program, read_flags
 from .header import header_text, network_text
@@ -16,6 +17,7 @@ __all__ = [
     "Setting",
     "Settings",
     "UsageError",
+    "build_callbacks",
     "build_loss",
     "build_optimizer",
     "changed_problem",

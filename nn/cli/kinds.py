@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
+from ..callbacks.logs import log_to
 from ..initializers import get_initializer
 from ..messages import sentence
+from ..metrics import get_metrics
 
 
 class UsageError(ValueError):
@@ -136,6 +138,7 @@ CLASS_WEIGHT = Kind(
     "balanced or a list of CLASS=WEIGHT", lambda value: _is_text(value) and (value == "balanced" or _is_pair(value)),
     str, "WEIGHT", "+", is_list=True, final=lambda value: None if value is None else _class_weight(value),
 )  # fmt: skip
+NAMES = Kind("a list of strings", _is_text, metavar="NAME", count="+", is_list=True, final=tuple)
 DEVICES = Kind("two devices or more with commas between them", _is_text, _devices, "DEVICES")
 # Only recipes hold these.
 NUMBERS = Kind("a list of numbers, or of lists of them", lambda value: isinstance(value, list) and _is_nested(value))
@@ -181,6 +184,26 @@ def _unknown_initial(value: Any) -> str:
 
 
 INITIAL_VALUES = Check("", _unknown_initial)
+
+
+def _unknown_metric(value: str) -> str:
+    try:
+        get_metrics([value])
+    except ValueError as error:
+        return f": {str(error).removesuffix(', or give a function of (targets, predictions)')}"
+    return ""
+
+
+def _no_log(value: str) -> str:
+    try:
+        log_to(value)
+    except ValueError as error:
+        return f": {error}"
+    return ""
+
+
+METRIC = Check("", _unknown_metric)
+LOG = Check("", _no_log)
 
 
 def shown(value: float) -> str:

@@ -20,6 +20,7 @@ from ..data.tables import is_table
 from ..initializers import initializer_names
 from ..layers import ACTIVATION_LAYERS, NORMS
 from ..losses import ALIASES, LOSSES, loss_settings
+from ..metrics import metric_names
 from ..optimizers import OPTIMIZERS
 from .kinds import (
     ABOVE_0,
@@ -32,6 +33,9 @@ from .kinds import (
     INITIAL,
     INITIAL_VALUES,
     INTEGER,
+    LOG,
+    METRIC,
+    NAMES,
     NUMBER,
     NUMBERS,
     PART_OF_ROWS,
@@ -65,6 +69,8 @@ def when(test: Callable[[Settings], Any], why: str) -> Reason:
 
 
 UNTRAINED = when(lambda s: s.epochs == 0, "nothing is trained")
+STEPS_COMPARED = when(lambda s: s.compare, "--compare makes every step and shows no epoch")
+NO_STOPPING = when(lambda s: s.early_stopping is None, "there is no early stopping")
 COMPARED = when(lambda s: s.compare, "--compare shows neither epochs nor a test result")
 SILENT = when(lambda s: s.quiet, "--quiet prints the result only")
 SILENT_AND_UNDRAWN = when(lambda s: s.quiet and not s.plots, "--quiet prints the result only")
@@ -373,12 +379,26 @@ class Settings:
     average: float | None = _training(None, "--average", NUMBER,
         "evaluate, predict with and save a moving average of the parameters, which keeps X of itself at each update, "
         "0.999 for instance", check=BELOW_1, unset="none", idle=(UNTRAINED,))
+    early_stopping: int | None = _training(None, "--early-stopping", INTEGER,
+        "stop after so many epochs without a better one, and keep the weights of the best", metavar="PATIENCE",
+        check=at_least(0), unset="train for all epochs", idle=(UNTRAINED, STEPS_COMPARED))
+    monitor: str | None = _training(None, "--monitor", TEXT,
+        "of early stopping: what is to become better, loss, accuracy, or one of --metrics, of the validation rows as "
+        "in val_accuracy", unset="val_loss where there are validation rows, else loss",
+        idle=(UNTRAINED, STEPS_COMPARED, NO_STOPPING))
+    min_delta: float = _training(0.0, "--min-delta", NUMBER, "of early stopping: how much better counts",
+        check=at_least(0), idle=(UNTRAINED, STEPS_COMPARED, NO_STOPPING))
+    restore_best: bool = _training(True, "--no-restore-best", SWITCH,
+        "of early stopping: keep the weights of the last epoch", idle=(UNTRAINED, STEPS_COMPARED, NO_STOPPING))
     seed: int = _training(0, "--seed", INTEGER,
         "of initial values, shuffles, dropout and validation rows; the test rows are the same for every seed",
         check=at_least(0))
 
     every: int = _report(1, "--every", INTEGER, "print, and evaluate on, every N-th epoch only", check=at_least(1),
         idle=(UNTRAINED, COMPARED, SILENT_AND_UNSEEN))
+    metrics: tuple[str, ...] = _report((), "--metrics", NAMES,
+        f"of the test rows, and of the validation rows after each epoch: {', '.join(metric_names()[2:])}",
+        check=METRIC, unset="loss, and accuracy of classes", idle=(COMPARED,))
     confusion: str = _report("true", "--confusion", TEXT, "what the rows of the confusion matrix are",
         choices=("true", "predicted"), idle=(COMPARED, SILENT_AND_UNDRAWN))
     predictions: int = _report(0, "--predictions", INTEGER, "print N predictions beside what is true",
@@ -393,6 +413,12 @@ class Settings:
     report: str | None = _output(None, "--report", TEXT,
         "write one HTML file to this path: curves, figures, pictures, and a pad to draw digits for the network",
         metavar="FILE", idle=(COMPARED,))
+    log: str | None = _output(None, "--log", TEXT,
+        "write a line for each epoch to this file, .jsonl or .csv, as soon as it has ended", metavar="FILE", check=LOG,
+        idle=(UNTRAINED, STEPS_COMPARED))
+    tensorboard: str | None = _output(None, "--tensorboard", TEXT,
+        "write event files for TensorBoard to this folder (needs tensorboardX)", metavar="DIR",
+        idle=(UNTRAINED, STEPS_COMPARED))
     quiet: bool = _output(False, "--quiet", SWITCH, "print the result only")
 
     title: str = ""

@@ -13,6 +13,8 @@ from typing import Any
 
 from backends.typing import HostArray
 
+from ..data.checks import DataError
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -141,17 +143,17 @@ def check_metrics(metrics: Iterable[Metric], classes: bool, n_outputs: int) -> N
         n_outputs: of the network.
 
     Raises:
-        ValueError: one of them cannot.
+        DataError: (a ValueError) one of them cannot.
     """
     kind, there = ("values", "classes") if classes else ("classes", "values")
     for metric in metrics:
         if metric.needs == kind:
             others = ", ".join(name for name, other in METRICS.items() if other.needs == there)
-            raise ValueError(
+            raise DataError(
                 f"the metric {metric.name} is one of {kind}, but these targets are {there}, of which there are {others}"
             )
         if n_outputs < metric.least_outputs:
-            raise ValueError(
+            raise DataError(
                 f"the metric {metric.name} says nothing of a network with {n_outputs} outputs; it needs at least "
                 f"{metric.least_outputs}"
             )

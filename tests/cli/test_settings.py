@@ -828,6 +828,93 @@ def report(tools: Tools) -> None:
     assert "digits: 64-8-10, relu" in page
 
 
+def stopping(*flags: str) -> train.Run:
+    """Sixty epochs at most, with a rate at which the validation loss soon becomes worse."""
+    return trained("--epochs", "60", "--validation", "0.3", "--lr", "1.0", *flags)
+
+
+@behaviour
+def early_stopping(tools: Tools) -> None:
+    history = stopping("--early-stopping", "4").trainer.history
+    losses = history["val_loss"]
+    assert (len(history), history.best_epoch) == (losses.index(min(losses)) + 5, losses.index(min(losses)) + 1)
+    assert history.stopped == "early stopping: val_loss has not become better for 4 epochs"
+    out = tools.printed("--epochs", "60", "--validation", "0.3", "--lr", "1.0", "--early-stopping", "4")
+    assert f"\nbest epoch {history.best_epoch}, val_loss {min(losses):.4g}; its weights are in the model\n" in out
+    assert f"\nstopped by {history.stopped}\n" in out
+    without_rows = trained("--early-stopping", "1").trainer.history
+    assert (without_rows.monitor, without_rows.best_epoch) == ("loss", 2)
+
+
+@behaviour
+def monitor(tools: Tools) -> None:
+    history = stopping("--early-stopping", "4", "--monitor", "val_accuracy").trainer.history
+    accuracies = history["val_accuracy"]
+    assert (history.monitor, history.best_epoch) == ("val_accuracy", accuracies.index(max(accuracies)) + 1)
+    assert train.main([*SMALL, "--early-stopping", "4", "--monitor", "val_luck", "--quiet"]) == 2
+    assert "there is no 'val_luck' to monitor, as there are no validation rows" in tools.capsys.readouterr().err
+
+
+@behaviour
+def min_delta(tools: Tools) -> None:
+    history = trained("--epochs", "9", "--early-stopping", "2", "--min-delta", "100").trainer.history
+    assert (history.best_epoch, len(history)) == (1, 3)  # nothing is better by so much
+
+
+@behaviour
+def restore_best(tools: Tools) -> None:
+    kept, last = stopping("--early-stopping", "4"), stopping("--early-stopping", "4", "--no-restore-best")
+    best = kept.trainer.history.best_epoch
+    assert kept.trainer.history["val_loss"] == last.trainer.history["val_loss"]
+    assert (kept.trainer.history.best_is_kept, last.trainer.history.best_is_kept) == (True, False)
+    for run, epochs in ((kept, best), (last, len(last.trainer.history))):
+        twin = trained("--epochs", str(epochs), "--validation", "0.3", "--lr", "1.0")
+        for name, values in parameters(run).items():
+            np.testing.assert_array_equal(values, parameters(twin)[name])
+
+
+@behaviour
+def metrics(tools: Tools) -> None:
+    run = trained("--metrics", "auc", "top3_accuracy", "--validation", "0.5")
+    assert list(run.trainer.history[0])[3:7] == ["val_loss", "val_accuracy", "val_auc", "val_top3_accuracy"]
+    assert run.test_result is not None
+    assert list(run.test_result) == ["loss", "accuracy", "auc", "top3_accuracy"]
+    out = tools.printed("--metrics", "auc", "--quiet")
+    assert re.fullmatch(r"test accuracy \S+ \(.*\), loss [\d.]+, auc 0\.\d+\n", out)
+    assert train.main([*SMALL, "--metrics", "luck"]) == 2
+    assert "--metrics: unknown metric 'luck'; known are loss, accuracy, auc" in tools.capsys.readouterr().err
+    assert train.main([*SMALL, "--metrics", "r2", "--quiet"]) == 2
+    assert "the metric r2 is one of values, but these targets are classes" in tools.capsys.readouterr().err
+
+
+@behaviour
+def log(tools: Tools) -> None:
+    for name in ("log.jsonl", "log.csv"):
+        tools.printed("--log", str(tools.folder / name), "--quiet", "--output", str(tools.folder))
+    lines = (tools.folder / "log.jsonl").read_text().splitlines()
+    known = [json.loads(line) for line in (tools.folder / "history.jsonl").read_text().splitlines()]
+    timed = {"seconds", "rows_per_second"}
+    assert [json.loads(line)["loss"] for line in lines] == [record["loss"] for record in known]
+    head, *rows = (tools.folder / "log.csv").read_text().splitlines()
+    assert head.split(",") == list(known[0])
+    assert [float(row.split(",")[1]) for row in rows] == [record["loss"] for record in known]
+    assert timed <= {*known[0]}
+    assert train.main([*SMALL, "--log", "log.txt"]) == 2
+    assert "--log: a log is a file whose name ends in .jsonl or .csv, not 'log.txt'" in tools.capsys.readouterr().err
+    assert train.main([*SMALL, "--log", str(tools.folder / "nowhere" / "log.csv"), "--quiet"]) == 2
+    assert "there is no folder" in tools.capsys.readouterr().err
+
+
+@behaviour
+def tensorboard(tools: Tools) -> None:
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
+    tools.printed("--tensorboard", str(tools.folder / "events"), "--quiet")
+    assert [path.name.startswith("events.out.tfevents.") for path in (tools.folder / "events").iterdir()] == [True]
+    tools.monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert train.main([*SMALL, "--tensorboard", "events"]) == 2
+    assert "--tensorboard: event files for TensorBoard need a library" in tools.capsys.readouterr().err
+
+
 @behaviour
 def quiet(tools: Tools) -> None:
     assert re.fullmatch(r"test accuracy [\d.]+% \(\d+ of 120\), loss [\d.]+\n", tools.printed("--quiet"))
@@ -851,6 +938,8 @@ LEAST = {
     "predictions": 0,
     "accumulate": 1,
     "gamma": 0,
+    "early_stopping": 0,
+    "min_delta": 0,
 }  # fmt: skip
 
 
@@ -935,6 +1024,11 @@ BOTH = {
     "average": ("0.99", "0.99"),
     "seed": ("9", "9"),
     "every": ("4", "4"),
+    "early_stopping": ("3", "3"),
+    "monitor": ("loss", '"loss"'),
+    "min_delta": ("0.5", "0.5"),
+    "restore_best": ("", "false"),
+    "metrics": ("auc macro_f1", '["auc", "macro_f1"]'),
     "confusion": ("predicted", '"predicted"'),
     "predictions": ("6", "6"),
 }
@@ -944,6 +1038,7 @@ BESIDE = (
     | dict.fromkeys(("alpha", "epsilon", "epsilon_inside"), ("optimizer", '"rmsprop"'))
     | {"data_dir": ("data", '"mnist"'), "delta": ("loss", '"huber"'), "gamma": ("loss", '"focal"')}
 )
+BESIDE |= dict.fromkeys(("monitor", "min_delta", "restore_best"), ("early_stopping", "3"))
 
 
 def test_every_setting_that_both_can_say_is_there() -> None:
@@ -1078,6 +1173,13 @@ PLACEHOLDERS = {
     "output": "DIR",
     "alpha": "X",
     "epsilon": "X",
+    "early_stopping": "PATIENCE",
+    "monitor": "NAME",
+    "min_delta": "X",
+    "metrics": "NAME [NAME ...]",
+    "log": "FILE",
+    "tensorboard": "DIR",
+    "report": "FILE",
     "label": "COLUMN [COLUMN ...]",
     "task": "{auto,classes,values}",
     "impute": "{mean,median,most_frequent}",
@@ -1095,6 +1197,7 @@ def test_help_shows_what_kind_of_value_a_flag_takes(capsys: pytest.CaptureFixtur
     without = {name for name, setting in SETTINGS.items() if setting.flags and name not in PLACEHOLDERS}
     assert without == {
         "list_recipes", "reference", "shuffle", "nesterov", "epsilon_inside", "standardize", "plots", "quiet",
+        "restore_best",
     }  # fmt: skip
 
 

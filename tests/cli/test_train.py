@@ -15,7 +15,22 @@ import numpy as np
 import pytest
 
 import train
-from nn import SGD, Adam, History, Linear, PrintEpochs, ReLU, Sequential, Softmax, Trainer, load_data, load_model
+from nn import (
+    SGD,
+    Adam,
+    Callback,
+    History,
+    LearningRateSchedule,
+    Linear,
+    PrintEpochs,
+    ReLU,
+    Sequential,
+    Softmax,
+    Trainer,
+    load_data,
+    load_model,
+)
+from nn.cli import Settings, build_callbacks
 from nn.history import Record
 from tests.helpers.script import run
 
@@ -257,6 +272,62 @@ def test_divergence_is_one_sentence_and_exit_code_1(capsys: pytest.CaptureFixtur
         r"the learning rate was 1e\+30: use a smaller one",
         sentence,
     )
+
+
+def test_the_last_good_weights_of_a_run_that_diverges_are_saved(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Weights, history and settings are those of a run that ended with the epoch before."""
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    assert run(capsys, *FAST, "--epochs", "2", "--output", str(good))[0] == 0
+
+    def with_a_rate_of_1e30_in_epoch_3(settings: Settings) -> list[Callback]:
+        return [*build_callbacks(settings), LearningRateSchedule(lambda epoch: 1e30 if epoch == 3 else 0.1)]
+
+    monkeypatch.setattr(train, "build_callbacks", with_a_rate_of_1e30_in_epoch_3)
+    code, out, err = run(capsys, *FAST, "--epochs", "9", "--output", str(bad))
+    assert code == 1
+    (sentence,) = err.splitlines()
+    assert re.search(r"diverged in step \d+ \(epoch 3\): ", sentence)
+    assert sentence.endswith(f"; the model has the weights of epoch 2 again, saved in {bad}")
+    assert f"wrote weights.safetensors, history.jsonl, settings.json to {bad}" in out
+    assert "test accuracy" not in out
+    for name, values in load_model(good / "weights.safetensors", "cpu").state_dict().items():
+        np.testing.assert_array_equal(load_model(bad / "weights.safetensors", "cpu").state_dict()[name], values)
+    records = [json.loads(line) for line in (bad / "history.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == [1, 2]
+    assert json.loads((bad / "settings.json").read_text())["stopped"] == "divergence in epoch 3"
+
+
+def test_nothing_is_saved_where_no_epoch_went_well(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = run(capsys, *FAST, "--lr", "1e30", "--output", str(tmp_path / "out"))
+    assert (code, list((tmp_path / "out").iterdir())) == (1, [])
+    assert "wrote" not in out
+
+
+def test_a_regression_ends_with_its_figures(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 3))
+    y = x @ [1.0, -2.0, 0.5] + rng.normal(size=100)
+    path = tmp_path / "values.csv"
+    rows = "".join(",".join(map(str, row)) + "\n" for row in np.column_stack([x, y]).tolist())
+    path.write_text(f"a,b,c,target\n{rows}", encoding="utf-8")
+    code, out, _ = run(
+        capsys, "--data", str(path), "--loss", "mse", "--hidden", "--device", "cpu", "--lr", "0.01", "--epochs", "9",
+        "--validation", "0.2", "--metrics", "r2", "--output", str(tmp_path),
+    )  # fmt: skip
+    assert code == 0
+    test = load_data(path, task="values").test
+    assert test is not None
+    guess = load_model(tmp_path / "weights.safetensors", "cpu").predict(test)
+    assert guess.shape == test.y.shape == (20,)
+    expected = (f"{metric(test.y, guess):.5g}" for metric in (mean_absolute_error, root_mean_squared_error, r2_score))
+    figures = ", ".join(f"{name} {value}" for name, value in zip(("mae", "rmse", "r2"), expected, strict=True))
+    assert re.search(rf"^test loss [\d.]+, {figures}$", out, flags=re.MULTILINE)
+    head = next(line for line in out.splitlines() if line.startswith("epoch"))
+    assert head.split() == ["epoch", "loss", "val", "loss", "val", "r2", "rows/s", "seconds"]
 
 
 def test_the_script_calls_itself_as_it_was_called(

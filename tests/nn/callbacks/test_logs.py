@@ -91,7 +91,7 @@ def test_a_file_that_is_no_log_is_left_alone(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text("length,width\n1,2\n")
     trainer = trainer_with(log_to(path))
-    with pytest.raises(ValueError, match=r"log\.\w+ is there already, and is no log of epochs; name another file"):
+    with pytest.raises(ValueError, match=r"log\.\w+ is there already, and is no log of epochs; name another"):
         trainer.fit(DATA, 1)
     assert path.read_text() == "length,width\n1,2\n"
     assert trainer.model.step == 0

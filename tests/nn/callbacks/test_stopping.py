@@ -22,7 +22,7 @@ from nn import (
     Trainer,
     TrainingDiverged,
 )
-from nn.callbacks import MonitorError
+from nn.callbacks import CallbackError
 from tests.helpers.with_emulated import WITH_EMULATED, made
 
 # The device of array-api-strict lets NumPy's warnings through, and so does the cast of a rate of 1e39.
@@ -187,7 +187,7 @@ def test_the_best_weights_come_back_after_an_error_too() -> None:
 )
 def test_what_is_not_there_is_told_before_anything_is_trained(monitor: str, validation: Any, message: str) -> None:
     trainer = trainer_on("cpu", EarlyStopping(monitor), metrics=[scores()])
-    with pytest.raises(MonitorError, match=message):
+    with pytest.raises(CallbackError, match=message):
         trainer.fit(DATA, 3, validation=validation)
     assert (trainer.model.step, len(trainer.history)) == (0, 0)
 
@@ -196,7 +196,7 @@ def test_a_metric_of_ones_own_needs_a_mode() -> None:
     def mine(targets: Any, found: Any) -> float:
         return 1.0
 
-    with pytest.raises(MonitorError, match="say whether more of 'val_mine' is better"):
+    with pytest.raises(CallbackError, match="say whether more of 'val_mine' is better"):
         trainer_on("cpu", EarlyStopping("val_mine"), metrics=[mine]).fit(DATA, 2, validation=DATA)
     trainer_on("cpu", EarlyStopping("val_mine", mode="max"), metrics=[mine]).fit(DATA, 2, validation=DATA)
 
