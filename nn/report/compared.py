@@ -13,7 +13,7 @@ from typing import Any
 
 from ..files import check_writable, write_atomically
 from .collected import FORMAT, NO_CURVES
-from .html import NAMES, duration, figure, page_text, points, said, section, table
+from .html import duration, figure, in_words, page_text, points, said, section, table
 from .svg import Curve, curves
 
 #: How many epochs the terminal shows.
@@ -108,7 +108,7 @@ def figures(reports: Sequence[Report]) -> list[Line]:
     lines: list[Line] = []
     for name in dict.fromkeys(name for report in reports for name in report["result"]):
         cells = [figure(name, report["result"][name]) if name in report["result"] else "-" for report in reports]
-        lines.append((f"test {NAMES.get(name, name)}", cells))
+        lines.append((f"test {in_words(name)}", cells))
     best = [report["best"]["epoch"] for report in reports]
     return [
         *lines,
@@ -133,7 +133,7 @@ def title_of(column: str) -> str:
     base = column.removeprefix("val_")
     if base in NO_CURVES:
         return base.replace("_", " ")
-    return f"{NAMES.get(base, base)}, {'validation' if column != base else 'training'}"
+    return f"{in_words(base)}, {'validation' if column != base else 'training'}"
 
 
 # ---- as text ---------------------------------------------------------------------------------------------------------

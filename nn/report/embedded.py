@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import layers
 from ..data import Dataset
-from ..layers import Dropout, ElementwiseActivation, Flatten, Layer, Linear, Softmax
+from ..layers import BatchNorm, Dropout, ElementwiseActivation, Flatten, Layer, LayerNorm, Linear, Softmax
 from ..model import Sequential
 from ..plan import output_activation_of
 
@@ -80,13 +81,17 @@ def network_of(model: Sequential, data: Dataset, names: list[str], bits: int) ->
 
 def stage_of(layer: Layer, arrays: dict[str, Any]) -> dict[str, Any] | None:
     """What the page has to do for a layer, with its ``arrays``; {} for nothing, None where it cannot."""
-    if type(layer) in (Dropout, Flatten):
+    if not type(layer).__module__.startswith(f"{layers.__name__}."):
+        return None  # a subclass may compute something else
+    if isinstance(layer, Dropout | Flatten):
         return {}
-    if type(layer) is Linear and _is_known(layer.activation):
+    if isinstance(layer, Linear) and _is_known(layer.activation):
         return {"kind": "linear", "outputs": layer.out_features, "activation": layer.activation} | arrays
+    if isinstance(layer, BatchNorm | LayerNorm):
+        return {"kind": "normalize", "epsilon": layer.epsilon} | arrays
     if isinstance(layer, ElementwiseActivation) and _is_known(layer.activation):
         return {"kind": "activation", "activation": layer.activation}
-    return {"kind": "activation", "activation": "softmax"} if type(layer) is Softmax else None
+    return {"kind": "activation", "activation": "softmax"} if isinstance(layer, Softmax) else None
 
 
 def _is_known(activation: str) -> bool:

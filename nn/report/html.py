@@ -24,6 +24,7 @@ from .embedded import BITS, network_of, why_not
 from .plots import weights_of_pixels
 from .png import data_uri, signed
 from .svg import Curve, curves, scatter
+from .text import REGRESSION
 
 #: No report is larger, in bytes.
 MOST_BYTES = 1_000_000
@@ -145,7 +146,7 @@ def figures(found: Mapping[str, Any]) -> str:
         small = ""
         if name == "accuracy" and classes:
             small = f"{classes['correct']:,} of {found['rows']['test']:,}"
-        shown.append((f"test {NAMES.get(name, name)}", figure(name, value), small))
+        shown.append((f"test {in_words(name)}", figure(name, value), small))
     shown.sort(key=lambda entry: entry[0] != "test accuracy")
     if found["best"]["epoch"] is not None:
         why = f"by {found['best']['why'].replace('val_', 'validation ')}"
@@ -164,8 +165,9 @@ def figures(found: Mapping[str, Any]) -> str:
     return f'<dl class="figures">{inside}</dl>' if inside else ""
 
 
-#: How figures are called where their name in a history is short.
-NAMES = {"mae": "mean absolute error", "rmse": "root mean squared error", "r2": "R²"}
+def in_words(name: str) -> str:
+    """A figure by its name in words."""
+    return {**REGRESSION, "r2": "R²"}.get(name, name.replace("_", " "))
 
 
 def figure(name: str, value: float | None) -> str:
@@ -192,7 +194,7 @@ def training_curves(found: Mapping[str, Any], name: str = "training") -> str:
     for column in curve_names(history):
         lines = [Curve(name, points(history, column)), Curve("validation", points(history, f"val_{column}"))]
         if any(line.points for line in lines):
-            charts.append(curves(NAMES.get(column, column), lines, best=best, percent="accuracy" in column))
+            charts.append(curves(in_words(column), lines, best=best, percent="accuracy" in column))
     rates = points(history, "learning_rate")
     note = "Training: the mean over an epoch, each batch before its update. Validation: after the epoch."
     if len({rate for _, rate in rates}) > 1:

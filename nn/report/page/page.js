@@ -83,7 +83,20 @@
     return powers.map((value) => value / sum);
   }
 
+  const mean = (x) => x.reduce((a, b) => a + b, 0) / x.length;
+
   const stages = {
+    // by the statistics of the training rows, where there are any, else by those of the row itself
+    normalize(x, stage) {
+      const centre = mean(x);
+      const spread = stage.running_variance ? 0 : mean(x.map((value) => (value - centre) ** 2));
+      return x.map((value, column) => {
+        const deviation = value - (stage.running_mean ? stage.running_mean[column] : centre);
+        const variance = stage.running_variance ? stage.running_variance[column] : spread;
+        const normalized = deviation / Math.sqrt(variance + stage.epsilon);
+        return normalized * (stage.weight ? stage.weight[column] : 1) + (stage.bias ? stage.bias[column] : 0);
+      });
+    },
     activation: (x, stage) => activate(x, stage.activation),
     linear(x, stage) {
       const z = stage.bias ? Float64Array.from(stage.bias) : new Float64Array(stage.outputs);
