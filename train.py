@@ -192,7 +192,7 @@ def prepare(settings: Settings) -> Run:
             raise UsageError(f"--threads would do nothing on {backend.device.spec}; leave it out, or say --device cpu")
         data = load(settings)
         training, validation = hold_out(settings, data)
-        trainer = build_trainer(settings, data.train, backend)
+        trainer = build_trainer(settings, data.train, backend, len(training))
         if settings.epochs > 0:
             check_batches(trainer.model.layers, len(training), settings.batch_size or len(training))
         return Run(settings, data.name, training, validation, data.test, trainer, make_output(settings, data.name))
@@ -240,7 +240,7 @@ def compare_devices(settings: Settings) -> bool:
         run = prepare(replace(settings, device=next(iter(devices)).partition("/")[0]))
         say(settings, describe(run, devices))
         comparison = compare_backends(
-            lambda backend: build_trainer(settings, run.training, backend),
+            lambda backend: build_trainer(settings, run.training, backend, len(run.training)),
             devices,
             run.training,
             settings.epochs,
@@ -324,13 +324,13 @@ def hold_out(settings: Settings, data: Data) -> tuple[Dataset, Dataset | None]:
     return training if settings.class_weight is None else by_class(training, settings.class_weight), validation
 
 
-def build_trainer(settings: Settings, train: Dataset, backend: Backend) -> Trainer:
-    """The network on its device, with its loss and its optimizer."""
+def build_trainer(settings: Settings, train: Dataset, backend: Backend, rows: int) -> Trainer:
+    """The network on its device, with its loss, and its optimizer for so many rows."""
     model = Sequential(build_layers(settings, train), backend=backend, seed=settings.seed)
     return Trainer(
         model,
         build_loss(settings),
-        build_optimizer(settings),
+        build_optimizer(settings, rows),
         callbacks=build_callbacks(settings),
         metrics=settings.metrics,
         clip_norm=settings.clip_norm,
@@ -467,7 +467,7 @@ def save(run: Run) -> None:
             "device": trainer.backend.device.version(),
             "title": settings.title,
             "settings": settings.values,
-            "optimizer": trainer.optimizer.settings(),
+            "optimizer": trainer.optimizer.to_json(),
             "stopped": trainer.history.stopped,
             "best_epoch": trainer.history.best_epoch,
             "monitor": trainer.history.monitor,

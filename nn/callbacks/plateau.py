@@ -6,7 +6,9 @@ import math
 from typing import Any
 
 from ..history import Record
+from ..metrics import larger_is_better
 from .base import Callback, Trainer
+from .monitor import Monitor
 
 
 class ReduceOnPlateau(Callback):
@@ -20,7 +22,7 @@ class ReduceOnPlateau(Callback):
         patience: how many such epochs without a better one are let pass.
         min_delta: how much better than the best a value must be to count: this part of the best, or this much.
         relative: whether ``min_delta`` is a part of the best. (PyTorch's ``threshold_mode``.)
-        mode: ``"min"``: less is better; ``"max"``: more is; ``"auto"``: less of a loss, more of an accuracy.
+        mode: ``"min"``: less is better; ``"max"``: more is; ``"auto"``: as the loss or the metric says.
         cooldown: how many epochs after a reduction are not counted.
         min_lr: the learning rate stays at least at this.
 
@@ -34,7 +36,7 @@ class ReduceOnPlateau(Callback):
 
     Raises:
         ValueError: an argument cannot be used; in ``fit``, before anything is trained: the learning rate is a schedule,
-            or there is no such column.
+            or there is no such column, or it is not known whether more of it is better.
     """
 
     #: A rate that would change by less than this is left as it is, as in PyTorch.
@@ -62,23 +64,20 @@ class ReduceOnPlateau(Callback):
         for name, value in (("min_delta", min_delta), ("min_lr", min_lr)):
             if not (_is_number(value) and 0.0 <= value < math.inf):
                 raise ValueError(f"ReduceOnPlateau: {name} must be a number of at least 0, not {value!r}")
-        if mode == "auto":
-            mode = "min" if monitor.endswith("loss") else "max" if monitor.endswith("accuracy") else mode
-        if mode not in ("min", "max"):
-            raise ValueError(f"ReduceOnPlateau: mode must be 'min' or 'max' for {monitor!r}, not {mode!r}")
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"ReduceOnPlateau: mode must be 'auto', 'min' or 'max', not {mode!r}")
         self.monitor, self.mode, self.factor, self.patience = monitor, mode, factor, patience
         self.min_delta, self.relative, self.cooldown, self.min_lr = min_delta, relative, cooldown, min_lr
         self.best: float | None = None
         self.bad_epochs = 0
         self.cooldown_left = 0
+        self._more = mode == "max"
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
         _rate_of(trainer)
-        there = [name for name in trainer.columns if name != "epoch"]
-        if self.monitor not in there:
-            validated = any(name.startswith("val_") for name in there)
-            hint = "; give fit validation rows" if self.monitor.startswith("val_") and not validated else ""
-            raise ValueError(f"ReduceOnPlateau: there is no {self.monitor!r} here, only {', '.join(there)}{hint}")
+        Monitor(self.monitor, self.mode).begin(trainer)  # it looks whether the column is there, and which is better
+        more = larger_is_better(self.monitor.removeprefix("val_"), trainer.metrics)
+        self._more = bool(more) if self.mode == "auto" else self.mode == "max"
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
         value: Any = record.get(self.monitor)
@@ -103,8 +102,8 @@ class ReduceOnPlateau(Callback):
         """NaN never is, and neither is a first value that is the worst there is."""
         best, delta = self.best, self.min_delta
         if best is None:
-            best = math.inf if self.mode == "min" else -math.inf
-        if self.mode == "min":
+            best = math.inf if not self._more else -math.inf
+        if not self._more:
             return value < (best * (1.0 - delta) if self.relative else best - delta)
         return value > (best * (1.0 + delta) if self.relative else best + delta)
 

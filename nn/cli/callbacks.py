@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..callbacks import Callback, EarlyStopping, PrintEpochs, ProgressBar, TensorBoard
 from ..callbacks.logs import log_to
 from .kinds import UsageError
+from .optimizer import lowering
 from .settings import Settings
 
 
@@ -15,6 +16,7 @@ def build_callbacks(settings: Settings) -> list[Callback]:
         UsageError: a library is not installed.
     """
     found: list[Callback] = [] if settings.quiet else [ProgressBar(), PrintEpochs(settings.every)]
+    found += lowering(settings)
     if settings.early_stopping is not None:
         monitor = settings.monitor or ("loss" if settings.validation is None else "val_loss")
         found.append(

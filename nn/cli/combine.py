@@ -9,6 +9,9 @@ from ..data import Data
 from .kinds import UsageError
 from .settings import SAME_PROBLEM, SETTINGS, Settings
 
+#: What several optimizers have, each with a usual value of its own.
+OF_OPTIMIZER = ("learning_rate", "momentum", "alpha", "epsilon", "epsilon_inside")
+
 
 def combine(flags: Mapping[str, Any], recipe: Mapping[str, Any] | None = None, where: str = "") -> Settings:
     """The settings of a run. A flag that would do nothing is refused, and so is a key of a recipe, if the recipe itself
@@ -29,8 +32,8 @@ def combine(flags: Mapping[str, Any], recipe: Mapping[str, Any] | None = None, w
             key = f"{where}[{SETTINGS[name].table}] {name}"
             raise UsageError(f"{key} would do nothing here, as {why}; leave it out")
     if flags.get("optimizer", alone.optimizer) != alone.optimizer:
-        for name in ("learning_rate", "alpha", "epsilon", "epsilon_inside"):
-            said.pop(name, None)  # they are for the recipe's own optimizer
+        for name in OF_OPTIMIZER:  # they are for the recipe's own optimizer
+            said.pop(name, None)
     settings = _settings(said, flags)
     while idle := [name for name in said if name not in flags and SETTINGS[name].why_idle(settings)]:
         said = {name: value for name, value in said.items() if name not in idle}

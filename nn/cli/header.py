@@ -112,6 +112,7 @@ def _training(settings: Settings, trainer: Trainer) -> str:
         return "none"
     batches = "all rows at once" if settings.batch_size is None else f"batches of {settings.batch_size}"
     optimizer = f"{settings.optimizer}: {_optimizer(trainer.optimizer)}"
+    optimizer += ", learning rate lowered on plateaus" if settings.schedule == "plateau" else ""
     return f"{settings.epochs} epochs, {batches}, {optimizer}{_around_update(settings)}, seed {settings.seed}"
 
 
@@ -125,11 +126,13 @@ def _around_update(settings: Settings) -> str:
 
 
 def _optimizer(optimizer: Optimizer) -> str:
-    """The settings that are not 0 or False; that the weight decay is decoupled goes without saying."""
+    """Its settings, without those that are 0 or False."""
     words = []
-    for name, value in optimizer.settings().items():
-        if isinstance(value, bool):
-            words += [name] if value and name != "decoupled" else []
-        elif value:
+    for name, value in optimizer.telling().items():
+        if value is False:
+            words.append(f"not {name}")
+        elif value is True:
+            words.append(name)
+        else:
             words.append(f"{name} {value:g}" if isinstance(value, SupportsFloat) else f"{name} {value}")
-    return ", ".join([*words, *([] if optimizer.decoupled or not optimizer.weight_decay else ["not decoupled"])])
+    return ", ".join(words)

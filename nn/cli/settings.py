@@ -7,7 +7,7 @@ To add a setting, add a field to ``Settings``; the tests then ask for one that s
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from math import isfinite
@@ -59,6 +59,11 @@ ACTIVATIONS = ("identity", *ACTIVATION_LAYERS)
 OWN_OPTIMIZERS = {name: rule for name, rule in sorted(OPTIMIZERS.items()) if rule.__module__.startswith("nn.")}
 #: The momentum of SGD on the command line. (From Python it is 0.)
 USUAL_MOMENTUM = 0.9
+#: The schedules of the learning rate, by name.
+SCHEDULES = ("constant", "step", "exponential", "cosine", "one_cycle", "plateau")
+#: What a schedule multiplies the learning rate by, and after how many epochs, unless it is said.
+DECAY_FACTORS = {"step": 0.1, "exponential": 0.95, "plateau": 0.1}
+DECAY_EVERY = {"step": 10.0, "exponential": 1.0}
 #: Why a setting would do nothing in a run with these settings; "" where it does something.
 Reason = Callable[["Settings"], str]
 
@@ -76,6 +81,7 @@ SILENT = when(lambda s: s.quiet, "--quiet prints the result only")
 SILENT_AND_UNDRAWN = when(lambda s: s.quiet and not s.plots, "--quiet prints the result only")
 SILENT_AND_UNSEEN = when(lambda s: s.quiet and s.validation is None, "--quiet prints the result only")
 NO_HIDDEN = when(lambda s: not s.hidden, "there is no hidden layer")
+NO_DECAY = when(lambda s: weight_decay_of(s) == 0, "there is no weight decay")
 NO_MOMENTUM = when(lambda s: momentum_of(s) == 0, "the momentum is 0")
 ROWS_GIVEN = when(lambda s: s.rows is not None, "the rows are written out")
 NO_TABLE = when(lambda s: s.rows is not None or not is_table(s.data), "the data are no table")
@@ -95,6 +101,21 @@ def momentum_of(settings: Settings) -> float:
     return usual if settings.momentum is None else settings.momentum
 
 
+def weight_decay_of(settings: Settings) -> float:
+    """The weight decay of a run."""
+    own = inspect.signature(OWN_OPTIMIZERS[settings.optimizer]).parameters["weight_decay"].default
+    return float(own if settings.weight_decay is None else settings.weight_decay)
+
+
+def of_schedule(*names: str) -> Reason:
+    return lambda s: "" if s.schedule in names else f"the schedule is {s.schedule}"
+
+
+def in_words(values: Mapping[str, float]) -> str:
+    """As in "0.1 for step, 0.95 for exponential"."""
+    return ", ".join(f"{shown(value)} for {name}" for name, value in values.items())
+
+
 def of_optimizer(name: str) -> Reason:
     return lambda s: "" if name in optimizer_settings(s.optimizer) else f"{s.optimizer} has no {name}"
 
@@ -106,9 +127,7 @@ def of_loss(name: str) -> Reason:
 def own_defaults(name: str) -> str:
     """The default of a setting that each optimizer has one of its own for, in words."""
     parameters = {optimizer: inspect.signature(rule).parameters for optimizer, rule in OWN_OPTIMIZERS.items()}
-    return ", ".join(
-        f"{shown(own[name].default)} for {optimizer}" for optimizer, own in parameters.items() if name in own
-    )
+    return in_words({optimizer: own[name].default for optimizer, own in parameters.items() if name in own})
 
 
 @dataclass(frozen=True)
@@ -355,18 +374,20 @@ class Settings:
         "1 - momentum times as large", check=BELOW_1, idle=(UNTRAINED, of_optimizer("dampening"), NO_MOMENTUM))
     nesterov: bool = _training(False, "--nesterov", SWITCH, "of sgd: Nesterov's momentum",
         idle=(UNTRAINED, of_optimizer("nesterov"), NO_MOMENTUM))
-    weight_decay: float | None = _training(None, "--weight-decay", NUMBER,
-        "decay of the weights, not the biases: decoupled, each step shrinks them by learning rate times RATE",
-        metavar="RATE", check=at_least(0), unset="0.01 for adamw, 0 for the others",
-        idle=(UNTRAINED, of_optimizer("weight_decay")))
-    alpha: float | None = _training(None, "--alpha", NUMBER,
-        "of rmsprop: how much of the running mean of the squared gradients stays at a step", check=BELOW_1,
-        unset=own_defaults("alpha"), idle=(UNTRAINED, of_optimizer("alpha")))
-    epsilon: float | None = _training(None, "--epsilon", NUMBER,
-        "of adam, adamw, adagrad and rmsprop: added to the root by which a step is divided", check=at_least(0),
+    alpha: float | None = _training(None, "--alpha --rho", NUMBER,
+        "of rmsprop: how much of the mean of the squared gradients stays", check=BELOW_1, unset=own_defaults("alpha"),
+        idle=(UNTRAINED, of_optimizer("alpha")))
+    beta1: float | None = _training(None, "--beta1", NUMBER,
+        "of adam and adamw: how much of the mean of the gradients stays", check=BELOW_1, unset=own_defaults("beta1"),
+        idle=(UNTRAINED, of_optimizer("beta1")))
+    beta2: float | None = _training(None, "--beta2", NUMBER,
+        "of adam and adamw: how much of the mean of their squares stays", check=BELOW_1, unset=own_defaults("beta2"),
+        idle=(UNTRAINED, of_optimizer("beta2")))
+    epsilon: float | None = _training(None, "--epsilon --eps", NUMBER,
+        "of all but sgd: added to the root that gradients are divided by", check=at_least(0),
         unset=own_defaults("epsilon"), idle=(UNTRAINED, of_optimizer("epsilon")))
     epsilon_inside: bool = _training(False, "--epsilon-inside", SWITCH,
-        "of rmsprop and adagrad: add epsilon before the root is taken, as Keras does",
+        "of rmsprop and adagrad: epsilon is added before the root is taken, as Keras and TensorFlow do",
         idle=(UNTRAINED, of_optimizer("epsilon_inside")))
     clip_norm: float | None = _training(None, "--clip-norm", NUMBER,
         "multiply all gradients by one number before an update where the norm of all together is above X",
@@ -390,6 +411,43 @@ class Settings:
         check=at_least(0), idle=(UNTRAINED, STEPS_COMPARED, NO_STOPPING))
     restore_best: bool = _training(True, "--no-restore-best", SWITCH,
         "of early stopping: keep the weights of the last epoch", idle=(UNTRAINED, STEPS_COMPARED, NO_STOPPING))
+    centered: bool = _training(False, "--centered", SWITCH,
+        "of rmsprop: gradients are divided by the root of their variance, not of their mean square",
+        idle=(UNTRAINED, of_optimizer("centered")))
+    lr_decay: float = _training(0.0, "--lr-decay", NUMBER,
+        "of adagrad: update n has the learning rate divided by 1 + (n - 1) X", check=at_least(0),
+        idle=(UNTRAINED, of_optimizer("lr_decay")))
+    initial_accumulator_value: float = _training(0.0, "--initial-accumulator-value", NUMBER,
+        "of adagrad: where the sums of squares start", check=at_least(0),
+        idle=(UNTRAINED, of_optimizer("initial_accumulator_value")))
+    weight_decay: float | None = _training(None, "--weight-decay", NUMBER,
+        "decay of the weights, not the biases: each step shrinks them by learning rate times RATE", metavar="RATE",
+        check=at_least(0), unset=own_defaults("weight_decay"), idle=(UNTRAINED, of_optimizer("weight_decay")))
+    decoupled: bool = _training(True, "--no-decoupled", SWITCH,
+        "weight decay is added to the gradient and passes through the rule, as in PyTorch's SGD, Adam and RMSprop",
+        idle=(UNTRAINED, of_optimizer("decoupled"), NO_DECAY))
+    l1: float = _training(0.0, "--l1", NUMBER,
+        "adds X times the sign of each weight to its gradient, as a loss with X times the sum of their sizes does",
+        check=at_least(0), idle=(UNTRAINED, of_optimizer("l1")))
+    schedule: str = _training("constant", "--schedule", TEXT,
+        "how the learning rate changes: step, every so many epochs; exponential, smoothly; cosine, down to --min-lr at "
+        "the end; one_cycle, up to --lr and far down; plateau, where the loss no longer falls", choices=SCHEDULES,
+        idle=(UNTRAINED,))
+    warmup: float | None = _training(None, "--warmup", NUMBER,
+        "raise the learning rate in a line from 0 over the first EPOCHS; of one_cycle: how long it rises",
+        metavar="EPOCHS", check=ABOVE_0, unset="no warm-up; 30 % of the epochs for one_cycle",
+        idle=(UNTRAINED, when(lambda s: s.schedule == "plateau", "the schedule is plateau")))
+    decay_every: float | None = _training(None, "--decay-every", NUMBER,
+        "of step and exponential: multiply the learning rate by --decay-factor in so many epochs", metavar="EPOCHS",
+        check=ABOVE_0, unset=in_words(DECAY_EVERY), idle=(UNTRAINED, of_schedule(*DECAY_EVERY)))
+    decay_factor: float | None = _training(None, "--decay-factor", NUMBER,
+        "of step, exponential and plateau: what the learning rate is multiplied by", check=ABOVE_0,
+        unset=in_words(DECAY_FACTORS), idle=(UNTRAINED, of_schedule(*DECAY_FACTORS)))
+    min_lr: float = _training(0.0, "--min-lr", NUMBER, "of cosine and plateau: the least learning rate",
+        metavar="RATE", check=at_least(0), idle=(UNTRAINED, of_schedule("cosine", "plateau")))
+    plateau_patience: int | None = _training(None, "--plateau-patience", INTEGER,
+        "of plateau: let N epochs without a lower loss pass, that of the validation rows where there are any",
+        check=at_least(0), unset="10", idle=(UNTRAINED, of_schedule("plateau")))
     seed: int = _training(0, "--seed", INTEGER,
         "of initial values, shuffles, dropout and validation rows; the test rows are the same for every seed",
         check=at_least(0))

@@ -16,6 +16,7 @@ from backends.typing import Array, Shape
 from backends.updates import get_rule
 
 from ..memory import Store
+from .schedules import schedule_to_json
 
 #: A learning rate that changes: called with the number of the update, from 1.
 Schedule = Callable[[int], float]
@@ -124,6 +125,25 @@ class Optimizer:
     def settings(self) -> dict[str, Any]:
         """The settings by name."""
         return {setting.name: getattr(self, setting.name) for setting in fields(self)}  # type: ignore[arg-type]
+
+    def telling(self) -> dict[str, Any]:
+        """The settings that somebody should be told: not those that are 0 or False, and of decay that it is decoupled
+        only where it is not."""
+        found = {name: value for name, value in self.settings().items() if value and name != "decoupled"}
+        return found | ({} if self.decoupled or not self.weight_decay else {"decoupled": False})
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as numbers, texts and dicts, a schedule by ``schedule_to_json``.
+
+        Raises:
+            TypeError: the learning rate is a function that is no ``RateSchedule``.
+        """
+        rate = self.learning_rate
+        written: dict[str, Any] = {"learning_rate": schedule_to_json(rate) if callable(rate) else float(rate)}
+        for name, value in self.settings().items():
+            if name != "learning_rate":
+                written[name] = value if isinstance(value, bool) else float(value)
+        return written
 
     def settings_of_rule(self) -> dict[str, Any]:
         """Those that the rule has."""

@@ -18,6 +18,16 @@ NEURON = ["--recipe", "neuron"]  # nothing is trained
 COMPARE = ["--compare", "cpu,cpu/reference"]
 ADAM = ["--optimizer", "adam"]
 
+#: Settings that SGD does not have, and their flags.
+OF_OTHERS = {
+    "alpha": "--alpha",
+    "beta1": "--beta1",
+    "beta2": "--beta2",
+    "epsilon": "--epsilon",
+    "lr_decay": "--lr-decay",
+    "initial_accumulator_value": "--initial-accumulator-value",
+}
+
 #: setting, command line, and the reason that the message gives
 REFUSED = [
     ("device", [*COMPARE, "--device", "cpu"], "--compare names the devices itself, as in cpu,cuda/reference"),
@@ -53,15 +63,25 @@ REFUSED = [
     ("dampening", ["--momentum", "0", "--dampening", "0.3"], "the momentum is 0"),
     ("nesterov", [*ADAM, "--nesterov"], "adam has no nesterov"),
     ("nesterov", ["--momentum", "0", "--nesterov"], "the momentum is 0"),
-    ("alpha", [*ADAM, "--alpha", "0.5"], "adam has no alpha"),
-    ("epsilon", ["--epsilon", "0.1"], "sgd has no epsilon"),
-    ("epsilon_inside", [*ADAM, "--epsilon-inside"], "adam has no epsilon_inside"),
     ("weight_decay", [*NEURON, "--weight-decay", "0.1"], "nothing is trained"),
     *(
         (name, [*NEURON, f"--{name.replace('_', '-')}", value], "nothing is trained")
         for name, value in (("clip_norm", "1"), ("clip_value", "1"), ("accumulate", "2"), ("average", "0.9"))
     ),
     ("accumulate", ["--batch-size", "full", "--accumulate", "2"], "all rows at once are one batch"),
+    *((name, ["--optimizer", "sgd", flag, "0.5"], f"sgd has no {name}") for name, flag in OF_OTHERS.items()),
+    ("epsilon_inside", [*ADAM, "--epsilon-inside"], "adam has no epsilon_inside"),
+    ("centered", ["--optimizer", "adagrad", "--centered"], "adagrad has no centered"),
+    ("decoupled", ["--no-decoupled"], "there is no weight decay"),
+    ("decoupled", ["--optimizer", "adamw", "--weight-decay", "0", "--no-decoupled"], "there is no weight decay"),
+    ("l1", [*NEURON, "--l1", "0.1"], "nothing is trained"),
+    ("schedule", [*NEURON, "--schedule", "cosine"], "nothing is trained"),
+    ("warmup", ["--schedule", "plateau", "--warmup", "1"], "the schedule is plateau"),
+    ("decay_every", ["--decay-every", "1"], "the schedule is constant"),
+    ("decay_every", ["--schedule", "plateau", "--decay-every", "1"], "the schedule is plateau"),
+    ("decay_factor", ["--schedule", "cosine", "--decay-factor", "0.5"], "the schedule is cosine"),
+    ("min_lr", ["--schedule", "step", "--min-lr", "0.5"], "the schedule is step"),
+    ("plateau_patience", ["--schedule", "one_cycle", "--plateau-patience", "1"], "the schedule is one_cycle"),
     ("every", [*NEURON, "--every", "2"], "nothing is trained"),
     ("every", ["--quiet", "--every", "2"], "--quiet prints the result only"),
     ("every", [*COMPARE, "--every", "2"], "--compare shows neither epochs nor a test result"),

@@ -24,9 +24,23 @@ import recipes
 import train
 from backends import Backend, get_backend
 from nn import GELU, SGD, Adam, BatchNorm, Callback, LayerNorm, Linear, Sequential, Trainer, load_data, load_model
+from nn.callbacks import ReduceOnPlateau
 from nn.cli import SETTINGS, Settings, UsageError
+from nn.cli.combine import OF_OPTIMIZER
 from nn.layers import Dropout, Sigmoid, Tanh
 from nn.losses import Focal, Huber, SoftmaxCrossEntropy
+from nn.optimizers import (
+    Adagrad,
+    AdamW,
+    Constant,
+    CosineDecay,
+    ExponentialDecay,
+    LinearWarmup,
+    OneCycle,
+    RMSProp,
+    StepDecay,
+    schedule_from_json,
+)
 
 SMALL = ["--limit", "120", "--epochs", "2", "--hidden", "8", "--device", "cpu"]
 #: One step on all rows: what it moved can be computed by hand.
@@ -627,31 +641,162 @@ def weight_decay(tools: Tools) -> None:
         np.testing.assert_allclose(difference, shrunk, atol=1e-12)
 
 
-def assert_rmsprop(flags: list[str], alpha: float, step: Callable[[Any], Any]) -> None:
-    """One step of RMSProp from the mean square (1 - alpha) g^2 divides the gradient as ``step`` says."""
-    flags = ["--optimizer", "rmsprop", "--lr", "0.001", *ONE_STEP, *flags]
-    start, found = prepared(*flags), parameters(trained(*flags))
-    for name, gradient in start.trainer.gradients(start.training).items():
-        expected = parameters(start)[name] - 0.001 * gradient / step((1 - alpha) * gradient**2)
-        np.testing.assert_allclose(found[name], expected, rtol=1e-9, atol=1e-13)
+@behaviour
+def decoupled(tools: Tools) -> None:
+    """Twice the decay, added to the gradient: it passes through the velocity."""
+    flags = ["--weight-decay", "0.5", "--no-decoupled", "--bias-init", "1"]
+    run, start = trained(*ONE_STEP, "--epochs", "2", *flags), prepared(*ONE_STEP, *flags)
+    values = parameters(start)
+    velocity = {name: np.zeros_like(value) for name, value in values.items()}
+    for _ in range(2):
+        start.trainer.model.load_state_dict(values)
+        for name, gradient in start.trainer.gradients(start.training).items():
+            decay = 0.5 * values[name] if "weight" in name else 0.0
+            velocity[name] = 0.9 * velocity[name] + gradient + decay
+            values[name] = values[name] - 0.1 * velocity[name]
+    for name, wanted in values.items():
+        np.testing.assert_allclose(parameters(run)[name], wanted, rtol=1e-10, atol=1e-13)
+
+
+@behaviour
+def l1(tools: Tools) -> None:
+    flags = [*ONE_STEP, "--momentum", "0"]
+    start, plain, pulled = prepared(*flags), trained(*flags), trained(*flags, "--l1", "0.25")
+    for name, values in parameters(start).items():
+        moved = 0.1 * 0.25 * np.sign(values) if "weight" in name else np.zeros_like(values)
+        np.testing.assert_allclose(parameters(plain)[name] - parameters(pulled)[name], moved, atol=1e-12)
+
+
+def optimizer_of(*flags: str) -> Any:
+    return prepared(*flags).trainer.optimizer
 
 
 @behaviour
 def alpha(tools: Tools) -> None:
-    assert_rmsprop(["--epsilon", "0.01"], 0.99, lambda square: np.sqrt(square) + 0.01)
-    assert_rmsprop(["--epsilon", "0.01", "--alpha", "0.5"], 0.5, lambda square: np.sqrt(square) + 0.01)
+    """The first step of RMSProp: rate * g / (sqrt(1 - alpha) |g| + epsilon)."""
+    flags = ["--optimizer", "rmsprop", *ONE_STEP]
+    start, run = prepared(*flags), trained(*flags, "--alpha", "0.75", "--eps", "1")
+    for name, gradient in start.trainer.gradients(start.training).items():
+        step = 0.01 * gradient / (0.5 * np.abs(gradient) + 1.0)
+        np.testing.assert_allclose(parameters(run)[name], parameters(start)[name] - step, rtol=1e-9, atol=1e-12)
+    assert optimizer_of("--optimizer", "rmsprop") == RMSProp()
+    assert optimizer_of("--optimizer", "rmsprop", "--momentum", "0.5", "--rho", "0.9") == RMSProp(
+        alpha=0.9, momentum=0.5
+    )
+
+
+@behaviour
+def beta1(tools: Tools) -> None:
+    assert optimizer_of("--optimizer", "adam", "--beta1", "0.5") == Adam(beta1=0.5)
+    assert optimizer_of("--optimizer", "adamw") == AdamW()
+
+
+@behaviour
+def beta2(tools: Tools) -> None:
+    assert optimizer_of("--optimizer", "adamw", "--beta2", "0.5") == AdamW(beta2=0.5)
 
 
 @behaviour
 def epsilon(tools: Tools) -> None:
-    assert_rmsprop(["--epsilon", "0.5"], 0.99, lambda square: np.sqrt(square) + 0.5)
-    optimizer: Any = prepared("--optimizer", "adam", "--epsilon", "0.25").trainer.optimizer
-    assert optimizer.epsilon == 0.25
+    for flag in ("--epsilon", "--eps"):
+        assert optimizer_of("--optimizer", "adam", flag, "0.5") == Adam(epsilon=0.5)
+    assert optimizer_of("--optimizer", "adagrad", "--epsilon", "0") == Adagrad(epsilon=0.0)
 
 
 @behaviour
 def epsilon_inside(tools: Tools) -> None:
-    assert_rmsprop(["--epsilon", "0.5", "--epsilon-inside"], 0.99, lambda square: np.sqrt(square + 0.5))
+    assert optimizer_of("--optimizer", "adagrad", "--epsilon-inside") == Adagrad(epsilon_inside=True)
+
+
+@behaviour
+def centered(tools: Tools) -> None:
+    assert optimizer_of("--optimizer", "rmsprop", "--centered") == RMSProp(centered=True)
+
+
+@behaviour
+def lr_decay(tools: Tools) -> None:
+    assert optimizer_of("--optimizer", "adagrad", "--lr-decay", "0.5") == Adagrad(lr_decay=0.5)
+
+
+@behaviour
+def initial_accumulator_value(tools: Tools) -> None:
+    flags = ["--optimizer", "adagrad", "--initial-accumulator-value", "0.25"]
+    assert optimizer_of(*flags) == Adagrad(initial_accumulator_value=0.25)
+    np.testing.assert_array_equal(optimizer_of(*flags).state["squares"], np.float32(0.25))
+
+
+#: 120 rows in batches of 30: 4 updates an epoch.
+BY_EPOCHS = ["--batch-size", "30", "--epochs", "5"]
+
+
+@behaviour
+def schedule(tools: Tools) -> None:
+    made = {
+        "constant": 0.1,
+        "step": StepDecay(0.1, 40, 0.1),
+        "exponential": ExponentialDecay(0.1, 0.95, 4),
+        "cosine": CosineDecay(0.1, 20),
+        "one_cycle": OneCycle(0.1, 20),
+        "plateau": 0.1,
+    }
+    assert list(made) == list(SETTINGS["schedule"].choices)
+    for name, wanted in made.items():
+        assert optimizer_of(*BY_EPOCHS, "--schedule", name).learning_rate == wanted, name
+    held_out = optimizer_of(*BY_EPOCHS, "--schedule", "cosine", "--validation", "0.5")  # 60 rows are trained on
+    assert held_out.learning_rate == CosineDecay(0.1, 10)
+    full = optimizer_of("--batch-size", "full", "--epochs", "5", "--schedule", "cosine", "--lr", "0.5")
+    assert full.learning_rate == CosineDecay(0.5, 5)
+    # The training loss falls in each of two epochs; the loss of validation rows that are the test rows does so, too.
+    run = trained("--schedule", "plateau", "--validation", "test")
+    (lowering,) = (callback for callback in run.trainer.callbacks if isinstance(callback, ReduceOnPlateau))
+    assert lowering.best == min(run.trainer.history["val_loss"])
+    folder = tools.folder / "run"
+    tools.printed("--schedule", "cosine", "--output", str(folder))
+    written = json.loads((folder / "settings.json").read_text())["optimizer"]["learning_rate"]
+    assert schedule_from_json(written) == CosineDecay(0.1, 8)
+
+
+@behaviour
+def warmup(tools: Tools) -> None:
+    for flags, wanted in (
+        ([], LinearWarmup(Constant(0.1), 2)),
+        (["--schedule", "cosine"], LinearWarmup(CosineDecay(0.1, 18), 2)),
+        (["--schedule", "one_cycle"], OneCycle(0.1, 20, warmup=0.1)),
+    ):
+        assert optimizer_of(*BY_EPOCHS, "--warmup", "0.5", *flags).learning_rate == wanted
+    with pytest.raises(UsageError, match=r"^--warmup 5 must be less than the 5 epochs of training$"):
+        prepared(*BY_EPOCHS, "--warmup", "5")
+
+
+@behaviour
+def decay_every(tools: Tools) -> None:
+    for name, make in ("step", StepDecay(0.1, 6, 0.1)), ("exponential", ExponentialDecay(0.1, 0.95, 6)):
+        assert optimizer_of(*BY_EPOCHS, "--schedule", name, "--decay-every", "1.5").learning_rate == make
+
+
+@behaviour
+def decay_factor(tools: Tools) -> None:
+    for name, make in ("step", StepDecay(0.1, 40, 0.5)), ("exponential", ExponentialDecay(0.1, 0.5, 4)):
+        assert optimizer_of(*BY_EPOCHS, "--schedule", name, "--decay-factor", "0.5").learning_rate == make
+    with pytest.raises(UsageError, match=r"^--decay-factor of the schedule plateau must be below 1, not 1.5$"):
+        prepared("--schedule", "plateau", "--decay-factor", "1.5")
+
+
+@behaviour
+def min_lr(tools: Tools) -> None:
+    of_cosine = optimizer_of(*BY_EPOCHS, "--schedule", "cosine", "--min-lr", "0.01")
+    assert of_cosine.learning_rate == CosineDecay(0.1, 20, 0.01)
+    # A rate so high that the loss does not fall after the first epochs.
+    flags = ["--schedule", "plateau", "--plateau-patience", "0", "--lr", "50", "--epochs", "9"]
+    assert trained(*flags, "--min-lr", "40").trainer.optimizer.learning_rate == 40.0
+
+
+@behaviour
+def plateau_patience(tools: Tools) -> None:
+    flags = ["--schedule", "plateau", "--lr", "50", "--epochs", "9"]
+    assert trained(*flags).trainer.optimizer.learning_rate == 50.0
+    run = trained(*flags, "--plateau-patience", "0", "--decay-factor", "0.5")
+    assert run.trainer.optimizer.learning_rate < 50.0
 
 
 def assert_one_clipped_step(flags: list[str], clip: Callable[[Any], Any]) -> None:
@@ -931,15 +1076,12 @@ def test_a_setting_does_what_it_says(
 #: The least value of each setting that has one.
 LEAST = {
     "threads": 1, "compare_steps": 1, "limit": 1, "hidden": 1, "outputs": 1, "epochs": 0, "batch_size": 1,
-    "weight_decay": 0,
-    "epsilon": 0,
-    "seed": 0,
-    "every": 1,
-    "predictions": 0,
     "accumulate": 1,
     "gamma": 0,
     "early_stopping": 0,
     "min_delta": 0,
+    "weight_decay": 0, "seed": 0, "every": 1, "predictions": 0, "epsilon": 0, "lr_decay": 0, "l1": 0,
+    "initial_accumulator_value": 0, "min_lr": 0, "plateau_patience": 0,
 }  # fmt: skip
 
 
@@ -1014,14 +1156,27 @@ BOTH = {
     "momentum": ("0.4", "0.4"),
     "dampening": ("0.6", "0.6"),
     "nesterov": ("", "true"),
-    "weight_decay": ("0.01", "0.01"),
     "alpha": ("0.8", "0.8"),
+    "beta1": ("0.7", "0.7"),
+    "beta2": ("0.6", "0.6"),
     "epsilon": ("0.001", "0.001"),
     "epsilon_inside": ("", "true"),
     "clip_norm": ("1.5", "1.5"),
     "clip_value": ("0.5", "0.5"),
     "accumulate": ("4", "4"),
     "average": ("0.99", "0.99"),
+    "centered": ("", "true"),
+    "lr_decay": ("0.5", "0.5"),
+    "initial_accumulator_value": ("0.1", "0.1"),
+    "weight_decay": ("0.01", "0.01"),
+    "decoupled": ("", "false"),
+    "l1": ("0.001", "0.001"),
+    "schedule": ("cosine", '"cosine"'),
+    "warmup": ("0.5", "0.5"),
+    "decay_every": ("2", "2.0"),
+    "decay_factor": ("0.5", "0.5"),
+    "min_lr": ("0.001", "0.001"),
+    "plateau_patience": ("3", "3"),
     "seed": ("9", "9"),
     "every": ("4", "4"),
     "early_stopping": ("3", "3"),
@@ -1033,11 +1188,16 @@ BOTH = {
     "predictions": ("6", "6"),
 }
 #: What a setting needs beside it in order not to be refused.
-BESIDE = (
-    dict.fromkeys(("label", "task", "impute", "categorical"), ("data", '"t.csv"'))
-    | dict.fromkeys(("alpha", "epsilon", "epsilon_inside"), ("optimizer", '"rmsprop"'))
-    | {"data_dir": ("data", '"mnist"'), "delta": ("loss", '"huber"'), "gamma": ("loss", '"focal"')}
-)
+BESIDE = dict.fromkeys(("label", "task", "impute", "categorical"), ("data", '"t.csv"')) | {
+    "data_dir": ("data", '"mnist"'),
+    "delta": ("loss", '"huber"'),
+    "gamma": ("loss", '"focal"'),
+    **dict.fromkeys(("alpha", "epsilon", "epsilon_inside", "centered"), ("optimizer", '"rmsprop"')),
+    **dict.fromkeys(("beta1", "beta2", "decoupled"), ("optimizer", '"adamw"')),
+    **dict.fromkeys(("lr_decay", "initial_accumulator_value"), ("optimizer", '"adagrad"')),
+    **dict.fromkeys(("decay_every", "decay_factor"), ("schedule", '"step"')),
+    **dict.fromkeys(("min_lr", "plateau_patience"), ("schedule", '"plateau"')),
+}
 BESIDE |= dict.fromkeys(("monitor", "min_delta", "restore_best"), ("early_stopping", "3"))
 
 
@@ -1096,7 +1256,7 @@ def test_nothing_that_is_said_is_lost_in_silence(flags: set[str], keys: set[str]
         assert SETTINGS[name].why_idle(settings) == ""
     for name in keys - flags:
         kept = getattr(settings, name) == final[name]
-        other_optimizer = name == "learning_rate" and "optimizer" in flags - keys
+        other_optimizer = name in OF_OPTIMIZER and "optimizer" in flags - keys
         assert kept or SETTINGS[name].why_idle(replace(settings, **{name: final[name]})) or other_optimizer
     for name in set(SETTINGS) - flags - keys:
         assert getattr(settings, name) == getattr(Settings(), name)
@@ -1161,18 +1321,29 @@ PLACEHOLDERS = {
     "learning_rate": "RATE",
     "momentum": "X",
     "dampening": "X",
+    "alpha": "X",
+    "beta1": "X",
+    "beta2": "X",
+    "epsilon": "X",
+    "lr_decay": "X",
+    "initial_accumulator_value": "X",
     "weight_decay": "RATE",
     "clip_norm": "X",
     "clip_value": "X",
     "accumulate": "N",
     "average": "X",
+    "l1": "X",
+    "schedule": "NAME",
+    "warmup": "EPOCHS",
+    "decay_every": "EPOCHS",
+    "decay_factor": "X",
+    "min_lr": "RATE",
+    "plateau_patience": "N",
     "seed": "N",
     "every": "N",
     "confusion": "{true,predicted}",
     "predictions": "N",
     "output": "DIR",
-    "alpha": "X",
-    "epsilon": "X",
     "early_stopping": "PATIENCE",
     "monitor": "NAME",
     "min_delta": "X",
@@ -1196,9 +1367,18 @@ def test_help_shows_what_kind_of_value_a_flag_takes(capsys: pytest.CaptureFixtur
         assert f" {SETTINGS[name].flags[-1]} {placeholder} {help_begins}" in text, name
     without = {name for name, setting in SETTINGS.items() if setting.flags and name not in PLACEHOLDERS}
     assert without == {
-        "list_recipes", "reference", "shuffle", "nesterov", "epsilon_inside", "standardize", "plots", "quiet",
+        "list_recipes",
+        "reference",
+        "shuffle",
+        "nesterov",
+        "epsilon_inside",
+        "centered",
+        "decoupled",
+        "standardize",
+        "plots",
+        "quiet",
         "restore_best",
-    }  # fmt: skip
+    }
 
 
 def header(capsys: pytest.CaptureFixture[str], *flags: str) -> str:

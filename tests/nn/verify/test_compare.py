@@ -115,7 +115,8 @@ def test_200_steps_of_a_recipe_are_no_false_alarm(name: str, monkeypatch: pytest
     with suppress(DeviceError):
         backends["torch"] = get_backend("torch")
     result = compare_backends(
-        lambda backend: train.build_trainer(settings, run.training, backend), backends, run.training, settings.epochs,
+        lambda backend: train.build_trainer(settings, run.training, backend, len(run.training)),
+        backends, run.training, settings.epochs,
         settings.batch_size, shuffle=settings.shuffle,
     )  # fmt: skip
     assert result.agrees, str(result)
