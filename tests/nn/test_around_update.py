@@ -404,6 +404,77 @@ def test_an_average_begins_anew_where_it_was_off_and_where_the_model_was_reset()
         agree(model.state_dict(), averages(0.5, notes.seen[12:]), rtol=1e-12)
 
 
+# ---- PyTorch -----------------------------------------------------------------------------------------------------
+
+ROWS, LABELS = np.sin(np.arange(120.0).reshape(40, 3)), np.arange(40) % 2
+START = {"0.weight": np.cos(np.arange(6.0).reshape(3, 2)), "0.bias": np.zeros(2)}
+#: What ``by_pytorch`` gave with PyTorch 2.13: trained and averaged parameters, and the last norm.
+TRAINED = {
+    "0.weight": [
+        [-0.06743489737996233, 1.6077372032481019],
+        [-0.9750500788825296, -0.4310892542650583],
+        [-1.17319635827164, 0.8032149228712543],
+    ],
+    "0.bias": [-0.009640188185917612, 0.009640188185917805],
+}
+AVERAGED = {
+    "0.weight": [
+        [0.2867408496568548, 1.253561456211285],
+        [-0.7188032605231011, -0.6873360726244868],
+        [-0.8011723627399998, 0.43119092733961395],
+    ],
+    "0.bias": [-0.0022265859204672013, 0.002226585920467267],
+}
+NORM = 0.6088180104025607
+
+
+def by_pytorch(torch: Any, swa: Any) -> tuple[dict[str, Any], dict[str, Any], float]:
+    """20 updates of two batches each: their losses halved, gradients clipped by value and by norm, SGD with momentum,
+    and an average of the parameters."""
+    model = torch.nn.Linear(3, 2, dtype=torch.float64)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor(START["0.weight"].T))
+        model.bias.zero_()
+    average = swa.AveragedModel(model, multi_avg_fn=swa.get_ema_multi_avg_fn(0.9))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    norm = 0.0
+    for update in range(20):
+        optimizer.zero_grad()
+        begin = 8 * (update % 5)
+        for start in (begin, begin + 4):
+            x, y = (torch.tensor(a[start : start + 4]) for a in (ROWS, LABELS))
+            (torch.nn.functional.cross_entropy(model(x), y) / 2).backward()
+        torch.nn.utils.clip_grad_value_(model.parameters(), 0.3)
+        norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), 0.25))
+        optimizer.step()
+        average.update_parameters(model)
+    trained, averaged = (
+        {"0.weight": layer.weight.detach().numpy().T, "0.bias": layer.bias.detach().numpy()}
+        for layer in (model, average.module)
+    )
+    return trained, averaged, norm
+
+
+def test_the_constants_are_those_of_pytorch() -> None:
+    torch, swa = pytest.importorskip("torch"), pytest.importorskip("torch.optim.swa_utils")
+    trained, averaged, norm = by_pytorch(torch, swa)
+    agree(trained, TRAINED, rtol=1e-11)
+    agree(averaged, AVERAGED, rtol=1e-11)
+    assert norm == pytest.approx(NORM, rel=1e-11)
+
+
+def test_a_run_is_that_of_pytorch(backend: Backend) -> None:
+    model = Sequential(Linear(3, 2), Softmax(), backend=backend, dtype="float64")
+    model.load_state_dict(START)
+    settings: dict[str, Any] = {"clip_norm": 0.25, "clip_value": 0.3, "accumulate": 2, "average": 0.9}
+    trainer = Trainer(model, optimizer=SGD(0.5, momentum=0.9), **settings)
+    trainer.fit((ROWS, LABELS), 4, 4, shuffle=False)
+    agree(model.state_dict(), TRAINED, rtol=1e-12, atol=1e-12)
+    with trainer.averaged():
+        agree(model.state_dict(), AVERAGED, rtol=1e-12, atol=1e-12)
+    assert trainer.gradient_norm == pytest.approx(NORM, rel=1e-12)
+
+
 # ---- all of it together ----------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,8 @@ The emulated device refuses everything that would make the host wait, and fills 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -54,23 +56,31 @@ def optimizers() -> list[Optimizer]:
     ]
 
 
-def run(backend: Backend, loss: str, optimizer: Optimizer) -> tuple[Sequential, History]:
+#: What is done beside an update: nothing, or all that there is.
+AROUND_UPDATE: dict[str, dict[str, Any]] = {
+    "": {},
+    "around": {"clip_norm": 0.5, "clip_value": 0.1, "accumulate": 3, "average": 0.9},
+}
+
+
+def run(backend: Backend, loss: str, optimizer: Optimizer, around: str) -> tuple[Sequential, History]:
     end, targets = LOSSES[loss]
     model = Sequential(
         Linear(64, 20), Sigmoid(), Dropout(0.2), Linear(20, 18), ReLU(), Linear(18, 17), Tanh(), Linear(17, 10), end,
         backend=backend, seed=7,
     )  # fmt: skip
     data = (DATA.x, targets)
-    history = Trainer(model, loss, optimizer).fit(data, 4, 32, validation=data)
+    history = Trainer(model, loss, optimizer, **AROUND_UPDATE[around]).fit(data, 4, 32, validation=data)
     return model, history
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("number", range(4), ids=["sgd", "adam", "rmsprop", "adagrad"])
-def test_a_run_on_the_emulated_gpu_is_the_run_on_the_cpu(loss: str, number: int) -> None:
+@pytest.mark.parametrize("around", AROUND_UPDATE)
+def test_a_run_on_the_emulated_gpu_is_the_run_on_the_cpu(loss: str, number: int, around: str) -> None:
     emulated = CupyBackend(EmulatedCudaDevice(max_threads=1), "float64")
-    model, history = run(emulated, loss, optimizers()[number])
-    expected_model, expected = run(make_backend(("cpu", False), "float64"), loss, optimizers()[number])
+    model, history = run(emulated, loss, optimizers()[number], around)
+    expected_model, expected = run(make_backend(("cpu", False), "float64"), loss, optimizers()[number], around)
     for column in ("loss", "val_loss"):
         np.testing.assert_allclose(history[column], expected[column], rtol=1e-9)
     if loss != "binary_cross_entropy":
@@ -81,7 +91,10 @@ def test_a_run_on_the_emulated_gpu_is_the_run_on_the_cpu(loss: str, number: int)
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("number", range(4), ids=["sgd", "adam", "rmsprop", "adagrad"])
-def test_after_the_first_epoch_a_step_on_the_emulated_gpu_allocates_nothing(loss: str, number: int) -> None:
+@pytest.mark.parametrize("around", AROUND_UPDATE)
+def test_after_the_first_epoch_a_step_on_the_emulated_gpu_allocates_nothing(
+    loss: str, number: int, around: str
+) -> None:
     device = EmulatedCudaDevice(max_threads=1)
     end, targets = LOSSES[loss]
     model = Sequential(Linear(64, 20), Sigmoid(), Dropout(0.2), Linear(20, 10), end, backend=CupyBackend(device))
@@ -92,7 +105,8 @@ def test_after_the_first_epoch_a_step_on_the_emulated_gpu_allocates_nothing(loss
             made.append((trainer.epoch, device.cupy.allocate.count))
 
     before = device.cupy.allocate.count
-    Trainer(model, loss, optimizers()[number], callbacks=[Watch()]).fit((DATA.x, targets), 3, 32)
+    trainer = Trainer(model, loss, optimizers()[number], callbacks=[Watch()], **AROUND_UPDATE[around])
+    trainer.fit((DATA.x, targets), 3, 32)
     assert made[0][1] > before
     for epoch in (2, 3):
         assert len({count for of, count in made if of == epoch}) == 1

@@ -38,7 +38,9 @@ RNG = np.random.default_rng(0)
 WIDTH = 16
 ENDS = {"softmax_cross_entropy": Softmax(), "binary_cross_entropy": Sigmoid(), "mean_squared_error": Sigmoid()}
 EVERYTHING: dict[str, Any] = {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}
+AROUND_UPDATE: dict[str, Any] = {"clip_norm": 0.5, "clip_value": 0.1, "accumulate": 2, "average": 0.9}
 OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "around the update": {"momentum": 0.9, "of_trainer": AROUND_UPDATE},
     "plain": {},
     "momentum": {"momentum": 0.9},
     "everything": EVERYTHING,
@@ -78,6 +80,7 @@ def train(
     batch_size: int = 128,
     epochs: int = 3,
     make: Callable[..., Optimizer] = SGD,
+    of_trainer: dict[str, Any] | None = None,
     **optimizer: Any,
 ) -> None:
     """Epochs of four steps, with ``begin`` and ``end`` called in each as by ``Watch``, with its number."""
@@ -90,7 +93,8 @@ def train(
         Linear(WIDTH, WIDTH), ENDS[loss], backend=make_backend(which),
     )  # fmt: skip
     data = Dataset(pixels, targets, scale=1 / 255)
-    Trainer(model, loss, make(0.01, **optimizer)).fit(data, epochs, batch_size, callbacks=[Watch(4, begin, end)])
+    trainer = Trainer(model, loss, make(0.01, **optimizer), **(of_trainer or {}))
+    trainer.fit(data, epochs, batch_size, callbacks=[Watch(4, begin, end)])
 
 
 def allocated(which: tuple[str, bool], loss: str, batch_size: int, **optimizer: Any) -> int:
@@ -172,6 +176,7 @@ def test_a_step_never_waits_for_the_host(loss: str, monkeypatch: pytest.MonkeyPa
             loss,
             lambda _: before.append(len(asked)),
             lambda _: during.append(asked[before[-1] :]),
+            of_trainer=AROUND_UPDATE,
             **EVERYTHING,
         )
     assert during == [[], [], []]
@@ -193,7 +198,14 @@ def test_the_strictest_flags_of_the_standard_are_kept() -> None:
 
     with array_api_strict.ArrayAPIStrictFlags(boolean_indexing=False, data_dependent_shapes=False):
         for loss in ENDS:
-            train(("array_api_strict:device1", False), loss, lambda _: None, lambda _: None, **EVERYTHING)
+            train(
+                ("array_api_strict:device1", False),
+                loss,
+                lambda _: None,
+                lambda _: None,
+                of_trainer=AROUND_UPDATE,
+                **EVERYTHING,
+            )
 
 
 if __name__ == "__main__":
