@@ -261,8 +261,8 @@ class CustomLoss(Loss):
             totals += sums
         if not gradient:
             return totals, None
-        factor = 1.0 / max(m, 1)
-        slopes = slopes * factor if weights is None else slopes * (weights * factor)[:, None]
+        share = 1.0 / max(m, 1)
+        slopes = slopes * share if weights is None else slopes * (weights * share)[:, None]
         if out is None:
             return totals, slopes
         out[...] = slopes

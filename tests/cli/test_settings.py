@@ -1502,7 +1502,7 @@ def test_kinds_are_called_by_what_a_user_would_call_them() -> None:
     assert {setting.kind.words for setting in SETTINGS.values()} == {
         "true or false", "a string", "a whole number", "a number", "a list of whole numbers", "a list of strings",
         "a class, by its number or name", "a list of classes, by number or name",
-        "a list of columns, by name or number",
+        "a list of columns, by name or number", "balanced or a list of CLASS=WEIGHT",
         "a list of numbers, or of lists of them", "a name of initial values or a number", "a whole number or full",
         "a fraction between 0 and 1, a number of rows or test", "two devices or more with commas between them",
     }  # fmt: skip

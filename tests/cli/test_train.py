@@ -221,7 +221,7 @@ def test_two_classes_from_a_csv(capsys: pytest.CaptureFixture[str], tmp_path: Pa
             "layer 1, BatchNorm(64): a training batch needs at least 2 rows, but 97 rows in batches of 32 leave 1 for",
         ),
         (["--activation", "swiss"], "--activation must be identity, sigmoid, "),
-        (["--loss", "bce"], "tells two classes apart, but there are 10"),
+        (["--loss", "mse", "--delta", "1"], "--delta would do nothing here, as mse has no delta"),
         *((["--validation", value], f"or test, not {value}") for value in ("0", "-0.5")),
         (["--validation", "0.0"], "or test, not 0"),
         (["--validation", "1.5"], "must be a fraction between 0 and 1, a number of rows or test, not 1.5"),
