@@ -146,7 +146,7 @@ class Watch:
         else:
             found.text = f"step {found.step} (epoch {number}): {found.text}"
         text = f"training diverged in {found.text}" if found.step else f"training diverged: {found.text}"
-        return self._told(f"{text}; {_advice(found.learning_rate)}", number, found)
+        return self._told(f"{text}; {_advice(trainer, found.learning_rate)}", number, found)
 
     def of_validation(self, rows: Rows, loss: float) -> TrainingDiverged:
         """What has gone wrong where the loss of the validation rows is not finite, the trainer being as it was before
@@ -154,14 +154,15 @@ class Watch:
         trainer = self.trainer
         number, rate = trainer.epoch, trainer.optimizer.rate(max(trainer.optimizer.steps, 1))
         look = Look(trainer)
-        totals_of(trainer, rows, observer=look)
+        with trainer.averaged():
+            totals_of(trainer, rows, observer=look)
         bad = look.found or Bad(f"the loss of the validation rows became {_word(loss)}", tensor="loss")
         self._go_back(number)
         text = f"after epoch {number} the loss of the validation rows is {loss}"
         if bad.tensor != "loss":
             text += f", as {bad.text.replace('became', 'is')} there"
         bad.learning_rate, bad.step = rate, None
-        return self._told(f"training diverged: {text}; {_advice(rate)}", number, bad)
+        return self._told(f"training diverged: {text}; {_advice(trainer, rate)}", number, bad)
 
     def _go_back(self, number: int) -> None:
         assert self.good is not None
@@ -288,8 +289,9 @@ def _word(*values: float) -> str:
     return "NaN" if any(math.isnan(value) for value in values) else "infinite"
 
 
-def _advice(rate: float) -> str:
+def _advice(trainer: Trainer, rate: float) -> str:
+    limit = "" if trainer.clip_norm is not None else ", or limit the gradients (clip_norm=1.0)"
     return (
         f"the learning rate was {rate:g}: use a smaller one, {min(rate / 10, 0.1):g} for instance, or smaller initial "
-        "values, or limit the gradients (clip_norm=1.0)"
+        f"values{limit}"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from string import Formatter
 
@@ -14,7 +13,8 @@ from .monitor import Monitor
 
 
 class SaveModel(Callback):
-    """Saves the model after epochs, each file whole or not at all: ``nn.load_model`` reads it.
+    """Saves the model after epochs, with its averaged parameters where there are any, each file whole or not at all:
+    ``nn.load_model`` reads it.
 
     Args:
         path: of the file, ``"best.safetensors"`` for instance; it may have columns of the history in braces, as in
@@ -56,6 +56,6 @@ class SaveModel(Callback):
         if due:
             missing = dict.fromkeys(trainer.columns, float("nan"))  # an epoch without an evaluation has none
             path = Path(self.path.format(**{**missing, **record}))
-            with getattr(trainer, "averaged", nullcontext)():
+            with trainer.averaged():
                 save_model(trainer.model, path)
             self.saved.append(path)

@@ -417,6 +417,6 @@ def test_an_error_of_a_callback_is_no_usage_error(monkeypatch: pytest.MonkeyPatc
         def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
             raise ValueError("a mistake in this callback")
 
-    monkeypatch.setattr(train, "PrintEpochs", Faulty)
+    monkeypatch.setattr("nn.cli.callbacks.PrintEpochs", Faulty)
     with pytest.raises(ValueError, match=r"^a mistake in this callback$"):
         train.main(FAST)

@@ -177,6 +177,25 @@ def test_what_a_callback_did_to_the_weights_is_told_without_a_step() -> None:
     assert (error.epoch, error.step, error.layer, error.tensor) == (2, None, None, "")
 
 
+@pytest.mark.parametrize("around", [{"accumulate": 3}, {"clip_norm": 1.0}, {"average": 0.5}], ids=str)
+def test_what_is_done_around_updates_changes_nothing_about_it(backend: Backend, around: dict[str, Any]) -> None:
+    """Epochs of 6 batches: of 2 updates where 3 batches make one."""
+    updates = 2 if "accumulate" in around else 6
+    trainer = regression(backend, SGD(rate_at(2 * updates + 1, 1e39)), **around)
+    twin = regression(backend, SGD(0.05), **around)
+    error = diverges(trainer)
+    twin.fit(VALUES, 2, 10)
+    assert (error.epoch, error.step, error.tensor) == (3, 15 if "accumulate" in around else 13, "weight")
+    assert ("clip_norm=1.0" in str(error)) == ("clip_norm" not in around)
+    assert same_weights(trainer, twin)
+    trainer.optimizer.learning_rate = 0.05
+    trainer.fit(VALUES, 1, 10)
+    twin.fit(VALUES, 1, 10)
+    assert same_weights(trainer, twin)
+    with trainer.averaged(), twin.averaged():
+        assert same_weights(trainer, twin)
+
+
 def test_callbacks_see_the_divergence_when_training_ends() -> None:
     seen: list[Any] = []
 

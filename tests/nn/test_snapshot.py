@@ -98,6 +98,29 @@ def test_an_array_that_the_optimizer_began_to_keep_later_begins_again_with_zeros
     assert not np.any(trainer.optimizer.state["velocity"])
 
 
+def test_the_average_of_the_weights_comes_back(backend: Backend) -> None:
+    def averaged(trainer: Trainer) -> Any:
+        with trainer.averaged():
+            return trainer.model(X).tolist()
+
+    trainer = trainer_on(backend, SGD(0.2))
+    without = Snapshot.of(trainer)
+    trainer.average = 0.9
+    trainer.fit(DATA, 2, 16)
+    snapshot, before = Snapshot.of(trainer), averaged(trainer)
+    assert snapshot.numbers()["store.average_from"] == 1
+    trainer.fit(DATA, 2, 16)
+    after = averaged(trainer)
+    assert before != after
+    snapshot.restore(trainer)
+    assert averaged(trainer) == before
+    trainer.fit(DATA, 2, 16)
+    assert averaged(trainer) == after
+    without.restore(trainer)  # the average begins again
+    trainer.fit(DATA, 2, 16)
+    assert averaged(trainer) == before
+
+
 def test_a_snapshot_of_another_run_is_refused_and_changes_nothing() -> None:
     snapshot = Snapshot.of(trainer_on("cpu", SGD(0.2, momentum=0.9)))
     other = Trainer(Sequential(Linear(4, 3), backend="cpu"), optimizer=SGD(0.2, momentum=0.9))
