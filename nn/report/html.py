@@ -135,7 +135,7 @@ def lead(found: Mapping[str, Any]) -> str:
     """The network and what it was trained by, in a line."""
     network = found["network"]
     text = f"{network['parameters']:,} parameters, {network['loss']}, {network['optimizer']}"
-    return escape(text + (f"; stopped by {found['stopped']}" if found["stopped"] else ""))
+    return escape(text + (f"; stopped: {found['stopped']}" if found["stopped"] else ""))
 
 
 def figures(found: Mapping[str, Any]) -> str:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WRONG = "red"
+#: Panels of the cost curve beside each other.
+MOST_PANELS = 3
 #: A confusion matrix of more classes has colours only: numbers would be too small to read.
 MOST_NUMBERS = 30
 #: And of more than this it names only some.
@@ -92,13 +94,16 @@ def cost_curve(history: History) -> Figure:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
     panels = curve_names(dict.fromkeys(name for record in history for name in record))
-    figure = new_figure(5.0 * max(len(panels), 1), 3.8)
+    columns = min(max(len(panels), 1), MOST_PANELS)
+    rows = math.ceil(max(len(panels), 1) / columns)
+    figure = new_figure(5.0 * columns, 3.8 * rows)
     if not panels:
         return _say(figure, "Nothing has been trained yet.")
-    for name, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
+    for index, name in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, index + 1)
         values = _draw_curves(axes, history, name)
-        axes.set_title(f"{name.capitalize()} by epoch")
-        axes.set_ylabel(name)
+        axes.set_title(f"{name.replace('_', ' ').capitalize()} by epoch")
+        axes.set_ylabel(name.replace("_", " "))
         if "accuracy" in name:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         elif min(values) > 0 and max(values) / min(values) > LOG_FROM:

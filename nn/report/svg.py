@@ -10,9 +10,11 @@ from html import escape
 from itertools import cycle, pairwise
 
 WIDTH, HEIGHT = 520, 300
-LEFT, RIGHT, TOP, BOTTOM = 56, 66, 28, 42
+LEFT, RIGHT, TOP, BOTTOM = 56, 74, 28, 42
 #: Values that span more than this factor are drawn on a logarithmic scale: on a linear one their end would look flat.
 LOG_FROM = 10.0
+#: Beyond these, numbers are taken for 0: they are not far from what a float cannot hold.
+LOG_TO, SMALLEST = 1e100, 1e-200
 #: Curves of at most so many points have a dot for each.
 MOST_DOTS = 30
 #: The classes of curves, which have their colours from the page.
@@ -64,10 +66,12 @@ def scale_of(values: Iterable[float]) -> Scale:
     """A scale on which finite ``values`` lie, with some air at both ends; logarithmic where they span decades."""
     values = list(values)
     low, high = min(values), max(values)
-    if low > 0 and high / low > LOG_FROM:
+    size = max(abs(low), abs(high))
+    if low > SMALLEST and LOG_FROM < high / low < LOG_TO:
         air = (high / low) ** 0.05
         return Scale(low / air, high * air, logarithmic=True)
-    air = 0.06 * (high - low) or 0.5 * abs(high) or 1.0
+    is_flat = high - low <= 1e-9 * size or size < SMALLEST
+    air = (0.5 * size if size > SMALLEST else 1.0) if is_flat else 0.06 * (high - low)
     bounded = low >= 0.0 and high <= 1.0  # shares and losses do not go below 0, shares not above 1
     return Scale(max(low - air, 0.0) if low >= 0 else low - air, min(high + air, 1.0 + 0.01) if bounded else high + air)
 
@@ -77,10 +81,12 @@ def curves(title: str, lines: Sequence[Curve], *, best: int | None = None, perce
 
     Args:
         title: what is drawn, above the chart and for those who do not see it.
+        lines: each has a color by its position, whether or not those before it have points.
         best: the epoch to be marked.
         percent: whether values are shares.
     """
-    lines = [line for line in lines if line.points]
+    colored = [(line, color) for line, color in zip(lines, cycle(COLORS), strict=False) if line.points]
+    lines = [line for line, _ in colored]
     epochs = [x for line in lines for x, _ in line.points]
     across = Scale(min(epochs) - 0.5 * (len({*epochs}) == 1), max(epochs) + 0.5 * (len({*epochs}) == 1))
     up = scale_of(y for line in lines for _, y in line.points)
@@ -91,7 +97,7 @@ def curves(title: str, lines: Sequence[Curve], *, best: int | None = None, perce
         inside.append(f'<line class="best" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
         inside.append(f'<text class="best" x="{x:.1f}" y="{TOP - 8}" text-anchor="middle">best: {best}</text>')
     ends = _apart([spot(*line.points[-1])[1] for line in lines])
-    for (line, end), color in zip(zip(lines, ends, strict=True), cycle(COLORS), strict=False):
+    for (line, color), end in zip(colored, ends, strict=True):
         at = [spot(*point) for point in line.points]
         if len(at) > 1 and not are_rare(line.points, len({*epochs})):
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
@@ -104,10 +110,7 @@ def curves(title: str, lines: Sequence[Curve], *, best: int | None = None, perce
         {"name": line.name, "points": [[x, round(spot(x, y)[0], 1), shown(y, percent)] for x, y in line.points]}
         for line in lines
     ]
-    legend = "".join(
-        f'<span class="key {color}">{escape(line.name)}</span>'
-        for line, color in zip(lines, cycle(COLORS), strict=False)
-    )
+    legend = "".join(f'<span class="key {color}">{escape(line.name)}</span>' for line, color in colored)
     scale = ", logarithmic" if up.logarithmic else ""
     return (
         f'<figure><figcaption>{escape(title)}{scale}<span class="keys">{legend}</span></figcaption>'

@@ -39,6 +39,7 @@ from nn.report.collected import MOST_EPOCHS, columns_of
 from nn.report.embedded import ACTIVATIONS, packed, pen_of
 from nn.report.html import MOST_BYTES
 from nn.report.png import png, signed
+from nn.report.svg import WIDTH, Curve, Scale, curves
 
 DIGITS: Any = load_data("digits")
 VOID = {"meta", "link", "img", "br", "input"}
@@ -268,6 +269,39 @@ def test_the_best_epoch_is_the_one_that_training_chose_else_that_of_the_lowest_v
     page = written(tmp_path, chosen)
     assert page.count(">best: 1</text>") == 2
     assert "by validation accuracy; its weights are in the model" in text_of(page)
+
+
+def test_a_metric_of_the_validation_rows_alone_has_their_color(ten: Trainer, tmp_path: Path) -> None:
+    other = Trainer(ten.model)
+    other.history = History(
+        [{"epoch": epoch, "loss": 1.0, "val_auc": epoch / 4, "seconds": 1.0} for epoch in (1, 2, 3)]
+    )
+    page = written(tmp_path, other)
+    assert re.findall(r'<polyline class="line (\w+)"', page) == ["c0", "c1"]
+    assert re.findall(r'class="key (\w+)">(\w+)<', page) == [("c0", "training"), ("c1", "validation")]
+
+
+@given(st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=40), st.integers(1, 10**6))
+def test_every_curve_is_drawn_inside_its_chart(values: list[float], first: int) -> None:
+    points = [(float(first + index), value) for index, value in enumerate(values)]
+    chart = curves("x", [Curve("a & b", points)], best=first)
+    assert Tree(chart).open == []
+    numbers = re.findall(r'(?:c?[xy][12]?)="(-?[\d.]+)"', chart)
+    numbers += [number for path in re.findall(r'points="([^"]*)"', chart) for number in re.split("[ ,]", path) if path]
+    assert all(0 <= float(number) <= WIDTH for number in numbers)
+    assert "nan" not in chart
+    assert f">{first + len(values) - 1}</text>" in chart
+    assert "a &amp; b" in chart
+
+
+@given(st.floats(1e-12, 1e12), st.floats(1.001, 1e15), st.booleans())
+def test_ticks_are_round_few_and_between_both_ends(low: float, factor: float, logarithmic: bool) -> None:
+    ticks = Scale(low, low * factor, logarithmic).ticks()
+    assert 2 <= len(ticks) <= 8
+    high = low * factor
+    slack = 1e-6 * (low if logarithmic else high - low)
+    assert all(low - slack <= tick <= high + 1e-6 * high for tick in ticks)
+    assert ticks == sorted({*ticks})
 
 
 @pytest.mark.parametrize("classes", [31, 200, 201, 3000])

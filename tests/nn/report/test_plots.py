@@ -159,10 +159,10 @@ def test_ticks_of_a_logarithmic_scale_are_plain_numbers(lowest: float, ticks: li
 
 def test_every_metric_has_a_panel_and_the_chosen_epoch_a_mark() -> None:
     history = History(
-        [{"epoch": epoch, "loss": 1.0, "val_loss": 2.0, "val_f1": 0.5, "seconds": 1.0} for epoch in (1, 2)]
+        [{"epoch": epoch, "loss": 1.0, "val_loss": 2.0, "val_f_one": 0.5, "seconds": 1.0} for epoch in (1, 2)]
     )
     figure = plots.cost_curve(history)
-    assert titles(figure) == ["Loss by epoch", "F1 by epoch"]
+    assert titles(figure) == ["Loss by epoch", "F one by epoch"]
     assert curves(figure.axes[1]) == [[[1, 0.5], [2, 0.5]]]
     history.best_epoch = 2
     assert [axes.lines[-1].get_xdata() for axes in plots.cost_curve(history).axes] == [[2, 2], [2, 2]]
@@ -405,6 +405,7 @@ def test_draw_all_writes_everything(ten: Trainer, tmp_path: Path) -> None:
 def test_the_sizes_of_pictures_follow_from_what_they_show(ten: Trainer, tmp_path: Path) -> None:
     """In hundredths of an inch: room for every panel, class and picture."""
     found = {"losses": plots.cost_curve(History([{"epoch": 1, "loss": 0.9}])), "none": plots.cost_curve(History())}
+    found["five"] = plots.cost_curve(History([{"epoch": 1, **dict.fromkeys("abcde", 1.0)}]))
     found |= {"history": plots.cost_curve(ten.history), "weights": plots.first_layer_weights(ten.model, (8, 8))}
     for count in (1, 25, 26):
         found[f"{count} digits"] = plots.digit_grid(ten, DIGITS, count)
@@ -412,7 +413,7 @@ def test_the_sizes_of_pictures_follow_from_what_they_show(ten: Trainer, tmp_path
         data = Dataset(np.eye(4, dtype=np.float32), np.array([0, 0, 1, classes - 1]))
         found[f"{classes} classes"] = plots.confusion_heat_map(trained(data, Linear(4, classes), Softmax()), data)
     assert {name: tuple((figure.get_size_inches() * 100).round().tolist()) for name, figure in found.items()} == {
-        "losses": (500, 380), "none": (500, 380), "history": (1000, 380), "weights": (600, 290),
+        "five": (1500, 760), "losses": (500, 380), "none": (500, 380), "history": (1000, 380), "weights": (600, 290),
         "1 digits": (600, 250), "25 digits": (650, 850), "26 digits": (910, 690),
         "2 classes": (520, 420), "8 classes": (620, 520), "40 classes": (1720, 1620),
     }  # fmt: skip
