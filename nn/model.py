@@ -19,7 +19,7 @@ from .layers import Dropout, ElementwiseActivation, Flatten, Layer, Softmax, Sta
 from .losses import LOSSES, Loss, get_loss
 from .memory import Store
 from .optimizers import Optimizer, get_optimizer
-from .own_layers import observer_of
+from .own_layers import LOOKED_AT, observer_of
 from .plan import Observer, Plan, Stage, compile_plan, end_of, function_of, output_activation_of
 from .summary import Summary, summarize
 
@@ -260,9 +260,15 @@ class Sequential:
     def _plan(self, use: str, training: bool = False) -> Plan:
         """The plan for outputs alone; each use has its own, for what forward leaves belongs to the plan."""
         if use not in self._plans:
-            own = observer_of(self.layers, self.store) if use == "predict" else None
-            self._plans[use] = compile_plan(self.layers, self.store, seed=self.seed, training=training, observer=own)
+            self._plans[use] = compile_plan(self.layers, self.store, seed=self.seed, training=training)
         return self._plans[use]
+
+    def _look_at_own_layers(self, x: Array) -> None:
+        """Run rows through layers that somebody else has written, and look at what they give (``own_layers``)."""
+        observer = observer_of(self.layers, self.store)
+        if observer is not None:
+            observer("batch", None, "batch", x)
+            compile_plan(self.layers, self.store, seed=self.seed, observer=observer).outputs(x)
 
     # ---- what training tells the model ------------------------------------------------------------------------------
 
@@ -398,10 +404,13 @@ class Sequential:
             batch_size: how many rows are computed at a time.
         """
         batch_size = check_whole_number("batch_size", batch_size)
-        data, backend, plan = self.rows(x), self.backend, self._plan("predict")
+        data, backend = self.rows(x), self.backend
         with backend.use():
             rows = backend.asarray(data.x)
-            outputs = None
+            if "predict" not in self._plans:
+                first = min(len(data), LOOKED_AT)
+                self._look_at_own_layers(backend.take_rows(rows, None, 0, first, scale=data.scale, shift=data.shift))
+            plan, outputs = self._plan("predict"), None
             for start in range(0, len(data), batch_size):
                 count = min(batch_size, len(data) - start)
                 part = plan.outputs(backend.take_rows(rows, None, start, count, scale=data.scale, shift=data.shift))

@@ -1,8 +1,9 @@
 """The first use of a layer that somebody else has written: what it gives is looked at, and what is wrong is named.
 
 A result of the wrong shape may well be broadcast by whatever comes next, and a gradient that nobody writes is whatever
-stood there before: training goes on, and learns nothing. So before such a layer is trained, one batch runs through the
-network with a look at each of its results. The steps themselves are not looked at, nor networks of xpnet's own layers.
+stood there before: training goes on, and learns nothing. So before such a layer is trained or predicts, a few rows run
+through the network with a look at each of its results. The steps themselves are not looked at, nor networks of xpnet's
+own layers.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from .plan import Observer, Stage
 #: What stands in the gradients before backward writes them: a number that no gradient is, and that stays where a small
 #: one is added.
 NOT_WRITTEN = 7.0 * 2.0**90
+
+#: So many rows run through the network for that: with one, a layer could not tell a row from all rows.
+LOOKED_AT = 2
 
 
 class FirstUse:

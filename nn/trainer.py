@@ -31,7 +31,7 @@ from .losses import Loss, get_loss
 from .metrics import Metrics, check_metrics, get_metrics, loss_names, means
 from .model import Sequential
 from .optimizers import Optimizer, get_optimizer
-from .own_layers import NOT_WRITTEN, observer_of
+from .own_layers import LOOKED_AT, NOT_WRITTEN, observer_of
 from .pairs import targets_apart
 from .plan import Observer, Plan, compile_plan, takes_input_scale
 from .summary import Summary
@@ -568,12 +568,12 @@ class Trainer:
         return given
 
     def _look_at_own_layers(self, rows: Rows, size: int) -> None:
-        """Run a batch through layers that somebody else has written, and look at what they give (``own_layers``)."""
+        """Run rows through layers that somebody else has written, and look at what they give (``own_layers``)."""
         store, backend = self.model.store, self.backend
         observer = observer_of(self.model.layers, store)
         if observer is None:
             return
-        x, y, weights = self.feed(rows).batch(0, min(size, len(rows)))
+        x, y, weights = self.feed(rows).batch(0, min(size, len(rows), LOOKED_AT))
         state = backend.copy(store.flat_state)
         store.flat_gradients[...] = NOT_WRITTEN
         try:

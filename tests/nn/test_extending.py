@@ -483,18 +483,18 @@ MISTAKES: dict[str, tuple[type[Exception], str]] = {
     "dtype": (TypeError, "forward gave numbers of dtype .*float32, not float64$"),
     "one row": (
         ValueError,
-        r"forward gave an array of shape \(1, 4\) for an input of shape \(9, 4\), but by output_shape it should be "
+        r"forward gave an array of shape \(1, 4\) for an input of shape \(2, 4\), but by output_shape it should be "
         r"\(9, 4\)$",
     ),
     "shape": (
         ValueError,
-        r"forward gave an array of shape \(9, 4\) for an input of shape \(9, 4\), but by output_shape it should be "
+        r"forward gave an array of shape \(2, 4\) for an input of shape \(2, 4\), but by output_shape it should be "
         r"\(9, 3\)$",
     ),
     "no dx": (TypeError, "backward gave None instead of the gradient of its input, which the layer before it needs$"),
     "summed": (
         ValueError,
-        r"backward gave an array of shape \(4,\), but the gradient of its input has the shape of that, \(9, 4\)$",
+        r"backward gave an array of shape \(4,\), but the gradient of its input has the shape of that, \(2, 4\)$",
     ),
     **dict.fromkeys(("unwritten", "another array", "added", "a part"), (ValueError, NOT_WRITTEN)),
 }
