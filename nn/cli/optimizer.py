@@ -44,7 +44,7 @@ def build_optimizer(settings: Settings, rows: int) -> Optimizer:
 def updates_of_epoch(settings: Settings, rows: int) -> int:
     """How many updates an epoch has."""
     batches = 1 if settings.batch_size is None else ceil(rows / settings.batch_size)
-    return ceil(batches / int(settings.values.get("accumulate") or 1))
+    return ceil(batches / settings.accumulate)
 
 
 def schedule_of(settings: Settings, rate: float, per_epoch: int) -> RateSchedule | None:

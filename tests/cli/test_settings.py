@@ -744,6 +744,9 @@ def schedule(tools: Tools) -> None:
         assert optimizer_of(*BY_EPOCHS, "--schedule", name).learning_rate == wanted, name
     held_out = optimizer_of(*BY_EPOCHS, "--schedule", "cosine", "--validation", "0.5")  # 60 rows are trained on
     assert held_out.learning_rate == CosineDecay(0.1, 10)
+    together = trained(*BY_EPOCHS, "--schedule", "cosine", "--accumulate", "3")  # 3 batches and 1 are 2 updates
+    assert together.trainer.optimizer.learning_rate == CosineDecay(0.1, 10)
+    assert together.trainer.optimizer.steps == 10
     full = optimizer_of("--batch-size", "full", "--epochs", "5", "--schedule", "cosine", "--lr", "0.5")
     assert full.learning_rate == CosineDecay(0.5, 5)
     # The training loss falls in each of two epochs; the loss of validation rows that are the test rows does so, too.

@@ -22,6 +22,7 @@ from backends.cuda.cupy_backend import CupyBackend
 from backends.updates import RULES, Rule
 from nn import (
     SGD,
+    Adagrad,
     Adam,
     Comparison,
     Context,
@@ -34,6 +35,7 @@ from nn import (
     Loss,
     Optimizer,
     ReLU,
+    RMSProp,
     Sequential,
     Sigmoid,
     Softmax,
@@ -78,6 +80,18 @@ def momentum() -> Optimizer:
 
 def adam() -> Optimizer:
     return Adam(0.01, weight_decay=1e-2)
+
+
+def penalties() -> Optimizer:
+    return SGD(0.3, momentum=0.9, weight_decay=1e-2, decoupled=False, l1=1e-3)
+
+
+def rmsprop() -> Optimizer:
+    return RMSProp(0.001, momentum=0.5, centered=True, epsilon=1e-2, weight_decay=1e-2)
+
+
+def adagrad() -> Optimizer:
+    return Adagrad(0.01, lr_decay=0.1, initial_accumulator_value=0.1, weight_decay=1e-2, decoupled=False)
 
 
 def emulated() -> Backend:
@@ -125,7 +139,7 @@ def test_200_steps_of_a_recipe_are_no_false_alarm(name: str, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("optimizer", [momentum, adam])
+@pytest.mark.parametrize("optimizer", [momentum, adam, penalties, rmsprop, adagrad])
 @pytest.mark.parametrize("loss", TASKS)
 def test_every_layer_loss_and_optimizer_is_no_false_alarm(
     loss: str, optimizer: Callable[[], Optimizer], dtype: str
@@ -311,7 +325,7 @@ def test_a_difference_where_nothing_can_be_rounded_is_infinitely_far(monkeypatch
     assert (finding.expected, finding.found, finding.count) == (0.0, 1.0, 1)
 
 
-@pytest.mark.parametrize("optimizer", [momentum, adam])
+@pytest.mark.parametrize("optimizer", [momentum, adam, penalties, rmsprop, adagrad])
 def test_a_compared_step_is_a_step_of_training(optimizer: Callable[[], Optimizer]) -> None:
     make = making(optimizer=optimizer)
     compared, trained = make(get_backend("cpu")), make(get_backend("cpu"))
