@@ -16,6 +16,7 @@ from backends import Backend
 from nn import (
     SGD,
     Adam,
+    BatchNorm,
     Callback,
     Context,
     Dataset,
@@ -658,3 +659,22 @@ def test_a_snapshot_brings_the_average_back(backend: Backend) -> None:
             runs.append(trainer.model.state_dict())
         snapshot.restore(trainer)
     assert are_equal(runs[0], runs[1])
+
+
+def test_each_batch_is_normalized_by_itself_and_running_statistics_are_those_of_training(backend: Backend) -> None:
+    model = network(backend, BatchNorm(8))
+    trainer = Trainer(model, optimizer=SGD(0.3), accumulate=3, average=0.9)
+    start = model.state_dict()
+    gradients = [trainer.gradients(DATA[i : i + 10]) for i in (0, 10, 20)]
+    trainer.fit(DATA[:30], 1, 10, shuffle=False)
+    expected = {name: start[name] - 0.3 * sum(g[name] for g in gradients) / 3 for name in gradients[0]}
+    agree({name: model.state_dict()[name] for name in expected}, expected)
+    trainer.fit(DATA, 1, 10)
+    trained = model.state_dict()
+    with trainer.averaged():
+        now = model.state_dict()
+    assert model.store.state.keys() == {"2.running_mean", "2.running_variance"}
+    assert {name for name, x in trained.items() if np.array_equal(x, now[name])} == {
+        "2.running_mean",
+        "2.running_variance",
+    }
