@@ -218,7 +218,8 @@ def train(run: Run) -> None:
             )
     except TrainingDiverged as error:
         if error.weights_of:  # an epoch that went well
-            save(run)
+            with run.trainer.averaged():
+                save(run)
             error.saved_to = "" if settings.output is None else str(run.output)
         raise
     if history.stopped:

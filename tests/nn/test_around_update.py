@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from backends import Backend
 from nn import (
     SGD,
     Adam,
+    BatchNorm,
     Callback,
     Context,
     Dataset,
@@ -29,6 +32,7 @@ from nn import (
 )
 from nn.around_update import Share
 from nn.divergence import TrainingDiverged
+from nn.snapshot import Snapshot
 from nn.verify.compare import compare
 from tests.helpers.recorded_runs import eager, recorded
 from tests.helpers.with_emulated import WITH_EMULATED, made
@@ -627,3 +631,50 @@ def test_settings_out_of_range_are_refused_and_so_are_those_set_later(settings: 
         setattr(trainer, name, value)
     with pytest.raises((ValueError, TypeError), match=message):
         trainer.fit(DATA)
+
+
+@pytest.mark.parametrize("copied", [deepcopy, lambda trainer: pickle.loads(pickle.dumps(trainer))])
+@pytest.mark.parametrize("device", ["cpu", "numba", "array_api_strict"])
+def test_a_copy_goes_on_as_the_trainer_does(device: str, copied: Callable[[Trainer], Trainer]) -> None:
+    """With its average, which neither begins anew nor is shared."""
+    trainer = Trainer(network(made((device, device != "array_api_strict"), "float64")), **EVERYTHING)
+    trainer.fit(DATA, 2, 10)
+    other = copied(trainer)
+    for each in (trainer, other):
+        each.fit(DATA, 2, 10)
+    assert are_equal(other.model.state_dict(), trainer.model.state_dict())
+    with trainer.averaged(), other.averaged():
+        assert are_equal(other.model.state_dict(), trainer.model.state_dict())
+    assert other.gradient_norm == trainer.gradient_norm
+
+
+def test_a_snapshot_brings_the_average_back(backend: Backend) -> None:
+    trainer = Trainer(network(backend), **EVERYTHING)
+    trainer.fit(DATA, 1, 10)
+    snapshot = Snapshot.of(trainer)
+    runs = []
+    for _ in range(2):
+        trainer.fit(DATA, 2, 10)
+        with trainer.averaged():
+            runs.append(trainer.model.state_dict())
+        snapshot.restore(trainer)
+    assert are_equal(runs[0], runs[1])
+
+
+def test_each_batch_is_normalized_by_itself_and_running_statistics_are_those_of_training(backend: Backend) -> None:
+    model = network(backend, BatchNorm(8))
+    trainer = Trainer(model, optimizer=SGD(0.3), accumulate=3, average=0.9)
+    start = model.state_dict()
+    gradients = [trainer.gradients(DATA[i : i + 10]) for i in (0, 10, 20)]
+    trainer.fit(DATA[:30], 1, 10, shuffle=False)
+    expected = {name: start[name] - 0.3 * sum(g[name] for g in gradients) / 3 for name in gradients[0]}
+    agree({name: model.state_dict()[name] for name in expected}, expected)
+    trainer.fit(DATA, 1, 10)
+    trained = model.state_dict()
+    with trainer.averaged():
+        now = model.state_dict()
+    assert model.store.state.keys() == {"2.running_mean", "2.running_variance"}
+    assert {name for name, x in trained.items() if np.array_equal(x, now[name])} == {
+        "2.running_mean",
+        "2.running_variance",
+    }
