@@ -270,6 +270,9 @@ def _read(trainer: Trainer) -> tuple[HostArray, bool]:
     store, backend, totals = trainer.model.store, trainer.backend, trainer.totals
     kept = [store.flat_parameters, store.flat_state, store.flat_average]
     flags = [backend.all_finite(array) for array in kept if array is not None and array.shape[0] > 0]
+    if not backend.device.queues:  # nothing is waited for, so nothing needs to be put together
+        found = backend.to_numpy(totals)
+        return found, math.isfinite(found[0]) and all(bool(backend.to_numpy(flag)) for flag in flags)
     xp = backend.xp
     found = backend.to_numpy(xp.concat([totals, *(xp.astype(xp.reshape(flag, (1,)), totals.dtype) for flag in flags)]))
     return found[:2], math.isfinite(found[0]) and bool(found[2:].all())

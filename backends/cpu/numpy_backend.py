@@ -1003,7 +1003,7 @@ class NumpyBackend(Backend):
         return self._call(lambda: numpy.asarray(super(NumpyBackend, self).sum_of_squares(x)))
 
     def all_finite(self, x: Array) -> Array:
-        return self._call(lambda: numpy.asarray(super(NumpyBackend, self).all_finite(x)))
+        return self._call(lambda: numpy.asarray(numpy.isfinite(x).all()))
 
     # ---- rows and masks ---------------------------------------------------------------------------------------------
 
