@@ -86,6 +86,58 @@ def text_of(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
+def as_texts(values: RawColumn) -> RawColumn:
+    """A column as objects, str or None."""
+    if values.dtype.kind == "O":
+        return values
+    return np.array([None if np.isnan(value) else text_of(value) for value in values.tolist()], dtype=object)
+
+
+def column_order(
+    names: Sequence[str] | None, learnt: Sequence[Column], width: int, what: str = "the table"
+) -> list[int]:
+    """Where the columns that were learnt are in a table with ``width`` columns of these names; in their order, where
+    either has no names.
+
+    Raises:
+        DataError: one is missing, or there are others.
+    """
+    if names is None or not any(column.name for column in learnt):
+        if width != len(learnt):
+            raise DataError(f"{what} has {width} columns of features, but the training rows had {len(learnt)}")
+        return list(range(width))
+    wanted = [column.name for column in learnt]
+    missing = [name for name in wanted if name not in names]
+    unknown = [name for name in names if name not in wanted]
+    if missing:
+        raise DataError(
+            f"{what} lacks the column{'s' * (len(missing) > 1)} {listed(missing)}, which the training rows had"
+        )
+    if unknown:
+        raise DataError(
+            f"{what} has the column{'s' * (len(unknown) > 1)} {listed(unknown)}, which the training rows had not; drop "
+            "what is no feature"
+        )
+    return [list(names).index(name) for name in wanted]
+
+
+def check_columns(own: Sequence[Column] | None, learnt: Sequence[Column] | None) -> None:
+    """Refuse rows of a table whose columns are not those of the training rows.
+
+    Raises:
+        DataError: naming the first that differs.
+    """
+    if own is None or learnt is None or not any(column.name for column in learnt):
+        return
+    for index, (column, other) in enumerate(zip(own, learnt, strict=False)):
+        if column.name and (column.name, column.categories) != (other.name, other.categories):
+            what = "other categories" if column.name == other.name else f"the name {column.name!r}, not {other.name!r}"
+            raise DataError(
+                f"column {index + 1} of this table has {what}, unlike that of the training rows; read the table with "
+                "columns=model.units.columns"
+            )
+
+
 def learn(
     names: Sequence[str],
     columns: Sequence[RawColumn],
@@ -107,9 +159,8 @@ def learn(
     for index, (name, values) in enumerate(zip(names, columns, strict=True)):
         known, categories = values[rows], None
         if index in categorical:
-            if values.dtype.kind != "O":
-                values = np.array([None if np.isnan(v) else text_of(v) for v in values.tolist()], dtype=object)
-                known = values[rows]
+            values = as_texts(values)
+            known = values[rows]
             categories = tuple(sorted({value for value in values if value is not None}))
         learnt.append(Column(name, None if impute is None else _fill(known, impute), categories))
     return tuple(learnt)

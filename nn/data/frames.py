@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from .checks import DataError, DataTypeError
-from .columns import Column, RawColumn, encode, text_of
-from .values import is_absent, listed
+from .columns import Column, RawColumn, column_order, encode, text_of
+from .values import is_absent
 
 FRAME_TEXT = "turn it into numbers, or make the Dataset by nn.data.from_frame(frame, categorical=[...])"
 
@@ -64,7 +64,7 @@ def frame_rows(frame: Any, learnt: Sequence[Column] | None) -> tuple[Any, tuple[
     """
     names = names_of(frame)
     if learnt is not None and names is not None and any(column.name for column in learnt):
-        frame = frame.iloc[:, _order(names, [column.name for column in learnt])]
+        frame = frame.iloc[:, column_order(names, learnt, len(names), "x")]
     columns = tuple(learnt) if learnt is not None else None
     if columns is None and names is not None:
         columns = tuple(Column(name) for name in names)
@@ -83,20 +83,6 @@ def frame_rows(frame: Any, learnt: Sequence[Column] | None) -> tuple[Any, tuple[
             present = next((value for value in values if value is not None), None)
             raise DataTypeError(f"{label} holds text, {present!r} for example; {FRAME_TEXT}")
     return encode(used, raw, lambda row, i: f"{labels[i]}, row {row}"), columns
-
-
-def _order(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Where the wanted columns are."""
-    missing = [name for name in wanted if name not in names]
-    unknown = [name for name in names if name not in wanted]
-    if missing:
-        raise DataError(f"x lacks the column{'s' * (len(missing) > 1)} {listed(missing)}, which the training rows had")
-    if unknown:
-        raise DataError(
-            f"x has the column{'s' * (len(unknown) > 1)} {listed(unknown)}, which the training rows had not; drop what "
-            "is no feature"
-        )
-    return [list(names).index(name) for name in wanted]
 
 
 def array_rows(x: Any, learnt: Sequence[Column]) -> Any:

@@ -20,7 +20,7 @@ import numpy as np
 from backends.typing import Shape
 
 from .checks import DataTypeError, check_labels, check_numbers, check_rows, check_same_length, check_values
-from .columns import Column
+from .columns import Column, check_columns
 from .dataset import Dataset
 from .frames import array_rows, frame_rows
 from .labels import Names, classes_of, numbered, read_labels, warn_of_names
@@ -59,6 +59,7 @@ def as_dataset(
     """
     known = None if units is None else units.class_names
     if isinstance(data, Dataset):
+        check_columns(data.columns, None if units is None else units.columns)
         return data.with_classes(known)
     if not isinstance(data, tuple) or len(data) not in (1, 2):
         parts = hasattr(data, "train") and hasattr(data, "test")  # as `nn.data.Data` has, which imports this module

@@ -28,10 +28,11 @@ def read_cells(head: Head, options: TableOptions) -> Table:
     chosen = chosen_columns(options.categorical, head.names, head.width, where) if options.categorical else ()
     for index in set(chosen) & set(head.targets):
         raise DataError(f"{where}: {head.column(index)} is the label; class labels need not be named as categories")
+    allowed = options.categorical == () or options.columns is not None  # the columns say which text is a category
     raw, categorical = [], []
     for position, index in enumerate(features):
         values = _column([row[index] for row in cells], index in chosen)
-        if values.dtype.kind == "O" and index not in chosen and options.categorical != ():
+        if values.dtype.kind == "O" and index not in chosen and not allowed:
             _refuse_text(head, lines, [row[index] for row in cells], index)
         if values.dtype.kind == "O":
             categorical.append(position)
@@ -49,7 +50,7 @@ def read_cells(head: Head, options: TableOptions) -> Table:
     def place(row: int, feature: int) -> str:
         return f"{where}, line {lines[row]}, {head.column(features[feature])}"
 
-    return Table(raw, names, y, class_names, place, tuple(categorical), options.impute)
+    return Table(raw, names, y, class_names, place, tuple(categorical), options.impute, options.columns)
 
 
 def _read_targets(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import DataError
-from ..columns import TEXT_COLUMN
+from ..columns import TEXT_COLUMN, Column
 from ..dataset import Dataset
 from ..frames import names_of, raw_column
 from ..values import is_absent, is_frame
@@ -27,20 +27,21 @@ def from_frame(
     task: Task = "auto",
     impute: str | None = None,
     categorical: Sequence[ColumnName] | None = None,
+    columns: Sequence[Column] | None = None,
 ) -> Dataset:
     """The rows of a pandas DataFrame, one column of which is the class label or the target.
 
     Args:
-        label, task, impute, categorical: see ``TableOptions``; text, missing values and labels are as in a table of a
-            file. What is imputed is learnt from all rows of the frame. A model that is trained on this Dataset does the
-            same with frames that ``predict`` is given, without the label.
+        label, task, impute, categorical, columns: see ``TableOptions``; text, missing values and labels are as in a
+            table of a file. What is imputed is learnt from all rows of the frame. A model that is trained on this
+            Dataset does the same with frames that ``predict`` is given, without the label.
 
     Raises:
         DataError: naming the row (counted from 0) and the column; or asking which column is the label.
     """
     if not is_frame(frame):
         raise DataError(f"from_frame needs a pandas DataFrame, not a {type(frame).__name__}; as_dataset takes arrays")
-    table = table_of(frame, TableOptions(label, task, impute, categorical), "the frame")
+    table = table_of(frame, TableOptions(label, task, impute, categorical, columns), "the frame")
     return table if isinstance(table, Dataset) else table.dataset(np.arange(len(table)))
 
 
@@ -88,9 +89,10 @@ def table_of(frame: Any, options: TableOptions, where: str) -> Dataset | Table:
     )
     chosen = chosen_columns(options.categorical, names, len(shown), where) if options.categorical else ()
     raw = [raw_column(frame.iloc[:, i], f"{where}: column {shown[i]!r}") for i in features]
+    allowed = options.categorical == () or options.columns is not None  # the columns say which text is a category
     categorical = []
     for position, (index, values) in enumerate(zip(features, raw, strict=True)):
-        if values.dtype.kind == "O" and index not in chosen and options.categorical != ():
+        if values.dtype.kind == "O" and index not in chosen and not allowed:
             row = next(i for i, value in enumerate(values) if value is not None)
             raise DataError(f"{place(row, position)}: {values[row]!r} is not a number; {TEXT_COLUMN}")
         if values.dtype.kind == "O" or index in chosen:
@@ -100,7 +102,7 @@ def table_of(frame: Any, options: TableOptions, where: str) -> Dataset | Table:
     own = [shown[i] for i in features] if names else []
     if not options.learns and not any(np.isnan(values).any() for values in raw):
         return as_numbers(np.stack(raw, axis=1), y, class_names, own)
-    return Table(raw, tuple(own) or None, y, class_names, place, tuple(categorical), options.impute)
+    return Table(raw, tuple(own) or None, y, class_names, place, tuple(categorical), options.impute, options.columns)
 
 
 def _targets(frame: Any, targets: tuple[int, ...], task: Task, place: Any) -> tuple[np.ndarray, tuple[str, ...] | None]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..checks import DataError
-from ..columns import IMPUTATIONS
+from ..columns import IMPUTATIONS, Column
 from .head import ColumnName
 
 Task = Literal["auto", "classes", "values"]
@@ -26,6 +26,8 @@ class TableOptions:
             None: they are refused.
         categorical: the columns of categories, each of which becomes a column of zeros and ones; ``()``: every column
             with text in it. None: text is refused.
+        columns: what was learnt of another table, ``data.columns`` or ``model.units.columns``, which is done to this
+            one too, its columns taken by their names; None: it is learnt of this one.
 
     Raises:
         DataError: a task or an imputation is unknown.
@@ -35,8 +37,11 @@ class TableOptions:
     task: Task = "auto"
     impute: str | None = None
     categorical: Sequence[ColumnName] | None = None
+    columns: Sequence[Column] | None = None
 
     def __post_init__(self) -> None:
+        if self.columns is not None and (self.impute is not None or self.categorical is not None):
+            raise DataError("columns says what to do with missing values and text; leave out impute and categorical")
         if self.task not in ("auto", "classes", "values"):
             raise DataError(f"task must be 'auto', 'classes' or 'values', not {self.task!r}")
         if self.impute is not None and self.impute not in IMPUTATIONS:
@@ -47,4 +52,4 @@ class TableOptions:
     @property
     def learns(self) -> bool:
         """Whether something is to be learnt of the training rows."""
-        return self.impute is not None or self.categorical is not None
+        return self.impute is not None or self.categorical is not None or self.columns is not None

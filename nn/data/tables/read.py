@@ -11,6 +11,7 @@ import numpy as np
 
 from ..archives import reading
 from ..checks import DataError
+from ..columns import Column
 from ..dataset import Dataset
 from .cells import read_cells
 from .frame import read_parquet
@@ -34,6 +35,7 @@ def read_csv(
     task: Task = "auto",
     impute: str | None = None,
     categorical: Sequence[ColumnName] | None = None,
+    columns: Sequence[Column] | None = None,
 ) -> Dataset:
     """A table of numbers, gzip-compressed or plain, one column of which is the class label or the target.
 
@@ -45,14 +47,14 @@ def read_csv(
 
     Args:
         path: a file .csv, .tsv, either with .gz, or .parquet, which needs pandas.
-        label, task, impute, categorical: see ``TableOptions``. What is imputed is learnt from all rows of the file;
-            ``load_data`` learns it from the training rows.
+        label, task, impute, categorical, columns: see ``TableOptions``. What is imputed is learnt from all rows of the
+            file; ``load_data`` learns it from the training rows.
 
     Raises:
         DataError: naming the file, the line (counted from 1) and the column: text, an empty cell, NaN or infinity, a
             row of another length, a label that is no class; or no rows at all; or asking which column is the label.
     """
-    table = read_table(path, TableOptions(label, task, impute, categorical))
+    table = read_table(path, TableOptions(label, task, impute, categorical, columns))
     return table if isinstance(table, Dataset) else table.dataset(np.arange(len(table)))
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..columns import encode, learn
+from ..columns import Column, as_texts, column_order, encode, learn
 from ..dataset import Dataset
 
 
@@ -21,7 +21,7 @@ class Table:
         y, class_names: as of a ``Dataset``.
         place: what messages call a cell, by its row and the index of its feature.
         categorical: the indices of the columns of categories.
-        impute: as of ``TableOptions``.
+        impute, columns: as of ``TableOptions``.
     """
 
     raw: list[np.ndarray]
@@ -31,6 +31,7 @@ class Table:
     place: Callable[[int, int], str]
     categorical: tuple[int, ...]
     impute: str | None
+    columns: Sequence[Column] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -45,7 +46,17 @@ class Table:
         Raises:
             DataError: a value is missing, or is text, and nobody said what is to become of it.
         """
-        names = self.names or ("",) * len(self.raw)
-        columns = learn(names, self.raw, training, self.impute, self.categorical)
-        x = encode(columns, self.raw, self.place)
-        return Dataset(x, self.y, class_names=self.class_names, columns=columns)
+        names, raw, place = self.names or ("",) * len(self.raw), self.raw, self.place
+        columns = self.columns
+        if columns is None:
+            columns = learn(names, raw, training, self.impute, self.categorical)
+        else:
+            order = column_order(self.names, columns, len(raw))
+            raw = [raw[index] for index in order]
+            raw = [as_texts(values) if c.categories else values for c, values in zip(columns, raw, strict=True)]
+
+            def place(row: int, feature: int) -> str:
+                return self.place(row, order[feature])
+
+        x = encode(columns, raw, place)
+        return Dataset(x, self.y, class_names=self.class_names, columns=tuple(columns))

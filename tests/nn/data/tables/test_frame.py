@@ -12,7 +12,7 @@ import pytest
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder
 
-from nn.data import DataError, from_frame, load_data, read_csv
+from nn.data import DataError, Units, as_dataset, from_frame, load_data, read_csv
 
 pd: Any = pytest.importorskip("pandas", reason="pandas is not installed")
 
@@ -138,3 +138,39 @@ def test_only_frames_are_frames() -> None:
         from_frame([[1, 2]])
     with pytest.raises(DataError, match="digits is no table"):
         load_data("digits", label="a")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_another_table_is_read_by_what_was_learnt(tmp_path: Path, way: str) -> None:
+    frame = FRAME[["age", "city", "kind"]]
+    train = WAYS[way](tmp_path, frame, label="kind", impute="mean", categorical=["city"])
+    later = pd.DataFrame({"kind": ["a", "b"], "city": ["Genf", "Bern"], "age": [np.nan, 30.0]})
+    data = WAYS[way](tmp_path, later, label="kind", columns=train.columns)
+    np.testing.assert_allclose(data.x, [[frame.age.mean(), 0, 0, 1], [30, 0, 1, 0]], rtol=1e-12)
+    assert data.columns == train.columns
+    for wrong, message in (
+        (later.drop(columns="age"), "the table lacks the column age, which the training rows had"),
+        (later.assign(town=1.0), "the table has the column town, which the training rows had not"),
+        (later.assign(city="Chur"), "'Chur' is a category that the training rows did not have: Basel, Bern, Genf"),
+        (later.assign(age="old"), "'old' is not a number"),
+    ):
+        with pytest.raises(DataError, match=message):
+            WAYS[way](tmp_path, wrong, label="kind", columns=train.columns)
+    with pytest.raises(DataError, match="columns says what to do with missing values and text; leave out impute"):
+        WAYS[way](tmp_path, later, label="kind", columns=train.columns, impute="mean")
+
+
+def test_a_dataset_of_another_table_is_refused() -> None:
+    def data(frame: Any, **options: Any) -> Any:
+        return from_frame(frame, label="kind", **options)
+
+    frame = FRAME[["age", "city", "kind"]].fillna({"age": 1.0, "city": "Bern"})
+    units = Units.of(data(frame, categorical=["city"]))
+    other = data(frame.assign(city=["Bern", "Basel", "Chur"] * 20), categorical=["city"])
+    with pytest.raises(DataError, match=r"column 2 of this table has other categories, .*columns=model\.units"):
+        as_dataset(other, units)
+    numbers = data(frame[["age", "kind"]].assign(x=1.0, y=2.0))
+    turned = data(frame[["kind"]].assign(y=1.0, x=2.0, age=1.0))
+    with pytest.raises(DataError, match="column 1 of this table has the name 'y', not 'age'"):
+        as_dataset(turned, Units.of(numbers))
+    assert as_dataset(numbers, Units.of(numbers)) is numbers
