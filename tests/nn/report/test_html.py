@@ -206,6 +206,15 @@ def test_a_network_of_nan_has_a_report(classes: bool, tmp_path: Path) -> None:
     assert "not finite" in text_of(page)
 
 
+def test_the_report_is_of_the_averaged_weights(tmp_path: Path) -> None:
+    trainer = Trainer(Sequential(Linear(64, 10), backend="cpu"), optimizer=SGD(0.5), average=0.9)
+    trainer.fit(DIGITS.train, 2)
+    found = embedded(written(tmp_path, trainer, DIGITS.test), "report")
+    assert found["weights_sha256"] != weights_checksum(trainer.model)
+    with trainer.averaged():
+        assert found["weights_sha256"] == weights_checksum(trainer.model)
+
+
 def test_rows_that_are_no_pictures_are_listed_by_number(tmp_path: Path) -> None:
     data = replace(DIGITS.test, image_shape=None)
     trainer = trained(replace(DIGITS.train, image_shape=None), Linear(64, 10))
