@@ -23,6 +23,8 @@ FORMAT = "xpnet report 1"
 #: Epochs that a report keeps of a longer history: the best and the last, and others at equal distances.
 MOST_EPOCHS = 1000
 MOST_MISTAKES = 24
+#: Columns that may be drawn on a logarithmic scale: errors, which come near 0. Scores come near 1.
+LOGARITHMIC = {"loss", "mae", "rmse"}
 #: The figures of a regression in words.
 REGRESSION = {"mae": "mean absolute error", "rmse": "root mean squared error", "r2": "R²"}
 #: Of more classes there is no table.
@@ -97,6 +99,11 @@ def columns_of(history: History, best: int | None = None) -> dict[str, list[floa
 def curve_names(columns: Iterable[str]) -> list[str]:
     """What has a curve, ``loss`` first: columns of a history, each with its twin of the validation rows."""
     return list(dict.fromkeys(name.removeprefix("val_") for name in columns if name not in NO_CURVES))
+
+
+def look_of(name: str) -> dict[str, bool]:
+    """How a column, or that of the validation rows, is drawn: keywords of ``svg.curves``."""
+    return {"percent": "accuracy" in name, "may_be_logarithmic": name.removeprefix("val_") in LOGARITHMIC}
 
 
 def of_classes(trainer: Trainer, data: Dataset) -> dict[str, Any]:

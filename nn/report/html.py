@@ -19,7 +19,7 @@ from ..data import Dataset
 from ..files import write_atomically
 from ..trainer import Trainer
 from ..version import __version__
-from .collected import REGRESSION, all_names, collect, curve_names, shortened
+from .collected import REGRESSION, all_names, collect, curve_names, look_of, shortened
 from .embedded import BITS, network_of, why_not
 from .plots import weights_of_pixels
 from .png import data_uri, signed
@@ -197,7 +197,7 @@ def training_curves(found: Mapping[str, Any], name: str = "training") -> str:
     for column in curve_names(history):
         lines = [Curve(name, points(history, column)), Curve("validation", points(history, f"val_{column}"))]
         if any(line.points for line in lines):
-            charts.append(curves(in_words(column), lines, best=best, percent="accuracy" in column))
+            charts.append(curves(in_words(column), lines, best=best, **look_of(column)))
     rates = points(history, "learning_rate")
     note = "Training: the mean over an epoch, each batch before its update. Validation: after the epoch."
     if len({rate for _, rate in rates}) > 1:

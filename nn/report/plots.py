@@ -20,7 +20,7 @@ from ..files import write_atomically
 from ..history import History
 from ..model import Sequential
 from ..trainer import Trainer
-from .collected import REGRESSION, curve_names, probabilities_of, regression_figures, shortened
+from .collected import LOGARITHMIC, REGRESSION, curve_names, probabilities_of, regression_figures, shortened
 from .svg import LOG_FROM, MOST_DOTS, are_rare, epoch_ticks, shown
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def cost_curve(history: History) -> Figure:
         axes.set_ylabel(name.replace("_", " "))
         if "accuracy" in name:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        elif min(values) > 0 and max(values) / min(values) > LOG_FROM:
+        elif name in LOGARITHMIC and min(values) > 0 and max(values) / min(values) > LOG_FROM:
             axes.set_yscale("log")
             axes.set_ylabel(f"{name} (logarithmic)")
             digits = (
