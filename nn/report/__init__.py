@@ -6,7 +6,7 @@ from . import plots
 from .collected import weights_checksum
 from .html import write_report
 from .reproduced import figure_text, figures, is_reproduced, reproduced_text, span_text
-from .text import classification_text, inside_text, predictions_text, regression_text, result_text
+from .text import classification_text, inside_text, predictions_text, result_text
 
 __all__ = [
     "classification_text",
@@ -16,7 +16,6 @@ __all__ = [
     "is_reproduced",
     "plots",
     "predictions_text",
-    "regression_text",
     "reproduced_text",
     "result_text",
     "span_text",

@@ -17,13 +17,16 @@ from ..history import History
 from ..model import Sequential
 from ..trainer import Trainer
 from ..version import __version__
-from .text import regression_figures
 
 #: The first entry of what a report holds; another number where it means something else.
 FORMAT = "xpnet report 1"
 #: Epochs that a report keeps of a longer history: the best and the last, and others at equal distances.
 MOST_EPOCHS = 1000
 MOST_MISTAKES = 24
+#: Columns that may be drawn on a logarithmic scale: errors, which come near 0. Scores come near 1.
+LOGARITHMIC = {"loss", "mae", "rmse"}
+#: The figures of a regression in words.
+REGRESSION = {"mae": "mean absolute error", "rmse": "root mean squared error", "r2": "R²"}
 #: Of more classes there is no table.
 MOST_CLASSES = 200
 #: Columns of a history that are no curves of their own.
@@ -98,6 +101,11 @@ def curve_names(columns: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(name.removeprefix("val_") for name in columns if name not in NO_CURVES))
 
 
+def look_of(name: str) -> dict[str, bool]:
+    """How a column, or that of the validation rows, is drawn: keywords of ``svg.curves``."""
+    return {"percent": "accuracy" in name, "may_be_logarithmic": name.removeprefix("val_") in LOGARITHMIC}
+
+
 def of_classes(trainer: Trainer, data: Dataset) -> dict[str, Any]:
     """The confusion matrix, precision, recall and f1 of each class unless there are many, and the surest mistakes."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
@@ -134,15 +142,24 @@ def of_classes(trainer: Trainer, data: Dataset) -> dict[str, Any]:
 
 def of_values(trainer: Trainer, data: Dataset) -> dict[str, Any]:
     """The figures of a regression, and some of its predicted values beside the true ones."""
-    true, predicted = data.y.reshape(len(data), -1), np.asarray(trainer.predict(data)).reshape(len(data), -1)
-    points = np.stack((true, predicted), axis=-1).reshape(-1, 2)
-    points = points[np.isfinite(points).all(axis=1)]
-    some = np.unique(np.linspace(0, len(points) - 1, min(MOST_POINTS, len(points))).round().astype(int))
+    points = np.stack((data.y.ravel(), np.ravel(trainer.predict(data))), axis=-1)
+    finite = points[np.isfinite(points).all(axis=1)]
+    some = np.unique(np.linspace(0, len(finite) - 1, min(MOST_POINTS, len(finite))).round().astype(int))
     return {
-        "figures": regression_figures(true, predicted),
-        "points": [[_rounded(value) for value in point] for point in points[some].tolist()],
-        "all_points": true.size,
+        "figures": regression_figures(trainer, data),
+        "points": [[_rounded(value) for value in point] for point in finite[some].tolist()],
+        "all_points": len(points),
     }
+
+
+def regression_figures(trainer: Trainer, data: Dataset) -> dict[str, float]:
+    """Mean absolute error, root mean squared error and R2, as the metrics of these names have them: NaN where a
+    prediction is not finite. R2 is left out for a single row, of which it says nothing."""
+    names = [name for name in REGRESSION if name != "r2" or len(data) > 1]
+    if not np.isfinite(trainer.predict(data)).all():
+        return dict.fromkeys(names, float("nan"))
+    found = trainer.evaluate(data, metrics=names)
+    return {name: found[name] for name in names}
 
 
 def all_names(model: Sequential, data: Dataset) -> list[str]:

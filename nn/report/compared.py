@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import check_writable, write_atomically
-from .collected import FORMAT, NO_CURVES
+from .collected import FORMAT, NO_CURVES, look_of
 from .html import duration, figure, in_words, page_text, points, said, section, table
 from .svg import Curve, curves
 
@@ -183,7 +183,7 @@ def comparison_page(reports: Sequence[Report], names: Sequence[str]) -> str:
     for column in columns(reports):
         lines = [Curve(name, points(report["history"], column)) for name, report in zip(names, reports, strict=True)]
         if any(line.points for line in lines):
-            charts.append(curves(title_of(column), lines, percent="accuracy" in column))
+            charts.append(curves(title_of(column), lines, **look_of(column)))
     differ = different_settings(reports)
     head = ["", *names]
     main = (

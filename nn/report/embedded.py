@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import layers
 from ..data import Dataset
-from ..layers import BatchNorm, Dropout, ElementwiseActivation, Flatten, Layer, LayerNorm, Linear, Softmax
+from ..layers import BatchNorm, Dropout, ElementwiseActivation, Flatten, Layer, LayerNorm, Linear, Softmax, Standardize
 from ..model import Sequential
 from ..plan import output_activation_of
 
@@ -87,6 +87,9 @@ def stage_of(layer: Layer, arrays: dict[str, Any]) -> dict[str, Any] | None:
         return {}
     if isinstance(layer, Linear) and _is_known(layer.activation):
         return {"kind": "linear", "outputs": layer.out_features, "activation": layer.activation} | arrays
+    if isinstance(layer, Standardize):
+        running = {f"running_{name}": array for name, array in arrays.items() if name in ("mean", "variance")}
+        return {"kind": "normalize", "epsilon": 0.0} | running
     if isinstance(layer, BatchNorm | LayerNorm):
         return {"kind": "normalize", "epsilon": layer.epsilon} | arrays
     if isinstance(layer, ElementwiseActivation) and _is_known(layer.activation):

@@ -19,12 +19,11 @@ from ..data import Dataset
 from ..files import write_atomically
 from ..trainer import Trainer
 from ..version import __version__
-from .collected import all_names, collect, curve_names, shortened
+from .collected import REGRESSION, all_names, collect, curve_names, look_of, shortened
 from .embedded import BITS, network_of, why_not
 from .plots import weights_of_pixels
 from .png import data_uri, signed
 from .svg import Curve, curves, scatter
-from .text import REGRESSION
 
 #: No report is larger, in bytes.
 MOST_BYTES = 1_000_000
@@ -53,6 +52,8 @@ def write_report(
 ) -> None:
     """Write a report of the trainer's run to ``path``, whole or not at all: HTML, less than 1 MB.
 
+    Where the trainer averages parameters, the report is of the averaged ones, as a saved model is.
+
     Args:
         test: rows to judge the network by, which it has not seen; without them there are curves and settings only.
             Where they are pictures of one channel, the page has a pad to draw on.
@@ -66,8 +67,10 @@ def write_report(
         FileNotFoundError: there is no such folder.
     """
     data = None if test is None else trainer.model.dataset(test)
-    found = collect(trainer, data, title=title, command=command, settings=settings, rows=rows)
-    write_atomically(Path(path), _page_under(MOST_BYTES, trainer, data, found).encode())
+    with trainer.averaged():
+        found = collect(trainer, data, title=title, command=command, settings=settings, rows=rows)
+        page = _page_under(MOST_BYTES, trainer, data, found)
+    write_atomically(path, page.encode())
 
 
 def _page_under(most: int, trainer: Trainer, data: Dataset | None, found: dict[str, Any]) -> str:
@@ -167,7 +170,7 @@ def figures(found: Mapping[str, Any]) -> str:
 
 def in_words(name: str) -> str:
     """A figure by its name in words."""
-    return {**REGRESSION, "r2": "R²"}.get(name, name.replace("_", " "))
+    return REGRESSION.get(name, name.replace("_", " "))
 
 
 def figure(name: str, value: float | None) -> str:
@@ -194,7 +197,7 @@ def training_curves(found: Mapping[str, Any], name: str = "training") -> str:
     for column in curve_names(history):
         lines = [Curve(name, points(history, column)), Curve("validation", points(history, f"val_{column}"))]
         if any(line.points for line in lines):
-            charts.append(curves(in_words(column), lines, best=best, percent="accuracy" in column))
+            charts.append(curves(in_words(column), lines, best=best, **look_of(column)))
     rates = points(history, "learning_rate")
     note = "Training: the mean over an epoch, each batch before its update. Validation: after the epoch."
     if len({rate for _, rate in rates}) > 1:

@@ -20,9 +20,8 @@ from ..files import write_atomically
 from ..history import History
 from ..model import Sequential
 from ..trainer import Trainer
-from .collected import curve_names, probabilities_of, shortened
+from .collected import LOGARITHMIC, REGRESSION, curve_names, probabilities_of, regression_figures, shortened
 from .svg import LOG_FROM, MOST_DOTS, are_rare, epoch_ticks, shown
-from .text import REGRESSION, regression_figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,7 +105,7 @@ def cost_curve(history: History) -> Figure:
         axes.set_ylabel(name.replace("_", " "))
         if "accuracy" in name:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        elif min(values) > 0 and max(values) / min(values) > LOG_FROM:
+        elif name in LOGARITHMIC and min(values) > 0 and max(values) / min(values) > LOG_FROM:
             axes.set_yscale("log")
             axes.set_ylabel(f"{name} (logarithmic)")
             digits = (
@@ -153,8 +152,9 @@ def predicted_against_true(trainer: Trainer, data: Dataset, count: int = 5000) -
     """
     if data.has_classes or trainer.model.task != "values":
         raise ValueError("this picture needs rows with values as targets, and a network that was trained to fit them")
-    true, predicted = data.y[:count].ravel(), np.asarray(trainer.predict(data[:count])).ravel()
-    found = regression_figures(true, predicted)
+    first = data[:count]
+    true, predicted = first.y.ravel(), np.ravel(trainer.predict(first))
+    found = regression_figures(trainer, first)
     figure = new_figure(5.0, 5.0)
     axes = figure.subplots()
     axes.plot(true, predicted, linestyle="", marker=".", alpha=0.5)

@@ -62,12 +62,13 @@ def round_step(least: float) -> float:
     return next(digit * power for digit in (1, 2, 5, 10) if digit * power >= least * (1 - 1e-9))
 
 
-def scale_of(values: Iterable[float]) -> Scale:
-    """A scale on which finite ``values`` lie, with some air at both ends; logarithmic where they span decades."""
+def scale_of(values: Iterable[float], *, may_be_logarithmic: bool = False) -> Scale:
+    """A scale on which finite ``values`` lie, with some air at both ends; logarithmic, if it may, where they span
+    decades."""
     values = list(values)
     low, high = min(values), max(values)
     size = max(abs(low), abs(high))
-    if low > SMALLEST and LOG_FROM < high / low < LOG_TO:
+    if may_be_logarithmic and low > SMALLEST and LOG_FROM < high / low < LOG_TO:
         air = (high / low) ** 0.05
         return Scale(low / air, high * air, logarithmic=True)
     is_flat = high - low <= 1e-9 * size or size < SMALLEST
@@ -76,7 +77,14 @@ def scale_of(values: Iterable[float]) -> Scale:
     return Scale(max(low - air, 0.0) if low >= 0 else low - air, min(high + air, 1.0 + 0.01) if bounded else high + air)
 
 
-def curves(title: str, lines: Sequence[Curve], *, best: int | None = None, percent: bool = False) -> str:
+def curves(
+    title: str,
+    lines: Sequence[Curve],
+    *,
+    best: int | None = None,
+    percent: bool = False,
+    may_be_logarithmic: bool = False,
+) -> str:
     """A chart of ``lines`` by epoch.
 
     Args:
@@ -84,12 +92,13 @@ def curves(title: str, lines: Sequence[Curve], *, best: int | None = None, perce
         lines: each has a color by its position, whether or not those before it have points.
         best: the epoch to be marked.
         percent: whether values are shares.
+        may_be_logarithmic: whether values that span decades are drawn on a logarithmic scale.
     """
     colored = [(line, color) for line, color in zip(lines, cycle(COLORS), strict=False) if line.points]
     lines = [line for line, _ in colored]
     epochs = [x for line in lines for x, _ in line.points]
     across = Scale(min(epochs) - 0.5 * (len({*epochs}) == 1), max(epochs) + 0.5 * (len({*epochs}) == 1))
-    up = scale_of(y for line in lines for _, y in line.points)
+    up = scale_of((y for line in lines for _, y in line.points), may_be_logarithmic=may_be_logarithmic)
     spot = _spots(across, up)
     inside = [_grid(up, percent), _epochs(across)]
     if best is not None and across.low <= best <= across.high:

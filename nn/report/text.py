@@ -44,39 +44,6 @@ def classification_text(trainer: Trainer, data: Dataset, rows_are: str = "true")
     return "\n".join((table, head, *lines))
 
 
-def regression_figures(true: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Mean absolute error, root mean squared error and R2 of values (m,) or (m, k), over all of them.
-
-    R2 is 1 - residual sum of squares / total sum of squares, the mean of it over the k targets; it is left out where
-    there are fewer than two rows, of which it says nothing.
-    """
-    from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
-
-    if not np.isfinite(predicted).all():
-        return dict.fromkeys(REGRESSION, float("nan"))
-    true, predicted = true.astype(np.float64), predicted.astype(np.float64)  # squares leave the range of float32
-    found = {
-        "mae": float(mean_absolute_error(true, predicted)),
-        "rmse": float(root_mean_squared_error(true.ravel(), predicted.ravel())),
-    }
-    return found | ({"r2": float(r2_score(true, predicted))} if len(true) > 1 else {})
-
-
-def regression_text(trainer: Trainer, data: Dataset) -> str:
-    """Mean absolute error, root mean squared error and R2 of the predicted values, a line each.
-
-    Args:
-        data: rows with values as targets.
-    """
-    true, predicted = data.y.reshape(len(data), -1), np.asarray(trainer.predict(data)).reshape(len(data), -1)
-    found = regression_figures(true, predicted)
-    return "\n".join(f"{REGRESSION[name]:<25}{value:.5g}" for name, value in found.items())
-
-
-#: The figures of a regression in words.
-REGRESSION = {"mae": "mean absolute error", "rmse": "root mean squared error", "r2": "R2"}
-
-
 def predictions_text(trainer: Trainer, data: Dataset, count: int) -> str:
     """What is predicted for the first ``count`` rows beside what is true: classes by their names, or values."""
     first = data[:count]

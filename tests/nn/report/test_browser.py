@@ -13,7 +13,7 @@ import pytest
 
 from nn import SGD, Dropout, Flatten, Linear, ReLU, Sequential, Sigmoid, Softmax, Tanh, Trainer, load_data
 from nn.__main__ import main
-from nn.layers import ELU, GELU, BatchNorm, Layer, LayerNorm, LeakyReLU, SiLU, Softplus
+from nn.layers import ELU, GELU, BatchNorm, Layer, LayerNorm, LeakyReLU, SiLU, Softplus, Standardize
 from nn.report import write_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
@@ -124,6 +124,7 @@ NETWORKS: dict[str, tuple[str, list[Layer]]] = {
     "silu and softplus": ("softmax_cross_entropy", [Linear(64, 9), SiLU(), Linear(9, 8), Softplus(), Linear(8, 10)]),
     "ten sigmoids": ("binary_cross_entropy", [Linear(64, 9), ELU(), Linear(9, 10)]),
     "batch norm": ("softmax_cross_entropy", [Linear(64, 9), BatchNorm(9), ReLU(), Linear(9, 10)]),
+    "standardized": ("softmax_cross_entropy", [Standardize(64), Linear(64, 9), Tanh(), Linear(9, 10)]),
     "layer norm": ("softmax_cross_entropy", [LayerNorm(64, affine=False), Linear(64, 9), LayerNorm(9), Linear(9, 10)]),
     "one sigmoid": ("binary_cross_entropy", [Linear(64, 7), ReLU(), Linear(7, 1), Sigmoid()]),
 }

@@ -206,6 +206,15 @@ def test_a_network_of_nan_has_a_report(classes: bool, tmp_path: Path) -> None:
     assert "not finite" in text_of(page)
 
 
+def test_the_report_is_of_the_averaged_weights(tmp_path: Path) -> None:
+    trainer = Trainer(Sequential(Linear(64, 10), backend="cpu"), optimizer=SGD(0.5), average=0.9)
+    trainer.fit(DIGITS.train, 2)
+    found = embedded(written(tmp_path, trainer, DIGITS.test), "report")
+    assert found["weights_sha256"] != weights_checksum(trainer.model)
+    with trainer.averaged():
+        assert found["weights_sha256"] == weights_checksum(trainer.model)
+
+
 def test_rows_that_are_no_pictures_are_listed_by_number(tmp_path: Path) -> None:
     data = replace(DIGITS.test, image_shape=None)
     trainer = trained(replace(DIGITS.train, image_shape=None), Linear(64, 10))
@@ -281,10 +290,20 @@ def test_a_metric_of_the_validation_rows_alone_has_their_color(ten: Trainer, tmp
     assert re.findall(r'class="key (\w+)">(\w+)<', page) == [("c0", "training"), ("c1", "validation")]
 
 
+def test_errors_that_span_decades_have_a_logarithmic_scale_and_scores_have_none(ten: Trainer, tmp_path: Path) -> None:
+    other = Trainer(ten.model)
+    names = ("loss", "val_rmse", "val_auc", "val_accuracy")
+    other.history = History(
+        [{"epoch": epoch, "seconds": 1, **dict.fromkeys(names, 10.0**-epoch)} for epoch in (0, 1, 2)]
+    )
+    captions = re.findall("<figcaption>(.*?)<", written(tmp_path, other))
+    assert captions == ["loss, logarithmic", "root mean squared error, logarithmic", "auc", "accuracy"]
+
+
 @given(st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=40), st.integers(1, 10**6))
 def test_every_curve_is_drawn_inside_its_chart(values: list[float], first: int) -> None:
     points = [(float(first + index), value) for index, value in enumerate(values)]
-    chart = curves("x", [Curve("a & b", points)], best=first)
+    chart = curves("x", [Curve("a & b", points)], best=first, may_be_logarithmic=True)
     assert Tree(chart).open == []
     numbers = re.findall(r'(?:c?[xy][12]?)="(-?[\d.]+)"', chart)
     numbers += [number for path in re.findall(r'points="([^"]*)"', chart) for number in re.split("[ ,]", path) if path]

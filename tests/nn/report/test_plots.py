@@ -441,7 +441,7 @@ def test_draw_all_without_epochs_or_test_rows(tmp_path: Path) -> None:
 
 
 def test_draw_all_of_a_regression(tmp_path: Path) -> None:
-    data = Dataset(DIGITS.x, DIGITS.x[:, :1].astype(np.float32))
+    data = Dataset(DIGITS.x, DIGITS.x[:, :1].astype(np.float32), 1 / 16)
     trainer = trained(data, Linear(64, 1), loss="mean_squared_error")
     assert plots.draw_all(trainer, data, tmp_path, "true") == ["cost.png", "values.png"]
     pictures = replace(data, image_shape=(8, 8))

@@ -15,7 +15,6 @@ from nn.report import (
     figures,
     inside_text,
     predictions_text,
-    regression_text,
     reproduced_text,
     result_text,
 )
@@ -59,18 +58,6 @@ def test_values_are_shown_beside_the_true_ones() -> None:
     two = Dataset(X, np.array([[0.5, 1.0]] * 6))
     trainer = Trainer(Sequential(Linear(2, 2, weight_init="zeros"), backend="cpu"), "mean_squared_error")
     assert predictions_text(trainer, two, 1).splitlines()[2].split("  ")[-2:] == [" 0, 0", "0.5, 1"]
-
-
-def test_values_are_told_by_their_errors() -> None:
-    """Residuals 1, -2 and 0 of the values 1, 4 and 7, whose total sum of squares is 18."""
-    data = Dataset(np.array([[2.0], [2.0], [7.0]]), np.array([1.0, 4.0, 7.0]))
-    trainer = Trainer(Sequential(Linear(1, 1, weight_init=[[1.0]]), backend="cpu"), "mean_squared_error")
-    assert [line.rsplit(maxsplit=1) for line in regression_text(trainer, data).splitlines()] == [
-        ["mean absolute error", "1"],
-        ["root mean squared error", f"{(5 / 3) ** 0.5:.5g}"],
-        ["R2", f"{1 - 5 / 18:.5g}"],
-    ]
-    assert "R2" not in regression_text(trainer, data[:1])
 
 
 @pytest.mark.parametrize(
