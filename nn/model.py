@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from math import prod
@@ -24,7 +25,7 @@ from .plan import Observer, Plan, Stage, compile_plan, end_of, function_of, outp
 from .summary import Summary, summarize
 
 #: What a copy and a pickle of a model are without: it follows from the rest.
-_MADE_ANEW = {"backend", "_initial", "_plans", "_last_forward"}
+_MADE_ANEW = {"backend", "_initial", "_own"}
 
 
 class _Forward(NamedTuple):
@@ -33,6 +34,15 @@ class _Forward(NamedTuple):
 
     plan: Plan
     mark: object
+
+
+class _OfThread(threading.local):
+    """The plans of a thread by their use, and its last ``forward``. A layer leaves things in the context of its plan:
+    two threads with one plan would find each other's."""
+
+    def __init__(self) -> None:
+        self.plans: dict[str, Plan] = {}
+        self.last_forward: _Forward | None = None
 
 
 class Sequential:
@@ -111,8 +121,7 @@ class Sequential:
         self._forget_plans()
 
     def _forget_plans(self) -> None:
-        self._plans: dict[str, Plan] = {}
-        self._last_forward: _Forward | None = None
+        self._own = _OfThread()
 
     # ---- layers -----------------------------------------------------------------------------------------------------
 
@@ -236,8 +245,8 @@ class Sequential:
         """The outputs for rows ``x`` on the device, in the backend's dtype; in ``training`` with dropout."""
         plan = self._plan("training" if training else "forward", training)
         outputs = plan.outputs(x, self.step)
-        self._last_forward = _Forward(plan, object())
-        self.store.workspace.holder = self._last_forward.mark
+        self._own.last_forward = last = _Forward(plan, object())
+        self.store.workspace.holder = last.mark
         return outputs
 
     def backward(self, dy: Array) -> None:
@@ -247,7 +256,7 @@ class Sequential:
         Raises:
             RuntimeError: there was no ``forward``, or what it left is there no longer.
         """
-        last = self._last_forward
+        last = self._own.last_forward
         if last is None:
             raise RuntimeError("backward needs what forward leaves; call forward first")
         if self.store.workspace.holder is not last.mark:
@@ -259,9 +268,10 @@ class Sequential:
 
     def _plan(self, use: str, training: bool = False) -> Plan:
         """The plan for outputs alone; each use has its own, for what forward leaves belongs to the plan."""
-        if use not in self._plans:
-            self._plans[use] = compile_plan(self.layers, self.store, seed=self.seed, training=training)
-        return self._plans[use]
+        plans = self._own.plans
+        if use not in plans:
+            plans[use] = compile_plan(self.layers, self.store, seed=self.seed, training=training)
+        return plans[use]
 
     def _look_at_own_layers(self, x: Array) -> None:
         """Run rows through layers that somebody else has written, and look at what they give (``own_layers``)."""
@@ -407,7 +417,7 @@ class Sequential:
         data, backend = self.rows(x), self.backend
         with backend.use():
             rows = backend.asarray(data.x)
-            if "predict" not in self._plans:
+            if "predict" not in self._own.plans:
                 first = min(len(data), LOOKED_AT)
                 self._look_at_own_layers(backend.take_rows(rows, None, 0, first, scale=data.scale, shift=data.shift))
             plan, outputs = self._plan("predict"), None

@@ -37,7 +37,7 @@ def test_an_example_prints_the_figure_that_it_promises(path: Path, tmp_path: Pat
 
 
 def test_an_example_is_short_and_in_the_readme() -> None:
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
     listed = re.findall(r"^\| `(examples/\w+\.py)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(listed) == [str(path.relative_to(ROOT)) for path in EXAMPLES]
     for path in EXAMPLES:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, ClassVar
 
 from ..history import Record
 
@@ -26,10 +26,16 @@ class Callback:
             step. None: if it overrides ``on_batch_end``.
         takes_parts: whether ``on_batch_end`` may be called once for several batches with all their rows; then they are
             launched in one call, which costs less where they are small.
+        of_fit: the names of attributes that belong to one call of ``fit``, such as an open file: a copy and a pickle
+            have None instead.
     """
 
     reads_gradients: bool | None = None
     takes_parts = False
+    of_fit: ClassVar[tuple[str, ...]] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {name: None for name in self.of_fit if name in vars(self)}
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
         """Training on ``rows`` rows for ``epochs`` epochs begins. ``trainer.columns`` has the names of what the records

@@ -15,13 +15,10 @@ class ProgressBar(Callback):
 
     reads_gradients = False
     takes_parts = True
+    of_fit = ("_bar",)
 
     def __init__(self, disable: bool | None = None) -> None:
         self.disable = disable
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy and a pickle are without the bar, which belongs to one run on one terminal."""
-        return {name: value for name, value in vars(self).items() if name != "_bar"}
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
         from tqdm import tqdm

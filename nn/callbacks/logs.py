@@ -27,6 +27,8 @@ class EpochLog(Callback):
         OSError: likewise: it cannot be written.
     """
 
+    of_fit = ("_file",)
+
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._file: TextIO | None = None

@@ -29,6 +29,8 @@ class EarlyStopping(Callback):
             is not known whether more of it is better.
     """
 
+    of_fit = ("_best",)
+
     def __init__(
         self,
         monitor: str = "val_loss",

@@ -34,6 +34,8 @@ class TensorBoard(Callback):
         ImportError: neither tensorboardX nor tensorboard is installed.
     """
 
+    of_fit = ("_writer",)
+
     def __init__(self, folder: str | Path) -> None:
         find_library()
         self.folder = Path(folder)

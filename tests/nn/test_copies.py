@@ -35,6 +35,18 @@ from nn import (
     Sequential,
     Softmax,
     Trainer,
+    TrainingDiverged,
+    callbacks,
+)
+from nn.callbacks import (
+    CSVLog,
+    EarlyStopping,
+    JSONLog,
+    LambdaCallback,
+    LearningRateSchedule,
+    ReduceOnPlateau,
+    SaveModel,
+    TensorBoard,
 )
 from nn.layers import Context, Layer
 from nn.optimizers import OPTIMIZERS, get_optimizer
@@ -241,6 +253,67 @@ def test_losses_histories_and_callbacks_are_copied(way: str) -> None:
     shown = WAYS[way](PrintEpochs(every=3))
     assert (shown.every, shown.file) == (3, None)
     assert WAYS[way](ProgressBar(disable=True)).disable is True
+
+
+def tensorboard(folder: Path) -> Callback:
+    try:
+        return TensorBoard(folder / "events")
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+#: One of each callback that ships, which writes to a folder if it writes.
+CALLBACKS: dict[str, Callable[[Path], Callback]] = {
+    "CSVLog": lambda folder: CSVLog(folder / "log.csv"),
+    "EarlyStopping": lambda folder: EarlyStopping("loss", patience=1),
+    "JSONLog": lambda folder: JSONLog(folder / "log.jsonl"),
+    "LambdaCallback": lambda folder: LambdaCallback(on_epoch_end=nothing),
+    "LearningRateSchedule": lambda folder: LearningRateSchedule(halving),
+    "PrintEpochs": lambda folder: PrintEpochs(every=3),
+    "ProgressBar": lambda folder: ProgressBar(disable=False),
+    "ReduceOnPlateau": lambda folder: ReduceOnPlateau("loss", patience=0),
+    "SaveModel": lambda folder: SaveModel(folder / "{epoch}.safetensors"),
+    "TensorBoard": tensorboard,
+}
+
+
+def nothing(trainer: Trainer, record: Any) -> None:
+    """Called at the end of an epoch."""
+
+
+def test_each_callback_that_ships_is_here() -> None:
+    ship = {name for name in callbacks.__all__ if name != "Callback" and hasattr(vars(callbacks)[name], "on_fit_end")}
+    assert ship == set(CALLBACKS)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", CALLBACKS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_every_callback_is_copied_before_in_and_after_a_fit(name: str, way: str, tmp_path: Path) -> None:
+    trainer = make_trainer(callbacks=[CALLBACKS[name](tmp_path)])
+    copies, before = CopiesIt(way), WAYS[way](trainer)
+    trainer.fit(DATA, 4, 16, callbacks=[copies])
+    during, after = copies.made, WAYS[way](trainer)
+    assert during is not None
+    for other in (before, during, after):
+        (callback,) = other.callbacks
+        assert type(callback) is type(trainer.callbacks[0])
+        assert callback is not trainer.callbacks[0]
+        for setting in ("path", "every", "folder", "patience", "disable", "rate"):
+            assert getattr(callback, setting, None) == getattr(trainer.callbacks[0], setting, None)
+    before.fit(DATA, 4, 16)
+    during.fit(DATA, 2, 16)
+    for other in (before, during):
+        if name != "EarlyStopping":  # which may have ended at another epoch, as it begins anew
+            same_arrays(other, trainer)
+
+
+def test_a_trainer_that_diverged_is_copied() -> None:
+    trainer = make_trainer(optimizer=SGD(1e30))
+    with pytest.raises(TrainingDiverged):
+        trainer.fit(DATA, 3, 16)
+    for way in WAYS.values():
+        same_arrays(way(trainer), trainer)
 
 
 def test_a_copy_prints_to_the_same_file_and_a_pickle_to_standard_output() -> None:

@@ -484,12 +484,12 @@ MISTAKES: dict[str, tuple[type[Exception], str]] = {
     "one row": (
         ValueError,
         r"forward gave an array of shape \(1, 4\) for an input of shape \(2, 4\), but by output_shape it should be "
-        r"\(9, 4\)$",
+        r"\(2, 4\)$",
     ),
     "shape": (
         ValueError,
         r"forward gave an array of shape \(2, 4\) for an input of shape \(2, 4\), but by output_shape it should be "
-        r"\(9, 3\)$",
+        r"\(2, 3\)$",
     ),
     "no dx": (TypeError, "backward gave None instead of the gradient of its input, which the layer before it needs$"),
     "summed": (

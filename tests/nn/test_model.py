@@ -356,15 +356,18 @@ def test_the_shape_of_a_picture_reaches_the_network(which_backend: tuple[str, bo
         model.predict(np.full((3, 9), 5))
 
 
-def test_a_model_predicts_in_two_threads_at_once() -> None:
-    """While one thread is between two layers, another one computes other rows with the same model."""
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_model_predicts_in_two_threads_at_once(leaves: bool) -> None:
+    """While one thread is between two layers, another one computes other rows with the same model; also where a layer
+    reads what it has left for backward."""
     other: list[Any] = []
 
     class Between(Layer):
         def forward(self, x: Any, ctx: Context) -> Any:
+            ctx.saved = x
             if threading.current_thread() is threading.main_thread() and meanwhile:
                 meanwhile.pop()()
-            return x
+            return ctx.saved if leaves else x
 
     def predict_others() -> None:
         thread = threading.Thread(target=lambda: other.append(model(x2)))

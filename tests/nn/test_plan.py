@@ -219,8 +219,15 @@ def test_a_forward_in_another_thread_is_not_this_ones() -> None:
         thread.start()
         thread.join()
 
-    with pytest.raises(RuntimeError, match="backward needs what forward left"):
-        gradients_by_hand(model, False, forward_elsewhere)
+    alone = gradients_by_hand(model, False, lambda: None)
+    for name, values in gradients_by_hand(model, False, forward_elsewhere).items():
+        np.testing.assert_array_equal(values, alone[name])
+    new = a_model(made(("cpu", True), "float64"))
+    thread = threading.Thread(target=new.forward, args=(rows[:9],))
+    thread.start()
+    thread.join()
+    with pytest.raises(RuntimeError, match="call forward first"):
+        new.backward(np.ones((9, 5)))
 
 
 def test_a_loop_of_ones_own_goes_forward_backward_and_steps() -> None:
