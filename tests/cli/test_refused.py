@@ -51,6 +51,7 @@ REFUSED = [
     ("activation", ["--recipe", "zero-logistic", "--activation", "tanh"], "there is no hidden layer"),
     ("init", [*NEURON, "--init", "zeros"], "the weights are written out"),
     ("bias_init", [*NEURON, "--bias-init", "zeros"], "the biases are written out"),
+    ("norm", ["--hidden", "--norm", "batch"], "there is no hidden layer"),
     ("dropout", ["--hidden", "--dropout", "0.1"], "there is no hidden layer"),
     ("dropout", ["--epochs", "0", "--dropout", "0.1"], "nothing is trained"),
     ("batch_size", [*NEURON, "--batch-size", "1"], "nothing is trained"),

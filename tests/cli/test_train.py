@@ -228,7 +228,7 @@ def test_two_classes_from_a_csv(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["--hiden", "30"], "unknown flag --hiden; did you mean --hidden? (--help lists all)"),
         (["--hiden=30"], "unknown flag --hiden; did you mean --hidden? (--help lists all)"),
         (["--optimiser", "sgd"], "unknown flag --optimiser; did you mean --optimizer?"),
-        (["--ep", "3"], "unknown flag --ep; did you mean --epochs?"),
+        (["--ep", "3"], "unknown flag --ep; did you mean --eps?"),
         (["-lr", "3"], "unknown flag -lr; did you mean --lr?"),
         (["--xyzzy"], "unknown flag --xyzzy; --help lists all"),
         (["mnist"], "unexpected 'mnist': settings are flags, as in --data mnist"),

@@ -63,8 +63,8 @@ def test_the_quick_ones_reproduce_their_figures_on_every_backend(name: str, whic
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
 def test_people_are_told_apart_whatever_the_seed(seed: int) -> None:
     run = run_part(["--recipe", "people", "--device", "cpu", "--seed", str(seed)])
-    np.testing.assert_array_equal(run.trainer.predict(run.training)[:, 0] > 0.5, [True, False, False, True])
-    (woman,), (man,) = run.trainer.predict(run.settings.predict)
+    np.testing.assert_array_equal(run.trainer.predict(run.training) > 0.5, [True, False, False, True])
+    woman, man = run.trainer.predict(run.settings.predict)
     assert woman > 0.9
     assert man < 0.1
     assert run.trainer.model.step == 4000
@@ -280,7 +280,10 @@ def test_the_list_has_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> Non
     ("change", "message"),
     [
         (("epochs = 3", "epoch = 3"), r"mine.toml: \[training\] unknown key 'epoch'; did you mean epochs\?$"),
-        (("epochs = 3", "xyzzy = 3"), r"mine.toml: \[training\] unknown key 'xyzzy'; known are dtype, loss, epochs, "),
+        (
+            ("epochs = 3", "xyzzy = 3"),
+            r"mine.toml: \[training\] unknown key 'xyzzy'; known are dtype, loss, label_smoothing, ",
+        ),
         (("epochs = 3", "lr = 3"), r"mine.toml: \[training\] unknown key 'lr'; did you mean learning_rate\?$"),
         (("epochs = 3", "hidden = [3]"), r"mine.toml: \[training\] hidden belongs to \[network\]$"),
         (("epochs = 3", "hiden = 3"), r"unknown key 'hiden'; did you mean hidden, which belongs to \[network\]\?$"),
