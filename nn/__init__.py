@@ -21,6 +21,7 @@ from .callbacks import (
     LearningRateSchedule,
     PrintEpochs,
     ProgressBar,
+    ReduceOnPlateau,
     SaveModel,
     TensorBoard,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "ProgressBar",
     "RMSProp",
     "ReLU",
+    "ReduceOnPlateau",
     "SaveModel",
     "Sequential",
     "SiLU",

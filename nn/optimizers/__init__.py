@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from .adam import Adam, AdamW
 from .adaptive import Adagrad, RMSProp
-from .base import OPTIMIZERS, Fold, Optimizer, Schedule
+from .base import OPTIMIZERS, Fold, Optimizer, Schedule, unknown_setting
 from .schedules import (
     SCHEDULES,
     Constant,
@@ -50,7 +51,7 @@ def get_optimizer(optimizer: str | Optimizer, **settings: Any) -> Optimizer:
 
     Raises:
         ValueError: the name is not known; the message lists those that are.
-        TypeError: it is neither a name nor an optimizer.
+        TypeError: it is neither a name nor an optimizer, or has no such setting.
     """
     if isinstance(optimizer, Optimizer):
         return optimizer
@@ -59,4 +60,7 @@ def get_optimizer(optimizer: str | Optimizer, **settings: Any) -> Optimizer:
         raise TypeError(f"an optimizer is a name or an Optimizer, not {optimizer!r}{hint}")
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {optimizer!r}; known are {', '.join(sorted(OPTIMIZERS))}")
-    return OPTIMIZERS[optimizer](**settings)
+    kind = OPTIMIZERS[optimizer]
+    for name in settings.keys() - {setting.name for setting in fields(kind)}:  # type: ignore[arg-type]
+        raise TypeError(unknown_setting(kind, name))
+    return kind(**settings)

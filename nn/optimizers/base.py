@@ -95,15 +95,12 @@ class Optimizer:
             if name in _NO_SETTINGS or not self._is_made or name.startswith("_"):
                 object.__setattr__(self, name, value)
                 return
-            known = [setting.name for setting in fields(self)]  # type: ignore[arg-type]
+            known = [setting.name for setting in fields(self)]
             if name not in known:
-                if hasattr(type(self), name) or name in type(self).__annotations__:
+                if hasattr(type(self), name) and name not in {*vars(Optimizer), *Optimizer.__annotations__}:
                     object.__setattr__(self, name, value)  # of a subclass, which says that it has it
                     return
-                near = _USUAL_NAMES.get(name, name)
-                near = next(iter(get_close_matches(near, known, 1)), "")
-                hint = f"; did you mean {near}?" if near else f"; it has {', '.join(known)}"
-                raise AttributeError(f"{type(self).__name__} has no setting {name!r}{hint}")
+                raise AttributeError(unknown_setting(type(self), name))
             before = getattr(self, name)
             if name in self.fixed and self._store is not None and value != before:
                 raise ValueError(
@@ -178,6 +175,7 @@ class Optimizer:
             raise ValueError("this optimizer belongs to another model, whose state it keeps; make a new one")
         if self._store is None:
             self._store, self.state = store, self._state_for(store)
+            self._is_made = True  # a subclass may have a __post_init__ of its own
         missing = [name for name in self.kept() if name not in self.state]
         self.state |= self.new_state(store.backend, store.flat_parameters.shape, missing)
 
@@ -346,5 +344,15 @@ _USUAL_NAMES = {
     "l2": "weight_decay",
     "wd": "weight_decay",
 }
+
+
+def unknown_setting(kind: type[Optimizer], name: str) -> str:
+    """What is to be said of a name that is none of its settings."""
+    known = [setting.name for setting in fields(kind)]  # type: ignore[arg-type]
+    near = next(iter(get_close_matches(_USUAL_NAMES.get(name, name), known, 1)), "")
+    hint = f"did you mean {near}?" if near else f"it has {', '.join(known)}"
+    return f"{kind.__name__} has no setting {name!r}; {hint}"
+
+
 #: The optimizers by the names of their rules.
 OPTIMIZERS: dict[str, type[Optimizer]] = {}

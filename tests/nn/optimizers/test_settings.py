@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from nn import SGD, Adagrad, Adam, AdamW, Callback, Linear, Optimizer, RMSProp, Sequential, Softmax, Tanh, Trainer
-from nn.optimizers import OPTIMIZERS
+from nn.optimizers import OPTIMIZERS, get_optimizer
 from tests.helpers.with_emulated import EMULATED, made
 
 RNG = np.random.default_rng(0)
@@ -88,6 +89,42 @@ def test_what_is_no_setting_cannot_be_set(make: type[Optimizer], name: str, hint
         setattr(optimizer, name, 0.1)
     assert str(error.value).startswith(f"{make.__name__} has no setting {name!r}; {hint}")
     assert not hasattr(optimizer, name)
+    with pytest.raises(TypeError) as error_of_name:
+        get_optimizer(make.name, **{name: 0.1})
+    assert str(error_of_name.value) == str(error.value)
+
+
+@pytest.mark.parametrize("name", ["rule", "name", "rate", "fixed"])
+def test_what_an_optimizer_is_cannot_be_set(name: str) -> None:
+    with pytest.raises(AttributeError, match=rf"^SGD has no setting '{name}'; "):
+        setattr(SGD(), name, "adam")
+
+
+def test_a_penalty_that_an_optimizer_of_ones_own_does_not_have_is_refused() -> None:
+    @dataclass
+    class Plain(Optimizer):
+        rule: ClassVar[str] = "adagrad"
+        name: ClassVar[str] = "plain"
+
+        learning_rate: Any = 0.1
+        epsilon: float = 1e-10
+        epsilon_inside: bool = False
+
+        counted: ClassVar[int] = 0
+
+        def __post_init__(self) -> None:
+            """Nothing is checked here."""
+
+    try:
+        optimizer = trainer_of(Plain()).optimizer
+        with pytest.raises(
+            AttributeError, match=r"^Plain has no setting 'l1'; it has learning_rate, epsilon, epsilon_inside$"
+        ):
+            optimizer.l1 = 0.1
+        optimizer.counted = 3  # type: ignore[attr-defined]
+        assert Plain.counted == 0
+    finally:
+        del OPTIMIZERS["plain"]
 
 
 def test_a_class_is_no_schedule() -> None:
