@@ -207,7 +207,8 @@ class Trainer:
             train: a ``Dataset``, or ``(x, y)`` arrays of any array library; or what ``upload`` gave, which spares
                 several calls of ``fit`` the way to the device. Rows and targets may also be two arguments, as in
                 ``fit(x, y, epochs=5)``; here and in ``evaluate``, ``losses`` and ``gradients``.
-            batch_size: rows per update; the last batch of an epoch may be shorter. None means all rows at once.
+            batch_size: rows of a batch, which makes an update (but for ``accumulate``); the last one of an epoch may be
+                shorter. None means all rows at once.
             shuffle: whether each epoch visits the rows in an order of its own, decided by (seed, epoch). All rows at
                 once are never shuffled: their order changes nothing.
             validation: rows to evaluate after each epoch, given as ``train`` is; or a number between 0 and 1, the

@@ -950,25 +950,10 @@ class NumpyBackend(Backend):
 
     def clip_norm(self, x: Array, limit: float, *, norm: Array | None = None) -> tuple[Array, Array]:
         norm = self._memory.numpy.empty((1,), self.wide) if norm is None else norm
-        self._call(self._clip_norm, x, limit, norm)
+        parts = [x[start : start + BLOCK] for start in range(0, x.size, BLOCK)]
+        wide = [self._scratch("wide", part.shape, self.wide) for part in parts]
+        self._call(_clip_norm, [*zip(parts, wide, strict=True)], x, limit, norm)
         return x, norm
-
-    def _clip_norm(self, x: Array, limit: float, norm: Array) -> None:
-        norm[0] = found = sqrt(self._squares(x))
-        factor = limit / (found + 1e-6)
-        if not factor >= 1.0:  # NaN is not either
-            numpy.multiply(x, factor, out=x)
-
-    def _squares(self, x: Array) -> float:
-        """The sum of the squares in float64, block by block: each is so short that the BLAS takes one thread for it,
-        or the bits would depend on their number."""
-        total = 0.0
-        for start in range(0, x.size, BLOCK):
-            values = x[start : start + BLOCK]
-            block = self._scratch("block", values.shape, numpy.float64)
-            numpy.copyto(block, values)
-            total += float(numpy.dot(block, block))
-        return total
 
     def clip_values(self, x: Array, limit: float) -> Array:
         return self._memory.numpy.clip(x, -limit, limit, out=x)
@@ -1184,6 +1169,23 @@ def _add_times(add: Callable[[float], None], otherwise: Callable[..., Array], ti
         otherwise(times=factor)
     else:
         add(factor)
+
+
+def _clip_norm(parts: list[tuple[Array, Array]], x: Array, limit: float, norm: Array) -> None:
+    """x times min(1, limit / (norm + 1e-6)).
+
+    Args:
+        parts: of x, each with memory for its elements in the wide dtype. They are so short that the BLAS takes one
+            thread for each, or the bits would depend on their number.
+    """
+    total = 0.0
+    for part, wide in parts:
+        numpy.copyto(wide, part)
+        total += float(numpy.dot(wide, wide))
+    norm[0] = found = sqrt(total)
+    factor = limit / (found + 1e-6)
+    if not factor >= 1.0:  # NaN is not either
+        numpy.multiply(x, factor, out=x)
 
 
 def _assign(out: Array, function: Callable[..., Array], *args: Any) -> None:
