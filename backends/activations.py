@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from .normal import gaussian_and_tail, numpy_gaussian_and_tail
+from . import gelu
 from .typing import Array, Namespace
 
 
@@ -93,131 +93,6 @@ def _tanh_derivative(np: Any, y: Array, out: Array) -> None:
     np.multiply(y, y, out=out)
     np.subtract(1.0, out, out=out)
 
-
-# ---- GELU: z Q(-z), Q the tail of the normal distribution ------------------------------------------------------------
-
-#: Further from 0 than this, tails and slopes are 0 in any dtype, and the squares of larger numbers may be infinite.
-_FAR = 40.0
-_DENSITY = 1.0 / math.sqrt(2.0 * math.pi)
-_ROOT_HALF = math.sqrt(0.5)
-
-
-def _gelu(xp: Namespace, z: Array) -> Array:
-    _, tail = gaussian_and_tail(xp, xp.minimum(xp.abs(z), _FAR * xp.ones_like(z)))
-    return z * xp.where(z < 0, tail, 1.0 - tail)
-
-
-def _gelu_derivative(xp: Namespace, z: Array) -> Array:
-    """Phi(z) + z phi(z)"""
-    near = _clipped(xp, z, _FAR)
-    gaussian, tail = gaussian_and_tail(xp, xp.abs(near))
-    return xp.where(z < 0, tail, 1.0 - tail) + _DENSITY * near * gaussian
-
-
-def _clipped(xp: Namespace, z: Array, limit: float) -> Array:
-    ones = xp.ones_like(z)
-    return xp.minimum(xp.maximum(z, -limit * ones), limit * ones)
-
-
-def _phi(np: Any, z: Array, a: Array, out: Array) -> None:
-    """The normal distribution function of z, from a = |z|, which becomes exp(-z^2 / 2)."""
-    below = np.empty(z.shape, np.bool_)
-    tail = np.empty_like(z)
-    np.less(z, 0.0, out=below)
-    numpy_gaussian_and_tail(np, a, tail)
-    np.subtract(1.0, tail, out=out)
-    np.copyto(out, tail, where=below)
-
-
-def _gelu_forward(np: Any, z: Array, out: Array) -> None:
-    a, phi = np.empty_like(z), np.empty_like(z)
-    np.abs(z, out=a)
-    np.minimum(a, _FAR, out=a)
-    _phi(np, z, a, phi)
-    np.multiply(z, phi, out=out)
-
-
-def _gelu_slope(np: Any, z: Array, out: Array) -> None:
-    near, a = np.empty_like(z), np.empty_like(z)
-    np.clip(z, -_FAR, _FAR, out=near)
-    np.abs(near, out=a)
-    _phi(np, z, a, out)
-    np.multiply(near, a, out=near)
-    np.multiply(near, _DENSITY, out=near)
-    np.add(out, near, out=out)
-
-
-_CLOSE = f"(z > REAL({_FAR}) ? REAL({_FAR}) : z < REAL(-{_FAR}) ? REAL(-{_FAR}) : z)"
-_GELU_SLOPE = (
-    f"REAL(0.5) * erfc(-@ * REAL({_ROOT_HALF!r})) + @ * (REAL({_DENSITY!r}) * exp(REAL(-0.5) * (@ * @)))"
-).replace("@", _CLOSE)
-
-# ---- GELU by tanh: z (1 + tanh(A (z + B z^3))) / 2 -------------------------------------------------------------------
-
-_A, _B = math.sqrt(2.0 / math.pi), 0.044715
-#: Further from 0 than this, tanh is 1 or -1 in any dtype.
-_FLAT = 10.0
-
-
-def _gelu_tanh(xp: Namespace, z: Array) -> Array:
-    near = _clipped(xp, z, _FLAT)
-    return (0.5 * z) * (1.0 + xp.tanh(near * (_A + (_A * _B) * (near * near))))
-
-
-def _gelu_tanh_derivative(xp: Namespace, z: Array) -> Array:
-    """(1 + t) / 2 + z (1 - t^2) (A + 3 A B z^2) / 2"""
-    near = _clipped(xp, z, _FLAT)
-    square = near * near
-    t = xp.tanh(near * (_A + (_A * _B) * square))
-    return 0.5 * (1.0 + t) + (0.5 * near) * ((1.0 - t * t) * (_A + (3.0 * _A * _B) * square))
-
-
-def _numpy_tanh_of_gelu(np: Any, near: Array, square: Array, t: Array) -> None:
-    np.multiply(near, near, out=square)
-    np.multiply(square, _A * _B, out=t)
-    np.add(t, _A, out=t)
-    np.multiply(t, near, out=t)
-    np.tanh(t, out=t)
-
-
-def _gelu_tanh_forward(np: Any, z: Array, out: Array) -> None:
-    near, square, t = np.empty_like(z), np.empty_like(z), np.empty_like(z)
-    np.clip(z, -_FLAT, _FLAT, out=near)
-    _numpy_tanh_of_gelu(np, near, square, t)
-    np.add(t, 1.0, out=t)
-    np.multiply(z, 0.5, out=out)
-    np.multiply(out, t, out=out)
-
-
-def _gelu_tanh_slope(np: Any, z: Array, out: Array) -> None:
-    near, square, t = np.empty_like(z), np.empty_like(z), np.empty_like(z)
-    np.clip(z, -_FLAT, _FLAT, out=near)
-    _numpy_tanh_of_gelu(np, near, square, t)
-    np.multiply(t, t, out=out)
-    np.subtract(1.0, out, out=out)
-    np.multiply(square, 3.0 * _A * _B, out=square)
-    np.add(square, _A, out=square)
-    np.multiply(out, square, out=out)
-    np.multiply(near, 0.5, out=near)
-    np.multiply(out, near, out=out)
-    np.add(t, 1.0, out=t)
-    np.multiply(t, 0.5, out=t)
-    np.add(out, t, out=out)
-
-
-_TANH_CLOSE = f"(z > REAL({_FLAT}) ? REAL({_FLAT}) : z < REAL(-{_FLAT}) ? REAL(-{_FLAT}) : z)"
-_TANH = "tanh(@ * (REAL(A) + REAL(AB) * (@ * @)))"
-_TANH_FORWARD, _TANH_SLOPE = (
-    text.replace("TANH", _TANH)
-    .replace("REAL(3AB)", f"REAL({3.0 * _A * _B!r})")
-    .replace("REAL(AB)", f"REAL({_A * _B!r})")
-    .replace("REAL(A)", f"REAL({_A!r})")
-    .replace("@", _TANH_CLOSE)
-    for text in (
-        "(REAL(0.5) * z) * (REAL(1) + TANH)",
-        "REAL(0.5) * (REAL(1) + TANH) + (REAL(0.5) * @) * ((REAL(1) - TANH * TANH) * (REAL(A) + REAL(3AB) * (@ * @)))",
-    )
-)
 
 # ---- SiLU and softplus -----------------------------------------------------------------------------------------------
 
@@ -402,24 +277,24 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation(
             # Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", 2016: z times the normal distribution of z.
             name="gelu",
-            forward=_gelu,
-            derivative=_gelu_derivative,
-            numpy_forward=_gelu_forward,
-            numpy_derivative=_gelu_slope,
-            cuda_forward=f"z * (REAL(0.5) * erfc(-z * REAL({_ROOT_HALF!r})))",
-            cuda_derivative=_GELU_SLOPE,
+            forward=gelu.forward,
+            derivative=gelu.derivative,
+            numpy_forward=gelu.numpy_forward,
+            numpy_derivative=gelu.numpy_derivative,
+            cuda_forward=gelu.CUDA_FORWARD,
+            cuda_derivative=gelu.CUDA_DERIVATIVE,
             needs_z=True,
             recordable=True,
         ),
         Activation(
             # Its approximation there: z (1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3))) / 2.
             name="gelu_tanh",
-            forward=_gelu_tanh,
-            derivative=_gelu_tanh_derivative,
-            numpy_forward=_gelu_tanh_forward,
-            numpy_derivative=_gelu_tanh_slope,
-            cuda_forward=_TANH_FORWARD,
-            cuda_derivative=_TANH_SLOPE,
+            forward=gelu.tanh_forward,
+            derivative=gelu.tanh_derivative,
+            numpy_forward=gelu.numpy_tanh_forward,
+            numpy_derivative=gelu.numpy_tanh_derivative,
+            cuda_forward=gelu.CUDA_TANH_FORWARD,
+            cuda_derivative=gelu.CUDA_TANH_DERIVATIVE,
             needs_z=True,
             recordable=True,
         ),

@@ -20,7 +20,7 @@ PACKAGES = ["benchmarks", "train", "recipes", "nn", "backends"]
 ROOMS = {
     "backends": [
         "__main__", "doctor", "check", "__init__", "registry", "cpu", "cuda", "base", "devices", "step", "updates",
-        "activations", "normal", "random", "typing",
+        "activations", "gelu", "random", "typing",
     ],
     "nn": [
         "__main__", "__init__", "cli", "verify", "report", "trainer", "divergence", "evaluation", "callbacks",

@@ -477,7 +477,7 @@ _FAR = 40.0
 
 
 def _tail_of_normal(a: Bounded) -> Bounded:
-    """Q(a) = erfc(a / sqrt 2) / 2 for 0 <= a <= 40, computed as erfc or as exp(-a^2 / 2) P(u) t (``backends.normal``).
+    """Q(a) = erfc(a / sqrt 2) / 2 for 0 <= a <= 40, computed as erfc or as exp(-a^2 / 2) P(u) t (``backends.gelu``).
 
     As erfc it is off by 5 units in the last place, and by 2 roundings of its argument, each of which changes it by
     a^2 + 1 in relation to it. The other way: Horner's rule by the sum of gamma_{2i+1} |c_i| <= 6.5 u, in relation to

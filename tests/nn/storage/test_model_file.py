@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,16 +13,23 @@ import numpy as np
 import pytest
 
 from nn import (
+    ELU,
+    GELU,
+    BatchNorm,
     Context,
     Dataset,
     Dropout,
     Flatten,
     Layer,
+    LayerNorm,
+    LeakyReLU,
     Linear,
     ReLU,
     Sequential,
     Sigmoid,
+    SiLU,
     Softmax,
+    Softplus,
     Tanh,
     Trainer,
     load_model,
@@ -205,3 +216,25 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         write_atomically(path, "text is not bytes")  # type: ignore[arg-type]
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_settings_of_activations_and_norms_are_saved_and_known_in_a_process_that_has_not_seen_them(
+    tmp_path: Path,
+) -> None:
+    layers = [
+        Linear(4, 5, activation="elu(0.5)"), LeakyReLU(0.2), GELU("tanh"), Linear(5, 5), ELU(2.0), SiLU(), Softplus(),
+        BatchNorm(5, momentum=0.3), Linear(5, 5, activation="leaky_relu(0.3)"), LayerNorm(5, affine=False),
+    ]  # fmt: skip
+    model = Sequential(layers, backend="cpu", seed=4)
+    save_model(model, tmp_path / "m.safetensors")
+    (tmp_path / "m.pickle").write_bytes(pickle.dumps(model))
+    code = (
+        "import pickle, sys, numpy as np\n"
+        "from nn import load_model\n"
+        "for model in (load_model('m.safetensors', 'cpu'), pickle.load(open('m.pickle', 'rb'))):\n"
+        "    print(model.layers, model(np.eye(4)).tolist(), sep='\\n')\n"
+    )
+    path = {"PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, cwd=tmp_path, env=os.environ | path, capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines() == [str(layers), str(model(np.eye(4)).tolist())] * 2
