@@ -334,6 +334,7 @@ def build_trainer(settings: Settings, train: Dataset, backend: Backend, rows: in
         build_optimizer(settings, rows),
         callbacks=build_callbacks(settings),
         metrics=settings.metrics,
+        train_metrics=settings.train_metrics,
         clip_norm=settings.clip_norm,
         clip_value=settings.clip_value,
         accumulate=settings.accumulate,
