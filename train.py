@@ -59,6 +59,7 @@ try:
     from nn.data.tables import is_table
     from nn.data.weights import by_class
     from nn.files import check_writable, write_atomically
+    from nn.history import finite
     from nn.layers import ACTIVATION_LAYERS, NORMS, check_batches
     from nn.losses import get_loss
     from nn.report import (
@@ -473,7 +474,7 @@ def save(run: Run) -> None:
             "stopped": trainer.history.stopped,
             "best_epoch": trainer.history.best_epoch,
             "monitor": trainer.history.monitor,
-            "test": run.test_result,
+            "test": None if run.test_result is None else finite(run.test_result),
         }
         save_model(trainer.model, output / "weights.safetensors")
         write_atomically(output / "history.jsonl", trainer.history.to_json_lines().encode())
