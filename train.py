@@ -59,6 +59,7 @@ try:
     from nn.data.tables import is_table
     from nn.data.weights import by_class
     from nn.files import check_writable, write_atomically
+    from nn.history import finite
     from nn.layers import ACTIVATION_LAYERS, NORMS, check_batches
     from nn.losses import get_loss
     from nn.report import (
@@ -334,6 +335,7 @@ def build_trainer(settings: Settings, train: Dataset, backend: Backend, rows: in
         build_optimizer(settings, rows),
         callbacks=build_callbacks(settings),
         metrics=settings.metrics,
+        train_metrics=settings.train_metrics,
         clip_norm=settings.clip_norm,
         clip_value=settings.clip_value,
         accumulate=settings.accumulate,
@@ -472,7 +474,7 @@ def save(run: Run) -> None:
             "stopped": trainer.history.stopped,
             "best_epoch": trainer.history.best_epoch,
             "monitor": trainer.history.monitor,
-            "test": run.test_result,
+            "test": None if run.test_result is None else finite(run.test_result),
         }
         save_model(trainer.model, output / "weights.safetensors")
         write_atomically(output / "history.jsonl", trainer.history.to_json_lines().encode())

@@ -210,7 +210,13 @@ class Look:
     def _named(self, stage: Stage | None, name: str) -> tuple[int | None, str, str]:
         """The layer's index, the tensor, and both in words."""
         if stage is None and "." not in name:
-            return None, name, {"batch": "the batch of rows", "targets": "its targets"}.get(name, f"the {name}")
+            return (
+                None,
+                name,
+                {"batch": "the batch of rows", "targets": "its targets", "weights": "its weights"}.get(
+                    name, f"the {name}"
+                ),
+            )
         kind, _, of = name.rpartition(" ")
         if "." in of:  # "gradient of 2.weight", "velocity 2.weight", "parameter 2.weight", "state 2.mean"
             index, _, own = of.partition(".")

@@ -8,7 +8,7 @@ from typing import Any
 from backends.typing import Array
 
 from .feed import Rows
-from .metrics import Metric, check_metrics, means, without_column
+from .metrics import Metric, check_metrics, loss_names, means, without_column
 from .model import Sequential
 from .plan import Observer
 
@@ -20,6 +20,30 @@ def evaluate_rows(trainer: Trainer, rows: Rows, metrics: Iterable[Metric], batch
     """Loss, accuracy for classes, and these metrics, by name."""
     totals = trainer.backend.to_numpy(totals_of(trainer, rows, batch_size))
     return means(totals, len(rows), rows.classes) | host_metrics(trainer, rows, metrics)
+
+
+def columns_of(trainer: Trainer, rows: Rows, validation: Rows | None) -> tuple[str, ...]:
+    """The names of what a record of training on ``rows`` will tell."""
+    names = [metric.name for metric in trainer.metrics]
+    found = ["epoch", *loss_names(rows.classes), *(names if trainer.train_metrics else [])]
+    if validation is not None:
+        found += [f"val_{name}" for name in [*loss_names(validation.classes), *names]]
+    return (*found, "learning_rate", "seconds", "rows_per_second")
+
+
+def record_of(
+    trainer: Trainer, found: dict[str, float], rows: Rows, validation: Rows | None, is_due: bool
+) -> dict[str, Any]:
+    """The record of an epoch but for its time: what its steps have found, and an evaluation if that is due."""
+    record: dict[str, Any] = {"epoch": trainer.epoch, **found}
+    if is_due and trainer.train_metrics:
+        with trainer.averaged():
+            record |= host_metrics(trainer, rows, trainer.metrics)
+    if is_due and validation is not None:
+        with trainer.averaged():
+            evaluated = evaluate_rows(trainer, validation, trainer.metrics)
+        record |= {f"val_{name}": value for name, value in evaluated.items()}
+    return record | {"learning_rate": trainer.optimizer.rate(max(trainer.optimizer.steps, 1))}
 
 
 def totals_of(

@@ -112,8 +112,12 @@ class History:
 
 
 def json_line(record: Record) -> str:
-    """A record as a line of JSON, which has no NaN and no infinity: both are null."""
-    finite = {
+    """A record as a line of JSON."""
+    return json.dumps(finite(record)) + "\n"
+
+
+def finite(record: Record) -> Record:
+    """A record with None for what is NaN or infinite, which JSON does not have."""
+    return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
     }
-    return json.dumps(finite) + "\n"

@@ -6,9 +6,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import replace
 from functools import partial
-from numbers import Integral, Real
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -21,14 +19,15 @@ from .callbacks.base import check_callbacks, end_all, listens, reads_gradients
 from .data import Dataset
 from .data.checks import check_whole_number
 from .data.targets import targets_of
-from .data.weights import by_class, relative, weighted
+from .data.weights import relative, weighted
 from .divergence import TrainingDiverged, Watch
-from .evaluation import evaluate_rows, has_classes, host_metrics, totals_of
+from .evaluation import columns_of, evaluate_rows, has_classes, record_of, totals_of
 from .feed import Feed, Rows
-from .history import History, Record
+from .given import check_owner, training_and_validation, with_labels
+from .history import History
 from .layers import check_batches
 from .losses import Loss, get_loss
-from .metrics import Metrics, check_metrics, get_metrics, loss_names, means
+from .metrics import Metrics, check_metrics, get_metrics, means
 from .model import Sequential
 from .optimizers import Optimizer, get_optimizer
 from .own_layers import LOOKED_AT, NOT_WRITTEN, observer_of
@@ -228,7 +227,10 @@ class Trainer:
         """
         if self._is_average_in:
             raise RuntimeError("fit would train the averaged parameters; call it outside of trainer.averaged()")
-        train, validation = self._split(train, validation, sample_weight, class_weight)
+        check_owner(self, train, validation)
+        train, validation = training_and_validation(
+            self.model, self.loss, train, validation, sample_weight, class_weight
+        )
         size = check_whole_number("batch_size", len(train) if batch_size is None else batch_size)
         last = self.epoch + check_whole_number("epochs", epochs, least=0)
         check_batches(self.model.layers, len(train), size)
@@ -244,7 +246,7 @@ class Trainer:
                 held_out = self.upload(self.model.dataset(validation, units))
             self.model.remember_data(rows.units, rows.data, self.loss)
             shuffled, keep = shuffle and size < len(rows), any(map(reads_gradients, called))
-            self.columns = self._columns(rows, held_out)
+            self.columns = columns_of(self, rows, held_out)
             check_metrics(self.metrics, has_classes(self, rows), self.model.n_outputs)
             begun, watch = list[Callback](), Watch(self)
             try:
@@ -286,7 +288,8 @@ class Trainer:
         if self.backend.device.queues and not self.stopping:
             epoch.feed.prepare(self.epoch + 1)
         totals, seconds = watch.end(epoch, seen), perf_counter() - started
-        record = self._record(means(totals, seen, epoch.rows.classes), epoch, validation, due or bool(self.stopping))
+        found = means(totals, seen, epoch.rows.classes)
+        record = record_of(self, found, epoch.rows, validation, due or bool(self.stopping))
         record |= {"seconds": seconds, "rows_per_second": seen / seconds}
         watch.check(record, validation)
         self.history.append(record)
@@ -511,7 +514,7 @@ class Trainer:
 
     def upload(self, data: Dataset, keep_scaled: bool = False) -> Rows:
         """``data`` on the device, checked against the network; with ``keep_scaled`` its rows already scaled."""
-        data = self._with_labels(self.model.shaped(data))
+        data = with_labels(self.model.shaped(data), self.loss, self.model.n_outputs)
         targets = targets_of(data, self.loss.targets, self.model.n_outputs, self.loss.unit_interval)
         with self.backend.use():
             x, y = self.backend.asarray(data.x), self.backend.asarray(targets)
@@ -587,57 +590,6 @@ class Trainer:
     def _input_scale(self, rows: Rows) -> float:
         """What the first product multiplies ``rows`` by: their scale, where that is all there is to do."""
         return rows.scale if rows.shift == 0.0 and takes_input_scale(self.model.layers) else 1.0
-
-    # ---- inside -----------------------------------------------------------------------------------------------------
-
-    def _split(self, train: Any, validation: Any, sample_weight: Any, class_weight: Any) -> tuple[Any, Any]:
-        """The rows to train on, with their weights, and those to evaluate on, which may be a fraction of the former."""
-        for rows in (train, validation):
-            if isinstance(rows, Rows) and rows.owner() is not self:
-                raise ValueError("these rows were uploaded by another Trainer; let this one upload them")
-        if isinstance(validation, bool):
-            raise TypeError(f"validation is rows, or the fraction or number of rows to hold out, not {validation}")
-        is_fraction = isinstance(validation, Real)  # NumPy's numbers, too
-        if isinstance(train, Rows):
-            if is_fraction:
-                raise ValueError("rows that are on the device are not split; split their Dataset before upload")
-            if not (sample_weight is None and class_weight is None):
-                raise ValueError("rows that are on the device take no other weights; give them to their Dataset before")
-            return train, validation
-        train = self._with_labels(weighted(self.model.dataset(train), sample_weight))
-        if is_fraction:
-            part = int(validation) if isinstance(validation, Integral) else float(validation)
-            train, validation = train.split(part, seed=self.model.seed)
-        if class_weight is not None:
-            train = by_class(train, class_weight)
-        return train, validation
-
-    def _with_labels(self, data: Dataset) -> Dataset:
-        """The same rows; for a loss of classes with class labels, which may have been floats or one-hot before."""
-        if self.loss.targets != "classes" or data.has_classes:
-            return data
-        labels = targets_of(data, "classes", self.model.n_outputs, False)
-        return replace(data, y=labels, class_names=tuple(str(label) for label in range(self.model.n_outputs)))
-
-    def _record(self, found: dict[str, float], epoch: Epoch, validation: Rows | None, due: bool) -> Record:
-        """What an epoch has found, with an evaluation if it is due."""
-        record: Record = {"epoch": self.epoch, **found}
-        if due and self.train_metrics:
-            with self.averaged():
-                record |= host_metrics(self, epoch.rows, self.metrics)
-        if due and validation is not None:
-            with self.averaged():
-                found = evaluate_rows(self, validation, self.metrics)
-            record |= {f"val_{name}": value for name, value in found.items()}
-        return record | {"learning_rate": self.optimizer.rate(max(self.optimizer.steps, 1))}
-
-    def _columns(self, rows: Rows, validation: Rows | None) -> tuple[str, ...]:
-        """The names of what a record of this training will tell."""
-        names = [metric.name for metric in self.metrics]
-        found = ["epoch", *loss_names(rows.classes), *(names if self.train_metrics else [])]
-        if validation is not None:
-            found += [f"val_{name}" for name in [*loss_names(validation.classes), *names]]
-        return (*found, "learning_rate", "seconds", "rows_per_second")
 
 
 def _step(feed: Feed, plan: Plan, totals: Array, share: Share | None = None) -> Step:

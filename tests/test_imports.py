@@ -23,7 +23,7 @@ ROOMS = {
         "activations", "gelu", "random", "typing",
     ],
     "nn": [
-        "__main__", "__init__", "cli", "verify", "report", "trainer", "divergence", "evaluation", "callbacks",
+        "__main__", "__init__", "cli", "verify", "report", "trainer", "divergence", "evaluation", "given", "callbacks",
         "storage", "pairs", "model", "own_layers", "summary", "plan", "feed", "optimizers", "losses", "layers",
         "metrics", "snapshot", "history", "initializers", "around_update", "data", "memory", "portable", "files",
         "messages", "version",
@@ -31,8 +31,9 @@ ROOMS = {
 }  # fmt: skip
 #: What is computed with arrays of any library, and so knows none.
 NETWORK_CODE = [
-    "nn.around_update", "nn.divergence", "nn.evaluation", "nn.feed", "nn.layers", "nn.optimizers", "nn.initializers",
-    "nn.losses", "nn.memory", "nn.metrics", "nn.model", "nn.own_layers", "nn.plan", "nn.snapshot", "nn.trainer",
+    "nn.around_update", "nn.divergence", "nn.evaluation", "nn.feed", "nn.given", "nn.layers", "nn.optimizers",
+    "nn.initializers", "nn.losses", "nn.memory", "nn.metrics", "nn.model", "nn.own_layers", "nn.plan", "nn.snapshot",
+    "nn.trainer",
 ]  # fmt: skip
 ARRAY_LIBRARIES = {"numpy", "numba", "cupy", "torch", "scipy", "jax", "array_api_compat", "array_api_strict"}
 #: Import paths of version 0.1 that go on working.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..history import Record
-from ..metrics import larger_is_better
+from ..metrics import is_metric, larger_is_better
 from .base import CallbackError, Trainer
 
 
@@ -45,8 +45,12 @@ class Monitor:
         column = self.column
         there = [name for name in trainer.columns if name != "epoch"]
         if column not in there:
-            rows = column.startswith("val_") and not any(name.startswith("val_") for name in there)
-            why = ", as there are no validation rows; give some, as in validation=0.1" if rows else ""
+            metric = column.removeprefix("val_")
+            why = ""
+            if column.startswith("val_") and not any(name.startswith("val_") for name in there):
+                why = ", as there are no validation rows; give some, as in validation=0.1"
+            elif is_metric(metric) and f"val_{metric}" not in there:
+                why = f"; ask for that metric, as in metrics=[{metric!r}]"
             raise CallbackError(f"there is no {column!r} to monitor{why} (there are {', '.join(there)})")
         more = larger_is_better(column.removeprefix("val_"), trainer.metrics)
         if self.mode == "auto" and more is None:

@@ -80,9 +80,12 @@ def refuse_idle_on_rows(settings: Settings, data: Data, own_test_rows: bool) -> 
     """
     no_test = "there are no test rows" if data.test is None else ""
     no_labels = no_test or ("" if data.train.has_classes else "the rows have no class labels")
+    evaluated = settings.validation is not None or settings.train_metrics
+    no_metrics = "" if evaluated or not no_test else f"{no_test} and no validation rows"
     for name, why in (
         ("test_fraction", "these data come with test rows" if own_test_rows else ""),
         ("validation", no_test if settings.validation == "test" else ""),
+        ("metrics", no_metrics),
         ("confusion", no_labels),
         ("predictions", no_test),
         ("plots", no_test and settings.epochs == 0 and not settings.compare and f"nothing is trained and {no_test}"),

@@ -457,6 +457,9 @@ class Settings:
     metrics: tuple[str, ...] = _report((), "--metrics", NAMES,
         f"of the test rows, and of the validation rows after each epoch: {', '.join(metric_names()[2:])}",
         check=METRIC, unset="loss, and accuracy of classes", idle=(COMPARED,))
+    train_metrics: bool = _report(False, "--train-metrics", SWITCH,
+        "tell --metrics of the training rows, too, which costs a pass over them in each epoch that is evaluated",
+        idle=(UNTRAINED, COMPARED, when(lambda s: not s.metrics, "there are no --metrics")))
     confusion: str = _report("true", "--confusion", TEXT, "what the rows of the confusion matrix are",
         choices=("true", "predicted"), idle=(COMPARED, SILENT_AND_UNDRAWN))
     predictions: int = _report(0, "--predictions", INTEGER, "print N predictions beside what is true",

@@ -125,14 +125,22 @@ def get_metrics(metrics: Metrics) -> list[Metric]:
     return list(found.values())
 
 
+def is_metric(name: str) -> bool:
+    """Whether a metric can be asked for by this name, beside loss and accuracy."""
+    return _known(name) is not None
+
+
 def _by_name(name: str) -> Metric:
-    if name in METRICS:
-        return METRICS[name]
-    for make in PATTERNS.values():
-        if (metric := make(name)) is not None:
-            return metric
-    known = ", ".join(metric_names())
-    raise ValueError(f"unknown metric {name!r}; known are {known}, or give a function of (targets, predictions)")
+    metric = _known(name)
+    if metric is None:
+        known = ", ".join(metric_names())
+        raise ValueError(f"unknown metric {name!r}; known are {known}, or give a function of (targets, predictions)")
+    return metric
+
+
+def _known(name: str) -> Metric | None:
+    made = (make(name) for make in PATTERNS.values())
+    return METRICS.get(name) or next((metric for metric in made if metric is not None), None)
 
 
 def check_metrics(metrics: Iterable[Metric], classes: bool, n_outputs: int) -> None:

@@ -36,7 +36,7 @@ class TopK(Metric):
 
 def named_top_k(name: str) -> Metric | None:
     """``TopK`` by its name."""
-    found = re.fullmatch(r"top([1-9]\d*)_accuracy", name)
+    found = re.fullmatch(r"top([2-9]|[1-9]\d+)_accuracy", name)
     return TopK(int(found[1])) if found else None
 
 

@@ -96,6 +96,21 @@ REFUSED = [
     ("predictions", ["--quiet", "--predictions", "3"], "--quiet prints the result only"),
     ("predictions", [*COMPARE, "--predictions", "3"], "--compare shows neither epochs nor a test result"),
     ("predictions", ["--test-fraction", "0", "--predictions", "3"], "there are no test rows"),
+    *(
+        (name, [*before, *flags], why)
+        for name, flags in (
+            ("early_stopping", ["--early-stopping", "3"]),
+            ("log", ["--log", "log.csv"]),
+            ("tensorboard", ["--tensorboard", "events"]),
+        )
+        for before, why in ((NEURON, "nothing is trained"), (COMPARE, "--compare makes every step and shows no epoch"))
+    ),
+    ("monitor", ["--monitor", "loss"], "there is no early stopping"),
+    ("min_delta", ["--min-delta", "0.1"], "there is no early stopping"),
+    ("restore_best", ["--no-restore-best"], "there is no early stopping"),
+    ("metrics", [*COMPARE, "--metrics", "auc"], "--compare shows neither epochs nor a test result"),
+    ("metrics", ["--test-fraction", "0", "--metrics", "auc"], "there are no test rows and no validation rows"),
+    ("train_metrics", ["--train-metrics"], "there are no --metrics"),
     ("report", [*COMPARE, "--report", "r.html"], "--compare shows neither epochs nor a test result"),
     ("plots", [*NEURON, "--plots"], "nothing is trained and there are no test rows"),
 ]

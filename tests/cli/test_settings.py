@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import f1_score
 from threadpoolctl import threadpool_info
 
 import recipes
@@ -1036,6 +1037,14 @@ def metrics(tools: Tools) -> None:
 
 
 @behaviour
+def train_metrics(tools: Tools) -> None:
+    run = trained("--metrics", "macro_f1", "--train-metrics")
+    guess = run.trainer.predict(run.training)
+    assert run.trainer.history[-1]["macro_f1"] == f1_score(run.training.y, guess, average="macro")
+    assert "macro_f1" not in trained("--metrics", "macro_f1").trainer.history[-1]
+
+
+@behaviour
 def log(tools: Tools) -> None:
     for name in ("log.jsonl", "log.csv"):
         tools.printed("--log", str(tools.folder / name), "--quiet", "--output", str(tools.folder))
@@ -1187,6 +1196,7 @@ BOTH = {
     "min_delta": ("0.5", "0.5"),
     "restore_best": ("", "false"),
     "metrics": ("auc macro_f1", '["auc", "macro_f1"]'),
+    "train_metrics": ("", "true"),
     "confusion": ("predicted", '"predicted"'),
     "predictions": ("6", "6"),
 }
@@ -1202,6 +1212,7 @@ BESIDE = dict.fromkeys(("label", "task", "impute", "categorical"), ("data", '"t.
     **dict.fromkeys(("min_lr", "plateau_patience"), ("schedule", '"plateau"')),
 }
 BESIDE |= dict.fromkeys(("monitor", "min_delta", "restore_best"), ("early_stopping", "3"))
+BESIDE["train_metrics"] = "metrics", '["auc"]'
 
 
 def test_every_setting_that_both_can_say_is_there() -> None:
@@ -1217,7 +1228,7 @@ def test_a_flag_and_its_key_say_the_same(name: str, tmp_path: Path) -> None:
     if name in BESIDE:
         other, value = BESIDE[name]
         texts = [f"[{setting.table}]\n{other} = {value}\n{name} = {toml}\n"]
-        beside = [SETTINGS[other].flag, value.strip('"')]
+        beside = [SETTINGS[other].flag, value.strip('"[]')]
     path.write_text("".join(texts), encoding="utf-8")
     (from_recipe,) = train.parse(["--recipe", str(path)])
     assert getattr(from_recipe, name) != getattr(Settings(), name)
@@ -1234,7 +1245,7 @@ def test_a_flag_overrides_its_key_and_other_keys_stay(name: str, tmp_path: Path)
     path.write_text("[training]\nepochs = 6\nseed = 8\n[network]\nhidden = [5]\n[report]\nevery = 2\n")
     kept = {"epochs": 6, "seed": 8, "hidden": (5,), "every": 2}
     words, _ = BOTH[name]
-    beside = [SETTINGS[BESIDE[name][0]].flag, BESIDE[name][1].strip('"')] if name in BESIDE else []
+    beside = [SETTINGS[BESIDE[name][0]].flag, BESIDE[name][1].strip('"[]')] if name in BESIDE else []
     (settings,) = train.parse(["--recipe", str(path), SETTINGS[name].flag, *words.split(), *beside])
     for key, value in kept.items():
         assert (getattr(settings, key) == value) == (key != name), key
@@ -1381,6 +1392,7 @@ def test_help_shows_what_kind_of_value_a_flag_takes(capsys: pytest.CaptureFixtur
         "plots",
         "quiet",
         "restore_best",
+        "train_metrics",
     }
 
 

@@ -12,7 +12,22 @@ import pytest
 
 import nn.divergence
 from backends import Backend
-from nn import SGD, Adam, Callback, Context, Layer, Linear, ReLU, Sequential, Softmax, Tanh, Trainer, TrainingDiverged
+from nn import (
+    SGD,
+    Adam,
+    BatchNorm,
+    Callback,
+    Context,
+    Dropout,
+    Layer,
+    Linear,
+    ReLU,
+    Sequential,
+    Softmax,
+    Tanh,
+    Trainer,
+    TrainingDiverged,
+)
 from tests.helpers.with_emulated import WITH_EMULATED, made
 
 # The device of array-api-strict lets NumPy's warnings through, and so does the cast of a rate of 1e39.
@@ -194,6 +209,26 @@ def test_what_is_done_around_updates_changes_nothing_about_it(backend: Backend, 
     assert same_weights(trainer, twin)
     with trainer.averaged(), twin.averaged():
         assert same_weights(trainer, twin)
+
+
+def test_everything_that_training_moves_is_back(backend: Backend) -> None:
+    """Running statistics of layers, masks of dropout, the state of Adam, with weights of rows."""
+
+    def made_trainer(rate: Any) -> Trainer:
+        layers = [Linear(4, 8), BatchNorm(8), Tanh(), Dropout(0.25), Linear(8, 3), Softmax()]
+        return Trainer(Sequential(layers, backend=backend), optimizer=Adam(rate))
+
+    settings: dict[str, Any] = {"sample_weight": np.linspace(0.5, 2.0, 60), "validation": 0.3}
+    trainer, twin = made_trainer(rate_at(13, 1e39)), made_trainer(rate_at(99, 0.05))
+    error = diverges(trainer, CLASSES, **settings)  # epochs of 5 batches
+    twin.fit(CLASSES, 2, 10, **settings)
+    assert (error.epoch, error.step, error.weights_of) == (3, 13, 2)
+    assert same_weights(trainer, twin)
+    trainer.optimizer.learning_rate = twin.optimizer.learning_rate
+    trainer.fit(CLASSES, 2, 10, **settings)
+    twin.fit(CLASSES, 2, 10, **settings)
+    assert same_weights(trainer, twin)
+    assert trainer.history["val_loss"] == twin.history["val_loss"]
 
 
 def test_callbacks_see_the_divergence_when_training_ends() -> None:

@@ -233,7 +233,7 @@ def test_names_of_top_k() -> None:
     trainer = classifier("cpu", metrics=[TopK(2), "top3_accuracy"])
     assert [metric.name for metric in trainer.metrics] == ["top2_accuracy", "top3_accuracy"]
     for bad in ("top0_accuracy", "top1_accuracy", "top02_accuracy", "topk_accuracy", "top3"):
-        with pytest.raises(ValueError, match=r"top-k accuracy must be|unknown metric .* top<k>_accuracy, or give"):
+        with pytest.raises(ValueError, match=r"unknown metric .* top<k>_accuracy, or give"):
             classifier("cpu", metrics=[bad])
     again = pickle.loads(pickle.dumps(TopK(2)))
     assert again.name == "top2_accuracy"

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backends import Backend
 from nn import (
@@ -180,6 +182,7 @@ def test_the_best_weights_come_back_after_an_error_too() -> None:
     [
         ("val_los", DATA, r"no 'val_los' to monitor \(there are loss, accuracy, val_loss, val_accuracy, val_score, "),
         ("val_loss", None, r"no 'val_loss' to monitor, as there are no validation rows; give some, as in validation=0"),
+        ("val_auc", DATA, r"no 'val_auc' to monitor; ask for that metric, as in metrics=\['auc'\] \(there are loss"),
         ("score", DATA, r"no 'score' to monitor \(there are loss, accuracy, val_loss"),
         ("learning_rate", None, r"""say whether more of 'learning_rate' is better: mode="max", or "min" where"""),
         ("epoch", None, "no 'epoch' to monitor"),
@@ -199,6 +202,46 @@ def test_a_metric_of_ones_own_needs_a_mode() -> None:
     with pytest.raises(CallbackError, match="say whether more of 'val_mine' is better"):
         trainer_on("cpu", EarlyStopping("val_mine"), metrics=[mine]).fit(DATA, 2, validation=DATA)
     trainer_on("cpu", EarlyStopping("val_mine", mode="max"), metrics=[mine]).fit(DATA, 2, validation=DATA)
+
+
+def stops(values: list[float | None], patience: int, min_delta: float, more: bool, start: int) -> tuple[Any, int]:
+    """The best epoch, and the last, as one reads the rules."""
+    best, value_of_best = None, math.nan
+    for epoch, value in enumerate(values, start=1):
+        if epoch <= start or value is None:
+            continue
+        gain = value - value_of_best if more else value_of_best - value
+        if not math.isnan(value) and (best is None or gain > min_delta):
+            best, value_of_best = epoch, value
+        elif epoch - (best or start) >= patience:
+            return best, epoch
+    return best, len(values)
+
+
+@given(
+    values=st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, math.nan, None]), min_size=1, max_size=12),
+    patience=st.integers(0, 4),
+    min_delta=st.sampled_from([0.0, 0.25, 0.3]),
+    more=st.booleans(),
+    start=st.integers(0, 3),
+)
+def test_epochs_are_chosen_by_the_rules_whatever_the_values(
+    values: list[float | None], patience: int, min_delta: float, more: bool, start: int
+) -> None:
+    def tell(trainer: Trainer, record: dict[str, Any]) -> None:
+        value = values[record["epoch"] - 1]
+        record.pop("val_loss")
+        if value is not None:
+            record["val_loss"] = value
+
+    stop = EarlyStopping("val_loss", patience, min_delta, "max" if more else "min", start_from_epoch=start)
+    trainer = trainer_on("cpu", LambdaCallback(on_epoch_end=tell), stop)
+    rows = DATA[0][:4], DATA[1][:4]
+    history = trainer.fit(rows, len(values), None, validation=rows)
+    assert (history.best_epoch, len(history)) == stops(values, patience, min_delta, more, start)
+    twin = trainer_on("cpu")
+    twin.fit(rows, history.best_epoch or len(history), None)
+    assert weights(trainer) == weights(twin)
 
 
 @pytest.mark.parametrize(
