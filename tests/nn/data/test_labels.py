@@ -15,6 +15,7 @@ from sklearn.preprocessing import LabelEncoder
 from nn import Linear, Sequential, Sigmoid, Softmax, Trainer, load_data, load_model, save_model
 from nn.data import DataError, Dataset, Units, as_dataset
 from nn.data.labels import LabelsWarning
+from nn.data.weights import by_class
 
 X = np.random.default_rng(0).normal(size=(6, 3))
 NAMES = ["cat", "dog", "ant", "cat", "ant", "dog"]
@@ -169,3 +170,11 @@ def test_names_are_in_the_units() -> None:
     assert Units.from_dict(units.to_dict()) == units
     assert units.class_names == ("ant", "cat", "dog")
     assert Units.of(as_dataset((X, [0, 1, 2, 0, 1, 2]))).class_names is None
+
+
+def test_a_weight_is_of_the_label_as_written() -> None:
+    data = Dataset(X, np.array([0, 1, 2, 0, 1, 2]), class_names=("1", "2", "3"))
+    for key in (1, "1", np.int64(1)):
+        weights = by_class(data, {key: 5.0}).weights
+        assert weights is not None
+        assert weights.tolist() == [5.0, 1.0, 1.0, 5.0, 1.0, 1.0]
