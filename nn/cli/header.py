@@ -10,7 +10,9 @@ from typing import SupportsFloat
 from backends import Backend
 
 from ..data import Dataset
+from ..data.labels import are_numbers
 from ..data.statistics import advice
+from ..data.values import listed
 from ..optimizers import Optimizer
 from ..trainer import Trainer
 from ..verify.rounding import rounding_text
@@ -84,7 +86,10 @@ def _data(name: str, training: Dataset, validation: Dataset | None, test: Datase
     text += f", {len(validation):,} for validation" if validation is not None else ""
     text += f", {len(test):,} test rows" if test is not None else ""
     text += f", {training.n_features} inputs"
-    return text + (f", {training.n_classes} classes" if training.has_classes else "")
+    if not training.has_classes:
+        return text
+    names = "" if are_numbers(training.class_names) else f": {listed(training.class_names or ())}"
+    return f"{text}, {training.n_classes} classes{names}"
 
 
 def _advice(settings: Settings, training: Dataset) -> list[tuple[str, str]]:

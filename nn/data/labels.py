@@ -49,21 +49,30 @@ def classes_of(labels: np.ndarray, known: Names | None, place: Callable[[int], s
     return numbers.astype(np.int64), tuple(str(name) for name in names)
 
 
-def _looked_up(labels: np.ndarray, known: Names, place: Callable[[int], str]) -> np.ndarray:
-    """Their numbers among the known names. Integers are class numbers, where no class has a number for its name."""
+def _looked_up(labels: np.ndarray, known: Names, place: Callable[[int], str], as_written: bool = False) -> np.ndarray:
+    """Their numbers among the known names. Where names are whole numbers, integers may be meant as names or as class
+    numbers; unless they are ``as_written``, what fits both ways is refused."""
     given, numbers = np.unique(labels, return_inverse=True)
     index = {name: number for number, name in enumerate(known)}
-    if labels.dtype.kind == "i" and not any(is_integer(name) for name in known):
-        index = {str(number): number for number in range(len(known))}
-    table = np.array([index.get(str(label), -1) for label in given.tolist()], dtype=np.int64)
-    found = table[numbers.reshape(labels.shape)]
-    if (found < 0).any():
-        row = int((found < 0).argmax())
+    found = np.array([index.get(str(label), -1) for label in given.tolist()], dtype=np.int64)
+    if labels.dtype.kind == "i" and not as_written:
+        are_numbers_too = given.min() >= 0 and given.max() < len(known)
+        if are_numbers_too and (found >= 0).all() and (found != given).any():
+            row = int((labels == given[int((found != given).argmax())]).argmax())
+            raise DataError(
+                f"{place(row)} is {labels[row]}, which is both a class number and the name of a class (these are "
+                f"{listed(known)}): pass labels as text if they are names, or a Dataset with its class_names"
+            )
+        if are_numbers_too and (found < 0).any():
+            found = given.astype(np.int64)
+    result = found[numbers.reshape(labels.shape)]
+    if (result < 0).any():
+        row = int((result < 0).argmax())
         raise DataError(
             f"{place(row)} is {labels[row].item()!r}, a class that is not among those of the training rows: "
             f"{listed(known)}; correct the label or remove the row"
         )
-    return found
+    return result
 
 
 def labels_of_file(y: np.ndarray, name: str, known: Names | None) -> tuple[np.ndarray, Names]:
@@ -91,7 +100,8 @@ def labels_of_file(y: np.ndarray, name: str, known: Names | None) -> tuple[np.nd
     if (known is None and whole.all() and y.min() == 0) or not whole.all() or np.abs(y).max() > LARGEST_LABEL:
         labels, n_classes = check_labels(y, name)
         return labels, numbered(n_classes)
-    return classes_of(y.astype(np.int64), known, place)
+    whole_numbers = y.astype(np.int64)
+    return (_looked_up(whole_numbers, known, place, True), known) if known else classes_of(whole_numbers, None, place)
 
 
 def read_labels(y: Any, name: str) -> np.ndarray:
@@ -155,8 +165,3 @@ def warn_of_names(names: Names) -> None:
         "these numbers, and predict_names the labels",
         LabelsWarning,
     )
-
-
-def is_integer(name: str) -> bool:
-    """Whether a name is written as a whole number."""
-    return name.removeprefix("-").isdecimal()

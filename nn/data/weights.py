@@ -36,7 +36,8 @@ def by_class(data: Dataset, class_weight: str | Mapping[Any, Any]) -> Dataset:
 
     Args:
         class_weight: ``"balanced"`` for n / (k count), as in scikit-learn, k being how many classes have rows; or a
-            mapping from a class, by its number or its name, to a weight. Classes not in it weigh 1.
+            mapping from a class, by its name or its number, to a weight; of classes that are named 1, 2, 3 a 1 is the
+            name. Classes not in it weigh 1.
 
     Raises:
         DataError: the targets are no classes; a class does not exist, is named twice, or its weight is no number of at
@@ -62,10 +63,11 @@ def by_class(data: Dataset, class_weight: str | Mapping[Any, Any]) -> Dataset:
 def _from_mapping(class_weight: Mapping[Any, Any], names: Sequence[str]) -> np.ndarray:
     weights, given = np.ones(len(names)), set[int]()
     for key, weight in class_weight.items():
-        if isinstance(key, str):
-            index = list(names).index(key) if key in names else -1
+        is_number = hasattr(key, "__index__") and not isinstance(key, bool)
+        if isinstance(key, str) or (is_number and str(key) in names):  # of classes 1, 2, 3 the 1 is that name
+            index = list(names).index(str(key)) if str(key) in names else -1
         else:
-            index = int(key) if hasattr(key, "__index__") and not isinstance(key, bool) else -1
+            index = int(key) if is_number else -1
         if not 0 <= index < len(names):
             raise DataError(f"class_weight: there is no class {key!r}; the classes are {', '.join(names)}")
         if index in given:

@@ -1420,7 +1420,7 @@ def test_the_header_says_what_is_computed(capsys: pytest.CaptureFixture[str]) ->
     rows = len(load_data("digits", limit=120, test_fraction=0).train.only([1, 2]))
     held_out = math.ceil(rows / 4)
     assert text.splitlines()[2].startswith(f"data      digits: {rows - held_out} training rows, {held_out} for valid")
-    assert text.splitlines()[2].endswith("ation, 64 inputs, 2 classes")
+    assert text.splitlines()[2].endswith("ation, 64 inputs, 2 classes: 1, 2")
     assert text.splitlines()[3:] == [
         "model     64-7-5-1, tanh, bce: 501 parameters, initial values he_normal, dropout 0.25",
         "training  1 epochs, all rows at once, adam: learning_rate 0.001, beta1 0.9, beta2 0.999, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def test_names_of_classes_are_in_the_report(capsys: pytest.CaptureFixture[str], 
     code, out, err = run(capsys, *flags, "--standardize")
     assert (code, err) == (0, "")
     assert "   benign " in out
+    assert "30 inputs, 2 classes: benign, malignant" in re.sub(r"\n +", " ", out)
     assert "malignant" in out.partition("the first 2 test rows")[2] or "benign" in out.partition("the first 2 test")[2]
     assert "advice" not in out
     code, out, err = run(capsys, *flags, "--positive", "malignant", "--loss", "bce")

@@ -17,7 +17,8 @@ from nn import SGD, Flatten, Linear, ReLU, Sequential, Standardize, Trainer, loa
 from nn.data import DataError, Dataset, from_frame
 from nn.data.statistics import ScaleWarning, advice, column_statistics
 from nn.verify import compare
-from tests.helpers.backends import backend_params, make_backend
+from tests.helpers.backends import make_backend
+from tests.helpers.with_emulated import WITH_EMULATED, made
 
 RNG = np.random.default_rng(0)
 X = RNG.normal([0.0, 1000.0, -5.0, 7.0], [1.0, 300.0, 0.01, 0.0], (50, 4))
@@ -28,9 +29,9 @@ def standardizing(backend: Any = "cpu", **options: Any) -> Sequential:
     return Sequential(Standardize(4), Linear(4, 8), ReLU(), Linear(8, 2), backend=backend, seed=1, **options)
 
 
-@pytest.fixture(params=backend_params())
+@pytest.fixture(params=WITH_EMULATED)
 def backend(request: pytest.FixtureRequest) -> Any:
-    return make_backend(request.param, "float64")
+    return made(request.param, "float64")
 
 
 def test_fit_on_raw_rows_is_fit_on_scaled_ones(backend: Any) -> None:
@@ -43,6 +44,7 @@ def test_fit_on_raw_rows_is_fit_on_scaled_ones(backend: Any) -> None:
     scaled.model.load_state_dict(equal)
     scaled.fit((StandardScaler().fit_transform(X), Y), 3, 16)
     np.testing.assert_allclose(raw.history["loss"], scaled.history["loss"], rtol=1e-9)
+    assert not raw.backend.why_eager
     np.testing.assert_allclose(
         raw.model.predict_proba(X), scaled.model.predict_proba(StandardScaler().fit_transform(X)), rtol=1e-9
     )

@@ -15,6 +15,7 @@ from sklearn.preprocessing import LabelEncoder
 from nn import Linear, Sequential, Sigmoid, Softmax, Trainer, load_data, load_model, save_model
 from nn.data import DataError, Dataset, Units, as_dataset
 from nn.data.labels import LabelsWarning
+from nn.data.weights import by_class
 
 X = np.random.default_rng(0).normal(size=(6, 3))
 NAMES = ["cat", "dog", "ant", "cat", "ant", "dog"]
@@ -110,11 +111,29 @@ def test_integers_that_are_no_class_numbers_are_names(labels: list[int], n_outpu
     assert trainer.model.units is not None
     assert trainer.model.units.class_names == tuple(names)
     assert trainer.evaluate((X, labels)) == trainer.evaluate(Dataset(X, numbers, class_names=tuple(names)))
-    assert trainer.evaluate((X[:1], labels[:1])) == trainer.evaluate(
-        Dataset(X[:1], numbers[:1], class_names=tuple(names))
-    )
+    assert trainer.evaluate((X, [str(label) for label in labels])) == trainer.evaluate((X, labels))
     with pytest.raises(DataError, match=r"y\[0\] is 9, a class that is not among"):
         trainer.evaluate((X[:1], [9]))
+
+
+def test_integers_that_fit_as_names_and_as_numbers_are_refused() -> None:
+    trainer = network()
+    data = Dataset(X, np.array([0, 1, 2, 0, 1, 2]), class_names=("1", "2", "3"))
+    trainer.fit(data)
+    wanted = trainer.evaluate(data)
+    assert trainer.evaluate((X, data.y)) == trainer.evaluate((X, data.y + 1)) == wanted
+    with pytest.raises(DataError, match=r"y\[0\] is 1, which is both a class number and the name of a class"):
+        trainer.evaluate((X[:2], [1, 2]))
+    assert trainer.evaluate((X[:2], ["1", "2"])) == trainer.evaluate(data[:2])
+    with pytest.raises(DataError, match=r"y\[1\] is 4, a class that is not among"):
+        trainer.evaluate((X[:2], [1, 4]))
+
+
+def test_class_numbers_of_one_class_against_the_rest() -> None:
+    data = Dataset(X, np.array([0, 1, 2, 0, 1, 2])).one_against_rest(2)
+    trainer = network(2)
+    trainer.fit(data)
+    assert trainer.evaluate((X, data.y)) == trainer.evaluate(data)
 
 
 @pytest.mark.parametrize(("labels", "n_outputs"), [([1, 2, 1, 2, 1, 2], 3), ([0, 2, 0, 2, 0, 2], 3), ([2] * 6, 3)])
@@ -169,3 +188,11 @@ def test_names_are_in_the_units() -> None:
     assert Units.from_dict(units.to_dict()) == units
     assert units.class_names == ("ant", "cat", "dog")
     assert Units.of(as_dataset((X, [0, 1, 2, 0, 1, 2]))).class_names is None
+
+
+def test_a_weight_is_of_the_label_as_written() -> None:
+    data = Dataset(X, np.array([0, 1, 2, 0, 1, 2]), class_names=("1", "2", "3"))
+    for key in (1, "1", np.int64(1)):
+        weights = by_class(data, {key: 5.0}).weights
+        assert weights is not None
+        assert weights.tolist() == [5.0, 1.0, 1.0, 5.0, 1.0, 1.0]
