@@ -36,7 +36,7 @@ from nn import (
 from nn.layers import Layer
 from nn.report import weights_checksum, write_report
 from nn.report.collected import MOST_EPOCHS, columns_of
-from nn.report.embedded import ACTIVATIONS, packed, pen_of
+from nn.report.embedded import ACTIVATIONS, BITS, packed, pen_of
 from nn.report.html import MOST_BYTES
 from nn.report.png import png, signed
 from nn.report.svg import WIDTH, Curve, Scale, curves
@@ -227,7 +227,7 @@ def test_rows_that_are_no_pictures_are_listed_by_number(tmp_path: Path) -> None:
 # ---- what is kept small ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("hidden", "bits"), [(100, 32), (330, 16), (700, 8), (1200, None)])
+@pytest.mark.parametrize(("hidden", "bits"), [(100, 32), (330, 16), (700, 8), (900, 6), (1200, None)])
 def test_a_large_network_is_rounded_so_that_the_page_stays_small(hidden: int, bits: int | None, tmp_path: Path) -> None:
     rows = Dataset(np.random.default_rng(0).integers(0, 256, (40, 784), dtype=np.uint8), np.arange(40) % 10, 1 / 255,
                    image_shape=(28, 28))  # fmt: skip
@@ -244,14 +244,17 @@ def test_a_large_network_is_rounded_so_that_the_page_stays_small(hidden: int, bi
 
 @given(
     arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 5)), elements=st.floats(-100, 100, width=32)),
-    st.sampled_from([32, 16, 8]),
+    st.sampled_from(BITS),
 )
 def test_weights_as_text_are_within_their_rounding(values: np.ndarray, bits: int) -> None:
     text = packed(values, bits)
-    kind = {32: "<f4", 16: "<i2", 8: "i1"}[bits]
-    found = np.frombuffer(base64.b64decode(text["data"]), kind).reshape(values.shape).astype(np.float64)
-    if bits < 32:
-        found *= np.frombuffer(base64.b64decode(text["factors"]["data"]), "<f4")
+    content = np.frombuffer(base64.b64decode(text["data"]), np.uint8)
+    if bits == 32:
+        found = content.view("<f4").reshape(values.shape)
+    else:
+        by_bit = np.unpackbits(content, bitorder="little")[: values.size * bits].reshape(-1, bits)
+        whole = by_bit @ (1 << np.arange(bits)) - (2 ** (bits - 1) - 1)
+        found = whole.reshape(values.shape) * np.frombuffer(base64.b64decode(text["factors"]["data"]), "<f4")
     allowed = 0 if bits == 32 else np.abs(values).max(axis=0) / (2**bits - 2) * (1 + 1e-3) + 1e-30
     assert (np.abs(found - values) <= allowed).all()
 
