@@ -21,6 +21,9 @@ ACTIVATIONS = frozenset(
 #: How weights may be written, the most exact way first: as they are, or as whole numbers of so many bits with a factor
 #: for each column.
 BITS = (32, *range(16, 5, -1))
+#: Why there is nothing to draw for.
+NO_PICTURES = "the rows are not known to be pictures of one channel"
+NO_PROBABILITIES = "the network gives no probabilities of classes"
 #: Rows that the page can show to the network.
 MOST_ROWS = 20
 #: What counts as ink, as a share of the darkest.
@@ -34,9 +37,9 @@ def why_not(model: Sequential, data: Dataset | None) -> str:
     among those that the page computes.
     """
     if data is None or model.units is None or _picture_shape(data) is None:
-        return "the rows are not known to be pictures of one channel"
+        return NO_PICTURES
     if model.task != "classes" or not model.output_activation:
-        return "the network gives no probabilities of classes"
+        return NO_PROBABILITIES
     for index, layer in enumerate(model.layers):
         if stage_of(layer, {}) is None:
             return f"the page cannot compute layer {index}, {layer!r}"

@@ -20,7 +20,7 @@ from ..files import write_atomically
 from ..trainer import Trainer
 from ..version import __version__
 from .collected import REGRESSION, all_names, collect, curve_names, look_of, shortened
-from .embedded import BITS, network_of, pen_of, why_not
+from .embedded import BITS, NO_PICTURES, NO_PROBABILITIES, network_of, pen_of, why_not
 from .plots import weights_of_pixels
 from .png import data_uri, signed
 from .svg import Curve, curves, scatter
@@ -356,7 +356,7 @@ def drawing(bits: int, pen: Mapping[str, Any]) -> str:
 
 def no_drawing(why: str) -> str:
     """Nothing, unless the rows are pictures and something else is in the way."""
-    if "pictures" in why or "probabilities" in why:
+    if why in (NO_PICTURES, NO_PROBABILITIES):
         return ""
     return section("Draw for the network", f'<p class="note">Not offered here: {escape(why)}.</p>')
 

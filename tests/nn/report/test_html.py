@@ -4,7 +4,7 @@ import base64
 import html
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -204,6 +204,29 @@ def test_a_network_of_nan_has_a_report(classes: bool, tmp_path: Path) -> None:
     page = written(tmp_path, trainer, data)
     assert embedded(page, "report")["result"]["loss"] is None
     assert "not finite" in text_of(page)
+
+
+@dataclass(frozen=True, repr=False)
+class Twice(Linear):
+    """A layer of one's own that computes something else than the one it extends."""
+
+    def forward(self, x: Any, ctx: Any) -> Any:
+        return 2.0 * super().forward(x, ctx)
+
+    def backward(self, dy: Any, ctx: Any) -> Any:
+        return super().backward(2.0 * dy, ctx)
+
+
+def test_a_layer_that_the_page_does_not_know_is_named(tmp_path: Path) -> None:
+    trainer = trained(DIGITS.train, Linear(64, 8), ReLU(), Twice(8, 10), epochs=1)
+    page = written(tmp_path, trainer, DIGITS.test)
+    assert embedded(page, "network") is None
+    assert "Not offered here: the page cannot compute layer 2, Twice(8, 10)." in text_of(page)
+    values = trained(Dataset(DIGITS.train.x, DIGITS.train.x[:, :1] / 16, 1 / 16, image_shape=(8, 8)), Linear(64, 1),
+                     loss="mean_squared_error")  # fmt: skip
+    assert "Draw for the network" not in text_of(
+        written(tmp_path, values, Dataset(DIGITS.test.x, DIGITS.test.x[:, :1] / 16))
+    )
 
 
 def test_the_report_is_of_the_averaged_weights(tmp_path: Path) -> None:
