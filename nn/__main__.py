@@ -6,6 +6,7 @@ the exit code. To add one is to add a line to ``COMMANDS``.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -21,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do what the words of ``argv`` ask for.
 
     Returns:
-        The exit code: 0, or 2 where words or a file cannot be used; one sentence then says why.
+        The exit code: 0; 2 where words or a file cannot be used, and one sentence then says why; 141 where the output
+        is read no further.
     """
     parser = Parser(prog="python -m nn", description="What can be done with the files of a run.", allow_abbrev=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -32,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = parser.parse_args(argv)
         code: int = options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output, `head` for instance, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (UsageError, ValueError, OSError) as error:
         print(f"python -m nn: error: {error}", file=sys.stderr)
         return 2

@@ -20,7 +20,10 @@ ACTIVATIONS = frozenset(
 )
 #: How weights may be written, the most exact way first: as they are, or as whole numbers of so many bits with a factor
 #: for each column.
-BITS = (32, 16, 8)
+BITS = (32, *range(16, 5, -1))
+#: Why there is nothing to draw for.
+NO_PICTURES = "the rows are not known to be pictures of one channel"
+NO_PROBABILITIES = "the network gives no probabilities of classes"
 #: Rows that the page can show to the network.
 MOST_ROWS = 20
 #: What counts as ink, as a share of the darkest.
@@ -34,9 +37,9 @@ def why_not(model: Sequential, data: Dataset | None) -> str:
     among those that the page computes.
     """
     if data is None or model.units is None or _picture_shape(data) is None:
-        return "the rows are not known to be pictures of one channel"
+        return NO_PICTURES
     if model.task != "classes" or not model.output_activation:
-        return "the network gives no probabilities of classes"
+        return NO_PROBABILITIES
     for index, layer in enumerate(model.layers):
         if stage_of(layer, {}) is None:
             return f"the page cannot compute layer {index}, {layer!r}"
@@ -73,9 +76,7 @@ def network_of(model: Sequential, data: Dataset, names: list[str], bits: int) ->
         "scale": units.scale,
         "shift": units.shift,
         "pen": pen_of(data),
-        "rows": [
-            {"pixels": packed(data.x[row].ravel(), 32), "label": names[data.y[row]], "row": int(row)} for row in some
-        ],
+        "rows": [{"pixels": packed(data.x[row].ravel()), "label": names[data.y[row]], "row": int(row)} for row in some],
     }
 
 
@@ -102,14 +103,19 @@ def _is_known(activation: str) -> bool:
 
 
 def packed(values: np.ndarray, bits: int = 32) -> dict[str, Any]:
-    """An array as text. Matrices of fewer than 32 bits are whole numbers, each column with a factor of its own, by
-    which the error is at most 1 / 65,534 (of 16 bits) or 1 / 254 (of 8 bits) of the largest weight of its column."""
+    """An array as text. Matrices of fewer than 32 bits are whole numbers, one bit after the other, the lowest first,
+    and each column has a factor of its own; so the error is at most 1 / (2^bits - 2) of its largest weight. Bytes stay
+    bytes."""
+    if values.dtype == np.uint8:
+        return {"bits": 8, "data": _text(values)}
     if bits == 32 or values.ndim < 2:
         return {"bits": 32, "data": _text(values.astype("<f4"))}
     limit = 2 ** (bits - 1) - 1
-    factors = np.abs(values).max(axis=0) / limit
-    whole = np.rint(values / np.where(factors == 0, 1.0, factors))
-    return {"bits": bits, "data": _text(whole.astype(f"<i{bits // 8}")), "factors": packed(factors)}
+    factors = np.nan_to_num(np.abs(values)).max(axis=0) / limit
+    whole = np.rint(np.nan_to_num(values) / np.where(factors == 0, 1.0, factors)).astype(np.int64) + limit
+    by_bit = (whole.reshape(-1, 1) >> np.arange(bits)) & 1
+    text = _text(np.packbits(by_bit.astype(np.uint8), bitorder="little"))
+    return {"bits": bits, "data": text, "factors": packed(factors), "count": values.size}
 
 
 def pen_of(data: Dataset) -> dict[str, Any]:

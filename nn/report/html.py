@@ -20,7 +20,7 @@ from ..files import write_atomically
 from ..trainer import Trainer
 from ..version import __version__
 from .collected import REGRESSION, all_names, collect, curve_names, look_of, shortened
-from .embedded import BITS, network_of, why_not
+from .embedded import BITS, NO_PICTURES, NO_PROBABILITIES, network_of, pen_of, why_not
 from .plots import weights_of_pixels
 from .png import data_uri, signed
 from .svg import Curve, curves, scatter
@@ -77,11 +77,12 @@ def _page_under(most: int, trainer: Trainer, data: Dataset | None, found: dict[s
     """The page with the weights as exact as its size allows, and without them where it allows none."""
     why = why_not(trainer.model, data)
     if data is not None and not why:
+        names, pen = all_names(trainer.model, data), pen_of(data)
+        around = len(_page(found, sections(found, trainer, data, drawing(BITS[-1], pen)), None).encode())
         for bits in BITS:
-            network = network_of(trainer.model, data, all_names(trainer.model, data), bits)
-            page = _page(found, sections(found, trainer, data, drawing(bits, network["pen"])), network)
-            if len(page.encode()) < most:
-                return page
+            network = network_of(trainer.model, data, names, bits)
+            if around + len(as_json(network)) < most:
+                return _page(found, sections(found, trainer, data, drawing(bits, pen)), network)
         why = "its weights would make the page larger than 1 MB"
     return _page(found, sections(found, trainer, data, no_drawing(why)), None)
 
@@ -355,7 +356,7 @@ def drawing(bits: int, pen: Mapping[str, Any]) -> str:
 
 def no_drawing(why: str) -> str:
     """Nothing, unless the rows are pictures and something else is in the way."""
-    if "pictures" in why or "probabilities" in why:
+    if why in (NO_PICTURES, NO_PROBABILITIES):
         return ""
     return section("Draw for the network", f'<p class="note">Not offered here: {escape(why)}.</p>')
 

@@ -43,11 +43,20 @@
   if (!network) return;
 
   function numbers(packed) {
-    const bytes = Uint8Array.from(atob(packed.data), (letter) => letter.charCodeAt(0)).buffer;
-    if (packed.bits === 32) return new Float32Array(bytes);
+    const bytes = Uint8Array.from(atob(packed.data), (letter) => letter.charCodeAt(0));
+    if (packed.bits === 32) return new Float32Array(bytes.buffer);
+    if (!packed.factors) return bytes;
     const factors = numbers(packed.factors);
-    const whole = packed.bits === 16 ? new Int16Array(bytes) : new Int8Array(bytes);
-    return Float32Array.from(whole, (value, index) => value * factors[index % factors.length]);
+    const found = new Float32Array(packed.count);
+    const limit = 2 ** (packed.bits - 1) - 1;
+    let [bits, length, next] = [0, 0, 0]; // bits read, how many they are, and the next byte
+    for (let index = 0; index < found.length; index++) {
+      for (; length < packed.bits; length += 8) bits |= bytes[next++] << length;
+      found[index] = ((bits & (2 ** packed.bits - 1)) - limit) * factors[index % factors.length];
+      bits >>>= packed.bits;
+      length -= packed.bits;
+    }
+    return found;
   }
 
   // The distribution function of the normal distribution, to 2e-7: Abramowitz and Stegun, formula 7.1.26.

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,16 @@ def test_a_run_beside_itself_differs_in_nothing(
     text = capsys.readouterr().out
     assert "no setting differs" in text
     assert all(first == second for first, second in list(lines_of(text, "").values())[1:])
+
+
+def test_whoever_reads_the_output_may_leave(two: tuple[Path, dict[str, Trainer]]) -> None:
+    command = [sys.executable, "-m", "nn", "compare", *[str(two[0] / "a.html")] * 40]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
 
 
 def test_a_report_reads_as_what_was_written(two: tuple[Path, dict[str, Trainer]]) -> None:

@@ -4,7 +4,7 @@ import base64
 import html
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -36,7 +36,7 @@ from nn import (
 from nn.layers import Layer
 from nn.report import weights_checksum, write_report
 from nn.report.collected import MOST_EPOCHS, columns_of
-from nn.report.embedded import ACTIVATIONS, packed, pen_of
+from nn.report.embedded import ACTIVATIONS, BITS, packed, pen_of
 from nn.report.html import MOST_BYTES
 from nn.report.png import png, signed
 from nn.report.svg import WIDTH, Curve, Scale, curves
@@ -206,6 +206,29 @@ def test_a_network_of_nan_has_a_report(classes: bool, tmp_path: Path) -> None:
     assert "not finite" in text_of(page)
 
 
+@dataclass(frozen=True, repr=False)
+class Twice(Linear):
+    """A layer of one's own that computes something else than the one it extends."""
+
+    def forward(self, x: Any, ctx: Any) -> Any:
+        return 2.0 * super().forward(x, ctx)
+
+    def backward(self, dy: Any, ctx: Any) -> Any:
+        return super().backward(2.0 * dy, ctx)
+
+
+def test_a_layer_that_the_page_does_not_know_is_named(tmp_path: Path) -> None:
+    trainer = trained(DIGITS.train, Linear(64, 8), ReLU(), Twice(8, 10), epochs=1)
+    page = written(tmp_path, trainer, DIGITS.test)
+    assert embedded(page, "network") is None
+    assert "Not offered here: the page cannot compute layer 2, Twice(8, 10)." in text_of(page)
+    values = trained(Dataset(DIGITS.train.x, DIGITS.train.x[:, :1] / 16, 1 / 16, image_shape=(8, 8)), Linear(64, 1),
+                     loss="mean_squared_error")  # fmt: skip
+    assert "Draw for the network" not in text_of(
+        written(tmp_path, values, Dataset(DIGITS.test.x, DIGITS.test.x[:, :1] / 16))
+    )
+
+
 def test_the_report_is_of_the_averaged_weights(tmp_path: Path) -> None:
     trainer = Trainer(Sequential(Linear(64, 10), backend="cpu"), optimizer=SGD(0.5), average=0.9)
     trainer.fit(DIGITS.train, 2)
@@ -227,7 +250,7 @@ def test_rows_that_are_no_pictures_are_listed_by_number(tmp_path: Path) -> None:
 # ---- what is kept small ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("hidden", "bits"), [(100, 32), (330, 16), (700, 8), (1200, None)])
+@pytest.mark.parametrize(("hidden", "bits"), [(100, 32), (330, 16), (700, 8), (900, 6), (1200, None)])
 def test_a_large_network_is_rounded_so_that_the_page_stays_small(hidden: int, bits: int | None, tmp_path: Path) -> None:
     rows = Dataset(np.random.default_rng(0).integers(0, 256, (40, 784), dtype=np.uint8), np.arange(40) % 10, 1 / 255,
                    image_shape=(28, 28))  # fmt: skip
@@ -244,14 +267,17 @@ def test_a_large_network_is_rounded_so_that_the_page_stays_small(hidden: int, bi
 
 @given(
     arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 5)), elements=st.floats(-100, 100, width=32)),
-    st.sampled_from([32, 16, 8]),
+    st.sampled_from(BITS),
 )
 def test_weights_as_text_are_within_their_rounding(values: np.ndarray, bits: int) -> None:
     text = packed(values, bits)
-    kind = {32: "<f4", 16: "<i2", 8: "i1"}[bits]
-    found = np.frombuffer(base64.b64decode(text["data"]), kind).reshape(values.shape).astype(np.float64)
-    if bits < 32:
-        found *= np.frombuffer(base64.b64decode(text["factors"]["data"]), "<f4")
+    content = np.frombuffer(base64.b64decode(text["data"]), np.uint8)
+    if bits == 32:
+        found = content.view("<f4").reshape(values.shape)
+    else:
+        by_bit = np.unpackbits(content, bitorder="little")[: values.size * bits].reshape(-1, bits)
+        whole = by_bit @ (1 << np.arange(bits)) - (2 ** (bits - 1) - 1)
+        found = whole.reshape(values.shape) * np.frombuffer(base64.b64decode(text["factors"]["data"]), "<f4")
     allowed = 0 if bits == 32 else np.abs(values).max(axis=0) / (2**bits - 2) * (1 + 1e-3) + 1e-30
     assert (np.abs(found - values) <= allowed).all()
 
