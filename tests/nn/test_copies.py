@@ -176,6 +176,17 @@ def test_every_optimizer_is_copied_with_its_state(name: str, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_a_trainer_that_averages_clips_and_accumulates_is_copied(way: str) -> None:
+    model = make_trainer().model
+    around: dict[str, Any] = {"clip_norm": 0.5, "clip_value": 0.1, "accumulate": 2, "average": 0.9}
+    trainer = Trainer(model, optimizer=SGD(0.1), metrics=[right], **around)
+    trainer.fit(DATA, 2, 8)
+    goes_on_alike(trainer, WAYS[way](trainer))
+    with trainer.averaged(), pytest.raises(RuntimeError, match="make it outside of"):
+        WAYS[way](trainer)
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_a_trainer_with_a_schedule_and_callbacks_is_copied(way: str, capsys: pytest.CaptureFixture[str]) -> None:
     trainer = make_trainer(optimizer=Adam(halving), callbacks=[ProgressBar(), PrintEpochs()])
     trainer.fit(DATA, 2, 16)
