@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
+from threading import RLock, get_ident
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -40,7 +41,7 @@ from .summary import Summary
 PART_SECONDS = 0.005
 MOST_STEPS = 48
 #: What a copy and a pickle of a trainer are without: it follows from the rest.
-_MADE_ANEW = {"backend", "totals", "_norm", "_part", "_recorded", "_is_average_in"}
+_MADE_ANEW = {"backend", "totals", "_norm", "_part", "_recorded", "_is_average_in", "_averaging", "_trained_by"}
 
 
 class Epoch(NamedTuple):
@@ -170,6 +171,8 @@ class Trainer:
             if self.average is not None:
                 self._settings_around_update()
         self._is_average_in = False
+        self._averaging = RLock()  # held while the averaged parameters are in the model
+        self._trained_by: int | None = None  # the thread in which ``fit`` runs
 
     def __copy__(self) -> Trainer:
         """As ``copy.deepcopy``: a trainer of its own with a model of its own, on the same device, that goes on as this
@@ -177,6 +180,8 @@ class Trainer:
         return deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
+        if self._is_average_in:
+            raise RuntimeError("a copy would train the averaged parameters; make it outside of trainer.averaged()")
         return {name: value for name, value in vars(self).items() if name not in _MADE_ANEW}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -238,7 +243,7 @@ class Trainer:
         called = [*self.callbacks, *check_callbacks(callbacks)]
         self.stopping = ""
         self.history.begin()
-        with self.backend.use():
+        with self.backend.use(), self._training():
             rows = train if isinstance(train, Rows) else self.upload(train, keep_scaled=size >= len(train))
             units = rows.units if self.model.units is None else self.model.units.then(rows.units)
             held_out = validation
@@ -433,22 +438,45 @@ class Trainer:
         >>> with trainer.averaged():
         ...     bool((trainer.model.state_dict()["0.bias"] == trained).all())
         False
+
+        Of several threads one at a time has them.
+
+        Raises:
+            RuntimeError: another thread trains the parameters meanwhile.
         """
         store, backend = self.model.store, self.backend
-        average = store.flat_average if self.average is not None else None
-        if average is None or self._is_average_in or self.optimizer.steps < store.average_from:
+        if self.average is None or store.flat_average is None:
             yield
             return
-        with backend.use():
-            trained = backend.copy(store.flat_parameters)
-            backend.copy(average, store.flat_parameters)
-        self._is_average_in = True
+        with self._averaging:
+            if self._trained_by not in (None, get_ident()):
+                raise RuntimeError(
+                    "another thread trains these parameters, so the averaged ones cannot take their place; ask in a "
+                    "callback of that fit, or after it"
+                )
+            if self._is_average_in or self.optimizer.steps < store.average_from:
+                yield
+                return
+            with backend.use():
+                trained = backend.copy(store.flat_parameters)
+                backend.copy(store.flat_average, store.flat_parameters)
+            self._is_average_in = True
+            try:
+                yield
+            finally:
+                self._is_average_in = False
+                with backend.use():
+                    backend.copy(trained, store.flat_parameters)
+
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """A context in which no other thread puts anything in the place of the parameters."""
+        with self._averaging:
+            self._trained_by = get_ident()
         try:
             yield
         finally:
-            self._is_average_in = False
-            with backend.use():
-                backend.copy(trained, store.flat_parameters)
+            self._trained_by = None
 
     # ---- without training -------------------------------------------------------------------------------------------
 

@@ -50,6 +50,7 @@ from nn.callbacks import (
 )
 from nn.layers import Context, Layer
 from nn.optimizers import OPTIMIZERS, get_optimizer
+from nn.optimizers.schedules import CosineDecay, ExponentialDecay, LinearWarmup, OneCycle, StepDecay
 from tests.helpers.with_emulated import EMULATED, WITH_EMULATED, made
 
 ROOT = Path(__file__).parent.parent.parent
@@ -173,6 +174,36 @@ def test_every_optimizer_is_copied_with_its_state(name: str, way: str) -> None:
     trainer = make_trainer(optimizer=get_optimizer(name))
     trainer.fit(DATA, 2, 16)
     goes_on_alike(trainer, WAYS[way](trainer))
+
+
+SCHEDULES = {
+    "step": StepDecay(0.1, every=4),
+    "exponential": ExponentialDecay(0.1, factor=0.9),
+    "cosine": CosineDecay(0.1, length=12),
+    "warm-up": LinearWarmup(CosineDecay(0.1, length=12), length=3),
+    "one cycle": OneCycle(0.1, length=12),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_are_copied(name: str, way: str) -> None:
+    trainer = make_trainer(optimizer=SGD(SCHEDULES[name], momentum=0.9))
+    trainer.fit(DATA, 2, 16)
+    other = WAYS[way](trainer)
+    assert other.optimizer.learning_rate == SCHEDULES[name]
+    goes_on_alike(trainer, other)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_trainer_that_averages_clips_and_accumulates_is_copied(way: str) -> None:
+    model = make_trainer().model
+    around: dict[str, Any] = {"clip_norm": 0.5, "clip_value": 0.1, "accumulate": 2, "average": 0.9}
+    trainer = Trainer(model, optimizer=SGD(0.1), metrics=[right], **around)
+    trainer.fit(DATA, 2, 8)
+    goes_on_alike(trainer, WAYS[way](trainer))
+    with trainer.averaged(), pytest.raises(RuntimeError, match="make it outside of"):
+        WAYS[way](trainer)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -202,3 +202,52 @@ def test_threads_that_predict_and_evaluate_do_not_disturb_the_one_that_trains(ba
     for name, values in alone.model.state_dict().items():
         np.testing.assert_array_equal(watched.model.state_dict()[name], values)
     assert watched.history["loss"] == alone.history["loss"]
+
+
+def test_threads_that_predict_by_the_averaged_parameters_take_turns() -> None:
+    trainer = Trainer(make_trainer(made(("cpu", True), "float32")).model, optimizer=SGD(0.5), average=0.9)
+    trainer.fit(DATA, 3, 16)
+    trained, expected = trainer.model.state_dict(), (trainer.predict_proba(X), trainer.evaluate(DATA))
+    assert not np.array_equal(expected[0], trainer.model.predict_proba(X))
+
+    def often() -> list[Any]:
+        return [(trainer.predict_proba(X), trainer.evaluate(DATA)) for _ in range(10)]
+
+    for results in in_threads([often] * 4):
+        for found, values in results:
+            np.testing.assert_array_equal(found, expected[0])
+            assert values == expected[1]
+    for name, values in trainer.model.state_dict().items():
+        np.testing.assert_array_equal(values, trained[name])
+
+
+class AsksElsewhere(Callback):
+    """Predicts by the trainer in another thread, and in this one, after each epoch."""
+
+    def __init__(self) -> None:
+        self.errors: list[BaseException] = []
+
+    def on_epoch_end(self, trainer: Trainer, record: Any) -> None:
+        def ask() -> None:
+            try:
+                trainer.predict(X)
+            except RuntimeError as error:
+                self.errors.append(error)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+        assert trainer.predict(X).shape == (50,)
+
+
+def test_the_averaged_parameters_are_refused_while_another_thread_trains() -> None:
+    alone, watched = (
+        Trainer(make_trainer(made(("cpu", True), "float32")).model, optimizer=SGD(0.5), average=0.9) for _ in range(2)
+    )
+    alone.fit(DATA, 3, 16)
+    asks = AsksElsewhere()
+    watched.fit(DATA, 3, 16, callbacks=[asks])
+    assert [str(error).partition(",")[0] for error in asks.errors] == ["another thread trains these parameters"] * 3
+    for name, values in alone.model.state_dict().items():
+        np.testing.assert_array_equal(watched.model.state_dict()[name], values)
+    np.testing.assert_array_equal(alone.predict(X), watched.predict(X))
