@@ -158,9 +158,9 @@ def _unknown_key(key: str, table: str) -> str:
     keys = [name for name, other in SETTINGS.items() if other.table]
     name = entry.name if entry is not None else nearest(key, [*TABLES.get(table, ())]) or nearest(key, keys)
     if not name:
-        known = [*TABLES[table]]
-        more = f" and {len(known) - 12} more (docs/recipes.md lists them)" if len(known) > 13 else ""
-        return f"unknown key {key!r}; known are {', '.join(known[:12] if more else known)}{more}"
+        own = [*TABLES[table]]
+        more = f" and {len(own) - 12} more (docs/recipes.md lists them)" if len(own) > 13 else ""
+        return f"unknown key {key!r}; known are {', '.join(own[:12] if more else own)}{more}"
     home = SETTINGS[name].table
     return f"unknown key {key!r}; did you mean {name}{'' if home == table else f', which belongs to [{home}]'}?"
 
