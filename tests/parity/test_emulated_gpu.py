@@ -53,6 +53,8 @@ def optimizers() -> list[Optimizer]:
         # A small epsilon makes much of the rounding of gradients that are almost 0.
         RMSProp(0.01, momentum=0.5, epsilon=1e-2, weight_decay=1e-3, decoupled=False),
         Adagrad(0.05, initial_accumulator_value=0.1, weight_decay=1e-2, l1=1e-4),
+        # Between the products of the gradients and the update, which are joined without it.
+        SGD(0.3, weight_decay=1e-2, decoupled=False, l1=1e-3),
     ]
 
 
@@ -75,7 +77,7 @@ def run(backend: Backend, loss: str, optimizer: Optimizer, around: str) -> tuple
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("number", range(4), ids=["sgd", "adam", "rmsprop", "adagrad"])
+@pytest.mark.parametrize("number", range(5), ids=["sgd", "adam", "rmsprop", "adagrad", "penalties"])
 @pytest.mark.parametrize("around", AROUND_UPDATE)
 def test_a_run_on_the_emulated_gpu_is_the_run_on_the_cpu(loss: str, number: int, around: str) -> None:
     emulated = CupyBackend(EmulatedCudaDevice(max_threads=1), "float64")
@@ -90,7 +92,7 @@ def test_a_run_on_the_emulated_gpu_is_the_run_on_the_cpu(loss: str, number: int,
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("number", range(4), ids=["sgd", "adam", "rmsprop", "adagrad"])
+@pytest.mark.parametrize("number", range(5), ids=["sgd", "adam", "rmsprop", "adagrad", "penalties"])
 @pytest.mark.parametrize("around", AROUND_UPDATE)
 def test_after_the_first_epoch_a_step_on_the_emulated_gpu_allocates_nothing(
     loss: str, number: int, around: str
