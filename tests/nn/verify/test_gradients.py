@@ -26,6 +26,7 @@ from nn import (
     SiLU,
     Softmax,
     Softplus,
+    Standardize,
     Tanh,
     check_gradients,
 )
@@ -54,6 +55,7 @@ NETWORKS: dict[str, list[Layer]] = {
     "deep": [Linear(4, 6), ReLU(), Linear(6, 5), Tanh(), Dropout(0.4), Linear(5, 4), Sigmoid(), Linear(4, 3)],
     "smooth": [GELU(), Linear(4, 5), GELU("tanh"), SiLU(), Softplus(), Linear(5, 3)],
     "normalized": [LayerNorm(4), Linear(4, 5), BatchNorm(5), Tanh(), Linear(5, 5), LayerNorm(5), Linear(5, 3)],
+    "standardized": [Standardize(4, (0.5, -1.0, 0.0, 2.0), (1.0, 4.0, 0.25, 9.0)), Linear(4, 5), Tanh(), Linear(5, 3)],
     "bent": [LeakyReLU(0.2), Linear(4, 5), LeakyReLU(), ELU(0.5), ELU(), Linear(5, 3)],
     **{name: [Linear(4, 5, activation=name), Linear(5, 3)] for name in ACTIVATIONS},
 }
