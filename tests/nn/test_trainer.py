@@ -317,6 +317,12 @@ def test_binary_cross_entropy_of_several_outputs_tells_classes_apart() -> None:
     assert (trainer.predict(X) == LABELS).mean() == pytest.approx(accuracy)
 
 
+def test_labels_beyond_the_outputs_are_refused_by_binary_cross_entropy() -> None:
+    model = Sequential(Linear(4, 2), Sigmoid(), backend="cpu")
+    with pytest.raises(ValueError, match=r"y\[\d+\] is 2, outside the classes 0 to 1 \(the network has 2 outputs\)"):
+        Trainer(model, "bce").fit(CLASSIFICATION)
+
+
 def test_several_yes_or_no_outputs() -> None:
     y = (X[:, :3] > 0).astype("f4")
     model = Sequential(Linear(4, 3), Sigmoid(), backend="cpu")
