@@ -36,6 +36,17 @@ def vectors(dtype: str, n: int, **kind: Any) -> Any:
     return matrices(dtype, 1, n, **kind).map(lambda x: x[0])
 
 
+def normalized(draw: Any, dtype: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Inputs for ``normalize``: with running statistics only for the columns of several rows."""
+    rows, columns, axis = draw(some), draw(some), draw(st.integers(0, 1))
+    weight = draw(st.none() | vectors(dtype, columns))
+    running, options = None, {"axis": axis, "epsilon": draw(st.sampled_from([1e-5, 1e-3]))}
+    if axis == 0 and rows > 1 and draw(st.booleans()):
+        running = {name: draw(vectors(dtype, columns, special=False)) for name in ("mean", "variance")}
+        options["momentum"] = 0.1
+    return (draw(matrices(dtype, rows, columns)), weight, draw(vectors(dtype, columns)), running), options
+
+
 def draw_case(draw: Any, operation: str, dtype: str) -> Case:
     """Inputs for the operation, of any small shape."""
     rows, columns, inner = draw(sizes), draw(some), draw(sizes)
@@ -46,6 +57,10 @@ def draw_case(draw: Any, operation: str, dtype: str) -> Case:
     def v(n: int, **kind: Any) -> Any:
         return draw(vectors(dtype, n, **kind))
 
+    def positive(n: int) -> Any:
+        return v(n, low=0.0, high=10.0, special=False)
+
+    several, axis = draw(some), draw(st.integers(0, 1))
     activation = {"activation": draw(st.sampled_from(list(ACTIVATIONS)))}
     loss: dict[str, Any] = draw(
         st.sampled_from([{}, {"scale": 0.5}, {"gradient": False}, {"totals": np.array([2.0, 1.0])}])
@@ -111,6 +126,37 @@ def draw_case(draw: Any, operation: str, dtype: str) -> Case:
                     ),
                 ]
             )
+        ),
+        "axpby": lambda: (
+            (draw(st.sampled_from([0.0, 1.0, -0.3])), v(inner), draw(st.sampled_from([0.0, 1.0, 0.9])), v(inner)),
+            {},
+        ),
+        "clip_norm": lambda: (
+            (v(inner), draw(st.sampled_from([1e-3, 1.0, 50.0, 1e6]))),
+            {**draw(st.sampled_from([{}, {"norm": np.array([np.nan])}]))},
+        ),
+        "clip_values": lambda: ((v(inner), draw(st.sampled_from([1e-3, 1.0, 1e6]))), {}),
+        "update_average": lambda: (
+            (v(inner), v(inner), draw(st.floats(0.0, 0.9999))),
+            {"number": draw(st.integers(1, 9)), "first": draw(st.integers(1, 5))},
+        ),
+        "add_penalty": lambda: (
+            (v(inner), v(inner)),
+            {"l1": draw(st.sampled_from([0.0, 0.25])), "l2": draw(st.sampled_from([0.0, 0.01]))},
+        ),
+        "normalize": lambda: normalized(draw, dtype),
+        "normalize_backward": lambda: (
+            (
+                m(several, columns),
+                m(several, columns, special=False),
+                positive(several if axis else columns),
+                v(columns),
+            ),
+            {"axis": axis, "bias_gradient": v(columns), "gain_gradient": v(columns)},
+        ),
+        "normalize_by": lambda: (
+            (m(rows, columns), v(columns), positive(columns), v(columns), draw(st.none() | vectors(dtype, columns))),
+            {"epsilon": draw(st.sampled_from([1e-5, 1e-3]))},
         ),
         "sum_of_squares": lambda: ((v(inner),), {}),
         "all_finite": lambda: ((v(inner),), {}),
