@@ -211,7 +211,7 @@ class Setting:
         """
         if self.kind is SWITCH:
             return not self.default
-        if words == [""]:
+        if words == [""] or not (words or self.kind.is_list):  # argparse takes -- away
             raise UsageError(f"{self.flag} needs a value")
         values = []
         for word in words:

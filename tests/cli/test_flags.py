@@ -3,14 +3,15 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nn import __version__
-from nn.cli import combine, command_line, read_flags
+from nn.cli import UsageError, combine, command_line, read_flags
 
 #: What a shell and a file system have to take care of is among these words.
-WORDS = st.text(st.sampled_from("ab -'$\"\\é*"), min_size=1)
+WORDS = st.text(st.sampled_from("ab -'$\"\\é*"), min_size=1).filter(lambda word: word != "--")  # which ends flags
 FLAGS = st.fixed_dictionaries(
     {},
     optional={
@@ -37,6 +38,11 @@ def test_the_command_line_of_settings_gives_them_again(flags: dict[str, Any]) ->
     assert words[:2] == ["python", "train.py"]
     again = combine(read_flags(words[2:], __version__))
     assert again == settings
+
+
+def test_a_value_that_argparse_takes_away_is_missed() -> None:
+    with pytest.raises(UsageError, match="--data needs a value"):
+        read_flags(["--data=--"], __version__)
 
 
 def test_devices_are_written_as_they_are_read() -> None:
