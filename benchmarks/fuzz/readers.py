@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load
 
 import recipes
 import train
@@ -27,6 +28,7 @@ from nn.data import DataError
 from nn.data.archives import read_hdf5, read_npz
 from nn.data.idx import read_idx
 from nn.data.sources import load_data
+from nn.storage.model_file import checksum
 
 from .mutate import BINARY, TEXT, VALUES, WORDS, damaged, json_changed, json_text
 
@@ -226,8 +228,8 @@ def make_model(rng: random.Random) -> bytes:
     elif rng.random() < 0.2:
         tensors = damaged(rng, tensors, BINARY)
     else:
-        said = json_changed(rng, json.loads(header["__metadata__"]["xpnet"]))
-        header["__metadata__"]["xpnet"] = json_text(said)
+        said = json_text(json_changed(rng, json.loads(header["__metadata__"]["xpnet"])))
+        header["__metadata__"] = {"xpnet": said, "sha256": checksum(said, load(whole))}  # as an attacker would
     text = json_text(header).encode()
     return struct.pack("<Q", len(text)) + text + tensors
 

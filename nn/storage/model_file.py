@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,20 @@ from backends import Backend
 from ..data import Units
 from ..files import write_atomically
 from ..layers import LAYERS, Layer
+from ..messages import sentence
 from ..model import Sequential
+from ..plan import output_activation_of
+
+#: The version of the format: 2 since files have a checksum.
+FORMAT = 2
+DTYPES = ("float32", "float64")
+
+
+class ModelFileError(ValueError):
+    """A file that is no model, is damaged, or is of a newer version; the message is one sentence."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(sentence(str(message)))
 
 
 def save_model(model: Sequential, path: str | Path) -> None:
@@ -30,6 +47,7 @@ def save_model(model: Sequential, path: str | Path) -> None:
     from safetensors.numpy import save
 
     description = {
+        "format": FORMAT,
         "layers": [_layer_to_dict(layer) for layer in model.layers],
         "dtype": model.backend.dtype_name,
         "seed": model.seed,
@@ -42,37 +60,130 @@ def save_model(model: Sequential, path: str | Path) -> None:
         "loss": model.loss_name,
         "loss_settings": model.loss_settings,
     }
-    write_atomically(Path(path), save(model.state_dict(), metadata={"xpnet": json.dumps(description)}))
+    text, state = json.dumps(description), model.state_dict()
+    write_atomically(Path(path), save(state, metadata={"xpnet": text, "sha256": checksum(text, state)}))
+
+
+def checksum(description: str, state: Mapping[str, Any]) -> str:
+    """SHA-256 of a description and of names, dtypes, shapes and numbers of arrays: finds any bit that has changed."""
+    digest = sha256(description.encode())
+    for name in sorted(state):
+        array = state[name]
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def load_model(path: str | Path, backend: str | Backend = "auto", dtype: str | None = None) -> Sequential:
     """The model that ``save_model`` wrote, on the device named by ``backend``, in its own dtype or another.
 
-    Raises:
-        ValueError: the file is not a model of xpnet, or has a layer that nobody has defined: import its module first.
-        FileNotFoundError: there is no such file.
-    """
-    from safetensors import SafetensorError, safe_open
+    Nothing in the file is executed, and no more memory is taken than it has numbers.
 
-    try:
-        with safe_open(path, framework="numpy") as file:
-            description = json.loads((file.metadata() or {})["xpnet"])
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not a model that xpnet saved ({type(error).__name__}: {error})") from None
-    layers = [_layer_from_dict(settings, path) for settings in description["layers"]]
+    Raises:
+        ModelFileError: (a ValueError) the file is not a model of xpnet, is damaged, is of a newer version, or has a
+            layer that nobody has defined: import its module first.
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be read.
+    """
+    path = Path(path)
+    with reading(path):
+        description, state = _read(path)
+        layers = [_layer_from_dict(settings) for settings in description["layers"]]
+        _check_arrays(layers, state)
+        _check_description(description, layers)
+        units = _units(description)
     model = Sequential(layers, backend=backend, dtype=dtype or description["dtype"], seed=description["seed"])
     model.load_state_dict(state)
     model.step = description["step"]
-    model.output_activation = description.get("output_activation", description.get("link"))  # version 0.1 said link
+    model.output_activation = _output_activation(description)
     model.task = description["task"]
-    model.units = _units(description)
+    model.units = units
     # Earlier files have none of these.
     model.class_names = _as_tuple(description.get("class_names"))
     model.target_shape = _as_tuple(description.get("target_shape"))
     model.loss_name = description.get("loss", "")
     model.loss_settings = description.get("loss_settings", {})
     return model
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns whatever damaged bytes make the libraries raise into a ModelFileError that names the file."""
+    try:
+        yield
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from None
+    except OSError:
+        raise
+    except Exception as error:
+        what = str(error).strip().partition("\n")[0][:100]
+        raise ModelFileError(f"{path} is not a model that xpnet saved ({type(error).__name__}: {what})") from None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The description and the arrays of a file, whose bits are as they were written."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+        text = metadata["xpnet"]
+        description = json.loads(text)
+        if not isinstance(description, dict):
+            raise ModelFileError("the description is no JSON object; save the model again")
+        written = description.get("format", 1)
+        if not isinstance(written, int) or written > FORMAT:
+            raise ModelFileError(f"a newer version of xpnet wrote it (model format {written!r}); update xpnet")
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
+    if written > 1 and checksum(text, state) != metadata.get("sha256"):
+        raise ModelFileError("its checksum is wrong, so something in it has changed; copy it again, or save it again")
+    return description, state
+
+
+def _check_arrays(layers: list[Layer], state: Mapping[str, Any]) -> None:
+    """Whether the arrays are those of the layers, which is known before any memory is taken for these."""
+    expected = {
+        f"{index}.{name}": shape
+        for index, layer in enumerate(layers)
+        for name, (shape, _) in (layer.parameters() | layer.state()).items()
+    }
+    for name in sorted({*expected, *state}):
+        if name not in state or name not in expected:
+            raise ModelFileError(f"array {name} is {'missing' if name in expected else 'not one of its layers'}")
+        array = state[name]
+        if tuple(array.shape) != tuple(expected[name]):
+            raise ModelFileError(f"array {name} has shape {array.shape}, but its layer says {tuple(expected[name])}")
+        if array.dtype.name not in DTYPES:
+            raise ModelFileError(f"array {name} is of dtype {array.dtype}, not {' or '.join(DTYPES)}")
+        if not bool(abs(array).max(initial=0.0) < inf):  # false for NaN, too
+            raise ModelFileError(f"array {name} has NaN or infinite numbers; train the model again")
+
+
+def _check_description(description: dict[str, Any], layers: list[Layer]) -> None:
+    """Whether what it says makes sense, by itself and with the layers."""
+
+    def check(name: str, makes_sense: bool) -> None:
+        if not makes_sense:
+            raise ModelFileError(f"its {name} makes no sense: {description.get(name)!r}")
+
+    def is_count(value: Any) -> bool:
+        return type(value) is int and 0 <= value < 2**63
+
+    own, activation = output_activation_of(layers), _output_activation(description)
+    names, shape = description.get("class_names"), description.get("target_shape")
+    check("dtype", description["dtype"] in DTYPES)
+    check("seed", type(description["seed"]) is int and description["seed"] >= 0)
+    check("step", is_count(description["step"]))
+    check("output_activation", activation in ("", "softmax", "sigmoid") and own in ("", activation))
+    check("task", description["task"] in ("classes", "labels", "values"))
+    check("task", description["task"] != "labels" or activation == "sigmoid")
+    check("class_names", names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names)))
+    check("target_shape", shape is None or (isinstance(shape, list) and all(map(is_count, shape))))
+    check("loss", isinstance(description.get("loss", ""), str))
+    check("loss_settings", isinstance(description.get("loss_settings", {}), dict))
+
+
+def _output_activation(description: dict[str, Any]) -> Any:
+    return description.get("output_activation", description.get("link"))  # version 0.1 said link
 
 
 def _units(description: dict[str, Any]) -> Units | None:
@@ -98,12 +209,12 @@ def _layer_to_dict(layer: Layer) -> dict[str, Any]:
     return {"type": name} | kept
 
 
-def _layer_from_dict(settings: dict[str, Any], path: str | Path) -> Layer:
+def _layer_from_dict(settings: dict[str, Any]) -> Layer:
     settings = dict(settings)
     name = settings.pop("type")
     if name not in LAYERS:
-        raise ValueError(
-            f"{path} has a layer {name!r} that is not known here; import the module that defines it, or update xpnet"
+        raise ModelFileError(
+            f"it has a layer {name!r} that is not known here; import the module that defines it, or update xpnet"
         )
     return LAYERS[name](**{key: _as_tuple(value) for key, value in settings.items()})
 

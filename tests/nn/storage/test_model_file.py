@@ -38,6 +38,7 @@ from nn import (
 from nn.data import Units
 from nn.files import write_atomically
 from nn.initializers import Constant, Normal
+from nn.storage.model_file import checksum
 from tests.helpers.backends import make_backend
 
 RNG = np.random.default_rng(0)
@@ -85,7 +86,8 @@ def rewritten(path: Path, change: Any) -> None:
     with safe_open(path, framework="numpy") as file:
         description = json.loads(file.metadata()["xpnet"])
     change(description)
-    save_file(load_file(path), path, metadata={"xpnet": json.dumps(description)})
+    text, state = json.dumps(description), load_file(path)
+    save_file(state, path, metadata={"xpnet": text, "sha256": checksum(text, state)})
 
 
 def test_a_file_of_version_0_1_is_read(tmp_path: Path) -> None:
@@ -97,6 +99,7 @@ def test_a_file_of_version_0_1_is_read(tmp_path: Path) -> None:
 
     def as_version_0_1(description: dict[str, Any]) -> None:
         description["link"] = description.pop("output_activation")
+        del description["format"]
         units = description.pop("units")
         description["input_scale"], description["input_shift"] = units["scale"], units["shift"]
 
@@ -133,7 +136,7 @@ def test_a_layer_that_is_not_known_is_named(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     save_model(Sequential(Linear(4, 3), backend="cpu"), path)
     rewritten(path, lambda description: description["layers"][0].update(type="mine.Linear"))
-    with pytest.raises(ValueError, match=r"m.safetensors has a layer 'mine.Linear' that is not known here; import"):
+    with pytest.raises(ValueError, match=r"m.safetensors: it has a layer 'mine.Linear' that is not known here; import"):
         load_model(path, "cpu")
 
 
@@ -238,3 +241,79 @@ def test_settings_of_activations_and_norms_are_saved_and_known_in_a_process_that
     command = [sys.executable, "-c", code]
     run = subprocess.run(command, cwd=tmp_path, env=os.environ | path, capture_output=True, text=True, check=True)
     assert run.stdout.splitlines() == [str(layers), str(model(np.eye(4)).tolist())] * 2
+
+
+# ---- files that are damaged, or that nobody wrote in earnest ---------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    model = Sequential(Linear(4, 5), Sigmoid(), Linear(5, 3), Softmax(), backend="cpu", seed=1)
+    save_model(model, tmp_path / "m.safetensors")
+    return tmp_path / "m.safetensors"
+
+
+def test_every_flipped_bit_is_found(saved: Path) -> None:
+    content = saved.read_bytes()
+    start = int.from_bytes(content[:8], "little") + 8
+    for place in [*range(0, start, 7), *range(start, len(content), 3)]:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << (place % 8)
+        saved.write_bytes(damaged)
+        if damaged[:start].split() != content[:start].split():  # spaces at the end of the header mean nothing
+            with pytest.raises(ValueError, match=r"m\.safetensors"):
+                load_model(saved, "cpu")
+
+
+def test_weights_that_have_changed_are_said_to_have(saved: Path) -> None:
+    content = bytearray(saved.read_bytes())
+    content[-3] ^= 1
+    saved.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"m\.safetensors: its checksum is wrong, so something in it has changed; copy"
+    ):
+        load_model(saved, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("format", 3, r"a newer version of xpnet wrote it \(model format 3\); update xpnet"),
+        ("format", "3", "a newer version of xpnet wrote it"),
+        ("task", "class", "its task makes no sense: 'class'"),
+        ("task", "labels", "its task makes no sense: 'labels'"),
+        ("output_activation", "sigmoid", "its output_activation makes no sense: 'sigmoid'"),
+        ("output_activation", 3, "its output_activation makes no sense: 3"),
+        ("dtype", "float16", "its dtype makes no sense: 'float16'"),
+        ("seed", -1, "its seed makes no sense: -1"),
+        ("seed", 1.5, r"its seed makes no sense: 1\.5"),
+        ("step", True, "its step makes no sense: True"),
+        ("class_names", [1], r"its class_names makes no sense: \[1\]"),
+        ("target_shape", [-1], r"its target_shape makes no sense: \[-1\]"),
+        ("loss", None, "its loss makes no sense: None"),
+        ("layers", None, "is not a model that xpnet saved"),
+        ("layers", [], r"array 0\.bias is not one of its layers"),
+        ("layers", [{"type": "Linear", "in_features": 10**9, "out_features": 10**9}], r"array 0\.\w+ has shape \(.*\)"),
+        ("layers", [{"type": "Dropout"}] * 3, r"array 0\.bias is not one of its layers"),
+        ("units", {"scale": "a"}, "is not a model that xpnet saved"),
+    ],
+)
+def test_a_description_that_makes_no_sense_is_refused(saved: Path, key: str, value: Any, message: str) -> None:
+    rewritten(saved, lambda description: description.update({key: value}))
+    with pytest.raises(ValueError, match=rf"m\.safetensors.*{message}") as caught:
+        load_model(saved, "cpu")
+    assert len(str(caught.value).replace(str(saved), "")) < 300
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, bad: float) -> None:
+    model = Sequential(Linear(4, 3), backend="cpu")
+    model.parameters["0.weight"][1, 2] = bad
+    save_model(model, tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match=r"array 0\.weight has NaN or infinite numbers; train the model again"):
+        load_model(tmp_path / "m.safetensors", "cpu")
+
+
+def test_a_missing_file_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        load_model(tmp_path / "m.safetensors", "cpu")
