@@ -5,12 +5,18 @@ All of it works on the flat buffers, on the device, by operations of the backend
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Real
-from typing import NamedTuple
+from threading import RLock, get_ident
+from typing import Any, NamedTuple
 
 from backends.typing import Array
 
 from .data.checks import check_whole_number
+
+#: An ``nn.Trainer``. (Importing it here would be a circle: it imports this module.)
+Trainer = Any
 
 
 class Clipping(NamedTuple):
@@ -83,3 +89,78 @@ def check_around_update(
 
 def _is_number(x: object) -> bool:
     return isinstance(x, Real) and not isinstance(x, bool)
+
+
+def settings_around_update(trainer: Trainer) -> tuple[Any, ...]:
+    """What ``trainer`` does to gradients and parameters beside an update; checked, for it may have been changed. The
+    average is there where one is asked for."""
+    store, average = trainer.model.store, trainer.average
+    check_around_update(trainer.clip_norm, trainer.clip_value, trainer.accumulate, average)
+    if average is None:
+        store.flat_average = None
+    elif store.flat_average is None:
+        store.flat_average = trainer.backend.copy(store.flat_parameters)
+        store.average_from = trainer.optimizer.steps + 1
+    return trainer.clip_norm, trainer.clip_value, trainer.accumulate > 1, average, average and store.average_from
+
+
+def around_update(trainer: Trainer, norm: Array) -> dict[str, Any]:
+    """The same as arguments of ``compile_plan``; ``norm`` is that of ``Clipping``."""
+    settings_around_update(trainer)
+    store = trainer.model.store
+    given: dict[str, Any] = {"shares": trainer.accumulate > 1}
+    if trainer.clip_norm is not None or trainer.clip_value is not None:
+        given["clipping"] = Clipping(trainer.clip_value, trainer.clip_norm, norm)
+    if trainer.average is not None and store.flat_average is not None:
+        given["average"] = Average(store.flat_average, trainer.average, store.average_from)
+    return given
+
+
+class AveragedParameters:
+    """Puts the averaged parameters of a trainer in the place of its own, for one thread at a time.
+
+    Attributes:
+        are_in: whether the model has them now.
+    """
+
+    def __init__(self) -> None:
+        self.are_in = False
+        self._lock = RLock()  # held while they are in the model
+        self._trained_by: int | None = None  # the thread in which ``fit`` runs
+
+    @contextmanager
+    def put_in(self, trainer: Trainer) -> Iterator[None]:
+        """``Trainer.averaged``."""
+        store, backend = trainer.model.store, trainer.backend
+        if trainer.average is None or store.flat_average is None:
+            yield
+            return
+        with self._lock:
+            if self._trained_by not in (None, get_ident()):
+                raise RuntimeError(
+                    "another thread trains these parameters, so the averaged ones cannot take their place; ask in a "
+                    "callback of that fit, or after it"
+                )
+            if self.are_in or trainer.optimizer.steps < store.average_from:
+                yield
+                return
+            with backend.use():
+                trained = backend.copy(store.flat_parameters)
+                backend.copy(store.flat_average, store.flat_parameters)
+            self.are_in = True
+            try:
+                yield
+            finally:
+                self.are_in = False
+                with backend.use():
+                    backend.copy(trained, store.flat_parameters)
+
+    @contextmanager
+    def kept_out(self) -> Iterator[None]:
+        """A context of training, in which no other thread puts anything in the place of the parameters."""
+        with self._lock:
+            self._trained_by = get_ident()
+        try:
+            yield
+        finally:
+            self._trained_by = None

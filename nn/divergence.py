@@ -20,10 +20,10 @@ from .evaluation import totals_of
 from .feed import Rows
 from .plan import Stage
 from .snapshot import Snapshot
+from .steps import Epoch
 
-#: An ``nn.Trainer`` and an ``nn.trainer.Epoch``. (Importing them here would be a circle: that module imports this one.)
+#: An ``nn.Trainer``. (Importing it here would be a circle: it imports this module.)
 Trainer = Any
-Epoch = Any
 
 #: A device that works while the host goes on is waited for no more often than this, but for the end of each epoch.
 LOOK_SECONDS = 1.0

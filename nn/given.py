@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
 from .data import Dataset
 from .data.targets import targets_of
-from .data.weights import by_class, weighted
+from .data.weights import by_class, relative, weighted
 from .feed import Rows
 from .losses import Loss
 from .model import Sequential
 
+#: An ``nn.Trainer``. (Importing it here would be a circle: it imports this module.)
+Trainer = Any
 
-def check_owner(trainer: Any, *given: Any) -> None:
+
+def check_owner(trainer: Trainer, *given: Any) -> None:
     """Raise a ValueError for rows on the device that another trainer has uploaded."""
     for rows in given:
         if isinstance(rows, Rows) and rows.owner() is not trainer:
@@ -56,3 +60,32 @@ def with_labels(data: Dataset, loss: Loss, n_outputs: int) -> Dataset:
         return data
     labels = targets_of(data, "classes", n_outputs, False)
     return replace(data, y=labels, class_names=tuple(str(label) for label in range(n_outputs)))
+
+
+def uploaded(trainer: Trainer, data: Dataset, keep_scaled: bool = False) -> Rows:
+    """``Trainer.upload``."""
+    model, loss, backend = trainer.model, trainer.loss, trainer.backend
+    data = with_labels(model.shaped(data), loss, model.n_outputs)
+    targets = targets_of(data, loss.targets, model.n_outputs, loss.unit_interval)
+    with backend.use():
+        x, y = backend.asarray(data.x), backend.asarray(targets)
+        weights = relative(data.weights)
+        if weights is not None:
+            weights = backend.asarray(weights, backend.dtype)
+        rows = Rows(data, x, y, data.scale, data.shift, data.has_classes, weakref.ref(trainer), weights)
+        return rows.scaled(backend) if keep_scaled else rows
+
+
+def on_device(trainer: Trainer, train: Any, validation: Any, keep_scaled: bool) -> tuple[Rows, Rows | None]:
+    """What ``training_and_validation`` gave, on the device; the model takes note of it.
+
+    Args:
+        keep_scaled: whether the rows to train on are already scaled there.
+    """
+    model = trainer.model
+    rows = train if isinstance(train, Rows) else trainer.upload(train, keep_scaled)
+    units = rows.units if model.units is None else model.units.then(rows.units)
+    if not (validation is None or isinstance(validation, Rows)):
+        validation = trainer.upload(model.dataset(validation, units))
+    model.remember_data(rows.units, rows.data, trainer.loss)
+    return rows, validation

@@ -2,90 +2,37 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from functools import partial
-from threading import RLock, get_ident
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
-from backends import RecordedStep, Step, StepNumbers
-from backends.typing import Array
+from backends import Step, StepNumbers
 
-from .around_update import Average, Clipping, Share, check_around_update
+from .around_update import AveragedParameters, Share, around_update, check_around_update, settings_around_update
 from .callbacks import Callback
 from .callbacks.base import check_callbacks, end_all, listens, reads_gradients
 from .data import Dataset
 from .data.checks import check_whole_number
-from .data.targets import targets_of
-from .data.weights import relative, weighted
+from .data.weights import weighted
 from .divergence import TrainingDiverged, Watch
 from .evaluation import columns_of, evaluate_rows, has_classes, record_of, totals_of
 from .feed import Feed, Rows
-from .given import check_owner, training_and_validation, with_labels
+from .given import check_owner, on_device, training_and_validation, uploaded
 from .history import History
 from .layers import check_batches
 from .losses import Loss, get_loss
 from .metrics import Metrics, check_metrics, get_metrics, means
 from .model import Sequential
 from .optimizers import Optimizer, get_optimizer
-from .own_layers import LOOKED_AT, NOT_WRITTEN, observer_of
 from .pairs import targets_apart
 from .plan import Observer, Plan, compile_plan, takes_input_scale
+from .steps import Epoch, Parts, Recordings, leave_gradients, look_at_own_layers, make_step, rates_of
 from .summary import Summary
 
-#: A part of an epoch, which is launched in one call: so many steps that it takes about so many seconds, and at most so
-#: many. Whether training is to be stopped is looked at between parts.
-PART_SECONDS = 0.005
-MOST_STEPS = 48
 #: What a copy and a pickle of a trainer are without: it follows from the rest.
-_MADE_ANEW = {"backend", "totals", "_norm", "_part", "_recorded", "_is_average_in", "_averaging", "_trained_by"}
-
-
-class Epoch(NamedTuple):
-    """What an epoch is made with.
-
-    Attributes:
-        rows: that it visits.
-        feed: gives the batches.
-        step: makes steps on some, perhaps recorded.
-        size: rows in a batch.
-        keeps_gradients: whether the gradients of a step are still there after its update.
-        batches: how many batches make an update.
-        step_of: gives what makes steps on batches that share an update, perhaps recorded.
-    """
-
-    rows: Rows
-    feed: Feed
-    step: RecordedStep
-    size: int
-    keeps_gradients: bool
-    batches: int
-    step_of: Callable[[Share], RecordedStep]
-
-
-class Recorded(NamedTuple):
-    """What was made of rows to train on them, as long as no setting changes.
-
-    Attributes:
-        settings: what it was made for.
-        state: the arrays of the optimizer that it moves.
-        feed, step: of the epochs.
-        step_of: steps on batches that share an update.
-    """
-
-    settings: tuple[Any, ...]
-    state: list[Array]
-    feed: Feed
-    step: RecordedStep
-    step_of: Callable[[Share], RecordedStep]
-
-    def serves(self, settings: tuple[Any, ...], state: list[Array]) -> bool:
-        """Whether it is for these settings and these very arrays."""
-        same = len(state) == len(self.state) and all(a is b for a, b in zip(state, self.state, strict=True))
-        return same and settings == self.settings
+_MADE_ANEW = {"backend", "totals", "_norm", "_parts", "_recordings", "_averaged"}
 
 
 class Trainer:
@@ -160,35 +107,6 @@ class Trainer:
         model.accept_loss(self.loss.output_activation)
         self._begin()
 
-    def _begin(self) -> None:
-        """Make what neither a copy nor a pickle has."""
-        self._part: dict[int, int] = {}  # how many steps are launched in one call, by their rows
-        self._recorded: weakref.WeakKeyDictionary[Rows, Recorded] = weakref.WeakKeyDictionary()
-        with self.backend.use():
-            self.optimizer.bind(self.model.store)
-            self.totals = self.backend.zeros((2,), self.backend.wide)
-            self._norm = self.backend.zeros((1,), self.backend.wide)
-            if self.average is not None:
-                self._settings_around_update()
-        self._is_average_in = False
-        self._averaging = RLock()  # held while the averaged parameters are in the model
-        self._trained_by: int | None = None  # the thread in which ``fit`` runs
-
-    def __copy__(self) -> Trainer:
-        """As ``copy.deepcopy``: a trainer of its own with a model of its own, on the same device, that goes on as this
-        one would, bit for bit. Rows that were uploaded stay with this one."""
-        return deepcopy(self)
-
-    def __getstate__(self) -> dict[str, Any]:
-        if self._is_average_in:
-            raise RuntimeError("a copy would train the averaged parameters; make it outside of trainer.averaged()")
-        return {name: value for name, value in vars(self).items() if name not in _MADE_ANEW}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self.backend = self.model.backend
-        self._begin()
-
     # ---- fit -> epoch -> step ---------------------------------------------------------------------------------------
 
     @targets_apart
@@ -230,7 +148,7 @@ class Trainer:
             TrainingDiverged: a loss or a parameter became infinite or NaN; the model has the weights back that it had
                 before that epoch, and the history ends with the last good one.
         """
-        if self._is_average_in:
+        if self._averaged.are_in:
             raise RuntimeError("fit would train the averaged parameters; call it outside of trainer.averaged()")
         check_owner(self, train, validation)
         train, validation = training_and_validation(
@@ -243,13 +161,8 @@ class Trainer:
         called = [*self.callbacks, *check_callbacks(callbacks)]
         self.stopping = ""
         self.history.begin()
-        with self.backend.use(), self._training():
-            rows = train if isinstance(train, Rows) else self.upload(train, keep_scaled=size >= len(train))
-            units = rows.units if self.model.units is None else self.model.units.then(rows.units)
-            held_out = validation
-            if not (validation is None or isinstance(validation, Rows)):
-                held_out = self.upload(self.model.dataset(validation, units))
-            self.model.remember_data(rows.units, rows.data, self.loss)
+        with self.backend.use(), self._averaged.kept_out():
+            rows, held_out = on_device(self, train, validation, keep_scaled=size >= len(train))
             shuffled, keep = shuffle and size < len(rows), any(map(reads_gradients, called))
             self.columns = columns_of(self, rows, held_out)
             check_metrics(self.metrics, has_classes(self, rows), self.model.n_outputs)
@@ -263,7 +176,8 @@ class Trainer:
                     due = self.epoch % validation_every == 0 or self.epoch in (1, last)
                     for callback in called:  # before the plan is looked at: they may change a setting
                         callback.on_epoch_begin(self, self.epoch)
-                    self._epoch(self._prepared(rows, size, shuffled, keep), called, held_out, due, watch)
+                    epoch = self._recordings.epoch(self, rows, size, shuffled, keep)
+                    self._epoch(epoch, called, held_out, due, watch)
                 self.history.stopped = self.stopping
             except TrainingDiverged as error:
                 self.diverged, self.history.stopped = error, f"divergence in epoch {error.epoch}"
@@ -311,102 +225,23 @@ class Trainer:
         Returns:
             How many it has made, at least one.
         """
-        if epoch.batches > 1:
-            return self._steps_of_update(epoch, start, count, most)
-        update = self.optimizer.steps + 1
-        rate, times = self._rates(update, min(most, self._part.get(count, 1)))
-        self._make(epoch, epoch.step, StepNumbers(start, self.model.step, update, rate), count, times)
-        self.optimizer.steps += times
-        return times
-
-    def _steps_of_update(self, epoch: Epoch, start: int, count: int, most: int) -> int:
-        """The same where several batches make an update: the first of them, some of those in the middle, or the last
-        one, which makes it."""
-        share = Share.of(start, count, epoch.size, epoch.batches, epoch.feed.size)
-        update = self.optimizer.steps + 1
-        rate = self.optimizer.rate(update) if share.is_last else 0.0
-        times = min(most, share.alike, self._part.get(count, 1))
-        self._make(epoch, epoch.step_of(share), StepNumbers(start, self.model.step, update, rate), count, times)
-        self.optimizer.steps += int(share.is_last)
-        return times
-
-    def _make(self, epoch: Epoch, step: RecordedStep, numbers: StepNumbers, count: int, times: int) -> None:
-        """Make steps in one call, and learn from it how many belong into one."""
-        began = perf_counter()
-        step(numbers, count, times)
-        seconds = max(perf_counter() - began, 1e-9)
-        self._part[count] = min(int(times * PART_SECONDS / seconds) + 1, MOST_STEPS)
+        optimizer, store = self.optimizer, self.model.store
+        update, most = optimizer.steps + 1, min(most, self._parts[count])
+        if epoch.batches == 1:
+            step = epoch.step
+            rate, times = rates_of(optimizer, update, most)
+            updates = times
+        else:  # the first of several batches that make an update, some of those in the middle, or the last one
+            share = Share.of(start, count, epoch.size, epoch.batches, epoch.feed.size)
+            step = epoch.step_of(share)
+            rate, times = optimizer.rate(update) if share.is_last else 0.0, min(most, share.alike)
+            updates = int(share.is_last)
+        self._parts.launch(step, StepNumbers(start, self.model.step, update, rate), count, times)
         # Said here too: a recorded step is replayed without the Python code of its plan.
-        store = self.model.store
         store.gradients_are_kept, store.workspace.holder = epoch.keeps_gradients, None
         self.model.step += times
-
-    def _rates(self, update: int, times: int) -> tuple[float | tuple[float, ...], int]:
-        """The learning rate of ``times`` updates, or a tuple with that of each; and of how many updates.
-
-        These are fewer where a schedule fails for one of them: it fails again, as it should, when that one is the
-        first."""
-        optimizer = self.optimizer
-        rates = [optimizer.rate(update)]
-        if not optimizer.rate_changes:
-            return rates[0], times
-        for later in range(update + 1, update + times):
-            try:
-                rates.append(optimizer.rate(later))
-            except Exception:
-                break
-        return tuple(rates) if len({*rates}) > 1 else rates[0], len(rates)
-
-    def _prepared(self, rows: Rows, size: int, shuffled: bool, keep_gradients: bool) -> Epoch:
-        """Feed and step for ``rows``; those of the epoch before as long as no setting has changed."""
-        optimizer = self.optimizer
-        optimizer.bind(self.model.store)
-        of_optimizer = {**optimizer.settings(), "learning_rate": None}  # this one is a number of each step
-        settings = shuffled, keep_gradients, self.model.seed, self.loss, optimizer.rule, repr(of_optimizer)
-        settings += self._settings_around_update()
-        state = [*optimizer.state.values()]
-        if self.model.store.flat_average is not None:
-            state.append(self.model.store.flat_average)
-        known = self._recorded.get(rows)
-        if known is None or not known.serves(settings, state):
-            self._look_at_own_layers(rows, size)
-            feed, plan = self.feed(rows, shuffled), self.plan(rows, optimizer=optimizer, keep=keep_gradients)
-            step = self.backend.record(self.make_step(feed, plan), only_operations=plan.recordable)
-            known = self._recorded[rows] = Recorded(settings, state, feed, step, self._steps_of(feed, plan))
-        return Epoch(rows, known.feed, known.step, size, keep_gradients, self.accumulate, known.step_of)
-
-    def _steps_of(self, feed: Feed, plan: Plan) -> Callable[[Share], RecordedStep]:
-        """Gives the step for batches that share an update, recorded when it is first asked for."""
-        made: dict[tuple[int, bool, bool], RecordedStep] = {}
-        backend, totals = self.backend, self.totals  # and not the trainer, which keeps this function
-
-        def step_of(share: Share) -> RecordedStep:
-            key = share.rows, share.is_first, share.is_last
-            if key not in made:
-                made[key] = backend.record(_step(feed, plan, totals, share), only_operations=plan.recordable)
-            return made[key]
-
-        return step_of
-
-    def _settings_around_update(self) -> tuple[Any, ...]:
-        """What is done to gradients and parameters beside an update; checked, for it may have been changed. The average
-        is there where one is asked for."""
-        store, average = self.model.store, self.average
-        check_around_update(self.clip_norm, self.clip_value, self.accumulate, average)
-        if average is None:
-            store.flat_average = None
-        elif store.flat_average is None:
-            store.flat_average = self.backend.copy(store.flat_parameters)
-            store.average_from = self.optimizer.steps + 1
-        return self.clip_norm, self.clip_value, self.accumulate > 1, average, average and store.average_from
-
-    def make_step(self, feed: Feed, plan: Plan, share: Share | None = None) -> Step:
-        """A training step on a batch of ``feed``, which is what a backend records. Never waits for the device.
-
-        Args:
-            share: which batch of an update that is, where several make one.
-        """
-        return _step(feed, plan, self.totals, share)
+        optimizer.steps += updates
+        return times
 
     def stop(self, reason: str) -> None:
         """End training after the current batch. For callbacks and signal handlers."""
@@ -444,39 +279,8 @@ class Trainer:
         Raises:
             RuntimeError: another thread trains the parameters meanwhile.
         """
-        store, backend = self.model.store, self.backend
-        if self.average is None or store.flat_average is None:
+        with self._averaged.put_in(self):
             yield
-            return
-        with self._averaging:
-            if self._trained_by not in (None, get_ident()):
-                raise RuntimeError(
-                    "another thread trains these parameters, so the averaged ones cannot take their place; ask in a "
-                    "callback of that fit, or after it"
-                )
-            if self._is_average_in or self.optimizer.steps < store.average_from:
-                yield
-                return
-            with backend.use():
-                trained = backend.copy(store.flat_parameters)
-                backend.copy(store.flat_average, store.flat_parameters)
-            self._is_average_in = True
-            try:
-                yield
-            finally:
-                self._is_average_in = False
-                with backend.use():
-                    backend.copy(trained, store.flat_parameters)
-
-    @contextmanager
-    def _training(self) -> Iterator[None]:
-        """A context in which no other thread puts anything in the place of the parameters."""
-        with self._averaging:
-            self._trained_by = get_ident()
-        try:
-            yield
-        finally:
-            self._trained_by = None
 
     # ---- without training -------------------------------------------------------------------------------------------
 
@@ -486,12 +290,8 @@ class Trainer:
         parameters' names. Moves nothing."""
         with self.backend.use():
             rows = self.upload(self.model.dataset(data))
-            self._look_at_own_layers(rows, len(rows))
-            x, y, weights = self.feed(rows).batch(0, len(rows))
-            totals = self.backend.zeros((2,), self.backend.wide)
-            state = self.backend.copy(self.model.store.flat_state)  # layers move theirs as they do in training
-            self.plan(rows, training=True).gradients(x, y, totals, self.model.step, weights)
-            self.model.store.flat_state[...] = state
+            look_at_own_layers(self, rows, len(rows))
+            leave_gradients(self, rows, len(rows))
             return {name: self.backend.to_numpy(view).copy() for name, view in self.model.gradients.items()}
 
     @targets_apart
@@ -542,21 +342,21 @@ class Trainer:
 
     def upload(self, data: Dataset, keep_scaled: bool = False) -> Rows:
         """``data`` on the device, checked against the network; with ``keep_scaled`` its rows already scaled."""
-        data = with_labels(self.model.shaped(data), self.loss, self.model.n_outputs)
-        targets = targets_of(data, self.loss.targets, self.model.n_outputs, self.loss.unit_interval)
-        with self.backend.use():
-            x, y = self.backend.asarray(data.x), self.backend.asarray(targets)
-            weights = relative(data.weights)
-            if weights is not None:
-                weights = self.backend.asarray(weights, self.backend.dtype)
-            rows = Rows(data, x, y, data.scale, data.shift, data.has_classes, weakref.ref(self), weights)
-            return rows.scaled(self.backend) if keep_scaled else rows
+        return uploaded(self, data, keep_scaled)
 
     def feed(self, rows: Rows, shuffled: bool = False) -> Feed:
         """Batches of ``rows`` for the plans of this trainer."""
         model = self.model
         scaled = self._input_scale(rows) != 1.0
         return Feed(model.store.workspace, rows, shuffled=shuffled, seed=model.seed, network_scales=scaled)
+
+    def make_step(self, feed: Feed, plan: Plan, share: Share | None = None) -> Step:
+        """A training step on a batch of ``feed``, which is what a backend records. Never waits for the device.
+
+        Args:
+            share: which batch of an update that is, where several make one.
+        """
+        return make_step(feed, plan, self.totals, share)
 
     def plan(
         self,
@@ -574,7 +374,6 @@ class Trainer:
             keep: whether the gradients of a step can be read after its update.
             observer: who looks at every tensor.
         """
-        around_update = {} if optimizer is None else self._around_update(optimizer)
         return compile_plan(
             self.model.layers,
             self.model.store,
@@ -585,55 +384,36 @@ class Trainer:
             input_scale=self._input_scale(rows),
             keep_gradients=keep,
             observer=observer,
-            **around_update,
+            **({} if optimizer is None else around_update(self, self._norm)),
         )
-
-    def _around_update(self, optimizer: Optimizer) -> dict[str, Any]:
-        """Those arguments of ``compile_plan``."""
-        self._settings_around_update()
-        store = self.model.store
-        given: dict[str, Any] = {"shares": self.accumulate > 1}
-        if self.clip_norm is not None or self.clip_value is not None:
-            given["clipping"] = Clipping(self.clip_value, self.clip_norm, self._norm)
-        if self.average is not None and store.flat_average is not None:
-            given["average"] = Average(store.flat_average, self.average, store.average_from)
-        return given
-
-    def _look_at_own_layers(self, rows: Rows, size: int) -> None:
-        """Run rows through layers that somebody else has written, and look at what they give (``own_layers``)."""
-        store, backend = self.model.store, self.backend
-        observer = observer_of(self.model.layers, store)
-        if observer is None:
-            return
-        x, y, weights = self.feed(rows).batch(0, min(size, len(rows), LOOKED_AT))
-        state = backend.copy(store.flat_state)
-        store.flat_gradients[...] = NOT_WRITTEN
-        try:
-            plan = self.plan(rows, training=True, observer=observer)
-            plan.gradients(x, y, backend.zeros((2,), backend.wide), self.model.step, weights)
-        finally:
-            store.flat_gradients[...] = 0.0
-            store.flat_state[...] = state
 
     def _input_scale(self, rows: Rows) -> float:
         """What the first product multiplies ``rows`` by: their scale, where that is all there is to do."""
         return rows.scale if rows.shift == 0.0 and takes_input_scale(self.model.layers) else 1.0
 
+    # ---- copies and pickles -----------------------------------------------------------------------------------------
 
-def _step(feed: Feed, plan: Plan, totals: Array, share: Share | None = None) -> Step:
-    """A training step on a batch of ``feed``, which adds to ``totals``; on one of several of an update."""
-    train = plan.train if share is None else partial(plan.train, share=share)
+    def _begin(self) -> None:
+        """Make what neither a copy nor a pickle has."""
+        self._parts, self._recordings, self._averaged = Parts(), Recordings(), AveragedParameters()
+        with self.backend.use():
+            self.optimizer.bind(self.model.store)
+            self.totals = self.backend.zeros((2,), self.backend.wide)
+            self._norm = self.backend.zeros((1,), self.backend.wide)
+            if self.average is not None:
+                settings_around_update(self)
 
-    def step(numbers: StepNumbers, count: int) -> None:
-        x, y, weights = feed.batch(numbers.start, count, numbers.step)
-        train(
-            x,
-            y,
-            totals,
-            step=numbers.step,
-            update=numbers.update,
-            learning_rate=numbers.learning_rate,
-            weights=weights,
-        )
+    def __copy__(self) -> Trainer:
+        """As ``copy.deepcopy``: a trainer of its own with a model of its own, on the same device, that goes on as this
+        one would, bit for bit. Rows that were uploaded stay with this one."""
+        return deepcopy(self)
 
-    return step
+    def __getstate__(self) -> dict[str, Any]:
+        if self._averaged.are_in:
+            raise RuntimeError("a copy would train the averaged parameters; make it outside of trainer.averaged()")
+        return {name: value for name, value in vars(self).items() if name not in _MADE_ANEW}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.backend = self.model.backend
+        self._begin()

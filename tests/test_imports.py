@@ -24,7 +24,7 @@ ROOMS = {
     ],
     "nn": [
         "__main__", "__init__", "cli", "verify", "report", "trainer", "divergence", "evaluation", "given", "callbacks",
-        "storage", "pairs", "model", "own_layers", "summary", "plan", "feed", "optimizers", "losses", "layers",
+        "storage", "pairs", "model", "steps", "own_layers", "summary", "plan", "feed", "optimizers", "losses", "layers",
         "metrics", "snapshot", "history", "initializers", "around_update", "data", "memory", "portable", "files",
         "messages", "version",
     ],
@@ -33,7 +33,7 @@ ROOMS = {
 NETWORK_CODE = [
     "nn.around_update", "nn.divergence", "nn.evaluation", "nn.feed", "nn.given", "nn.layers", "nn.optimizers",
     "nn.initializers", "nn.losses", "nn.memory", "nn.metrics", "nn.model", "nn.own_layers", "nn.plan", "nn.snapshot",
-    "nn.trainer",
+    "nn.steps", "nn.trainer",
 ]  # fmt: skip
 ARRAY_LIBRARIES = {"numpy", "numba", "cupy", "torch", "scipy", "jax", "array_api_compat", "array_api_strict"}
 #: Import paths of version 0.1 that go on working.
@@ -129,7 +129,9 @@ def test_what_has_no_type_is_named_in_one_place() -> None:
     assert [name for name, path in MODULES.items() if "\nArray = Any" in path.read_text()] == ["backends.typing"]
 
 
-@pytest.mark.parametrize("module", ["nn.layers", "nn.losses", "nn.optimizers", "nn.model", "nn.trainer", "nn.feed"])
+@pytest.mark.parametrize(
+    "module", ["nn.layers", "nn.losses", "nn.optimizers", "nn.model", "nn.trainer", "nn.steps", "nn.feed"]
+)
 def test_how_a_step_is_made_fast_is_known_to_the_plan_alone(module: str) -> None:
     """Flags of five optimisations once went through the network code; none of their names may come back."""
     gone = (

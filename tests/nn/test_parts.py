@@ -11,8 +11,8 @@ import pytest
 
 from backends import Backend, RecordedStep, Step, StepNumbers
 from nn import SGD, Adam, Callback, Context, Dropout, Layer, Linear, Optimizer, ReLU, Sequential, Softmax, Trainer
-from nn import trainer as trainer_module
-from nn.trainer import MOST_STEPS
+from nn import steps as steps_module
+from nn.steps import MOST_STEPS
 
 RNG = np.random.default_rng(4)
 DATA = RNG.standard_normal((203, 6)), RNG.integers(0, 3, 203)
@@ -52,13 +52,13 @@ def test_parts_are_the_same_run_as_single_steps(
     kind: Any, rate: float | Callable[[int], float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(most: int) -> Trainer:
-        monkeypatch.setattr(trainer_module, "MOST_STEPS", most)
+        monkeypatch.setattr(steps_module, "MOST_STEPS", most)
         trainer = make_trainer(kind(rate))
         trainer.fit(DATA, 3, 10)
         trainer.fit(DATA, 2, 1, shuffle=False)
         return trainer
 
-    monkeypatch.setattr(trainer_module, "PART_SECONDS", 1e9)
+    monkeypatch.setattr(steps_module, "PART_SECONDS", 1e9)
     one, other = run(1), run(MOST_STEPS)
     assert one.history["loss"] == other.history["loss"]
     assert one.history["learning_rate"] == other.history["learning_rate"]
@@ -70,7 +70,7 @@ def test_parts_are_the_same_run_as_single_steps(
 def test_a_part_has_as_many_steps_as_time_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_trainer(SGD())
     parts = parts_of(trainer, monkeypatch)
-    monkeypatch.setattr(trainer_module, "PART_SECONDS", 1e9)
+    monkeypatch.setattr(steps_module, "PART_SECONDS", 1e9)
     trainer.fit(DATA, 2, 2, shuffle=False)
     first = [(0, 2, 1), (2, 2, MOST_STEPS), (98, 2, MOST_STEPS), (194, 2, 4), (202, 1, 1)]
     assert parts == [*first, (0, 2, MOST_STEPS), (96, 2, MOST_STEPS), (192, 2, 5), (202, 1, 1)]
@@ -86,11 +86,11 @@ def test_a_part_has_as_many_steps_as_time_allows(monkeypatch: pytest.MonkeyPatch
     monkeypatch.undo()
     slow = make_trainer(SGD(), Slow())
     parts = parts_of(slow, monkeypatch)
-    monkeypatch.setattr(trainer_module, "PART_SECONDS", 0.02)
+    monkeypatch.setattr(steps_module, "PART_SECONDS", 0.02)
     slow.fit(DATA, 1, 2)
     most = max(times for _, _, times in parts)
     assert most <= 0.02 / 0.002 + 1
-    monkeypatch.setattr(trainer_module, "PART_SECONDS", 0.001)
+    monkeypatch.setattr(steps_module, "PART_SECONDS", 0.001)
     parts.clear()
     slow.fit(DATA, 1, 2)
     assert {times for _, _, times in parts[1:]} == {1}
@@ -109,7 +109,7 @@ def test_callbacks_of_batches_are_called_for_each_unless_they_take_parts(
     Look.takes_parts = takes_parts
     trainer = make_trainer(SGD(), callbacks=(Look(),))
     parts = parts_of(trainer, monkeypatch)
-    monkeypatch.setattr(trainer_module, "PART_SECONDS", 1e9)
+    monkeypatch.setattr(steps_module, "PART_SECONDS", 1e9)
     trainer.fit(DATA, 1, 10)
     if takes_parts:
         assert parts == [(0, 10, 1), (10, 10, 19), (200, 3, 1)]
@@ -132,14 +132,14 @@ def test_a_schedule_that_fails_leaves_the_steps_before_it(
         return 0.1 / update
 
     def run(most: int) -> Trainer:
-        monkeypatch.setattr(trainer_module, "MOST_STEPS", most)
+        monkeypatch.setattr(steps_module, "MOST_STEPS", most)
         trainer = make_trainer(SGD(rate))
         with pytest.raises(error):
             trainer.fit(DATA, 1, 2)
         assert trainer.model.step == trainer.optimizer.steps == last
         return trainer
 
-    monkeypatch.setattr(trainer_module, "PART_SECONDS", 1e9)
+    monkeypatch.setattr(steps_module, "PART_SECONDS", 1e9)
     one, other = run(1), run(MOST_STEPS)
     for name, values in one.model.state_dict().items():
         np.testing.assert_array_equal(values, other.model.state_dict()[name])

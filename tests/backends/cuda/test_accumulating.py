@@ -11,7 +11,7 @@ from backends import Backend
 from backends.cuda import graphs
 from backends.cuda.cupy_backend import ACCUMULATES_FROM, CupyBackend
 from nn import SGD, Callback, Trainer
-from nn import trainer as trainer_module
+from nn import steps as steps_module
 from nn.plan import Plan
 from tests.helpers.backends import make_backend
 from tests.helpers.emulated_cuda import launched, needs_compiler
@@ -68,7 +68,7 @@ def test_a_run_that_adds_is_the_run_on_the_cpu(dampening: float) -> None:
 def test_a_recorded_run_that_adds_is_the_eager_one(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With graphs of several steps, gradients that are read for a while, and evaluations between."""
     monkeypatch.setattr(graphs, "PATIENCE", 0)
-    monkeypatch.setattr(trainer_module, "PART_SECONDS", 1e9)
+    monkeypatch.setattr(steps_module, "PART_SECONDS", 1e9)
 
     class Reads(Callback):
         def __init__(self) -> None:

@@ -28,7 +28,7 @@ from backends.cuda.graphs import TRIES, Recording
 from backends.cuda.launch import ROWS_OF_LAST_BLOCK
 from backends.cuda.tape import tape
 from nn import Callback, Trainer
-from nn import trainer as trainer_module
+from nn import steps as steps_module
 from tests.helpers import emulated_cuda
 from tests.helpers.backends import make_backend
 from tests.helpers.emulated_cuda import (
@@ -658,7 +658,7 @@ def test_rows_and_graphs_of_a_finished_fit_are_freed_without_the_collector(
 ) -> None:
     """Of 17 steps of 4 rows 16 are in one graph."""
     monkeypatch.setattr(graphs_module, "PATIENCE", 0)
-    monkeypatch.setattr(trainer_module, "PART_SECONDS", 1e9)
+    monkeypatch.setattr(steps_module, "PART_SECONDS", 1e9)
     graphs: list[weakref.ref[Graph]] = []
     recordings: list[weakref.ref[Any]] = []
     end, record = Stream.end_capture, CupyBackend.record

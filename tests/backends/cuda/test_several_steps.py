@@ -20,7 +20,7 @@ from backends.cuda.graphs import STEPS, TRIES, Recording
 from backends.random import permutation
 from nn import Callback, Trainer, TrainingDiverged
 from nn import feed as feed_module
-from nn import trainer as trainer_module
+from nn import steps as steps_module
 from tests.helpers.backends import make_backend
 from tests.helpers.emulated_cuda import CUDARuntimeError, EmulatedCudaDevice, Graph, Stream, launched, needs_compiler
 from tests.helpers.recorded_runs import MORE_ROWS, OPTIMIZERS, ROWS, Eager, Outcome, eager, make_trainer, recorded
@@ -32,12 +32,12 @@ pytestmark = needs_compiler
 def several(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps are launched in parts as long as may be, and captured together when they are first asked for."""
     monkeypatch.setattr(graphs, "PATIENCE", 0)
-    monkeypatch.setattr(trainer_module, "PART_SECONDS", 1e9)
+    monkeypatch.setattr(steps_module, "PART_SECONDS", 1e9)
 
 
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer_module, "MOST_STEPS", 1)
+    monkeypatch.setattr(steps_module, "MOST_STEPS", 1)
 
 
 def in_turns(update: int) -> float:

@@ -1,0 +1,183 @@
+"""What makes training steps: recorded by the backend, kept for the next epoch, several of them launched in one call."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from backends import Backend, RecordedStep, Step, StepNumbers
+from backends.typing import Array
+
+from .around_update import Share, settings_around_update
+from .feed import Feed, Rows
+from .optimizers import Optimizer
+from .own_layers import LOOKED_AT, NOT_WRITTEN, observer_of
+from .plan import Observer, Plan
+
+#: An ``nn.Trainer``. (Importing it here would be a circle: it imports this module.)
+Trainer = Any
+
+#: A part of an epoch, which is launched in one call: so many steps that it takes about so many seconds, and at most so
+#: many. Whether training is to be stopped is looked at between parts.
+PART_SECONDS = 0.005
+MOST_STEPS = 48
+
+
+class Epoch(NamedTuple):
+    """What an epoch is made with.
+
+    Attributes:
+        rows: that it visits.
+        feed: gives the batches.
+        step: makes steps on some, perhaps recorded.
+        size: rows in a batch.
+        keeps_gradients: whether the gradients of a step are still there after its update.
+        batches: how many batches make an update.
+        step_of: gives what makes steps on batches that share an update, perhaps recorded.
+    """
+
+    rows: Rows
+    feed: Feed
+    step: RecordedStep
+    size: int
+    keeps_gradients: bool
+    batches: int
+    step_of: Callable[[Share], RecordedStep]
+
+
+class Recorded(NamedTuple):
+    """What was made of rows to train on them, as long as no setting changes.
+
+    Attributes:
+        settings: what it was made for.
+        state: the arrays that an update moves beside the parameters.
+        feed, step: of the epochs.
+        step_of: steps on batches that share an update.
+    """
+
+    settings: tuple[Any, ...]
+    state: list[Array]
+    feed: Feed
+    step: RecordedStep
+    step_of: Callable[[Share], RecordedStep]
+
+    def serves(self, settings: tuple[Any, ...], state: list[Array]) -> bool:
+        """Whether it is for these settings and these very arrays."""
+        same = len(state) == len(self.state) and all(a is b for a, b in zip(state, self.state, strict=True))
+        return same and settings == self.settings
+
+
+class Recordings:
+    """The steps that a trainer has recorded, by the rows that they are made on; they go when those go."""
+
+    def __init__(self) -> None:
+        self._of: weakref.WeakKeyDictionary[Rows, Recorded] = weakref.WeakKeyDictionary()
+
+    def epoch(self, trainer: Trainer, rows: Rows, size: int, shuffled: bool, keep_gradients: bool) -> Epoch:
+        """An epoch on ``rows``; with the steps of the one before as long as no setting has changed."""
+        backend, optimizer, store = trainer.backend, trainer.optimizer, trainer.model.store
+        optimizer.bind(store)
+        of_optimizer = {**optimizer.settings(), "learning_rate": None}  # this one is a number of each step
+        of_steps = shuffled, keep_gradients, trainer.model.seed, trainer.loss, optimizer.rule, repr(of_optimizer)
+        settings = of_steps + settings_around_update(trainer)
+        state = [*optimizer.state.values()]
+        if store.flat_average is not None:
+            state.append(store.flat_average)
+        known = self._of.get(rows)
+        if known is None or not known.serves(settings, state):
+            look_at_own_layers(trainer, rows, size)
+            feed, plan = trainer.feed(rows, shuffled), trainer.plan(rows, optimizer=optimizer, keep=keep_gradients)
+            step = backend.record(trainer.make_step(feed, plan), only_operations=plan.recordable)
+            step_of = _steps_of(feed, plan, trainer.totals, backend)
+            known = self._of[rows] = Recorded(settings, state, feed, step, step_of)
+        return Epoch(rows, known.feed, known.step, size, keep_gradients, trainer.accumulate, known.step_of)
+
+
+def make_step(feed: Feed, plan: Plan, totals: Array, share: Share | None = None) -> Step:
+    """A training step on a batch of ``feed``, which adds to ``totals``; on one of several of an update."""
+    train = plan.train if share is None else partial(plan.train, share=share)
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        x, y, weights = feed.batch(numbers.start, count, numbers.step)
+        train(
+            x,
+            y,
+            totals,
+            step=numbers.step,
+            update=numbers.update,
+            learning_rate=numbers.learning_rate,
+            weights=weights,
+        )
+
+    return step
+
+
+def _steps_of(feed: Feed, plan: Plan, totals: Array, backend: Backend) -> Callable[[Share], RecordedStep]:
+    """Gives the step for batches that share an update, recorded when it is first asked for."""
+    made: dict[tuple[int, bool, bool], RecordedStep] = {}
+
+    def step_of(share: Share) -> RecordedStep:
+        key = share.rows, share.is_first, share.is_last
+        if key not in made:
+            made[key] = backend.record(make_step(feed, plan, totals, share), only_operations=plan.recordable)
+        return made[key]
+
+    return step_of
+
+
+class Parts(dict[int, int]):
+    """How many steps are launched in one call, by the rows of each: as many as the last call has shown to be right."""
+
+    def __missing__(self, count: int) -> int:
+        return 1
+
+    def launch(self, step: RecordedStep, numbers: StepNumbers, count: int, times: int) -> None:
+        """Make so many steps on ``count`` rows each in one call, and learn from it how many belong into one."""
+        began = perf_counter()
+        step(numbers, count, times)
+        seconds = max(perf_counter() - began, 1e-9)
+        self[count] = min(int(times * PART_SECONDS / seconds) + 1, MOST_STEPS)
+
+
+def rates_of(optimizer: Optimizer, update: int, times: int) -> tuple[float | tuple[float, ...], int]:
+    """The learning rate of ``times`` updates, or a tuple with that of each; and of how many updates.
+
+    These are fewer where a schedule fails for one of them: it fails again, as it should, when that one is the first.
+    """
+    rates = [optimizer.rate(update)]
+    if not optimizer.rate_changes:
+        return rates[0], times
+    for later in range(update + 1, update + times):
+        try:
+            rates.append(optimizer.rate(later))
+        except Exception:
+            break
+    return tuple(rates) if len({*rates}) > 1 else rates[0], len(rates)
+
+
+def leave_gradients(trainer: Trainer, rows: Rows, count: int, observer: Observer | None = None) -> None:
+    """Leave the gradients of the mean loss over the first ``count`` rows in the store, computed as in training."""
+    store, backend = trainer.model.store, trainer.backend
+    x, y, weights = trainer.feed(rows).batch(0, count)
+    state = backend.copy(store.flat_state)  # layers move theirs as they do in training
+    try:
+        plan = trainer.plan(rows, training=True, observer=observer)
+        plan.gradients(x, y, backend.zeros((2,), backend.wide), trainer.model.step, weights)
+    finally:
+        store.flat_state[...] = state
+
+
+def look_at_own_layers(trainer: Trainer, rows: Rows, size: int) -> None:
+    """Run rows through layers that somebody else has written, and look at what they give (``own_layers``)."""
+    store = trainer.model.store
+    observer = observer_of(trainer.model.layers, store)
+    if observer is None:
+        return
+    store.flat_gradients[...] = NOT_WRITTEN
+    try:
+        leave_gradients(trainer, rows, min(size, len(rows), LOOKED_AT), observer)
+    finally:
+        store.flat_gradients[...] = 0.0
