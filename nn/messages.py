@@ -6,7 +6,7 @@ import os
 import re
 
 #: So long may a word be that is no path, and so long a message.
-LONGEST_WORD, LONGEST = 80, 290
+LONGEST_WORD, LONGEST = 80, 270
 
 
 def sentence(text: str) -> str:

@@ -9,6 +9,7 @@ import io
 import json
 import random
 import struct
+import tempfile
 import tomllib
 import zipfile
 from collections.abc import Callable
@@ -135,8 +136,11 @@ def make_hdf5(rng: random.Random) -> bytes:
 def meant_by_hdf5(content: bytes) -> Any:
     import h5py
 
-    with h5py.File(io.BytesIO(content), "r") as file:
-        return as_lists(file["x_train"][()], file["y_train"][()])
+    with tempfile.NamedTemporaryFile() as copy:
+        copy.write(content)
+        copy.flush()
+        with h5py.File(copy.name, "r") as file:
+            return as_lists(file["x_train"][()], file["y_train"][()])
 
 
 def read_archive(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
@@ -156,7 +160,7 @@ def make_csv(rng: random.Random) -> bytes:
         values = [",".join(f"{value / 7:.4g}" for value in row) for row in ROWS]
         lines = [f"{row},{label}" for row, label in zip(values, LABELS, strict=True)]
     if rng.random() < 0.6:
-        lines.insert(0, ",".join([*(f"pixel{i}" for i in range(16)), rng.choice(("label", "digit"))]))
+        lines.insert(0, ",".join([*(f"pixel{i}" for i in range(16)), rng.choice(("label", "class"))]))
     content = "\n".join(lines).encode()
     kind = rng.random()
     if kind < 0.15:
@@ -170,7 +174,7 @@ def meant_by_csv(content: bytes) -> Any:
         content = gzip.decompress(content)
     rows = [row for row in csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")) if row]
     head = [cell.strip().lower() for cell in rows[0]]
-    label = head.index("label") if "label" in head else -1
+    label = next((i for i, name in enumerate(head) if name in ("label", "class")), -1)
     try:
         first = [float(cell) for cell in rows[0]]
     except ValueError:
@@ -182,7 +186,8 @@ def meant_by_csv(content: bytes) -> Any:
 
 def read_csv_file(path: Path) -> Any:
     data = load_data(path, test_fraction=0.0).train
-    return as_lists(data.x, data.y)
+    names = data.class_names or ()
+    return as_lists(data.x, np.array([float(names[label]) for label in data.y]))  # 1, 2 become 0, 1 with these names
 
 
 def make_recipe(rng: random.Random) -> bytes:

@@ -124,3 +124,9 @@ def test_what_may_have_been_meant() -> None:
 
 def test_what_cannot_be_used_is_an_error_of_a_value() -> None:
     assert issubclass(UsageError, ValueError)
+
+
+def test_a_whole_number_that_no_float_can_hold_is_no_number() -> None:
+    assert kinds.NUMBER.holds(10**308)
+    assert not kinds.NUMBER.holds(10**400)
+    assert not kinds.NUMBER.holds(float("nan"))
