@@ -170,6 +170,7 @@ def at_least(lowest: int) -> Check:
 
 ABOVE_0 = bounds("above 0", lambda value: value > 0)
 BELOW_1 = bounds("at least 0 and below 1", lambda value: 0 <= value < 1)
+UP_TO_1 = bounds("at least 0 and at most 1", lambda value: 0 <= value <= 1)
 PART_OF_ROWS = bounds(
     SHARE.words,
     lambda value: value == "test" or (value >= 1 if isinstance(value, int) else 0 < value < 1),

@@ -44,6 +44,7 @@ from .kinds import (
     STRINGS,
     SWITCH,
     TEXT,
+    UP_TO_1,
     WIDTHS,
     Check,
     Kind,
@@ -354,6 +355,9 @@ class Settings:
     gamma: float | None = _training(None, "--gamma", NUMBER,
         "of focal: how much less what is nearly right counts", check=at_least(0), unset="2",
         idle=(UNTRAINED, of_loss("gamma")))
+    focal_alpha: float | None = _training(None, "--focal-alpha", NUMBER,
+        "of focal: the weight of a yes; a no has 1 - X", check=UP_TO_1, unset="0.25",
+        idle=(UNTRAINED, of_loss("alpha")))
     class_weight: str | dict[int | str, float] | None = _training(None, "--class-weight", CLASS_WEIGHT,
         "what the training rows of a class count, as in 0=1 1=5, classes by number or name; or `balanced`: all "
         "classes the same", unset="all rows the same", idle=(UNTRAINED,))

@@ -61,6 +61,7 @@ REFUSED = [
     ("label_smoothing", ["--loss", "mse", "--label-smoothing", "0.1"], "mse has no label_smoothing"),
     ("delta", ["--delta", "0.1"], "softmax_cross_entropy has no delta"),
     ("gamma", ["--loss", "bce", "--gamma", "1"], "bce has no gamma"),
+    ("focal_alpha", ["--loss", "bce", "--focal-alpha", "0.5"], "bce has no alpha"),
     ("class_weight", [*NEURON, "--class-weight", "balanced"], "nothing is trained"),
     ("momentum", [*ADAM, "--momentum", "0.3"], "adam has no momentum"),
     ("momentum", ["--recipe", "first-network", "--beta", "0.3"], "adam has no momentum"),

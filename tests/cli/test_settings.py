@@ -599,6 +599,15 @@ def gamma(tools: Tools) -> None:
 
 
 @behaviour
+def focal_alpha(tools: Tools) -> None:
+    assert prepared("--loss", "focal", "--focal-alpha", "0.75").trainer.loss == Focal(alpha=0.75)
+    # --alpha is of RMSProp, and leaves that of the loss alone
+    run = prepared("--loss", "focal", "--optimizer", "rmsprop", "--alpha", "0.9")
+    assert run.trainer.loss == Focal()
+    assert run.trainer.optimizer.settings()["alpha"] == 0.9
+
+
+@behaviour
 def class_weight(tools: Tools) -> None:
     run = prepared("--class-weight", "0=5", "7=0", "--validation", "0.2")
     weights = np.where(run.training.y == 0, 5.0, np.where(run.training.y == 7, 0.0, 1.0))
@@ -1159,6 +1168,7 @@ BOTH = {
     "label_smoothing": ("0.2", "0.2"),
     "delta": ("0.5", "0.5"),
     "gamma": ("3", "3"),
+    "focal_alpha": ("0.5", "0.5"),
     "class_weight": ("0=2 7=0.5", '["0=2", "7=0.5"]'),
     "epochs": ("3", "3"),
     "batch_size": ("full", '"full"'),
@@ -1205,6 +1215,7 @@ BESIDE = dict.fromkeys(("label", "task", "impute", "categorical"), ("data", '"t.
     "data_dir": ("data", '"mnist"'),
     "delta": ("loss", '"huber"'),
     "gamma": ("loss", '"focal"'),
+    "focal_alpha": ("loss", '"focal"'),
     **dict.fromkeys(("alpha", "epsilon", "epsilon_inside", "centered"), ("optimizer", '"rmsprop"')),
     **dict.fromkeys(("beta1", "beta2", "decoupled"), ("optimizer", '"adamw"')),
     **dict.fromkeys(("lr_decay", "initial_accumulator_value"), ("optimizer", '"adagrad"')),
@@ -1328,6 +1339,7 @@ PLACEHOLDERS = {
     "label_smoothing": "X",
     "delta": "X",
     "gamma": "X",
+    "focal_alpha": "X",
     "class_weight": "WEIGHT [WEIGHT ...]",
     "epochs": "N",
     "batch_size": "ROWS",
