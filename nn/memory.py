@@ -99,6 +99,17 @@ class Layout:
         start = self.offsets[name]
         return slice(start, start + prod(self.shapes[name]))
 
+    def parts(self, apart: bool) -> list[slice]:
+        """The whole buffer, if it is not empty; or where each array lies, without the gaps between them."""
+        if apart:
+            return [self.span(name) for name in self.offsets]
+        return [slice(0, self.size)] if self.offsets else []
+
+    def n_decayed_in(self, part: slice) -> int:
+        """How many elements at the beginning of a part of the buffer decay."""
+        start, end = int(part.start), int(part.stop)
+        return max(min(self.n_decayed, end) - start, 0)
+
     def views(self, backend: Backend, flat: Array) -> dict[str, Array]:
         """The arrays by name, as views into ``flat``, a buffer with this layout."""
         return {name: backend.xp.reshape(flat[self.span(name)], shape) for name, shape in self.shapes.items()}

@@ -23,7 +23,7 @@ from .around_update import Average, Clipping, Share
 from .layers import Context, ElementwiseActivation, Flatten, Layer, Linear, Sigmoid, Softmax
 from .layers.base import Sink
 from .losses import Loss
-from .memory import Store
+from .memory import Layout, Store
 from .optimizers import Optimizer
 from .optimizers.base import Fold, Update
 
@@ -450,24 +450,34 @@ def _sections(
     store: Store, optimizer: Optimizer, folded: set[str], moved: set[str], keep_gradients: bool
 ) -> Iterator[Section]:
     """Neighbours in the flat buffers that are updated alike, together; without those that products have moved."""
-    layout, backend = store.layout, store.backend
-    names = sorted(layout.offsets, key=lambda name: layout.offsets[name])
-    start = 0
-    for (is_folded, is_moved), group in groupby(names, key=lambda name: (name in folded, name in moved)):
-        last = [*group][-1]
-        following = names[names.index(last) + 1 :]
-        begin, end = start, layout.offsets[following[0]] if following else layout.size
-        start, part = end, slice(begin, end)
-        if is_moved:
-            continue
+    backend = store.backend
+    for part, is_folded in _updated_together(store.layout, optimizer, folded, moved):
         gradient = store.flat_gradients[part]
-        used_up = store.workspace.buffer(("gradient to use up", begin), gradient.shape) if keep_gradients else None
+        name = "gradient to use up", part.start
+        used_up = store.workspace.buffer(name, gradient.shape) if keep_gradients else None
         update = optimizer.update_of(
             backend,
             store.flat_parameters[part],
             gradient if used_up is None else used_up,
             {name: array[part] for name, array in optimizer.state.items()},
-            n_decayed=max(min(layout.n_decayed, end) - begin, 0),
+            n_decayed=store.layout.n_decayed_in(part),
             folded=is_folded,
         )
         yield Section(update, gradient, used_up, is_folded)
+
+
+def _updated_together(
+    layout: Layout, optimizer: Optimizer, folded: set[str], moved: set[str]
+) -> Iterator[tuple[slice, bool]]:
+    """The parts of the flat buffers that have an update of their own, and whether their gradients are folded."""
+    if not (folded or moved):
+        yield from ((part, False) for part in layout.parts(optimizer.divides_zeros))
+        return
+    names = sorted(layout.offsets, key=lambda name: layout.offsets[name])
+    start = 0
+    for (is_folded, is_moved), group in groupby(names, key=lambda name: (name in folded, name in moved)):
+        last = [*group][-1]
+        following = names[names.index(last) + 1 :]
+        begin, start = start, layout.offsets[following[0]] if following else layout.size
+        if not is_moved:
+            yield slice(begin, start), is_folded

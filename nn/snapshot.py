@@ -71,12 +71,10 @@ class Snapshot:
             # Of no step now; and what lies between its arrays may have become NaN, which the next update would spread.
             trainer.model.store.flat_gradients[...] = 0.0
         # An average that was begun since begins again, with the next update.
-        trainer.model.store.average_from = numbers.get("store.average_from", numbers["optimizer.steps"] + 1)
+        trainer.model.store.average_from = numbers.get("average.from", numbers["optimizer.steps"] + 1)
         trainer.epoch = numbers["trainer.epoch"]
         trainer.model.step = numbers["model.step"]
         trainer.optimizer.steps = numbers["optimizer.steps"]
-        if "average.from" in numbers:
-            trainer.model.store.average_from = numbers["average.from"]
         if "optimizer.learning_rate" in numbers:
             trainer.optimizer.learning_rate = numbers["optimizer.learning_rate"]
 
@@ -114,7 +112,5 @@ def moved_numbers(trainer: Trainer) -> dict[str, Any]:
     store = trainer.model.store
     if store.flat_average is not None:
         counted["average.from"] = store.average_from
-    if trainer.model.store.flat_average is not None:
-        counted["store.average_from"] = trainer.model.store.average_from
     rate = optimizer.learning_rate
     return counted if callable(rate) else counted | {"optimizer.learning_rate": float(rate)}

@@ -13,6 +13,7 @@ from backends.typing import Array
 
 from .around_update import Share, settings_around_update
 from .feed import Feed, Rows
+from .losses import Loss
 from .optimizers import Optimizer
 from .own_layers import LOOKED_AT, NOT_WRITTEN, observer_of
 from .plan import Observer, Plan
@@ -75,6 +76,7 @@ class Recordings:
 
     def __init__(self) -> None:
         self._of: weakref.WeakKeyDictionary[Rows, Recorded] = weakref.WeakKeyDictionary()
+        self._looked_at: tuple[Loss | None, int] = None, 0  # with which loss, and how many rows
 
     def epoch(self, trainer: Trainer, rows: Rows, size: int, shuffled: bool, keep_gradients: bool) -> Epoch:
         """An epoch on ``rows``; with the steps of the one before as long as no setting has changed."""
@@ -88,12 +90,26 @@ class Recordings:
             state.append(store.flat_average)
         known = self._of.get(rows)
         if known is None or not known.serves(settings, state):
-            look_at_own_layers(trainer, rows, size)
+            self.look_at_own_layers(trainer, rows, size)
             feed, plan = trainer.feed(rows, shuffled), trainer.plan(rows, optimizer=optimizer, keep=keep_gradients)
             step = backend.record(trainer.make_step(feed, plan), only_operations=plan.recordable)
             step_of = _steps_of(feed, plan, trainer.totals, backend)
             known = self._of[rows] = Recorded(settings, state, feed, step, step_of)
         return Epoch(rows, known.feed, known.step, size, keep_gradients, trainer.accumulate, known.step_of)
+
+    def look_at_own_layers(self, trainer: Trainer, rows: Rows, size: int) -> None:
+        """Run rows through layers that somebody else has written, and look at what they give (``own_layers``): before
+        the first use with a loss."""
+        store, count = trainer.model.store, min(size, len(rows), LOOKED_AT)
+        observer = observer_of(trainer.model.layers, store)
+        if observer is None or (self._looked_at[0] is trainer.loss and count <= self._looked_at[1]):
+            return
+        store.flat_gradients[...] = NOT_WRITTEN
+        try:
+            leave_gradients(trainer, rows, count, observer)
+            self._looked_at = trainer.loss, count
+        finally:
+            store.flat_gradients[...] = 0.0
 
 
 def make_step(feed: Feed, plan: Plan, totals: Array, share: Share | None = None) -> Step:
@@ -168,16 +184,3 @@ def leave_gradients(trainer: Trainer, rows: Rows, count: int, observer: Observer
         plan.gradients(x, y, backend.zeros((2,), backend.wide), trainer.model.step, weights)
     finally:
         store.flat_state[...] = state
-
-
-def look_at_own_layers(trainer: Trainer, rows: Rows, size: int) -> None:
-    """Run rows through layers that somebody else has written, and look at what they give (``own_layers``)."""
-    store = trainer.model.store
-    observer = observer_of(trainer.model.layers, store)
-    if observer is None:
-        return
-    store.flat_gradients[...] = NOT_WRITTEN
-    try:
-        leave_gradients(trainer, rows, min(size, len(rows), LOOKED_AT), observer)
-    finally:
-        store.flat_gradients[...] = 0.0

@@ -28,7 +28,7 @@ from .model import Sequential
 from .optimizers import Optimizer, get_optimizer
 from .pairs import targets_apart
 from .plan import Observer, Plan, compile_plan, takes_input_scale
-from .steps import Epoch, Parts, Recordings, leave_gradients, look_at_own_layers, make_step, rates_of
+from .steps import Epoch, Parts, Recordings, leave_gradients, make_step, rates_of
 from .summary import Summary
 
 #: What a copy and a pickle of a trainer are without: it follows from the rest.
@@ -290,7 +290,7 @@ class Trainer:
         parameters' names. Moves nothing."""
         with self.backend.use():
             rows = self.upload(self.model.dataset(data))
-            look_at_own_layers(self, rows, len(rows))
+            self._recordings.look_at_own_layers(self, rows, len(rows))
             leave_gradients(self, rows, len(rows))
             return {name: self.backend.to_numpy(view).copy() for name, view in self.model.gradients.items()}
 

@@ -22,6 +22,8 @@ from .schedules import schedule_to_json
 Schedule = Callable[[int], float]
 #: The update of a section of the flat buffers: ``update(number=..., learning_rate=...)``.
 Update = Callable[..., Array]
+#: The smallest number of float32 with all its digits.
+_LEAST_EPSILON = 2.0**-126
 
 
 class Fold(NamedTuple):
@@ -165,6 +167,13 @@ class Optimizer:
         """Whether the learning rate may differ from update to update."""
         return callable(self.learning_rate)
 
+    @property
+    def divides_zeros(self) -> bool:
+        """Whether an element whose gradients have all been 0 is moved by 0 / 0: where its mean square or their sum is
+        divided by, and the rule adds no ``epsilon`` to it, or one that float32 may not tell from 0. What lies between
+        parameters in the flat buffers is such an element, so each parameter is updated by itself then."""
+        return "epsilon" in get_rule(self.rule).settings and self.settings_of_rule()["epsilon"] < _LEAST_EPSILON
+
     def bind(self, store: Store) -> None:
         """Make the state for the parameters of a model.
 
@@ -291,10 +300,15 @@ class Optimizer:
         self.bind(store)
         self.steps += 1
         store.gradients_are_kept = False
-        update = self.update_of(
-            store.backend, store.flat_parameters, store.flat_gradients, self.state, n_decayed=store.layout.n_decayed
-        )
-        update(number=self.steps, learning_rate=self.rate(self.steps))
+        for part in store.layout.parts(self.divides_zeros):
+            update = self.update_of(
+                store.backend,
+                store.flat_parameters[part],
+                store.flat_gradients[part],
+                {name: array[part] for name, array in self.state.items()},
+                n_decayed=store.layout.n_decayed_in(part),
+            )
+            update(number=self.steps, learning_rate=self.rate(self.steps))
 
     def check(self, least: dict[str, float], below: float = inf) -> None:
         """Raise a ValueError for a setting that is not a number from ``least`` (by name) up to below ``below``."""

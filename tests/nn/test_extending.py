@@ -18,6 +18,7 @@ from nn import (
     METRICS,
     SGD,
     Context,
+    Dataset,
     Layer,
     Linear,
     Metric,
@@ -36,6 +37,7 @@ from nn import (
 )
 from nn.initializers import Constant
 from nn.layers import LAYERS, ElementwiseActivation
+from nn.losses import get_loss
 from nn.optimizers import OPTIMIZERS, get_optimizer
 from tests.helpers.backends import make_backend
 from tests.helpers.with_emulated import WITH_EMULATED, made
@@ -550,3 +552,11 @@ def test_what_is_looked_at_is_no_step_and_steps_are_not_looked_at() -> None:
     assert calls[:3] == ["training", "observed", "observed"]  # the look: forward and backward of one batch
     assert calls[3:] == ["training"] * 6
     assert model.step == 6
+    calls.clear()
+    trainer.fit(DATA[64:128], 1, 32)
+    trainer.evaluate(DATA[:64], 32)
+    assert calls == ["training"] * 2 + [""] * 2  # other rows are no other use
+    calls.clear()
+    trainer.loss = get_loss("mse")
+    trainer.fit(Dataset(DATA.x[:8], np.eye(10)[DATA.y[:8]], scale=DATA.scale), 1, 8)
+    assert calls == ["training", "observed", "observed", "training"]  # another loss gives other gradients

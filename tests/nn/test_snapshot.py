@@ -108,7 +108,7 @@ def test_the_average_of_the_weights_comes_back(backend: Backend) -> None:
     trainer.average = 0.9
     trainer.fit(DATA, 2, 16)
     snapshot, before = Snapshot.of(trainer), averaged(trainer)
-    assert snapshot.numbers()["store.average_from"] == 1
+    assert snapshot.numbers()["average.from"] == 1
     trainer.fit(DATA, 2, 16)
     after = averaged(trainer)
     assert before != after

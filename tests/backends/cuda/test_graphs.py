@@ -29,6 +29,7 @@ from backends.cuda.launch import ROWS_OF_LAST_BLOCK
 from backends.cuda.tape import tape
 from nn import Callback, Trainer
 from nn import steps as steps_module
+from nn.own_layers import LOOKED_AT
 from tests.helpers import emulated_cuda
 from tests.helpers.backends import make_backend
 from tests.helpers.emulated_cuda import (
@@ -114,10 +115,10 @@ def test_memory_that_is_given_back_while_a_step_is_noted_changes_nothing() -> No
 def test_the_python_code_of_a_step_runs_twice_for_each_count() -> None:
     trainer, ran = make_trainer(recorded())
     trainer.fit(ROWS, 5, 16)
-    assert ran == {16: 2, 6: 2}
+    assert ran == {16: 2, 6: 2, LOOKED_AT: 1}  # the layer is looked at before its first use
     trainer, ran = make_trainer(eager())
     trainer.fit(ROWS, 5, 16)
-    assert ran == {16: 20, 6: 5}
+    assert ran == {16: 20, 6: 5, LOOKED_AT: 1}
 
 
 def test_nothing_but_graphs_is_launched_in_the_steady_state() -> None:
@@ -132,10 +133,12 @@ def test_nothing_but_graphs_is_launched_in_the_steady_state() -> None:
     launched.names.clear()
     trainer.fit(ROWS, 4, 16, callbacks=[Marks()])
     assert launched.count("set_numbers") == 4  # once an epoch, for the batch is the first one again
-    # In an epoch: the totals to 0, its numbers, a launch for each batch, and the order of the next epoch, on its way to
-    # its buffer, after the steps that still read the present one.
-    steady = ["copy", "set_numbers", *["graph"] * 5, "copy", "copy"]
-    assert launched.names[begins[2] : begins[3]] == steady
+    # In an epoch: parameters and velocity to where they are kept in case of a divergence, the totals to 0, its numbers,
+    # a launch for each batch, and the order of the next epoch, on its way to its buffer, after the steps that still
+    # read the present one. Then whether all parameters are finite, put beside the totals, for all to be read at once.
+    before, after = ["copy", "copy", "copy", "set_numbers"], ["copy", "copy"]
+    read = ["partial_nonfinite", "none_of_partial", "copy"]
+    assert launched.names[begins[2] : begins[3]] == [*before, *["graph"] * 5, *after, *read]
 
 
 def test_numbers_are_sent_only_where_they_are_not_those_of_the_next_step() -> None:
@@ -193,7 +196,7 @@ def test_recordings_interleaved_on_one_device() -> None:
                 inner.fit(MORE_ROWS, 1, 20)
 
         outer.fit(ROWS, 3, 16, callbacks=[InBetween()])
-        all_run = ran == {16: 12, 6: 3} and ran_inside == {20: 60, 10: 15}
+        all_run = ran == {16: 12, 6: 3, LOOKED_AT: 1} and ran_inside == {20: 60, 10: 15, LOOKED_AT: 1}
         assert all_run == isinstance(backend, Eager)
         return [Outcome(outer), Outcome(inner)]
 
