@@ -293,8 +293,26 @@ def load(settings: Settings) -> Data:
         own_test_rows = "test_fraction" in settings.given and source(0.0).test is not None
         data = source(settings.test_fraction)
     data = Data(data.name, chosen(data.train), None if data.test is None else chosen(data.test))
+    refuse_other_task(settings, data)
     refuse_idle_on_rows(settings, data, own_test_rows)
     return data
+
+
+def refuse_other_task(settings: Settings, data: Data) -> None:
+    """Refuse values for a loss of classes, and classes of which there is only one."""
+    train = data.train
+    if settings.rows is not None or settings.epochs == 0:
+        return
+    if not train.has_classes and train.y.size == len(train) and get_loss(settings.loss).targets == "classes":
+        raise UsageError(
+            f"{data.name}: the targets are values, but {settings.loss} is a loss for classes; say --loss mse, or "
+            "another loss for values"
+        )
+    if train.n_classes == 1:
+        (name,) = train.class_names or ("0",)
+        raise UsageError(
+            f"{data.name}: all rows are of the class {name}, so there is nothing to tell apart; add others"
+        )
 
 
 def class_of(name: int | str, rows: Dataset) -> int | str:

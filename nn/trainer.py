@@ -33,6 +33,13 @@ from .summary import Summary
 
 #: What a copy and a pickle of a trainer are without: it follows from the rest.
 _MADE_ANEW = {"backend", "totals", "_norm", "_parts", "_recordings", "_averaged"}
+#: What makes of an attribute, as a user gives it, that which a trainer has.
+_AS_GIVEN: dict[str, Callable[[Any], Any]] = {
+    "loss": get_loss,
+    "optimizer": get_optimizer,
+    "callbacks": check_callbacks,
+    "metrics": get_metrics,
+}
 
 
 class Trainer:
@@ -62,7 +69,8 @@ class Trainer:
             What the trainer evaluates and predicts, the history's validation too, is then by the averaged parameters:
             see ``averaged``.
 
-    Those four may be changed between epochs. An average that is switched off and on again begins anew.
+    All but the model may be changed between epochs, and are checked as here. An average that is switched off and on
+    again begins anew.
 
     Attributes:
         epoch: how many epochs have been begun, over all calls of ``fit``; two calls of 3 and 2 epochs are one of 5.
@@ -104,8 +112,15 @@ class Trainer:
         self.stopping = ""
         self.diverged: TrainingDiverged | None = None
         self.columns: tuple[str, ...] = ()
-        model.accept_loss(self.loss.output_activation)
         self._begin()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """What the constructor takes as a name or a list may be set later in the same form."""
+        if name in _AS_GIVEN:
+            value = _AS_GIVEN[name](value)
+        if name == "loss":
+            self.model.accept_loss(value.output_activation)
+        object.__setattr__(self, name, value)
 
     # ---- fit -> epoch -> step ---------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..history import Record
-from .base import Callback, Trainer
+from .base import Callback, CallbackError, Trainer
 
 #: Columns that are no curve of training, or are the axis.
 NO_CURVES = ("epoch", "seconds")
@@ -32,6 +32,7 @@ class TensorBoard(Callback):
 
     Raises:
         ImportError: neither tensorboardX nor tensorboard is installed.
+        CallbackError: (a ValueError) in ``fit``, before anything is trained: the folder cannot be made or written to.
     """
 
     of_fit = ("_writer",)
@@ -42,7 +43,12 @@ class TensorBoard(Callback):
         self._writer: Writer | None = None
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
-        self._writer = open_writer(self.folder, trainer.epoch + 1)
+        try:
+            self._writer = open_writer(self.folder, trainer.epoch + 1)
+        except OSError as error:
+            raise CallbackError(
+                f"{self.folder} cannot be made, or not written to: {error.strerror}; name another folder"
+            ) from None
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
         if self._writer is not None:

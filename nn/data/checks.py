@@ -165,7 +165,8 @@ def _what_is_wrong(label: float, n_classes: int | None, reason: str = "") -> str
         because = f" ({reason})" if reason else ""
         return f"outside the classes 0 to {n_classes - 1}{because}; correct the label or remove the row"
     if label < 0:
-        return "but labels count from 0; renumber the classes (sklearn.preprocessing.LabelEncoder does)"
+        renumber = "renumber the classes (sklearn.preprocessing.LabelEncoder does)"
+        return f"but labels count from 0; {renumber}, or pass floats to fit values"
     return f"which looks like a value, not a class; renumber the classes from 0 ({TO_FIT_VALUES})"
 
 

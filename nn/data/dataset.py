@@ -236,9 +236,11 @@ def _check_can_split(n: int, labels: np.ndarray | None, fraction: float, names: 
         return
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2:
+        # So many classes are rather values.
+        hint = "; if these are values to fit, say so (--loss mse, or task='values')" if len(classes) > n / 10 else ""
         raise DataError(
             f"class {names[classes[counts.argmin()]]} has only one row, so it cannot be on both sides of a split; "
-            "add rows of that class or remove it"
+            f"add rows of that class or remove it{hint}"
         )
     if smaller < len(classes):
         raise DataError(

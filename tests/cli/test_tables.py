@@ -114,3 +114,31 @@ def test_what_cannot_be_read_is_one_sentence(
     assert code == 2
     assert len(err.splitlines()) == 1
     assert message in err
+
+
+@pytest.mark.parametrize("flags", [(), ("--task", "values")])
+def test_values_are_not_for_a_loss_of_classes(
+    flags: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,target\n" + "".join(f"{row % 7},{row / 3}\n" for row in range(40)))
+    assert train.main(["--data", str(path), *flags]) == 2
+    assert "the targets are values, but softmax_cross_entropy is a loss for classes; say --loss mse" in (
+        capsys.readouterr().err
+    )
+
+
+def test_whole_numbers_that_are_rather_values_are_told_how_to_be_fitted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,target\n" + "".join(f"{row % 7},{row}\n" for row in range(40)))
+    assert train.main(["--data", str(path)]) == 2
+    assert "if these are values to fit, say so (--loss mse, or task='values')" in capsys.readouterr().err
+
+
+def test_one_class_alone_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,label\n" + "".join(f"{row % 7},oak\n" for row in range(40)))
+    assert train.main(["--data", str(path)]) == 2
+    assert "t.csv: all rows are of the class oak, so there is nothing to tell apart" in capsys.readouterr().err

@@ -40,7 +40,7 @@ from nn import (
     load_data,
 )
 from nn.data import as_dataset
-from nn.losses import get_loss
+from nn.losses import MeanSquaredError, get_loss
 from nn.optimizers import OPTIMIZERS, get_optimizer
 from nn.plan import Plan, takes_input_scale
 from tests.helpers.backends import make_backend
@@ -963,3 +963,33 @@ def test_a_fraction_for_validation_may_be_a_number_of_numpy() -> None:
     for fraction in (0.5, np.float32(0.5), 25, np.int64(25)):
         runs.append(Trainer(network()).fit(CLASSIFICATION, 1, 10, validation=fraction)[-1]["val_loss"])
     assert runs == [runs[0]] * 4
+
+
+def test_what_is_set_later_may_be_given_as_to_the_constructor() -> None:
+    trainer = Trainer(network(), optimizer=SGD(0.1))
+    trainer.fit(CLASSIFICATION, 1)
+    trainer.optimizer, trainer.loss, trainer.metrics, trainer.callbacks = "adam", "mse", ("auc",), ()
+    wanted = Trainer(network(), optimizer=SGD(0.1))
+    wanted.fit(CLASSIFICATION, 1)
+    wanted.optimizer, wanted.loss = Adam(), MeanSquaredError()
+    assert trainer.fit(CLASSIFICATION, 2)["loss"] == wanted.fit(CLASSIFICATION, 2)["loss"]
+    assert same(trainer.model, wanted.model)
+    assert "auc" in trainer.evaluate(CLASSIFICATION)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "text"),
+    [
+        ("optimizer", "adm", ValueError, "unknown optimizer"),
+        ("loss", "mean", ValueError, "unknown loss"),
+        ("loss", "bce", ValueError, "computed from the values before sigmoid"),
+        ("metrics", "auc", TypeError, "metrics are a list"),
+        ("callbacks", [print], TypeError, "a callback is a Callback"),
+    ],
+)
+def test_what_is_set_later_is_checked(name: str, value: Any, error: type[Exception], text: str) -> None:
+    trainer = Trainer(network())
+    before = getattr(trainer, name)
+    with pytest.raises(error, match=text):
+        setattr(trainer, name, value)
+    assert getattr(trainer, name) is before

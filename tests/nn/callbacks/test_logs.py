@@ -131,6 +131,20 @@ def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 @pytest.mark.parametrize("library", ["tensorboardX", "tensorboard"])
+def test_a_folder_for_event_files_that_is_none_is_refused(
+    library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(library)
+    monkeypatch.setattr("nn.callbacks.tensorboard.find_library", lambda: library)
+    (tmp_path / "file").write_text("mine")
+    trainer = trainer_with(TensorBoard(tmp_path / "file"))
+    with pytest.raises(ValueError, match="file cannot be made, or not written to: .*; name another folder"):
+        trainer.fit(DATA)
+    assert trainer.epoch == 0
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("library", ["tensorboardX", "tensorboard"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tensorboard_reads_the_history(library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip(library)

@@ -355,7 +355,7 @@ def with_value(value: float, dtype: str = "float64") -> np.ndarray:
         ((with_value(INF, "float32"), [0, 1, 1, 0]), r"x\[2, 3\] is inf"),
         ((with_value(-INF, "float16"), [0, 1, 1, 0]), r"x\[2, 3\] is -inf"),
         ((with_value(NAN).reshape(4, 5, 1), [0, 1, 1, 0]), r"x\[2, 3, 0\] is nan"),
-        ((X, [0, -1, -2]), r"y\[1\] is -1, but labels count from 0"),
+        ((X, [0, -1, -2]), r"y\[1\] is -1, but labels count from 0; .*, or pass floats to fit values"),
         ((X, [0, 1, 100_001]), r"y\[2\] is 100001, which looks like a value, not a class"),
         ((X, np.array([0, 1, 2**64 - 1], np.uint64)), r"y\[2\] is 18446744073709551615, which looks like"),
         ((X, [0.5, NAN, 1.0]), r"y\[1\] is nan"),
