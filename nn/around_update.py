@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from numbers import Real
 from threading import RLock, get_ident
 from typing import Any, NamedTuple
 
 from backends.typing import Array
 
-from .data.checks import check_whole_number
+from .data.checks import check_whole_number, is_number
 
 #: An ``nn.Trainer``. (Importing it here would be a circle: it imports this module.)
 Trainer = Any
@@ -77,18 +76,14 @@ def check_around_update(
 ) -> None:
     """Raise a ValueError or TypeError for a setting of ``Trainer`` that is out of its range."""
     for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-        if limit is not None and not (_is_number(limit) and limit > 0.0):
+        if limit is not None and not (is_number(limit) and limit > 0.0):
             raise ValueError(f"{name} must be a number above 0, or None for no limit, not {limit!r}")
     check_whole_number("accumulate", accumulate)
-    if average is not None and not (_is_number(average) and 0.0 <= average < 1.0):
+    if average is not None and not (is_number(average) and 0.0 <= average < 1.0):
         raise ValueError(
             f"average must be a number of at least 0 and below 1, what the average keeps of itself at each update, or "
             f"None for no average, not {average!r}"
         )
-
-
-def _is_number(x: object) -> bool:
-    return isinstance(x, Real) and not isinstance(x, bool)
 
 
 def settings_around_update(trainer: Trainer) -> tuple[Any, ...]:

@@ -12,21 +12,13 @@ from .data.targets import targets_of
 from .data.weights import by_class, relative, weighted
 from .feed import Rows
 from .losses import Loss
-from .model import Sequential
 
 #: An ``nn.Trainer``. (Importing it here would be a circle: it imports this module.)
 Trainer = Any
 
 
-def check_owner(trainer: Trainer, *given: Any) -> None:
-    """Raise a ValueError for rows on the device that another trainer has uploaded."""
-    for rows in given:
-        if isinstance(rows, Rows) and rows.owner() is not trainer:
-            raise ValueError("these rows were uploaded by another Trainer; let this one upload them")
-
-
 def training_and_validation(
-    model: Sequential, loss: Loss, train: Any, validation: Any, sample_weight: Any, class_weight: Any
+    trainer: Trainer, train: Any, validation: Any, sample_weight: Any, class_weight: Any
 ) -> tuple[Any, Any]:
     """The rows to train on, with their weights, and those to evaluate on, which may be a fraction of the former.
 
@@ -34,8 +26,11 @@ def training_and_validation(
         train, validation, sample_weight, class_weight: as ``Trainer.fit`` takes them.
 
     Raises:
-        ValueError, TypeError: they cannot be used, or do not fit the network.
+        ValueError, TypeError: they cannot be used, do not fit the network, or are another trainer's.
     """
+    for rows in (train, validation):
+        if isinstance(rows, Rows) and rows.owner() is not trainer:
+            raise ValueError("these rows were uploaded by another Trainer; let this one upload them")
     if isinstance(validation, bool):
         raise TypeError(f"validation is rows, or the fraction or number of rows to hold out, not {validation}")
     is_fraction = isinstance(validation, Real)  # NumPy's numbers, too
@@ -45,7 +40,8 @@ def training_and_validation(
         if not (sample_weight is None and class_weight is None):
             raise ValueError("rows that are on the device take no other weights; give them to their Dataset before")
         return train, validation
-    train = with_labels(weighted(model.dataset(train), sample_weight), loss, model.n_outputs)
+    model = trainer.model
+    train = with_labels(weighted(model.dataset(train), sample_weight), trainer.loss, model.n_outputs)
     if is_fraction:
         part = int(validation) if isinstance(validation, Integral) else float(validation)
         train, validation = train.split(part, seed=model.seed)

@@ -50,7 +50,7 @@ class Epoch(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """What was made of rows to train on them, as long as no setting changes.
+    """What was made of rows to train on them, as long as no setting changes; not the rows, which must be free to go.
 
     Attributes:
         settings: what it was made for.

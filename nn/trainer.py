@@ -19,7 +19,7 @@ from .data.weights import weighted
 from .divergence import TrainingDiverged, Watch
 from .evaluation import columns_of, evaluate_rows, has_classes, record_of, totals_of
 from .feed import Feed, Rows
-from .given import check_owner, on_device, training_and_validation, uploaded
+from .given import on_device, training_and_validation, uploaded
 from .history import History
 from .layers import check_batches
 from .losses import Loss, get_loss
@@ -59,15 +59,13 @@ class Trainer:
         clip_norm: before each update all gradients together are multiplied by min(1, clip_norm / (norm + 1e-6)), as
             PyTorch's ``clip_grad_norm_`` does; NaN and infinite ones are not hidden by it.
         clip_value: before that, each of them is moved into [-clip_value, clip_value].
-        accumulate: how many batches make one update, by the gradient of the mean loss over all their rows, as one batch
-            of so many rows would. An epoch ends with an update, of the batches that are left; those that are left when
-            training is stopped make none. The optimizer and its schedule count updates; layers see, and ``model.step``
-            counts, single batches.
+        accumulate: how many batches make one update, by the gradient of the mean loss over all their rows. An epoch
+            ends with an update, of the batches that are left; when training is stopped, these make none. The optimizer
+            and its schedule count updates; layers see, and ``model.step`` counts, single batches.
         average: keep an exponential moving average of the parameters over the updates, average + (1 - d)
             (parameters - average) with this number as d, 0.999 for instance. It begins as a copy after the first
-            update, so that there is no bias to correct, as PyTorch's ``AveragedModel`` does with ``get_ema_avg_fn``.
-            What the trainer evaluates and predicts, the history's validation too, is then by the averaged parameters:
-            see ``averaged``.
+            update, as PyTorch's ``AveragedModel`` does with ``get_ema_avg_fn``. The trainer, and the history's
+            validation, then evaluate and predict by the averaged parameters: see ``averaged``.
 
     All but the model may be changed between epochs, and are checked as here. An average that is switched off and on
     again begins anew.
@@ -100,16 +98,13 @@ class Trainer:
         check_around_update(clip_norm, clip_value, accumulate, average)
         self.clip_norm, self.clip_value = clip_norm, clip_value
         self.accumulate, self.average = accumulate, average
-        self.model = model
-        self.backend = model.backend
+        self.model, self.backend = model, model.backend
         self.loss = model.last_loss() if loss is None else get_loss(loss)
         self.optimizer = get_optimizer(optimizer)
         self.callbacks = check_callbacks(callbacks)
-        self.metrics = get_metrics(metrics)
-        self.train_metrics = train_metrics
+        self.metrics, self.train_metrics = get_metrics(metrics), train_metrics
         self.history = History()
-        self.epoch = 0
-        self.stopping = ""
+        self.epoch, self.stopping = 0, ""
         self.diverged: TrainingDiverged | None = None
         self.columns: tuple[str, ...] = ()
         self._begin()
@@ -165,10 +160,7 @@ class Trainer:
         """
         if self._averaged.are_in:
             raise RuntimeError("fit would train the averaged parameters; call it outside of trainer.averaged()")
-        check_owner(self, train, validation)
-        train, validation = training_and_validation(
-            self.model, self.loss, train, validation, sample_weight, class_weight
-        )
+        train, validation = training_and_validation(self, train, validation, sample_weight, class_weight)
         size = check_whole_number("batch_size", len(train) if batch_size is None else batch_size)
         last = self.epoch + check_whole_number("epochs", epochs, least=0)
         check_batches(self.model.layers, len(train), size)
@@ -231,14 +223,8 @@ class Trainer:
             callback.on_epoch_end(self, record)
 
     def steps(self, epoch: Epoch, start: int, count: int, most: int = 1) -> int:
-        """Make steps on ``count`` rows each, the first on those from ``start`` on, and count them; where one of them
-        raises an error, none is counted.
-
-        Args:
-            most: how many, unless so many take longer than a part of an epoch should.
-
-        Returns:
-            How many it has made, at least one.
+        """Make steps on ``count`` rows each, the first on those from ``start`` on, and count them: so many as belong
+        into a part of an epoch, from one to ``most``, which is returned. Where one raises an error, none is counted.
         """
         optimizer, store = self.optimizer, self.model.store
         update, most = optimizer.steps + 1, min(most, self._parts[count])
@@ -279,7 +265,8 @@ class Trainer:
         kept, or before the first update, it has its own.
 
         What layers keep beside parameters, such as running statistics, is that of training, an average of its own.
-        Whatever is written into the parameters meanwhile is lost, and ``fit`` is refused.
+        Whatever is written into the parameters meanwhile is lost, and ``fit`` is refused. Of several threads one at a
+        time has them.
 
         >>> from nn import Linear, Sequential, Trainer
         >>> trainer = Trainer(Sequential(Linear(3, 2), backend="cpu"), average=0.9)
@@ -288,8 +275,6 @@ class Trainer:
         >>> with trainer.averaged():
         ...     bool((trainer.model.state_dict()["0.bias"] == trained).all())
         False
-
-        Of several threads one at a time has them.
 
         Raises:
             RuntimeError: another thread trains the parameters meanwhile.
@@ -313,8 +298,7 @@ class Trainer:
     def evaluate(
         self, data: Any, batch_size: int = 1024, *, sample_weight: Any = None, metrics: Metrics | None = None
     ) -> dict[str, float]:
-        """The mean loss over ``data``, the accuracy for classes, and other metrics, by name: ``{"loss": ...,
-        "accuracy": ...}``.
+        """The mean loss over ``data``, the accuracy for classes, and other metrics, by name.
 
         Args:
             sample_weight: of the rows, where they count differently and the data set has no weights of its own; the
@@ -361,16 +345,12 @@ class Trainer:
 
     def feed(self, rows: Rows, shuffled: bool = False) -> Feed:
         """Batches of ``rows`` for the plans of this trainer."""
-        model = self.model
         scaled = self._input_scale(rows) != 1.0
-        return Feed(model.store.workspace, rows, shuffled=shuffled, seed=model.seed, network_scales=scaled)
+        return Feed(self.model.store.workspace, rows, shuffled=shuffled, seed=self.model.seed, network_scales=scaled)
 
     def make_step(self, feed: Feed, plan: Plan, share: Share | None = None) -> Step:
-        """A training step on a batch of ``feed``, which is what a backend records. Never waits for the device.
-
-        Args:
-            share: which batch of an update that is, where several make one.
-        """
+        """A training step on a batch of ``feed``, which is what a backend records; where several batches make an
+        update, ``share`` says which one it is. Never waits for the device."""
         return make_step(feed, plan, self.totals, share)
 
     def plan(

@@ -20,6 +20,7 @@ class Monitor:
     Attributes:
         best: the best value; None before the first.
         epoch: whose it is; None before the first.
+        more_is_better: whether a larger value is better; known when training begins.
 
     Raises:
         ValueError: an argument cannot be used.
@@ -33,7 +34,7 @@ class Monitor:
         self.column, self.mode, self.min_delta = column, mode, min_delta
         self.best: float | None = None
         self.epoch: int | None = None
-        self._more = False
+        self.more_is_better = False
 
     def begin(self, trainer: Trainer) -> None:
         """Forget what was the best. Called before training.
@@ -55,7 +56,7 @@ class Monitor:
         more = larger_is_better(column.removeprefix("val_"), trainer.metrics)
         if self.mode == "auto" and more is None:
             raise CallbackError(f'say whether more of {column!r} is better: mode="max", or "min" where less is')
-        self._more = bool(more) if self.mode == "auto" else self.mode == "max"
+        self.more_is_better = bool(more) if self.mode == "auto" else self.mode == "max"
 
     def improves(self, record: Record) -> bool:
         """Whether an epoch is the best so far; NaN never is, nor is an epoch without the column."""
@@ -63,7 +64,7 @@ class Monitor:
         if value is None or math.isnan(value):
             return False
         if self.best is not None:
-            gain = value - self.best if self._more else self.best - value
+            gain = value - self.best if self.more_is_better else self.best - value
             if not gain > self.min_delta:
                 return False
         self.best, self.epoch = value, record["epoch"]

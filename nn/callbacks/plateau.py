@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..data.checks import check_whole_number, is_number
 from ..history import Record
-from ..metrics import larger_is_better
 from .base import Callback, Trainer
 from .monitor import Monitor
 
@@ -56,13 +56,12 @@ class ReduceOnPlateau(Callback):
     ) -> None:
         if not isinstance(monitor, str):
             raise ValueError(f"ReduceOnPlateau: monitor must be the name of a column, not {monitor!r}")
-        if not (_is_number(factor) and 0.0 < factor < 1.0):
+        if not (is_number(factor) and 0.0 < factor < 1.0):
             raise ValueError(f"ReduceOnPlateau: factor must be above 0 and below 1, not {factor!r}")
         for name, count in (("patience", patience), ("cooldown", cooldown)):
-            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-                raise ValueError(f"ReduceOnPlateau: {name} must be a whole number of at least 0, not {count!r}")
+            check_whole_number(f"ReduceOnPlateau: {name}", count, least=0)
         for name, value in (("min_delta", min_delta), ("min_lr", min_lr)):
-            if not (_is_number(value) and 0.0 <= value < math.inf):
+            if not (is_number(value) and 0.0 <= value < math.inf):
                 raise ValueError(f"ReduceOnPlateau: {name} must be a number of at least 0, not {value!r}")
         if mode not in ("auto", "min", "max"):
             raise ValueError(f"ReduceOnPlateau: mode must be 'auto', 'min' or 'max', not {mode!r}")
@@ -75,9 +74,9 @@ class ReduceOnPlateau(Callback):
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
         _rate_of(trainer)
-        Monitor(self.monitor, self.mode).begin(trainer)  # it looks whether the column is there, and which is better
-        more = larger_is_better(self.monitor.removeprefix("val_"), trainer.metrics)
-        self._more = bool(more) if self.mode == "auto" else self.mode == "max"
+        monitor = Monitor(self.monitor, self.mode)
+        monitor.begin(trainer)  # it looks whether the column is there
+        self._more = monitor.more_is_better
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
         value: Any = record.get(self.monitor)
@@ -113,7 +112,3 @@ def _rate_of(trainer: Trainer) -> float:
     if callable(rate):
         raise ValueError(f"ReduceOnPlateau lowers a learning rate that is a number, but it is the schedule {rate!r}")
     return float(rate)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

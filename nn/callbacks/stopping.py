@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..data.checks import check_whole_number
 from ..history import Record
 from ..snapshot import Snapshot
 from .base import Callback, Trainer
@@ -41,8 +42,7 @@ class EarlyStopping(Callback):
         start_from_epoch: int = 0,
     ) -> None:
         for name, value in (("patience", patience), ("start_from_epoch", start_from_epoch)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ValueError(f"{name} must be a whole number of at least 0, not {value!r}")
+            check_whole_number(name, value, least=0)
         self.patience, self.restore_best, self.start_from_epoch = patience, restore_best, start_from_epoch
         self.monitor = Monitor(monitor, mode, min_delta)
         self._best: Snapshot | None = None

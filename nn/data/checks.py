@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -237,6 +238,11 @@ def check_whole_number(name: str, value: Any, least: int = 1) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
     return int(value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is one real number, of Python or NumPy, and no bool."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def warn_user(message: str, kind: type[UserWarning]) -> None:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from .checks import DataError, DataTypeError, check_numbers, check_weights
+from .checks import DataError, DataTypeError, check_numbers, check_weights, is_number
 from .dataset import Dataset
 
 
@@ -63,17 +62,17 @@ def by_class(data: Dataset, class_weight: str | Mapping[Any, Any]) -> Dataset:
 def _from_mapping(class_weight: Mapping[Any, Any], names: Sequence[str]) -> np.ndarray:
     weights, given = np.ones(len(names)), set[int]()
     for key, weight in class_weight.items():
-        is_number = hasattr(key, "__index__") and not isinstance(key, bool)
-        if isinstance(key, str) or (is_number and str(key) in names):  # of classes 1, 2, 3 the 1 is that name
+        is_index = hasattr(key, "__index__") and not isinstance(key, bool)
+        if isinstance(key, str) or (is_index and str(key) in names):  # of classes 1, 2, 3 the 1 is that name
             index = list(names).index(str(key)) if str(key) in names else -1
         else:
-            index = int(key) if is_number else -1
+            index = int(key) if is_index else -1
         if not 0 <= index < len(names):
             raise DataError(f"class_weight: there is no class {key!r}; the classes are {', '.join(names)}")
         if index in given:
             raise DataError(f"class_weight names class {names[index]} twice, by its number and by its name")
         given.add(index)
-        if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 <= float(weight) < math.inf:
+        if not (is_number(weight) and 0 <= float(weight) < math.inf):
             raise DataError(f"class_weight[{key!r}] is {weight!r}, but a weight is a finite number of at least 0")
         weights[index] = weight
     return weights

@@ -162,6 +162,13 @@ class Layer:
         return {}
 
 
+def check_features(layer: Layer, features: int, shape: Shape | None) -> None:
+    """Raise a ValueError where rows of ``shape`` are none of so many numbers, which is what ``layer`` takes."""
+    if shape is not None and shape != (features,):
+        hint = "; put Flatten() before it" if len(shape) > 1 else ""
+        raise ValueError(f"{layer!r} takes rows of {features} numbers, not of shape {shape}{hint}")
+
+
 def check_batches(layers: Sequence[Layer], rows: int, batch_size: int) -> None:
     """Raise a ValueError where the last batch of an epoch would be too short for a layer."""
     last = min(rows, rows % batch_size or batch_size)

@@ -9,7 +9,7 @@ from backends.activations import get_activation
 from backends.typing import Array, Shape
 
 from ..initializers import Initializer, get_initializer
-from .base import Context, Layer, activate
+from .base import Context, Layer, activate, check_features
 
 #: What a comparison calls x W + b, where backward needs it.
 BEFORE_ACTIVATION = "value before the activation"
@@ -54,9 +54,7 @@ class Linear(Layer):
         return (self.in_features,)
 
     def output_shape(self, shape: Shape | None) -> Shape:
-        if shape is not None and shape != (self.in_features,):
-            hint = "; put Flatten() before it" if len(shape) > 1 else ""
-            raise ValueError(f"{self!r} takes rows of {self.in_features} numbers, not of shape {shape}{hint}")
+        check_features(self, self.in_features, shape)
         return (self.out_features,)
 
     def forward(self, x: Array, ctx: Context) -> Array:

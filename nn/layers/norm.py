@@ -8,7 +8,7 @@ from typing import ClassVar
 from backends.typing import Array, Shape
 
 from ..initializers import Initializer, get_initializer
-from .base import Context, Layer
+from .base import Context, Layer, check_features
 
 #: What a comparison calls x^ and 1 / sqrt(variance + epsilon), which backward needs.
 NORMALIZED, INVERSE = "normalized", "inverse deviation"
@@ -47,9 +47,7 @@ class Normalization(Layer, abstract=True):
         return (self.features,)
 
     def output_shape(self, shape: Shape | None) -> Shape:
-        if shape is not None and shape != (self.features,):
-            hint = "; put Flatten() before it" if len(shape) > 1 else ""
-            raise ValueError(f"{self!r} takes rows of {self.features} numbers, not of shape {shape}{hint}")
+        check_features(self, self.features, shape)
         return (self.features,)
 
     def _normalize(self, x: Array, ctx: Context, running: dict[str, Array] | None, momentum: float) -> Array:

@@ -10,7 +10,7 @@ from backends.typing import Array, Shape
 from ..data import Dataset, as_rows
 from ..data.statistics import column_statistics
 from ..initializers import Initializer, get_initializer
-from .base import Context, Layer
+from .base import Context, Layer, check_features
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,9 +63,7 @@ class Standardize(Layer):
         return (self.features,)
 
     def output_shape(self, shape: Shape | None) -> Shape:
-        if shape is not None and shape != (self.features,):
-            hint = "; put Flatten() before it" if len(shape) > 1 else ""
-            raise ValueError(f"{self!r} takes rows of {self.features} numbers, not of shape {shape}{hint}")
+        check_features(self, self.features, shape)
         return (self.features,)
 
     def forward(self, x: Array, ctx: Context) -> Array:

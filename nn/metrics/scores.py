@@ -10,6 +10,7 @@ from typing import Any
 
 from backends.typing import HostArray
 
+from ..data.checks import check_whole_number
 from .base import PATTERNS, Metric, register_metric
 
 
@@ -28,8 +29,7 @@ class TopK(Metric):
     """
 
     def __init__(self, k: int) -> None:
-        if isinstance(k, bool) or not isinstance(k, int) or k < 2:
-            raise ValueError(f"the k of a top-k accuracy must be a whole number of at least 2, not {k!r}")
+        k = check_whole_number("the k of a top-k accuracy", k, least=2)
         function = partial(top_k, k=k)
         super().__init__(f"top{k}_accuracy", function, "scores", True, needs="classes", least_outputs=k + 1)
 

@@ -119,6 +119,14 @@ def test_what_cannot_be_used_is_refused(settings: dict[str, Any], complaint: str
     assert str(error.value) == f"ReduceOnPlateau: {complaint}"
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    settings: dict[str, Any] = {"factor": np.float32(0.5), "patience": np.int64(0), "min_delta": np.float32(0.0)}
+    numpys = ReduceOnPlateau(**settings)
+    pythons = ReduceOnPlateau(factor=0.5, patience=0, min_delta=0.0)
+    losses = [3.0, 4.0, 2.0, 2.0]
+    assert rates(numpys, losses) == rates(pythons, losses) == [1.0, 0.5, 0.5, 0.25]
+
+
 def test_a_column_that_there_is_not_and_a_schedule_are_refused_before_training() -> None:
     trainer = trainer_of()
     with pytest.raises(ValueError, match=r"^there is no 'val_loss' to monitor, as there are no validation rows; "):
