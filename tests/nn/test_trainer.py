@@ -966,7 +966,7 @@ def test_a_fraction_for_validation_may_be_a_number_of_numpy() -> None:
 
 
 def test_what_is_set_later_may_be_given_as_to_the_constructor() -> None:
-    trainer = Trainer(network(), optimizer=SGD(0.1))
+    trainer: Any = Trainer(network(), optimizer=SGD(0.1))
     trainer.fit(CLASSIFICATION, 1)
     trainer.optimizer, trainer.loss, trainer.metrics, trainer.callbacks = "adam", "mse", ("auc",), ()
     wanted = Trainer(network(), optimizer=SGD(0.1))
