@@ -138,7 +138,7 @@ def test_a_folder_for_event_files_that_is_none_is_refused(
     monkeypatch.setattr("nn.callbacks.tensorboard.find_library", lambda: library)
     (tmp_path / "file").write_text("mine")
     trainer = trainer_with(TensorBoard(tmp_path / "file"))
-    with pytest.raises(ValueError, match="file cannot be made, or not written to: .*; name another folder"):
+    with pytest.raises(ValueError, match=r"file cannot be made, or not written to: .*; name another folder"):
         trainer.fit(DATA)
     assert trainer.epoch == 0
     assert (tmp_path / "file").read_text() == "mine"
