@@ -58,6 +58,7 @@ try:
     from nn.data.statistics import ScaleWarning
     from nn.data.tables import is_table
     from nn.data.weights import by_class
+    from nn.divergence import exploded_text
     from nn.files import check_writable, write_atomically
     from nn.history import finite
     from nn.layers import ACTIVATION_LAYERS, NORMS, check_batches
@@ -227,6 +228,8 @@ def train(run: Run) -> None:
         raise
     if history.stopped:
         say(settings, f"stopped by {history.stopped}")
+    if text := exploded_text(history[-1], run.training.n_classes):
+        say(settings, text)
     if run.trainer.backend.why_eager:
         say(settings, f"steps were not recorded as a CUDA graph, which is slower: {run.trainer.backend.why_eager}")
 

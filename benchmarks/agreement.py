@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows, apart = try_recipes(devices, settings.seed)
     text += recipes_text(rows, apart)
     good &= all(run.same_start and run.same_order and run.loss <= 1e-9 for run in apart)
-    settings.output.write_text("\n".join([*header(devices, settings.seed), *text]) + "\n")
+    settings.output.write_text("\n".join([*header(devices, settings.seed, settings.every), *text]) + "\n")
     print(f"wrote {settings.output}")
     return 0 if good else 1
 
@@ -252,7 +252,7 @@ def recipes_text(rows: str, apart: list[Apart]) -> list[str]:
     return lines
 
 
-def header(devices: list[Which], seed: int) -> list[str]:
+def header(devices: list[Which], seed: int, every: int) -> list[str]:
     """What was measured where."""
     lines = [
         "# How far the backends agree",
@@ -261,7 +261,7 @@ def header(devices: list[Which], seed: int) -> list[str]:
         "bounds are and why.",
         "",
         f"xpnet {__version__}, Python {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores, "
-        f"seed {seed}, {date.today().isoformat()}:",
+        f"seed {seed}, {f'one input of {every} tried, ' if every > 1 else ''}{date.today().isoformat()}:",
         "",
     ]
     for which in devices:

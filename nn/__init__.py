@@ -47,7 +47,7 @@ from .layers import (
     Standardize,
     Tanh,
 )
-from .losses import LOSSES, Loss, get_loss
+from .losses import LOSSES, Loss, get_loss, register_loss
 from .metrics import METRICS, Metric, TopK, register_metric
 from .model import Sequential
 from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
@@ -119,6 +119,7 @@ __all__ = [
     "load_data",
     "load_model",
     "plots",
+    "register_loss",
     "register_metric",
     "save_model",
 ]

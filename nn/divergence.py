@@ -18,6 +18,7 @@ from backends.typing import Array, HostArray
 from .around_update import Share
 from .evaluation import totals_of
 from .feed import Rows
+from .history import Record
 from .plan import Stage
 from .snapshot import Snapshot
 from .steps import Epoch
@@ -25,6 +26,8 @@ from .steps import Epoch
 #: An ``nn.Trainer``. (Importing it here would be a circle: it imports this module.)
 Trainer = Any
 
+#: So many times the loss of chance is huge.
+HUGE = 100.0
 #: A device that works while the host goes on is waited for no more often than this, but for the end of each epoch.
 LOOK_SECONDS = 1.0
 
@@ -309,4 +312,16 @@ def _advice(trainer: Trainer, rate: float) -> str:
     return (
         f"the learning rate was {rate:g}: use a smaller one, {min(rate / 10, 0.1):g} for instance, or smaller initial "
         f"values{limit}{zeros}"
+    )
+
+
+def exploded_text(record: Record, n_classes: int) -> str:
+    """What to say of an epoch of a classifier whose loss is huge, though finite, and which is no better than chance;
+    "" otherwise. (Chance is a loss of log n and an accuracy of 1/n; a huge loss alone may come with good answers.)"""
+    accuracy = record.get("accuracy")
+    if n_classes < 2 or accuracy is None or record["loss"] < HUGE * math.log(n_classes) or accuracy > 1.5 / n_classes:
+        return ""
+    return (
+        f"the loss became {record['loss']:.3g} and the answers are no better than chance: use a smaller learning rate "
+        f"than {record['learning_rate']:g}, or limit the gradients (--clip-norm 1)"
     )

@@ -326,6 +326,27 @@ ALIASES = {
 }
 
 
+#: Under these names no other loss can be registered.
+BUILT_IN = frozenset({*LOSSES, *ALIASES})
+
+
+def register_loss(loss: Loss | Callable[..., Any]) -> Loss:
+    """Let a loss of your own be asked for by its name; so a model that was trained with it, saved and loaded goes on
+    with it.
+
+    Raises:
+        ValueError: its name is that of a built-in loss.
+        TypeError: it is neither a Loss nor a function.
+    """
+    if isinstance(loss, str):
+        raise TypeError(f"a loss to be registered is a Loss or a function (xp, outputs, targets), not {loss!r}")
+    made = get_loss(loss)
+    if made.name in BUILT_IN:
+        raise ValueError(f"the loss {made.name!r} is built in; register yours under another name")
+    LOSSES[made.name] = made
+    return made
+
+
 def get_loss(loss: str | Loss | Callable[..., Any], **settings: Any) -> Loss:
     """The loss that ``loss`` names, with these settings; a ``Loss`` as it is; a function as a ``CustomLoss``.
 

@@ -20,7 +20,7 @@ from .layers import Dropout, ElementwiseActivation, Flatten, Layer, Softmax, Sta
 from .losses import LOSSES, Loss, get_loss
 from .memory import Store
 from .optimizers import Optimizer, get_optimizer
-from .own_layers import LOOKED_AT, observer_of
+from .own_layers import LOOKED_AT, is_own, observer_of
 from .plan import Observer, Plan, Stage, compile_plan, end_of, function_of, output_activation_of
 from .summary import Summary, summarize
 
@@ -338,8 +338,8 @@ class Sequential:
         """
         if self.loss_name and self.loss_name not in LOSSES:
             raise ValueError(
-                f"the model was trained with the loss {self.loss_name!r}, which is not known here by its name; pass "
-                "the loss to the Trainer"
+                f"the model was trained with the loss {self.loss_name!r}, which is not known here by its name; "
+                "register it (nn.register_loss) or pass it to the Trainer"
             )
         return get_loss(self.loss_name or "softmax_cross_entropy", **self.loss_settings)
 
@@ -529,7 +529,9 @@ def _checked_layers(layers: tuple[Any, ...]) -> tuple[list[Layer], int]:
         try:
             shape = layer.output_shape(shape)
         except ValueError as error:
-            raise ValueError(f"layer {index} does not fit the one before it: {error}") from None
+            before = layers[index - 1] if index else None
+            own = f"; by its output_shape {before!r} gives rows of shape {shape}" if before and is_own(before) else ""
+            raise ValueError(f"layer {index} does not fit the one before it: {error}{own}") from None
     if shape is None or len(shape) != 1:
         raise ValueError("a network needs a Linear layer, from which the number of its outputs follows")
     return list(layers), shape[0]

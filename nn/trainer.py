@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from difflib import get_close_matches
 from time import perf_counter
 from typing import Any
 
@@ -113,6 +114,12 @@ class Trainer:
         """What the constructor takes as a name or a list may be set later in the same form."""
         if name in _AS_GIVEN:
             value = _AS_GIVEN[name](value)
+        elif (
+            not name.startswith("_")
+            and not hasattr(self, name)
+            and (near := get_close_matches(name, vars(self), 1, 0.8))
+        ):
+            raise AttributeError(f"a Trainer has no {name}; did you mean {near[0]}?")
         if name == "loss":
             self.model.accept_loss(value.output_activation)
         object.__setattr__(self, name, value)

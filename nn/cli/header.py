@@ -11,7 +11,7 @@ from backends import Backend
 
 from ..data import Dataset
 from ..data.labels import are_numbers
-from ..data.statistics import advice
+from ..data.statistics import advice, target_advice
 from ..data.values import listed
 from ..optimizers import Optimizer
 from ..trainer import Trainer
@@ -93,8 +93,11 @@ def _data(name: str, training: Dataset, validation: Dataset | None, test: Datase
 
 
 def _advice(settings: Settings, training: Dataset) -> list[tuple[str, str]]:
-    text = "" if settings.standardize or settings.epochs == 0 else advice(training)
-    return [("advice", f"{text}; --standardize brings all columns to one size")] if text else []
+    if settings.epochs == 0:
+        return []
+    text = "" if settings.standardize else advice(training)
+    of_columns = [("advice", f"{text}; --standardize brings all columns to one size")] if text else []
+    return of_columns + [("advice", text) for text in [target_advice(training)] if text]
 
 
 def _model(settings: Settings, trainer: Trainer, n_features: int) -> str:

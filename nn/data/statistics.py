@@ -13,6 +13,8 @@ from .dataset import Dataset
 CHUNK = 1 << 20
 #: Columns whose deviations differ by more than this factor learn badly together.
 FAR_APART = 1000.0
+#: Targets whose mean or deviation is beyond this take a network long to come to.
+FAR_TARGETS = 20.0
 #: So many rows say how large the numbers of a column are.
 ROWS_LOOKED_AT = 10_000
 
@@ -85,4 +87,17 @@ def advice(data: Dataset) -> str:
     return (
         f"column {column_name(data, most)} varies more than {factor:,} times as much as column "
         f"{column_name(data, least)}"
+    )
+
+
+def target_advice(data: Dataset) -> str:
+    """What to say of values to fit that are far from what a network begins with; "" where they are near."""
+    if data.has_classes or data.y.dtype.kind != "f" or data.y.size == 0:
+        return ""
+    mean, deviation = float(data.y.mean(dtype=np.float64)), float(data.y.std(dtype=np.float64))
+    if max(abs(mean), deviation) <= FAR_TARGETS or not math.isfinite(deviation):
+        return ""
+    return (
+        f"the targets have mean {mean:.3g} and deviation {deviation:.3g}, and a network begins near 0: it takes many "
+        "epochs with adam and a rate such as 0.01, or targets that are scaled to deviation 1"
     )

@@ -28,6 +28,7 @@ from nn import (
     Trainer,
     TrainingDiverged,
 )
+from nn.divergence import exploded_text
 from tests.helpers.with_emulated import WITH_EMULATED, made
 
 # The device of array-api-strict lets NumPy's warnings through, and so does the cast of a rate of 1e39.
@@ -252,3 +253,14 @@ def test_the_error_survives_a_pickle() -> None:
     error = diverges(regression("cpu", SGD(1e6)))
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.step, again.weights_of) == (str(error), error.step, error.weights_of)
+
+
+def test_a_loss_that_is_huge_and_finite_is_told_where_nothing_was_learnt() -> None:
+    record = {"loss": 1.6e9, "accuracy": 0.1, "learning_rate": 1e9}
+    assert exploded_text(record, 10).startswith(
+        "the loss became 1.6e+09 and the answers are no better than chance: use"
+    )
+    changes: list[dict[str, Any]] = [{"accuracy": 0.9}, {"loss": 2.3}]
+    for good in changes:
+        assert exploded_text({**record, **good}, 10) == ""
+    assert exploded_text({"loss": 1e30, "learning_rate": 1.0}, 0) == ""

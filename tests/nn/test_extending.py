@@ -32,12 +32,13 @@ from nn import (
     compare_backends,
     load_data,
     load_model,
+    register_loss,
     register_metric,
     save_model,
 )
 from nn.initializers import Constant
 from nn.layers import LAYERS, ElementwiseActivation
-from nn.losses import get_loss
+from nn.losses import LOSSES, get_loss
 from nn.optimizers import OPTIMIZERS, get_optimizer
 from tests.helpers.backends import make_backend
 from tests.helpers.with_emulated import WITH_EMULATED, made
@@ -560,3 +561,40 @@ def test_what_is_looked_at_is_no_step_and_steps_are_not_looked_at() -> None:
     trainer.loss = get_loss("mse")
     trainer.fit(Dataset(DATA.x[:8], np.eye(10)[DATA.y[:8]], scale=DATA.scale), 1, 8)
     assert calls == ["training", "observed", "observed", "training"]  # another loss gives other gradients
+
+
+@dataclass(frozen=True, repr=False)
+class EveryOther(Layer):
+    """Every other column, which its output_shape forgets to say."""
+
+    def forward(self, x: Any, ctx: Context) -> Any:
+        return x[:, ::2]
+
+
+def test_a_layer_of_ones_own_that_does_not_fit_the_next_is_named() -> None:
+    message = (
+        r"layer 2 does not fit .* takes rows of 4 numbers, not of shape \(8,\); by its output_shape EveryOther\(\) "
+    )
+    with pytest.raises(ValueError, match=message + r"gives rows of shape \(8,\)"):
+        Sequential(Linear(16, 8), EveryOther(), Linear(4, 10), backend="cpu")
+
+
+def test_a_registered_loss_is_found_again_by_a_loaded_model(tmp_path: Path) -> None:
+    def cubed(xp: Any, outputs: Any, targets: Any) -> Any:
+        short = xp.abs(outputs - targets)
+        return xp.mean(short**3, axis=1), 3.0 * short * (outputs - targets) / outputs.shape[1]
+
+    model = Sequential(Linear(3, 1), backend="cpu")
+    x, y = np.ones((4, 3), np.float32), np.zeros(4, np.float32)
+    Trainer(model, cubed).fit(x, y)
+    save_model(model, tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match=r"register it \(nn.register_loss\) or pass it to the Trainer"):
+        Trainer(load_model(tmp_path / "m.safetensors", "cpu"))
+    try:
+        made = register_loss(cubed)
+        assert Trainer(load_model(tmp_path / "m.safetensors", "cpu")).loss is made
+        assert Trainer(model, "cubed").loss is made
+    finally:
+        LOSSES.pop("cubed", None)
+    with pytest.raises(ValueError, match="mean_squared_error' is built in; register yours under another name"):
+        register_loss(get_loss("mean_squared_error"))

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from nn import SGD, Flatten, Linear, ReLU, Sequential, Standardize, Trainer, load_model, save_model
 from nn.data import DataError, Dataset, from_frame
-from nn.data.statistics import ScaleWarning, advice, column_statistics
+from nn.data.statistics import ScaleWarning, advice, column_statistics, target_advice
 from nn.verify import compare
 from tests.helpers.backends import make_backend
 from tests.helpers.with_emulated import WITH_EMULATED, made
@@ -160,3 +160,11 @@ def test_advice_names_the_columns() -> None:
     assert advice(data) == "column wage varies more than 10,000 times as much as column sex=f"
     assert advice(Dataset(X[:, [3, 3]], Y)) == ""
     assert advice(Dataset(X[:, [0, 2]], Y)) == ""
+
+
+def test_advice_on_targets_that_are_far_from_where_a_network_begins() -> None:
+    far, near = np.array([100.0, 200.0]), np.array([-1.0, 1.0])
+    text = target_advice(Dataset(np.zeros((2, 3)), far))
+    assert text.startswith("the targets have mean 150 and deviation 50, and a network begins near 0")
+    assert target_advice(Dataset(np.zeros((2, 3)), near)) == ""
+    assert target_advice(Dataset(np.zeros((2, 3)), np.array([0, 1]))) == ""

@@ -995,3 +995,11 @@ def test_what_is_set_later_is_checked(name: str, value: Any, error: type[Excepti
     with pytest.raises(error, match=text):
         setattr(trainer, name, value)
     assert getattr(trainer, name) is before
+
+
+def test_a_setting_that_is_misspelt_is_refused_and_a_note_of_ones_own_is_not() -> None:
+    trainer: Any = Trainer(network())
+    with pytest.raises(AttributeError, match="a Trainer has no clipnorm; did you mean clip_norm"):
+        trainer.clipnorm = 2.0
+    trainer.my_note = "kept"
+    assert trainer.my_note == "kept"

@@ -42,6 +42,10 @@ class TableOptions:
     def __post_init__(self) -> None:
         if self.columns is not None and (self.impute is not None or self.categorical is not None):
             raise DataError("columns says what to do with missing values and text; leave out impute and categorical")
+        several = isinstance(self.label, Sequence) and not isinstance(self.label, str)
+        for column in self.label if several else [self.label]:  # type: ignore[union-attr]
+            if isinstance(column, bool) or not isinstance(column, str | int | None):
+                raise DataError(f"label must be the name of a column, or its number from 1 or -1, not {column!r}")
         if self.task not in ("auto", "classes", "values"):
             raise DataError(f"task must be 'auto', 'classes' or 'values', not {self.task!r}")
         if self.impute is not None and self.impute not in IMPUTATIONS:
