@@ -124,9 +124,9 @@ def _part(content: dict[str, Any], path: Path, where: str) -> Part:
         for key, value in values.items() if table in TABLES else ():
             if key not in TABLES[table]:
                 raise RecipeError(f"{where}[{table}] {_unknown_key(key, table)}")
-            if problem := TABLES[table][key].problem(value):
+            settings[key] = TABLES[table][key].kind.from_recipe(value)
+            if problem := TABLES[table][key].problem(settings[key]):
                 raise RecipeError(f"{where}[{table}] {key}{problem}")
-            settings[key] = value
     author, reproduced = content.get("author", {}), content.get("reproduced", {})
     for table, values in (("author", author), ("reproduced", reproduced)):
         for key in values:

@@ -34,6 +34,7 @@ class Kind:
         count: how many words a flag takes: ``"0"`` (it is a switch), ``"1"``, ``"*"`` or ``"+"``.
         is_list: whether a value is a list, in recipes and on the command line.
         final: what a run holds for an accepted value.
+        from_recipe: of another form in which a recipe may say a value, that of a flag.
     """
 
     words: str
@@ -43,6 +44,7 @@ class Kind:
     count: str = "1"
     is_list: bool = False
     final: Callable[[Any], Any] = lambda value: value
+    from_recipe: Callable[[Any], Any] = lambda value: value
 
     def holds(self, value: Any) -> bool:
         """Whether a value from a recipe is of this kind."""
@@ -101,6 +103,13 @@ def _class_weight(words: Iterable[str]) -> str | dict[int | str, float]:
     return weights
 
 
+def _weight_words(value: Any) -> Any:
+    """Weights of classes as the words of a flag: also `"balanced"` alone, or a table of weights by class."""
+    if isinstance(value, dict):
+        return [f"{name}={weight}" for name, weight in value.items()]
+    return [value] if value == "balanced" else value
+
+
 def _initial(text: str) -> float | str:
     try:
         return float(text)
@@ -138,6 +147,7 @@ COLUMNS = Kind(
 CLASS_WEIGHT = Kind(
     "balanced or a list of CLASS=WEIGHT", lambda value: _is_text(value) and (value == "balanced" or _is_pair(value)),
     str, "WEIGHT", "+", is_list=True, final=lambda value: None if value is None else _class_weight(value),
+    from_recipe=lambda value: _weight_words(value),
 )  # fmt: skip
 NAMES = Kind("a list of strings", _is_text, metavar="NAME", count="+", is_list=True, final=tuple)
 DEVICES = Kind("two devices or more with commas between them", _is_text, _devices, "DEVICES")

@@ -359,8 +359,8 @@ class Settings:
         "of focal: the weight of a yes; a no has 1 - X", check=UP_TO_1, unset="0.25",
         idle=(UNTRAINED, of_loss("alpha")))
     class_weight: str | dict[int | str, float] | None = _training(None, "--class-weight", CLASS_WEIGHT,
-        "what the training rows of a class count, as in 0=1 1=5, classes by number or name; or `balanced`: all "
-        "classes the same", unset="all rows the same", idle=(UNTRAINED,))
+        "what the training rows of a class count, as in 0=1 1=5, classes by number or name (in a recipe also a table, "
+        "{0 = 1, 1 = 5}); or `balanced`: all classes the same", unset="all rows the same", idle=(UNTRAINED,))
     epochs: int = _training(30, "--epochs", INTEGER, "passes over the training rows", check=at_least(0))
     batch_size: int | None = _training(32, "--batch-size --batch_size", SIZE,
         "rows per update, or `full`: all rows at once", check=at_least(1), idle=(UNTRAINED,))

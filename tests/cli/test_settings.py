@@ -614,7 +614,12 @@ def class_weight(tools: Tools) -> None:
     np.testing.assert_array_equal(run.training.weights, weights)
     assert run.validation is not None
     assert run.validation.weights is None
+    for text in ('["0=5", "7=0"]', "{0 = 5, 7 = 0.0}"):  # the two forms of a recipe
+        recipe = tools.recipe(f"[data]\nvalidation = 0.2\n[training]\nclass_weight = {text}\n")
+        np.testing.assert_array_equal(prepared(*recipe).training.weights, weights)
     found = prepared("--class-weight", "balanced").training
+    alone = prepared(*tools.recipe('[training]\nclass_weight = "balanced"\n')).training
+    np.testing.assert_array_equal(alone.weights, found.weights)
     each = [found.weights[found.y == label].sum() for label in range(10)]  # type: ignore[index]
     np.testing.assert_allclose(each, len(found) / 10)
     for words, message in (
