@@ -188,6 +188,8 @@ def prepare(settings: Settings) -> Run:
             check_installed()
         if settings.report is not None:
             check_writable(Path(settings.report), "--report")
+            if Path(settings.report).suffix.lower() not in (".html", ".htm"):
+                raise UsageError(f"--report {settings.report}: a report is a page; name a file that ends in .html")
         backend = get_backend(settings.device, settings.dtype, not settings.reference, settings.precision)
         if "threads" in settings.given and backend.device.spec.startswith(("cuda", "torch")) and not settings.compare:
             raise UsageError(f"--threads would do nothing on {backend.device.spec}; leave it out, or say --device cpu")
@@ -310,9 +312,7 @@ def refuse_other_task(settings: Settings, data: Data) -> None:
         )
     if train.n_classes == 1:
         (name,) = train.class_names or ("0",)
-        raise UsageError(
-            f"{data.name}: all rows are of the class {name}, so there is nothing to tell apart; add others"
-        )
+        raise UsageError(f"{data.name}: all rows are of class {name}, so there is nothing to tell apart; add others")
 
 
 def class_of(name: int | str, rows: Dataset) -> int | str:

@@ -141,4 +141,4 @@ def test_one_class_alone_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     path = tmp_path / "t.csv"
     path.write_text("a,label\n" + "".join(f"{row % 7},oak\n" for row in range(40)))
     assert train.main(["--data", str(path)]) == 2
-    assert "t.csv: all rows are of the class oak, so there is nothing to tell apart" in capsys.readouterr().err
+    assert "t.csv: all rows are of class oak, so there is nothing to tell apart" in capsys.readouterr().err

@@ -248,6 +248,7 @@ def test_two_classes_from_a_csv(capsys: pytest.CaptureFixture[str], tmp_path: Pa
             "--report tells of one run, but the recipe feedforward has",
         ),
         (["--report", "."], "--report .: this is a folder; name a file in it"),
+        (["--report", "mine.csv"], "--report mine.csv: a report is a page; name a file that ends in .html"),
         (["--report", "/nowhere/r.html"], "--report /nowhere/r.html: there is no folder /nowhere; make it first"),
         (["--output", __file__], f"--output {__file__}: this folder cannot be made: it is a file; name another"),
     ],
