@@ -968,7 +968,9 @@ def test_a_fraction_for_validation_may_be_a_number_of_numpy() -> None:
 def test_what_is_set_later_may_be_given_as_to_the_constructor() -> None:
     trainer: Any = Trainer(network(), optimizer=SGD(0.1))
     trainer.fit(CLASSIFICATION, 1)
-    trainer.optimizer, trainer.loss, trainer.metrics, trainer.callbacks = "adam", "mse", ("auc",), ()
+    given: dict[str, Any] = {"optimizer": "adam", "loss": "mse", "metrics": ("auc",), "callbacks": ()}
+    for name, value in given.items():
+        setattr(trainer, name, value)
     wanted = Trainer(network(), optimizer=SGD(0.1))
     wanted.fit(CLASSIFICATION, 1)
     wanted.optimizer, wanted.loss = Adam(), MeanSquaredError()
