@@ -233,8 +233,10 @@ def make_model(rng: random.Random) -> bytes:
     elif rng.random() < 0.2:
         tensors = damaged(rng, tensors, BINARY)
     else:
-        said = json_text(json_changed(rng, json.loads(header["__metadata__"]["xpnet"])))
-        header["__metadata__"] = {"xpnet": said, "sha256": checksum(said, load(whole))}  # as an attacker would
+        said = json_changed(rng, json.loads(header["__metadata__"]["xpnet"]))
+        said.pop("sha256", None)
+        said["sha256"] = checksum(said, load(whole))  # as an attacker would
+        header["__metadata__"]["xpnet"] = json_text(said)
     text = json_text(header).encode()
     return struct.pack("<Q", len(text)) + text + tensors
 

@@ -60,13 +60,15 @@ def save_model(model: Sequential, path: str | Path) -> None:
         "loss": model.loss_name,
         "loss_settings": model.loss_settings,
     }
-    text, state = json.dumps(description), model.state_dict()
-    write_atomically(Path(path), save(state, metadata={"xpnet": text, "sha256": checksum(text, state)}))
+    state = model.state_dict()
+    description["sha256"] = checksum(description, state)
+    # One entry of metadata: of several, safetensors writes now one first and now another.
+    write_atomically(Path(path), save(state, metadata={"xpnet": json.dumps(description)}))
 
 
-def checksum(description: str, state: Mapping[str, Any]) -> str:
+def checksum(description: Mapping[str, Any], state: Mapping[str, Any]) -> str:
     """SHA-256 of a description and of names, dtypes, shapes and numbers of arrays: finds any bit that has changed."""
-    digest = sha256(description.encode())
+    digest = sha256(json.dumps(description).encode())
     for name in sorted(state):
         array = state[name]
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
@@ -125,16 +127,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
-        metadata = file.metadata() or {}
-        text = metadata["xpnet"]
-        description = json.loads(text)
+        description = json.loads((file.metadata() or {})["xpnet"])
         if not isinstance(description, dict):
             raise ModelFileError("the description is no JSON object; save the model again")
         written = description.get("format", 1)
         if not isinstance(written, int) or written > FORMAT:
             raise ModelFileError(f"a newer version of xpnet wrote it (model format {written!r}); update xpnet")
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
-    if written > 1 and checksum(text, state) != metadata.get("sha256"):
+    is_checked = written > 1 or "sha256" in description
+    if is_checked and description.pop("sha256", None) != checksum(description, state):
         raise ModelFileError("its checksum is wrong, so something in it has changed; copy it again, or save it again")
     return description, state
 

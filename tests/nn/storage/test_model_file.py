@@ -86,8 +86,10 @@ def rewritten(path: Path, change: Any) -> None:
     with safe_open(path, framework="numpy") as file:
         description = json.loads(file.metadata()["xpnet"])
     change(description)
-    text, state = json.dumps(description), load_file(path)
-    save_file(state, path, metadata={"xpnet": text, "sha256": checksum(text, state)})
+    state = load_file(path)
+    del description["sha256"]
+    description["sha256"] = checksum(description, state)
+    save_file(state, path, metadata={"xpnet": json.dumps(description)})
 
 
 def test_a_file_of_version_0_1_is_read(tmp_path: Path) -> None:

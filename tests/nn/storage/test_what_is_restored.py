@@ -95,7 +95,9 @@ def test_a_loss_is_kept_with_its_settings_unless_it_is_ones_own(tmp_path: Path) 
         assert Trainer(through_a_file(model, tmp_path)).loss == loss
     own: Any = quantile
     Trainer(model, own).fit(data(VALUES))
-    with pytest.raises(ValueError, match="trained with the loss 'quantile', which is not known here by its name; pass"):
+    with pytest.raises(
+        ValueError, match="trained with the loss 'quantile', which is not known here by its name; register it"
+    ):
         Trainer(through_a_file(model, tmp_path))
 
 
