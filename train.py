@@ -228,7 +228,7 @@ def train(run: Run) -> None:
         raise
     if history.stopped:
         say(settings, f"stopped by {history.stopped}")
-    if text := exploded_text(history[-1], run.training.n_classes):
+    if len(history) and (text := exploded_text(history[-1], run.training.n_classes)):
         say(settings, text)
     if run.trainer.backend.why_eager:
         say(settings, f"steps were not recorded as a CUDA graph, which is slower: {run.trainer.backend.why_eager}")

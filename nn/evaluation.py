@@ -36,13 +36,13 @@ def record_of(
 ) -> dict[str, Any]:
     """The record of an epoch but for its time: what its steps have found, and an evaluation if that is due."""
     record: dict[str, Any] = {"epoch": trainer.epoch, **found}
-    if is_due and trainer.train_metrics:
+    if is_due and (trainer.train_metrics or validation is not None):
         with trainer.averaged():
-            record |= host_metrics(trainer, rows, trainer.metrics)
-    if is_due and validation is not None:
-        with trainer.averaged():
-            evaluated = evaluate_rows(trainer, validation, trainer.metrics)
-        record |= {f"val_{name}": value for name, value in evaluated.items()}
+            if trainer.train_metrics:
+                record |= host_metrics(trainer, rows, trainer.metrics)
+            if validation is not None:
+                evaluated = evaluate_rows(trainer, validation, trainer.metrics)
+                record |= {f"val_{name}": value for name, value in evaluated.items()}
     return record | {"learning_rate": trainer.optimizer.rate(max(trainer.optimizer.steps, 1))}
 
 

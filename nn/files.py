@@ -67,11 +67,8 @@ def _draft(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
         # 0o666: the permissions that the user wants for new files are taken away from these by the system.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
         file = os.fdopen(os.open(draft, flags, 0o666), "wb")
-        if sys.platform == "win32":
-            break
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        if os.fstat(file.fileno()).st_nlink:
+        lock(file)
+        if sys.platform == "win32" or os.fstat(file.fileno()).st_nlink:
             break
         file.close()  # somebody removed it before it was locked
     try:
@@ -79,6 +76,14 @@ def _draft(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
             yield draft, file
     finally:
         draft.unlink(missing_ok=True)
+
+
+def lock(file: BinaryIO) -> None:
+    """Wait until nobody else has locked an open file, and lock it until it is closed, where system and file system
+    can."""
+    if sys.platform != "win32":
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def remove_drafts(folder: Path, *, again: bool = True) -> None:

@@ -23,6 +23,12 @@ def sentence(text: str) -> str:
     return "".join(words)
 
 
+def first_line(error: Exception, most: int = 120) -> str:
+    """What an error says, in so many characters at most; its type, if it says nothing."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines[0]) <= most else f"{lines[0][: most - 3]}..."
+
+
 def _is_path(word: str) -> bool:
     return os.sep in word and len(word) <= 255
 

@@ -556,7 +556,7 @@ class NumpyBackend(Backend):
         out = self.bias_activation(logits, None, "sigmoid", out=out)
         np.subtract(out, targets, out=out)
         np.multiply(out, self._scale(scale, m) / n, out=out)
-        return totals, out if weights is None else np.multiply(out, weights[:, None], out=out)
+        return totals, self._weighted(out, weights)
 
     def sigmoid_focal(
         self,
@@ -626,7 +626,7 @@ class NumpyBackend(Backend):
         np.add(difference, share, out=difference)
         np.multiply(factor, difference, out=difference)
         out = np.multiply(difference, self._scale(scale, m) / n, out=out)
-        return totals, out if weights is None else np.multiply(out, weights[:, None], out=out)
+        return totals, self._weighted(out, weights)
 
     def squared_error(
         self,
@@ -651,7 +651,7 @@ class NumpyBackend(Backend):
         if not gradient:
             return totals, None
         out = np.multiply(difference, 2.0 * self._scale(scale, m) / n, out=out)
-        return totals, out if weights is None else np.multiply(out, weights[:, None], out=out)
+        return totals, self._weighted(out, weights)
 
     def absolute_error(
         self,
@@ -675,7 +675,7 @@ class NumpyBackend(Backend):
         if not gradient:
             return totals, None
         out = np.multiply(np.sign(difference, out=difference), self._scale(scale, m) / n, out=out)
-        return totals, out if weights is None else np.multiply(out, weights[:, None], out=out)
+        return totals, self._weighted(out, weights)
 
     def huber(
         self,
@@ -704,7 +704,11 @@ class NumpyBackend(Backend):
         if not gradient:
             return totals, None
         out = np.multiply(near, self._scale(scale, m) / n, out=out)
-        return totals, out if weights is None else np.multiply(out, weights[:, None], out=out)
+        return totals, self._weighted(out, weights)
+
+    def _weighted(self, gradient: Array, weights: Array | None) -> Array:
+        np = self._memory.numpy
+        return gradient if weights is None else np.multiply(gradient, weights[:, None], out=gradient)
 
     def _answers(self, logits: Array, targets: Array, exclusive: bool) -> Array:
         """Which rows a sigmoid answers correctly, as if none were NaN."""

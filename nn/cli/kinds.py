@@ -187,35 +187,22 @@ PART_OF_ROWS = bounds(
 )
 
 
-def _unknown_initial(value: Any) -> str:
-    try:
-        get_initializer(value)
-    except ValueError as error:
-        return f": {error}"
-    return ""
+def taken_by(function: Callable[[Any], Any]) -> Check:
+    """That a function takes a value; what it raises otherwise, without advice for Python, says what is wrong."""
+
+    def problem(value: Any) -> str:
+        try:
+            function(value)
+        except ValueError as error:
+            return f": {str(error).removesuffix(', or give a function of (targets, predictions)')}"
+        return ""
+
+    return Check("", problem)
 
 
-INITIAL_VALUES = Check("", _unknown_initial)
-
-
-def _unknown_metric(value: str) -> str:
-    try:
-        get_metrics([value])
-    except ValueError as error:
-        return f": {str(error).removesuffix(', or give a function of (targets, predictions)')}"
-    return ""
-
-
-def _no_log(value: str) -> str:
-    try:
-        log_to(value)
-    except ValueError as error:
-        return f": {error}"
-    return ""
-
-
-METRIC = Check("", _unknown_metric)
-LOG = Check("", _no_log)
+INITIAL_VALUES = taken_by(get_initializer)
+METRIC = taken_by(lambda value: get_metrics([value]))
+LOG = taken_by(log_to)
 
 
 def shown(value: float) -> str:

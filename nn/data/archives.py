@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from ..messages import first_line
 from .checks import DataError, UnreadableError, check_rows, check_same_length
 from .dataset import Dataset
 from .labels import Names, labels_of_file, read_labels
@@ -175,9 +176,3 @@ def reading(what: str | Path) -> Iterator[None]:
         raise DataError(f"{what} is damaged ({first_line(error)}); copy or download it again") from None
     except Exception as error:
         raise DataError(f"{what} is damaged ({first_line(error)}); copy or download it again") from None
-
-
-def first_line(error: Exception, most: int = 120) -> str:
-    """What an error says, in so many characters at most; its type, if it says nothing."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= most else f"{lines[0][: most - 3]}..."

@@ -5,23 +5,19 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..files import remove_drafts, write_atomically
-from .archives import first_line
+from ..files import lock, remove_drafts, write_atomically
+from ..messages import first_line
 from .checks import DataError, UnreadableError, check_same_length
 from .dataset import Dataset
 from .idx import read_with_hash
 from .units import PIXEL_SCALE
-
-if sys.platform != "win32":
-    import fcntl
 
 #: How the folders begin into which files are downloaded.
 DOWNLOADING = ".downloading-"
@@ -130,10 +126,8 @@ def _alone(cache: Path) -> Iterator[None]:
             f"the cache for MNIST, {cache}, cannot be made ({error.strerror}); give the folder with the four files by "
             "--data-dir or XPNET_DATA"
         ) from None
-    with cache.with_suffix(".lock").open("ab") as lock:
-        if sys.platform != "win32":
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(lock, fcntl.LOCK_EX)
+    with cache.with_suffix(".lock").open("ab") as of_cache:
+        lock(of_cache)
         remove_drafts(cache)
         for unfinished in cache.glob(f"{DOWNLOADING}*"):
             shutil.rmtree(unfinished, ignore_errors=True)

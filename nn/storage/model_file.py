@@ -19,7 +19,7 @@ from backends import Backend
 from ..data import Units
 from ..files import write_atomically
 from ..layers import LAYERS, Layer
-from ..messages import sentence
+from ..messages import first_line, sentence
 from ..model import Sequential
 from ..plan import output_activation_of
 
@@ -118,8 +118,8 @@ def reading(path: Path) -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:
-        what = str(error).strip().partition("\n")[0][:100]
-        raise ModelFileError(f"{path} is not a model that xpnet saved ({type(error).__name__}: {what})") from None
+        what = f"{type(error).__name__}: {first_line(error, 100)}"
+        raise ModelFileError(f"{path} is not a model that xpnet saved ({what})") from None
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

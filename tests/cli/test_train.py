@@ -421,3 +421,17 @@ def test_an_error_of_a_callback_is_no_usage_error(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("nn.cli.callbacks.PrintEpochs", Faulty)
     with pytest.raises(ValueError, match=r"^a mistake in this callback$"):
         train.main(FAST)
+
+
+def test_a_run_that_is_stopped_before_its_first_epoch_ends_without_a_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a Ctrl-C while callbacks begin."""
+
+    class Stops(Callback):
+        def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
+            trainer.stop("Ctrl-C in epoch 0")
+
+    monkeypatch.setattr(train, "build_callbacks", lambda settings: [Stops()])
+    assert train.main(["--device", "cpu", "--limit", "100", "--epochs", "3"]) == 0
+    assert "stopped by Ctrl-C in epoch 0" in capsys.readouterr().out
