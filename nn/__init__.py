@@ -14,6 +14,7 @@ import sys
 
 from .callbacks import (
     Callback,
+    Checkpoint,
     CSVLog,
     EarlyStopping,
     JSONLog,
@@ -53,7 +54,7 @@ from .model import Sequential
 from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from .portable import AbsentDeviceWarning
 from .report import plots
-from .storage import load_model, save_model
+from .storage import CheckpointError, CheckpointWarning, load_model, save_model
 from .summary import Summary
 from .trainer import Trainer
 from .verify import Comparison, Finding, GradientError, GradientReport, check_gradients
@@ -73,6 +74,9 @@ __all__ = [
     "BatchNorm",
     "CSVLog",
     "Callback",
+    "Checkpoint",
+    "CheckpointError",
+    "CheckpointWarning",
     "Comparison",
     "Context",
     "Data",

@@ -26,6 +26,7 @@ class History:
         stopped: why training ended before its last epoch; "" if it did not.
         best_epoch: the best epoch by ``monitor``, as early stopping or keeping the best weights found it; or None.
         monitor: the column that it was chosen by; "" if none was.
+        run: the id of the run, where it has one.
         best_is_kept: whether ``fit`` leaves the weights of the best epoch in the model, not those of the last.
     """
 
@@ -35,6 +36,7 @@ class History:
         self.best_epoch: int | None = None
         self.monitor = ""
         self.best_is_kept = False
+        self.run = ""
 
     def __copy__(self) -> History:
         """With a list of its own: what is appended to one of the two is not in the other."""

@@ -147,6 +147,11 @@ class Store:
         self.flat_average: Array | None = None
         self.average_from = 1
 
+    @property
+    def sum_of_gradients(self) -> Array:
+        """(size,): the gradients of the batches so far that share an update."""
+        return self.workspace.buffer("sum of gradients", self.flat_gradients.shape)
+
     # ---- copies and pickles: the flat buffers and what is counted; views and workspaces are made anew ----------------
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Store:

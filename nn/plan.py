@@ -308,7 +308,7 @@ def compile_plan(
         folded = {} if in_buffer else _fold(stages, store, optimizer)
         sections = tuple(_sections(store, optimizer, {*folded}, {*moved}, keep_gradients))
         moving = tuple(moved.values())
-    total = store.workspace.buffer("sum of gradients", store.flat_gradients.shape) if shares else None
+    total = store.sum_of_gradients if shares else None
     return Plan(store, stages, loss, optimizer, sections, moving, observer, keep_gradients, clipping, total, average)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from difflib import get_close_matches
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -30,10 +31,12 @@ from .optimizers import Optimizer, get_optimizer
 from .pairs import targets_apart
 from .plan import Observer, Plan, compile_plan, takes_input_scale
 from .steps import Epoch, Parts, Recordings, leave_gradients, make_step, rates_of
+from .storage.checkpoint import newest_checkpoint, write_checkpoint
+from .storage.training_state import Fit, Interrupted, settings_of, state_of
 from .summary import Summary
 
 #: What a copy and a pickle of a trainer are without: it follows from the rest.
-_MADE_ANEW = {"backend", "totals", "_norm", "_parts", "_recordings", "_averaged"}
+_MADE_ANEW = {"backend", "totals", "norm_buffer", "_parts", "_recordings", "_averaged", "_fit"}
 #: What makes of an attribute, as a user gives it, that which a trainer has.
 _AS_GIVEN: dict[str, Callable[[Any], Any]] = {
     "loss": get_loss,
@@ -73,9 +76,12 @@ class Trainer:
 
     Attributes:
         epoch: how many epochs have been begun, over all calls of ``fit``; two calls of 3 and 2 epochs are one of 5.
+        seen: on how many rows of the current epoch steps were made; 0 between epochs.
         history: one record for each.
         columns: what a record of the current ``fit`` tells, by name.
         totals: (2,) on the device: loss sum and correct rows of the current epoch so far.
+        norm_buffer: (1,) on the device: what ``gradient_norm`` reads.
+        interrupted: whether training is ended by ``interrupt``.
         diverged: in ``on_fit_end`` of callbacks, the error of a divergence by which training ends; else None.
 
     Raises:
@@ -105,9 +111,11 @@ class Trainer:
         self.callbacks = check_callbacks(callbacks)
         self.metrics, self.train_metrics = get_metrics(metrics), train_metrics
         self.history = History()
-        self.epoch, self.stopping = 0, ""
+        self.epoch, self.seen, self.stopping, self.interrupted = 0, 0, "", False
         self.diverged: TrainingDiverged | None = None
         self.columns: tuple[str, ...] = ()
+        self._fit: Fit | None = None
+        self._resumed: Interrupted | None = None
         self._begin()
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -169,64 +177,73 @@ class Trainer:
             raise RuntimeError("fit would train the averaged parameters; call it outside of trainer.averaged()")
         train, validation = training_and_validation(self, train, validation, sample_weight, class_weight)
         size = check_whole_number("batch_size", len(train) if batch_size is None else batch_size)
-        last = self.epoch + check_whole_number("epochs", epochs, least=0)
+        resumed = self._resumed
+        first = self.epoch if resumed is None else resumed.first
+        last = first + check_whole_number("epochs", epochs, least=0)
         check_batches(self.model.layers, len(train), size)
         check_whole_number("validation_every", validation_every)
-        called = [*self.callbacks, *check_callbacks(callbacks)]
-        self.stopping = ""
-        self.history.begin()
+        called = check_callbacks([*self.callbacks, *check_callbacks(callbacks)])
         with self.backend.use(), self._averaged.kept_out():
             rows, held_out = on_device(self, train, validation, keep_scaled=size >= len(train))
             shuffled, keep = shuffle and size < len(rows), any(map(reads_gradients, called))
             self.columns = columns_of(self, rows, held_out)
             check_metrics(self.metrics, has_classes(self, rows), self.model.n_outputs)
-            begun, watch = list[Callback](), Watch(self)
+            begun = list[Callback]()
+            arguments = {"batch_size": size, "shuffle": shuffle, "validation_every": validation_every}
+            fit = self._begin_fit(Fit(called, rows, held_out, arguments, settings_of(self), first, Watch(self)))
             try:
                 for callback in called:
-                    callback.on_fit_begin(self, len(rows), epochs)
+                    callback.on_fit_begin(self, len(rows), max(last - self.epoch, 0))
                     begun.append(callback)
+                if resumed is not None:
+                    resumed.restore_callbacks(self, fit)
                 while self.epoch < last and not self.stopping:
                     self.epoch += 1
                     due = self.epoch % validation_every == 0 or self.epoch in (1, last)
-                    for callback in called:  # before the plan is looked at: they may change a setting
-                        callback.on_epoch_begin(self, self.epoch)
+                    if not self.seen:
+                        for callback in called:  # before the plan is looked at: they may change a setting
+                            callback.on_epoch_begin(self, self.epoch)
                     epoch = self._recordings.epoch(self, rows, size, shuffled, keep)
-                    self._epoch(epoch, called, held_out, due, watch)
+                    self._begin_epoch(fit, resumed)
+                    self._epoch(epoch, fit, due)
                 self.history.stopped = self.stopping
             except TrainingDiverged as error:
                 self.diverged, self.history.stopped = error, f"divergence in epoch {error.epoch}"
                 raise
             finally:
                 end_all(begun, self)
+                self._fit, self.seen = None, 0
                 self.diverged = None  # or it would hold this call, and with it the trainer
         return self.history
 
-    def _epoch(self, epoch: Epoch, called: list[Callback], validation: Rows | None, due: bool, watch: Watch) -> None:
+    def _epoch(self, epoch: Epoch, fit: Fit, due: bool) -> None:
         """All batches, and the record of them; with an evaluation if it is due, or if this has become the last one."""
-        each_batch = [callback for callback in called if listens(callback, "on_batch_end")]
+        each_batch = [callback for callback in fit.called if listens(callback, "on_batch_end")]
         alone = not all(callback.takes_parts for callback in each_batch)
-        rows, started, seen = epoch.feed.size, perf_counter(), 0
-        watch.begin()
-        self.totals[...] = 0.0
+        rows, watch = epoch.feed.size, fit.watch
         epoch.feed.begin_epoch(self.epoch)
-        while seen < rows:
-            count = min(epoch.size, rows - seen)
-            made = self.steps(epoch, seen, count, most=1 if alone else (rows - seen) // count)
-            seen += made * count
+        while self.seen < rows:
+            count = min(epoch.size, rows - self.seen)
+            made = self.steps(epoch, self.seen, count, most=1 if alone else (rows - self.seen) // count)
+            self.seen += made * count
             for callback in each_batch:
                 callback.on_batch_end(self, made * count)
-            watch.look(epoch, seen)
+            watch.look(epoch, self.seen)
             if self.stopping:
                 break
         if self.backend.device.queues and not self.stopping:
             epoch.feed.prepare(self.epoch + 1)
-        totals, seconds = watch.end(epoch, seen), perf_counter() - started
+        seen = self.seen
+        totals, seconds = watch.end(epoch, seen), perf_counter() - fit.started
         found = means(totals, seen, epoch.rows.classes)
-        record = record_of(self, found, epoch.rows, validation, due or bool(self.stopping))
+        evaluated = due and seen == rows if self.interrupted else due or bool(self.stopping)
+        record = record_of(self, found, epoch.rows, fit.validation, evaluated)
         record |= {"seconds": seconds, "rows_per_second": seen / seconds}
-        watch.check(record, validation)
+        record |= {"interrupted": seen} if self.interrupted and seen < rows else {}
+        watch.check(record, fit.validation)
+        self.seen = 0
         self.history.append(record)
-        for callback in called:
+        for callback in fit.called:
             callback.on_epoch_end(self, record)
 
     def steps(self, epoch: Epoch, start: int, count: int, most: int = 1) -> int:
@@ -252,8 +269,92 @@ class Trainer:
         return times
 
     def stop(self, reason: str) -> None:
-        """End training after the current batch. For callbacks and signal handlers."""
+        """End training after the current batch. For callbacks."""
         self.stopping = reason
+
+    def interrupt(self, reason: str) -> None:
+        """End training after the current batch, for a reason that is not the run's own: for signal handlers.
+
+        Where that is the middle of an epoch, its record says ``"interrupted"``, after how many rows, and is not
+        evaluated. A checkpoint of that moment is one of a run that goes on.
+        """
+        self.interrupted = True
+        self.stop(reason)
+
+    # ---- a run that goes on -----------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, folder: str | Path, keep: int = 2) -> Path:
+        """Write all that this run needs to go on into ``folder``, which is made if need be, and remove older
+        checkpoints there but for the ``keep`` newest ones with it. ``nn.Checkpoint`` does so as training runs.
+
+        Returns:
+            The file: whole, or not there.
+
+        Raises:
+            OSError: it cannot be written; those that are there stay.
+        """
+        with self.backend.use():
+            state = state_of(self, self._fit)
+            return write_checkpoint(folder, state, check_whole_number("keep", keep), self.backend.to_numpy)
+
+    def resume(self, folder: str | Path, *, missing_ok: bool = False) -> bool:
+        """Go on with the run of the newest whole checkpoint in ``folder``.
+
+        Build model and trainer as for the run, call this, and then ``fit`` as for the run: it makes the steps that are
+        left, as they would have been, bit for bit on the same device; with the same history but for the seconds. More
+        epochs than before are trained on. After several calls of ``fit`` it is the last of these that goes on.
+
+        >>> trainer.resume("runs/a", missing_ok=True)  # doctest: +SKIP
+        >>> trainer.fit(data.train, epochs=20, callbacks=[nn.Checkpoint("runs/a")])  # doctest: +SKIP
+
+        Args:
+            missing_ok: whether there may be no checkpoint yet; nothing is done then.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            FileNotFoundError: there is none.
+            CheckpointError: (a ValueError) none is whole, or it is of a network, a loss or an optimizer that differs.
+                Nothing is changed then. ``fit`` raises it, too: for other rows, arguments or callbacks.
+
+        Warns:
+            CheckpointWarning: the newest one is damaged and an older one serves, or the run was on another device,
+                with which the rest will agree within rounding.
+        """
+        if self._averaged.are_in:
+            raise RuntimeError("a run cannot be resumed inside of trainer.averaged(); do so outside")
+        state = newest_checkpoint(folder)
+        if state is None:
+            if missing_ok:
+                return False
+            raise FileNotFoundError(f"{folder}: there is no checkpoint to resume; name the folder of nn.Checkpoint")
+        interrupted = Interrupted(state)
+        interrupted.restore(self)
+        self._resumed = interrupted if interrupted.is_in_fit else None
+        return True
+
+    def _begin_fit(self, fit: Fit) -> Fit:
+        """A call of ``fit`` begins, or one that was interrupted goes on."""
+        resumed = self._resumed
+        if resumed is None:
+            self.history.begin()
+            self.seen = 0
+        else:
+            resumed.check_fit(fit)
+            fit.settings = resumed.state["settings"]
+        self._fit, self._resumed = fit, None
+        self.stopping, self.interrupted = "", False
+        return fit
+
+    def _begin_epoch(self, fit: Fit, resumed: Interrupted | None) -> None:
+        """An epoch begins, or goes on in its middle."""
+        if self.seen and resumed is not None:
+            resumed.restore_epoch(self, fit)
+            return
+        fit.started = perf_counter()
+        fit.watch.begin()
+        self.totals[...] = 0.0
 
     # ---- around updates ---------------------------------------------------------------------------------------------
 
@@ -264,7 +365,7 @@ class Trainer:
         if self.clip_norm is None:
             return None
         with self.backend.use():
-            return self.backend.item(self._norm)
+            return self.backend.item(self.norm_buffer)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -386,7 +487,7 @@ class Trainer:
             input_scale=self._input_scale(rows),
             keep_gradients=keep,
             observer=observer,
-            **({} if optimizer is None else around_update(self, self._norm)),
+            **({} if optimizer is None else around_update(self, self.norm_buffer)),
         )
 
     def _input_scale(self, rows: Rows) -> float:
@@ -398,10 +499,11 @@ class Trainer:
     def _begin(self) -> None:
         """Make what neither a copy nor a pickle has."""
         self._parts, self._recordings, self._averaged = Parts(), Recordings(), AveragedParameters()
+        self._fit = None
         with self.backend.use():
             self.optimizer.bind(self.model.store)
             self.totals = self.backend.zeros((2,), self.backend.wide)
-            self._norm = self.backend.zeros((1,), self.backend.wide)
+            self.norm_buffer = self.backend.zeros((1,), self.backend.wide)
             if self.average is not None:
                 settings_around_update(self)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import Callback, CallbackError, LambdaCallback
+from .checkpoint import Checkpoint
 from .display import PrintEpochs, ProgressBar
 from .logs import CSVLog, JSONLog
 from .plateau import ReduceOnPlateau
@@ -15,6 +16,7 @@ __all__ = [
     "CSVLog",
     "Callback",
     "CallbackError",
+    "Checkpoint",
     "EarlyStopping",
     "JSONLog",
     "LambdaCallback",

@@ -28,11 +28,17 @@ class Callback:
             launched in one call, which costs less where they are small.
         of_fit: the names of attributes that belong to one call of ``fit``, such as an open file: a copy and a pickle
             have None instead.
+        comes_last: whether the callback is called after all those without it; but when training ends, before them, so
+            that it finds everything as the last epoch has left it.
+
+    A run that is resumed calls ``on_fit_begin`` of its callbacks, then ``load_state_dict`` of those that have a
+    ``state_dict`` of their own. In the middle of an epoch, ``on_epoch_begin`` is not called again.
     """
 
     reads_gradients: bool | None = None
     takes_parts = False
     of_fit: ClassVar[tuple[str, ...]] = ()
+    comes_last: ClassVar[bool] = False
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {name: None for name in self.of_fit if name in vars(self)}
@@ -52,6 +58,23 @@ class Callback:
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Training has ended, by itself, by ``stop`` or by an error; ``trainer.diverged`` is that of a divergence."""
+
+    def settings(self) -> dict[str, Any]:
+        """What must be the same where a run is resumed: numbers, texts, and lists and dicts of them."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the callback remembers of the current ``fit``, and needs to go on in another process: numbers, texts,
+        arrays of the backend, and lists and dicts of these."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Remember what ``state_dict`` gave; called after ``on_fit_begin``."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether there is a ``state_dict`` to be kept in checkpoints."""
+        return type(self).state_dict is not Callback.state_dict
 
 
 class LambdaCallback(Callback):
@@ -122,7 +145,7 @@ def check_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
         if not isinstance(callback, Callback):
             raise TypeError(f"a callback is a Callback, not {callback!r}{_how_to_make_one(callback)}")
         _check_hooks(callback)
-    return found
+    return sorted(found, key=lambda callback: callback.comes_last)
 
 
 def _how_to_make_one(thing: Any) -> str:
@@ -182,7 +205,8 @@ def reads_gradients(callback: Callback) -> bool:
 
 
 def end_all(callbacks: Iterable[Callback], trainer: Trainer) -> None:
-    """Call ``on_fit_end`` of all, in their order, even where one of them raises an error."""
+    """Call ``on_fit_end`` of all, those that come last before the others, even where one of them raises an error."""
+    in_order = sorted(callbacks, key=lambda callback: not callback.comes_last)
     with ExitStack() as stack:
-        for callback in reversed([*callbacks]):
+        for callback in reversed(in_order):
             stack.callback(callback.on_fit_end, trainer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from ..history import Record
 from ..metrics import is_metric, larger_is_better
@@ -69,3 +70,15 @@ class Monitor:
                 return False
         self.best, self.epoch = value, record["epoch"]
         return True
+
+    def settings(self) -> dict[str, Any]:
+        """What it looks at."""
+        return {"monitor": self.column, "mode": self.mode, "min_delta": float(self.min_delta)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the best was so far."""
+        return {"best": self.best, "epoch": self.epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with what ``state_dict`` gave."""
+        self.best, self.epoch = state["best"], state["epoch"]

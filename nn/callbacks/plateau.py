@@ -41,6 +41,7 @@ class ReduceOnPlateau(Callback):
 
     #: A rate that would change by less than this is left as it is, as in PyTorch.
     LEAST_CHANGE = 1e-8
+    REMEMBERED = ("best", "bad_epochs", "cooldown_left")
 
     def __init__(
         self,
@@ -96,6 +97,17 @@ class ReduceOnPlateau(Callback):
             if rate - lower > self.LEAST_CHANGE:
                 trainer.optimizer.learning_rate = lower
             self.cooldown_left, self.bad_epochs = self.cooldown, 0
+
+    def settings(self) -> dict[str, Any]:
+        own = {name: float(getattr(self, name)) for name in ("factor", "patience", "min_delta", "cooldown", "min_lr")}
+        return {"monitor": self.monitor, "mode": self.mode, "relative": self.relative, **own}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.REMEMBERED}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in self.REMEMBERED:
+            setattr(self, name, state[name])
 
     def _is_better(self, value: float) -> bool:
         """NaN never is, and neither is a first value that is the worst there is."""

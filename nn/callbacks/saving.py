@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from string import Formatter
+from typing import Any
 
 from ..data.checks import check_whole_number
 from ..history import Record
@@ -59,3 +60,16 @@ class SaveModel(Callback):
             with trainer.averaged():
                 save_model(trainer.model, path)
             self.saved.append(path)
+
+    def settings(self) -> dict[str, Any]:
+        looks_at = {} if self.monitor is None else self.monitor.settings()
+        return {"path": self.path, "every": self.every, **looks_at}
+
+    def state_dict(self) -> dict[str, Any]:
+        best = None if self.monitor is None else self.monitor.state_dict()
+        return {"best": best, "saved": [str(path) for path in self.saved]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self.monitor is not None:
+            self.monitor.load_state_dict(state["best"])
+        self.saved = [Path(path) for path in state["saved"]]

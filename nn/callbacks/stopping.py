@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..data.checks import check_whole_number
 from ..history import Record
 from ..snapshot import Snapshot
@@ -75,3 +77,17 @@ class EarlyStopping(Callback):
         trainer.epoch = epoch  # whose records are in the history
         if trainer.diverged is not None:
             trainer.diverged.weights_of = self.monitor.epoch
+
+    def settings(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in ("patience", "restore_best", "start_from_epoch")}
+        return self.monitor.settings() | own
+
+    def state_dict(self) -> dict[str, Any]:
+        best = self._best
+        kept = None if best is None else {"arrays": best.arrays(), "numbers": best.numbers()}
+        return {"monitor": self.monitor.state_dict(), "first": self._first, "best": kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.monitor.load_state_dict(state["monitor"])
+        self._first, best = state["first"], state["best"]
+        self._best = None if best is None else Snapshot(best["arrays"], best["numbers"])

@@ -48,17 +48,11 @@ def save_model(model: Sequential, path: str | Path) -> None:
 
     description = {
         "format": FORMAT,
-        "layers": [_layer_to_dict(layer) for layer in model.layers],
+        "layers": [layer_to_dict(layer) for layer in model.layers],
         "dtype": model.backend.dtype_name,
         "seed": model.seed,
         "step": model.step,
-        "output_activation": model.output_activation,
-        "task": model.task,
-        "units": None if model.units is None else model.units.to_dict(),
-        "class_names": model.class_names,
-        "target_shape": model.target_shape,
-        "loss": model.loss_name,
-        "loss_settings": model.loss_settings,
+        **learnt_of(model),
     }
     state = model.state_dict()
     description["sha256"] = checksum(description, state)
@@ -92,11 +86,30 @@ def load_model(path: str | Path, backend: str | Backend = "auto", dtype: str | N
         description, state = _read(path)
         layers = [_layer_from_dict(settings) for settings in description["layers"]]
         _check_arrays(layers, state)
-        _check_description(description, layers)
-        units = _units(description)
+        check_description(description, layers)
+        units = units_of(description)
     model = Sequential(layers, backend=backend, dtype=dtype or description["dtype"], seed=description["seed"])
     model.load_state_dict(state)
     model.step = description["step"]
+    learn(model, description, units)
+    return model
+
+
+def learnt_of(model: Sequential) -> dict[str, Any]:
+    """What a model has learnt beside numbers: of the rows, the classes and the loss that it was trained with."""
+    return {
+        "output_activation": model.output_activation,
+        "task": model.task,
+        "units": None if model.units is None else model.units.to_dict(),
+        "class_names": model.class_names,
+        "target_shape": model.target_shape,
+        "loss": model.loss_name,
+        "loss_settings": model.loss_settings,
+    }
+
+
+def learn(model: Sequential, description: Mapping[str, Any], units: Units | None) -> None:
+    """Let ``model`` know what ``learnt_of`` has told."""
     model.output_activation = _output_activation(description)
     model.task = description["task"]
     model.units = units
@@ -105,7 +118,6 @@ def load_model(path: str | Path, backend: str | Backend = "auto", dtype: str | N
     model.target_shape = _as_tuple(description.get("target_shape"))
     model.loss_name = description.get("loss", "")
     model.loss_settings = description.get("loss_settings", {})
-    return model
 
 
 @contextmanager
@@ -159,7 +171,7 @@ def _check_arrays(layers: list[Layer], state: Mapping[str, Any]) -> None:
             raise ModelFileError(f"array {name} has NaN or infinite numbers; train the model again")
 
 
-def _check_description(description: dict[str, Any], layers: list[Layer]) -> None:
+def check_description(description: dict[str, Any], layers: list[Layer]) -> None:
     """Whether what it says makes sense, by itself and with the layers."""
 
     def check(name: str, makes_sense: bool) -> None:
@@ -183,18 +195,24 @@ def _check_description(description: dict[str, Any], layers: list[Layer]) -> None
     check("loss_settings", isinstance(description.get("loss_settings", {}), dict))
 
 
-def _output_activation(description: dict[str, Any]) -> Any:
+def _output_activation(description: Mapping[str, Any]) -> Any:
     return description.get("output_activation", description.get("link"))  # version 0.1 said link
 
 
-def _units(description: dict[str, Any]) -> Units | None:
+def units_of(description: Mapping[str, Any]) -> Units | None:
+    """The units that a description tells of."""
     if "input_scale" in description:  # version 0.1
         return Units(description["input_scale"], description["input_shift"])
     units = description["units"]
     return None if units is None else Units.from_dict(units)
 
 
-def _layer_to_dict(layer: Layer) -> dict[str, Any]:
+def layer_to_dict(layer: Layer) -> dict[str, Any]:
+    """A layer's name and settings, without initial values.
+
+    Raises:
+        TypeError: it is no dataclass, or has a setting that no file can hold.
+    """
     name = layer.registered_name
     if LAYERS.get(name) is not type(layer) or not dataclasses.is_dataclass(layer):
         raise TypeError(

@@ -39,6 +39,7 @@ from nn import (
     callbacks,
 )
 from nn.callbacks import (
+    Checkpoint,
     CSVLog,
     EarlyStopping,
     JSONLog,
@@ -296,6 +297,7 @@ def tensorboard(folder: Path) -> Callback:
 #: One of each callback that ships, which writes to a folder if it writes.
 CALLBACKS: dict[str, Callable[[Path], Callback]] = {
     "CSVLog": lambda folder: CSVLog(folder / "log.csv"),
+    "Checkpoint": lambda folder: Checkpoint(folder, epochs=1, overwrite=True),
     "EarlyStopping": lambda folder: EarlyStopping("loss", patience=1),
     "JSONLog": lambda folder: JSONLog(folder / "log.jsonl"),
     "LambdaCallback": lambda folder: LambdaCallback(on_epoch_end=nothing),

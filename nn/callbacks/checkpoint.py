@@ -1,0 +1,121 @@
+"""Checkpoints while training runs, so that it can be resumed."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import warnings
+from pathlib import Path
+from time import monotonic
+from typing import ClassVar
+
+from ..data.checks import check_whole_number, is_number
+from ..history import Record
+from ..storage.checkpoint import CheckpointWarning, checkpoints_in, read_checkpoint
+from .base import Callback, CallbackError, Trainer
+
+
+class Checkpoint(Callback):
+    """Writes all that the run needs to go on into a folder, as often as is asked for: ``Trainer.resume`` reads it.
+
+    >>> trainer.resume("runs/a", missing_ok=True)  # doctest: +SKIP
+    >>> trainer.fit(data.train, epochs=20, callbacks=[nn.Checkpoint("runs/a")])  # doctest: +SKIP
+
+    Each is a file, whole or not there. One is also written when the last epoch has ended, when training is stopped, and
+    when it is interrupted. Where one cannot be written, training goes on.
+
+    Args:
+        folder: made if need be. It holds one run: one that has checkpoints of another is refused.
+        epochs: write after every so many epochs.
+        steps: write after at least so many steps, in the middle of an epoch, too.
+        minutes: likewise after at least so many minutes; 1, if nothing else is asked for.
+        keep: how many of them are kept, the newest ones.
+        overwrite: whether checkpoints of another run are removed instead.
+
+    Attributes:
+        failure: why the last one could not be written; "" if it was.
+
+    Raises:
+        ValueError: an argument cannot be used; in ``fit``, before anything is trained: the folder has another run.
+    """
+
+    reads_gradients = False
+    takes_parts = True
+    comes_last: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        epochs: int | None = None,
+        steps: int | None = None,
+        minutes: float | None = None,
+        keep: int = 2,
+        overwrite: bool = False,
+    ) -> None:
+        for name, count in (("epochs", epochs), ("steps", steps), ("keep", keep)):
+            if count is not None:
+                check_whole_number(name, count)
+        if minutes is not None and not (is_number(minutes) and minutes > 0):
+            raise ValueError(f"minutes must be a number above 0, not {minutes!r}")
+        self.folder, self.keep, self.overwrite = Path(folder), keep, overwrite
+        self.epochs, self.steps = epochs, steps
+        self.minutes = 1.0 if epochs is None and steps is None and minutes is None else minutes
+        self.failure = ""
+        self._last_epoch = self._step = 0
+        self._time, self._is_of_end = 0.0, False
+
+    def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
+        history = trainer.history
+        history.run = history.run or secrets.token_hex(8)
+        for path in checkpoints_in(self.folder):
+            if _run_of(path) not in (history.run, ""):
+                if not self.overwrite:
+                    raise CallbackError(
+                        f"{self.folder} has checkpoints of another run; go on with it by trainer.resume, replace it by "
+                        "Checkpoint(..., overwrite=True), or name another folder"
+                    )
+                path.unlink()
+        self._last_epoch = trainer.epoch + epochs
+        self._step, self._time, self._is_of_end = trainer.model.step, monotonic(), False
+
+    def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+        if trainer.interrupted or self._is_time(trainer):
+            self._write(trainer)
+
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
+        if "interrupted" in record:  # it was written when that happened, and without this record
+            return
+        due = self.epochs is not None and record["epoch"] % self.epochs == 0
+        if due or trainer.stopping or record["epoch"] == self._last_epoch or self._is_time(trainer):
+            self._write(trainer)
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        # Interrupted between two epochs, by nothing that could have left a step half done.
+        if trainer.interrupted and not self._is_of_end and sys.exc_info()[0] is None:
+            self._write(trainer)
+
+    def _is_time(self, trainer: Trainer) -> bool:
+        if self.steps is not None and trainer.model.step - self._step >= self.steps:
+            return True
+        return self.minutes is not None and monotonic() - self._time >= 60.0 * self.minutes
+
+    def _write(self, trainer: Trainer) -> None:
+        self._step, self._is_of_end = trainer.model.step, trainer.interrupted
+        try:
+            trainer.save_checkpoint(self.folder, self.keep)
+            self.failure = ""
+        except OSError as error:
+            failure = f"no checkpoint could be written to {self.folder} ({error.strerror or error})"
+            if not self.failure:
+                warnings.warn(f"{failure}; training goes on", CheckpointWarning, stacklevel=2)
+            self.failure = failure
+        self._time = monotonic()  # the time that writing takes does not count
+
+
+def _run_of(path: Path) -> str:
+    """The id of the run that a checkpoint is of; "" where that cannot be read."""
+    try:
+        return str(read_checkpoint(path)["run"])
+    except (ValueError, OSError, KeyError):
+        return ""

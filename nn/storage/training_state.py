@@ -1,0 +1,435 @@
+"""The state of a training run: all that defines how it goes on, out of a trainer and back into one.
+
+What training moves is in the flat buffers that ``nn.snapshot`` copies. Beside them stand the counters, how far the
+epoch has come, what callbacks remember, the history, and what the run was begun with: network, loss, optimizer, rows.
+A batch is a function of (seed, epoch, position) and so is all randomness: there is nothing else to keep.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from time import perf_counter
+from typing import Any
+
+from backends import Backend
+from backends.typing import Array
+
+from ..around_update import settings_around_update
+from ..data import Units
+from ..data.identity import identity
+from ..feed import Rows
+from ..layers import Layer
+from ..snapshot import Snapshot, moved_arrays, moved_numbers
+from ..version import __version__
+from .checkpoint import CheckpointError, CheckpointWarning
+from .model_file import check_description, layer_to_dict, learn, learnt_of, units_of
+
+#: An ``nn.Trainer``, an ``nn.Callback`` and an ``nn.divergence.Watch``. (Importing them here would be a circle.)
+Trainer = Any
+Callback = Any
+Watch = Any
+AROUND_UPDATE = ("clip_norm", "clip_value", "accumulate", "average")
+#: What of the history is kept beside its records.
+OF_HISTORY = ("stopped", "best_epoch", "monitor", "best_is_kept")
+
+
+@dataclass
+class Fit:
+    """A call of ``fit`` that is running.
+
+    Attributes:
+        called: its callbacks, in their order.
+        rows, validation: to train on, and to evaluate on.
+        arguments: ``batch_size``, ``shuffle`` and ``validation_every``.
+        settings: what the run was begun with, as ``settings_of``.
+        first: how many epochs there had been before.
+        watch: has what training moves as it was when the epoch began.
+        started: the time at which the epoch would have begun, had it never been interrupted.
+    """
+
+    called: list[Callback]
+    rows: Rows
+    validation: Rows | None
+    arguments: dict[str, Any]
+    settings: dict[str, Any]
+    first: int
+    watch: Watch
+    started: float = 0.0
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """What tells these rows from others; hashed when it is first asked for."""
+        return {
+            "rows to train on": identity(self.rows.data),
+            "validation rows": None if self.validation is None else identity(self.validation.data),
+        }
+
+
+def settings_of(trainer: Trainer) -> dict[str, Any]:
+    """What a run with this trainer is defined by, beside rows and callbacks."""
+    model, loss = trainer.model, trainer.loss
+    return {
+        "layers": [_layer(layer) for layer in model.layers],
+        "dtype": model.backend.dtype_name,
+        "seed": model.seed,
+        "loss": {"name": loss.name, **loss.own_settings},
+        "optimizer": _optimizer(trainer.optimizer),
+        **{name: getattr(trainer, name) for name in AROUND_UPDATE},
+    }
+
+
+def _layer(layer: Layer) -> dict[str, Any]:
+    try:
+        return layer_to_dict(layer)
+    except TypeError:
+        return {"type": repr(layer)}
+
+
+def _optimizer(optimizer: Any) -> dict[str, Any]:
+    name: dict[str, Any] = {"name": optimizer.name}
+    try:
+        return {**name, **optimizer.to_json()}
+    except TypeError:  # a function for a learning rate: only its name can be compared
+        rate = optimizer.learning_rate
+        return name | {"learning_rate": getattr(rate, "__qualname__", type(rate).__name__)} | _numbers(optimizer)
+
+
+def _numbers(optimizer: Any) -> dict[str, Any]:
+    """The settings of an optimizer that are numbers or flags, as they are now."""
+    found = {name: value for name, value in optimizer.settings().items() if not callable(value)}
+    return {name: value if isinstance(value, bool) else float(value) for name, value in found.items()}
+
+
+def where(backend: Backend) -> dict[str, Any]:
+    """What bits depend on, beside what is computed."""
+    return {
+        "device": backend.device.spec + ("" if backend.fused else "/reference"),
+        "library": backend.device.version(),
+        "precision": getattr(backend, "precision", "float32"),
+        "machine": platform.machine(),
+        "xpnet": __version__,
+    }
+
+
+# ---- out of a trainer ------------------------------------------------------------------------------------------------
+
+
+def state_of(trainer: Trainer, fit: Fit | None) -> dict[str, Any]:
+    """All that defines how the run of ``trainer`` goes on, as it is now; arrays are those of the device themselves."""
+    numbers, history = moved_numbers(trainer), trainer.history
+    if trainer.seen:
+        numbers["trainer.epoch"] -= 1  # epochs that have ended
+    state: dict[str, Any] = {
+        "run": history.run,
+        "where": where(trainer.backend),
+        "settings": settings_of(trainer) if fit is None else fit.settings,
+        "now": _now(trainer),
+        "learnt": learnt_of(trainer.model),
+        "arrays": dict(moved_arrays(trainer)),
+        "numbers": numbers,
+        "gradient_norm": trainer.backend.to_numpy(trainer.norm_buffer).tolist(),
+        "history": {"records": history.records, **{name: getattr(history, name) for name in OF_HISTORY}},
+    }
+    if fit is None:
+        return state
+    state["fit"] = {
+        **fit.arguments,
+        "first": fit.first,
+        "data": fit.data,
+        "stopping": "" if trainer.interrupted else trainer.stopping,
+        "callbacks": [
+            {"kind": kind, "settings": callback.settings(), "state": callback.state_dict()}
+            for kind, callback in remembering(fit.called)
+        ],
+        "seen": trainer.seen,
+    }
+    if trainer.seen:
+        before: Snapshot = fit.watch.good
+        state["epoch"] = {
+            "seconds": perf_counter() - fit.started,
+            "totals": trainer.backend.to_numpy(trainer.totals).tolist(),
+            "before": before.arrays(),
+            "before_numbers": before.numbers(),
+        }
+        if trainer.accumulate > 1:
+            state["epoch"]["gradients"] = trainer.model.store.sum_of_gradients
+    return state
+
+
+def remembering(called: Iterable[Callback]) -> list[tuple[str, Callback]]:
+    """The callbacks that have something to remember, with their classes' names."""
+    return [(type(callback).__name__, callback) for callback in called if callback.remembers]
+
+
+# ---- and back into one -----------------------------------------------------------------------------------------------
+
+
+class Interrupted:
+    """A run that was interrupted, as a checkpoint tells of it.
+
+    Args:
+        state: what ``state_of`` gave, with NumPy arrays.
+    """
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self.state = state
+
+    def restore(self, trainer: Trainer) -> None:
+        """Let ``trainer``, which was built as that of the run, be as that one was.
+
+        Raises:
+            CheckpointError: it is of another network, loss or optimizer, or makes no sense; nothing is changed then.
+
+        Warns:
+            CheckpointWarning: the run was on another device or with other versions.
+        """
+        state = self.state
+        try:
+            _check(state)
+            units = _units_for(trainer, state)
+        except CheckpointError:
+            raise
+        except Exception as error:
+            raise CheckpointError(f"the checkpoint makes no sense ({type(error).__name__}: {error})") from None
+        if text := difference(state["settings"], settings_of(trainer)):
+            raise CheckpointError(
+                f"this run cannot go on, as {text}; build model and trainer as for the run, or begin another"
+            )
+        before, now = Snapshot.of(trainer), _now(trainer)
+        try:
+            _set(trainer, state["now"])
+            with trainer.backend.use():
+                arrays = {name: _on_device(array, trainer) for name, array in state["arrays"].items()}
+                Snapshot(arrays, state["numbers"]).restore(trainer)
+                _fill(trainer.norm_buffer, state["gradient_norm"])
+        except Exception as error:
+            _set(trainer, now)
+            before.restore(trainer)
+            raise CheckpointError(f"the checkpoint makes no sense ({type(error).__name__}: {error})") from None
+        learn(trainer.model, state["learnt"], units)
+        self._restore_history(trainer)
+        trainer.seen = self.seen
+        _tell_differences(state["where"], where(trainer.backend))
+
+    def _restore_history(self, trainer: Trainer) -> None:
+        history, kept = trainer.history, self.state["history"]
+        history.records[:] = [dict(record) for record in kept["records"]]
+        history.run = self.state["run"]
+        for name in OF_HISTORY:
+            setattr(history, name, kept[name])
+
+    @property
+    def seen(self) -> int:
+        """How many rows of its epoch steps were made on; 0 between epochs."""
+        return int(self.state.get("fit", {}).get("seen", 0))
+
+    @property
+    def first(self) -> int:
+        """How many epochs there had been before the call of ``fit``."""
+        return int(self.state["fit"]["first"])
+
+    @property
+    def is_in_fit(self) -> bool:
+        """Whether it is of a call of ``fit``, which the next call goes on with."""
+        return "fit" in self.state
+
+    def check_fit(self, fit: Fit) -> None:
+        """Whether a call of ``fit`` is that of the run.
+
+        Raises:
+            CheckpointError: it has other rows, other arguments or other callbacks.
+        """
+        known = self.state["fit"]
+        arguments = {name: known[name] for name in fit.arguments}
+        if text := difference(arguments, fit.arguments) or _other_data(known["data"], fit.data):
+            raise CheckpointError(f"this run cannot go on, as {text}; call fit as for the run")
+        here = [{"kind": kind, "settings": callback.settings()} for kind, callback in remembering(fit.called)]
+        there = [{"kind": entry["kind"], "settings": entry["settings"]} for entry in known["callbacks"]]
+        kinds, own_kinds = [entry["kind"] for entry in there], [entry["kind"] for entry in here]
+        if sorted(kinds) != sorted(own_kinds):
+            raise CheckpointError(
+                f"this run cannot go on, as its callbacks with a memory are {', '.join(kinds) or 'none'}, and here "
+                f"{', '.join(own_kinds) or 'none'}; give the same ones"
+            )
+        for entry, own in zip(sorted(there, key=_kind), sorted(here, key=_kind), strict=True):
+            if text := difference(entry["settings"], own["settings"], entry["kind"]):
+                raise CheckpointError(f"this run cannot go on, as {text}; give the same callbacks")
+
+    def restore_callbacks(self, trainer: Trainer, fit: Fit) -> None:
+        """Let the callbacks remember what those of the run did."""
+        known = sorted(self.state["fit"]["callbacks"], key=_kind)
+        own = sorted(remembering(fit.called), key=lambda entry: entry[0])
+        for entry, (kind, callback) in zip(known, own, strict=True):
+            try:
+                callback.load_state_dict(_on_device(entry["state"], trainer))
+            except Exception as error:
+                raise CheckpointError(
+                    f"what {kind} remembers of this run cannot be used ({type(error).__name__}: {error})"
+                ) from error
+        for name in OF_HISTORY:
+            setattr(trainer.history, name, self.state["history"][name])
+        trainer.stopping = self.state["fit"]["stopping"]
+
+    def restore_epoch(self, trainer: Trainer, fit: Fit) -> None:
+        """Let the epoch, which was interrupted in its middle, be as it was."""
+        epoch = self.state["epoch"]
+        _fill(trainer.totals, epoch["totals"])
+        fit.watch.good = Snapshot(_on_device(epoch["before"], trainer), dict(epoch["before_numbers"]))
+        if "gradients" in epoch:
+            trainer.model.store.sum_of_gradients[...] = _on_device(epoch["gradients"], trainer)
+        fit.started = perf_counter() - epoch["seconds"]
+
+
+def _kind(entry: Mapping[str, Any]) -> str:
+    return str(entry["kind"])
+
+
+def _now(trainer: Trainer) -> dict[str, Any]:
+    """The settings that callbacks may change while training runs."""
+    return {"optimizer": _numbers(trainer.optimizer), **{name: getattr(trainer, name) for name in AROUND_UPDATE}}
+
+
+def _set(trainer: Trainer, now: Mapping[str, Any]) -> None:
+    """Those settings as ``_now`` gave them, and the arrays that belong to them."""
+    for name in AROUND_UPDATE:
+        setattr(trainer, name, now[name])
+    optimizer = trainer.optimizer
+    for name, value in now["optimizer"].items():
+        if getattr(optimizer, name) != value:
+            setattr(optimizer, name, value)
+    with trainer.backend.use():
+        optimizer.bind(trainer.model.store)
+        settings_around_update(trainer)
+
+
+def _on_device(value: Any, trainer: Trainer) -> Any:
+    """``value`` with its arrays on the device."""
+    if isinstance(value, dict):
+        return {name: _on_device(item, trainer) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_on_device(item, trainer) for item in value]
+    return trainer.backend.asarray(value) if hasattr(value, "shape") else value
+
+
+def _fill(array: Array, numbers: Iterable[float]) -> None:
+    """Set the elements of an array, whatever its dtype: what counts rows and losses is wider than the rest."""
+    for index, number in enumerate(numbers):
+        array[index] = number
+
+
+# ---- what makes sense, and what differs ------------------------------------------------------------------------------
+
+
+def _check(state: Mapping[str, Any]) -> None:
+    """Whether counters, records and sizes can be used at all."""
+    numbers, history = state["numbers"], state["history"]
+    counted = [
+        "trainer.epoch",
+        "model.step",
+        "optimizer.steps",
+        *(["average.from"] if "average.from" in numbers else []),
+    ]
+    _need("its counters are", all(_is_count(numbers[name]) for name in counted))
+    rate = numbers.get("optimizer.learning_rate", 0.0)
+    _need("its learning rate is", isinstance(rate, float | int) and 0.0 <= rate < math.inf)
+    records = history["records"]
+    _need("its history is", isinstance(records, list) and all(_is_count(record["epoch"]) for record in records))
+    _need("its history is", all(name in history for name in OF_HISTORY) and isinstance(history["stopped"], str))
+    _need("its run is", isinstance(state["run"], str) and isinstance(state["where"], dict))
+    _need("its settings are", isinstance(state["settings"], dict))
+    _need("its norm of gradients is", _are_numbers(state["gradient_norm"], 1))
+    _need("its arrays are", {"parameters", "state"} <= {*state["arrays"]})
+    if "fit" in state:
+        fit = state["fit"]
+        _need("its call of fit is", _is_count(fit["seen"]) and _is_count(fit["first"]))
+        _need("its call of fit is", isinstance(fit["stopping"], str) and isinstance(fit["data"], dict))
+        _need("its callbacks are", all(isinstance(entry["state"], dict) for entry in fit["callbacks"]))
+        _need("its callbacks are", all(isinstance(entry["kind"], str) for entry in fit["callbacks"]))
+    if state.get("fit", {}).get("seen"):
+        epoch = state["epoch"]
+        _need("its epoch is", {*epoch["before"]} == {*state["arrays"]} and math.isfinite(epoch["seconds"]))
+        shapes = [(array.shape, state["arrays"][name].shape) for name, array in epoch["before"].items()]
+        _need("its epoch is", all(one == other for one, other in shapes))
+        _need("its epoch is", _are_numbers(epoch["totals"], 2) and isinstance(epoch["before_numbers"], dict))
+        _need("its epoch is", all(_is_count(epoch["before_numbers"][name]) for name in counted))
+
+
+def _need(what: str, makes_sense: bool) -> None:
+    if not makes_sense:
+        raise CheckpointError(f"the checkpoint makes no sense: {what} none that training can give")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**62
+
+
+def _are_numbers(values: Any, count: int) -> bool:
+    return isinstance(values, list) and len(values) == count and all(isinstance(value, float) for value in values)
+
+
+def _units_for(trainer: Trainer, state: Mapping[str, Any]) -> Units | None:
+    """The units that the run has learnt; what it has learnt fits the layers."""
+    of_model = {"dtype": trainer.model.backend.dtype_name, "seed": trainer.model.seed}
+    check_description(dict(state["learnt"]) | of_model | {"step": state["numbers"]["model.step"]}, trainer.model.layers)
+    return units_of(state["learnt"])
+
+
+def difference(run: Any, here: Any, name: str = "") -> str:
+    """The first entry in which two nested settings differ, in words; "" where none does.
+
+    >>> difference({"optimizer": {"momentum": 0.9}}, {"optimizer": {"momentum": 0.5}})
+    'its optimizer.momentum is 0.9, and here 0.5'
+    """
+    if isinstance(run, Mapping) and isinstance(here, Mapping):
+        if name and run.get("type", run.get("name")) != here.get("type", here.get("name")):
+            key = "type" if "type" in run else "name"
+            return _differ(name, run.get(key, dict(run)), here.get(key, dict(here)))
+        for key in dict.fromkeys([*run, *here]):
+            if text := difference(run.get(key), here.get(key), f"{name}.{key}" if name else str(key)):
+                return text
+        return ""
+    if isinstance(run, list | tuple) and isinstance(here, list | tuple):
+        if len(run) != len(here):
+            return _differ(f"number of {name}", len(run), len(here))
+        pairs = enumerate(zip(run, here, strict=True))
+        return next((text for index, pair in pairs if (text := difference(*pair, f"{name}[{index}]"))), "")
+    return "" if run == here else _differ(name, run, here)
+
+
+def _differ(name: str, run: Any, here: Any) -> str:
+    return f"its {name} is {_shown(run)}, and here {_shown(here)}"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _other_data(run: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    for name, own in here.items():
+        known = run.get(name)
+        if known == own:
+            continue
+        if known is None or own is None:
+            return (
+                f"it has {'no ' if known is None else ''}{name}, and here there are {'none' if own is None else 'some'}"
+            )
+        if known.get("rows") != own["rows"]:
+            return f"its {name} are {known.get('rows')}, and here {own['rows']}"
+        return f"its {name} are others than those here: as many, but with other numbers, targets, weights or units"
+    return ""
+
+
+def _tell_differences(run: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    changed = [f"{name} {run.get(name)}, now {value}" for name, value in here.items() if run.get(name) != value]
+    if changed:
+        warnings.warn(
+            f"the run goes on elsewhere than it was ({'; '.join(changed)}): it is the same within rounding, not bit "
+            "for bit",
+            CheckpointWarning,
+            stacklevel=4,
+        )
