@@ -8,15 +8,12 @@ A batch is a function of (seed, epoch, position) and so is all randomness: there
 from __future__ import annotations
 
 import math
-import platform
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from time import perf_counter
 from typing import Any
 
-from backends import Backend
 from backends.typing import Array
 
 from ..around_update import settings_around_update
@@ -25,8 +22,8 @@ from ..data.identity import identity
 from ..feed import Rows
 from ..layers import Layer
 from ..snapshot import Snapshot, moved_arrays, moved_numbers
-from ..version import __version__
-from .checkpoint import CheckpointError, CheckpointWarning
+from .checkpoint import CheckpointError
+from .differences import difference, other_data, tell_differences, where
 from .model_file import check_description, layer_to_dict, learn, learnt_of, units_of
 
 #: An ``nn.Trainer``, an ``nn.Callback`` and an ``nn.divergence.Watch``. (Importing them here would be a circle.)
@@ -103,17 +100,6 @@ def _numbers(optimizer: Any) -> dict[str, Any]:
     """The settings of an optimizer that are numbers or flags, as they are now."""
     found = {name: value for name, value in optimizer.settings().items() if not callable(value)}
     return {name: value if isinstance(value, bool) else float(value) for name, value in found.items()}
-
-
-def where(backend: Backend) -> dict[str, Any]:
-    """What bits depend on, beside what is computed."""
-    return {
-        "device": backend.device.spec + ("" if backend.fused else "/reference"),
-        "library": backend.device.version(),
-        "precision": getattr(backend, "precision", "float32"),
-        "machine": platform.machine(),
-        "xpnet": __version__,
-    }
 
 
 # ---- out of a trainer ------------------------------------------------------------------------------------------------
@@ -214,7 +200,7 @@ class Interrupted:
         learn(trainer.model, state["learnt"], units)
         self._restore_history(trainer)
         trainer.seen = self.seen
-        _tell_differences(state["where"], where(trainer.backend))
+        tell_differences(state["where"], where(trainer.backend))
 
     def _restore_history(self, trainer: Trainer) -> None:
         history, kept = trainer.history, self.state["history"]
@@ -246,7 +232,7 @@ class Interrupted:
         """
         known = self.state["fit"]
         arguments = {name: known[name] for name in fit.arguments}
-        if text := difference(arguments, fit.arguments) or _other_data(known["data"], fit.data):
+        if text := difference(arguments, fit.arguments) or other_data(known["data"], fit.data):
             raise CheckpointError(f"this run cannot go on, as {text}; call fit as for the run")
         here = [{"kind": kind, "settings": callback.settings()} for kind, callback in remembering(fit.called)]
         there = [{"kind": entry["kind"], "settings": entry["settings"]} for entry in known["callbacks"]]
@@ -322,7 +308,7 @@ def _fill(array: Array, numbers: Iterable[float]) -> None:
         array[index] = number
 
 
-# ---- what makes sense, and what differs ------------------------------------------------------------------------------
+# ---- what makes sense ------------------------------------------------------------------------------
 
 
 def _check(state: Mapping[str, Any]) -> None:
@@ -377,59 +363,3 @@ def _units_for(trainer: Trainer, state: Mapping[str, Any]) -> Units | None:
     of_model = {"dtype": trainer.model.backend.dtype_name, "seed": trainer.model.seed}
     check_description(dict(state["learnt"]) | of_model | {"step": state["numbers"]["model.step"]}, trainer.model.layers)
     return units_of(state["learnt"])
-
-
-def difference(run: Any, here: Any, name: str = "") -> str:
-    """The first entry in which two nested settings differ, in words; "" where none does.
-
-    >>> difference({"optimizer": {"momentum": 0.9}}, {"optimizer": {"momentum": 0.5}})
-    'its optimizer.momentum is 0.9, and here 0.5'
-    """
-    if isinstance(run, Mapping) and isinstance(here, Mapping):
-        if name and run.get("type", run.get("name")) != here.get("type", here.get("name")):
-            key = "type" if "type" in run else "name"
-            return _differ(name, run.get(key, dict(run)), here.get(key, dict(here)))
-        for key in dict.fromkeys([*run, *here]):
-            if text := difference(run.get(key), here.get(key), f"{name}.{key}" if name else str(key)):
-                return text
-        return ""
-    if isinstance(run, list | tuple) and isinstance(here, list | tuple):
-        if len(run) != len(here):
-            return _differ(f"number of {name}", len(run), len(here))
-        pairs = enumerate(zip(run, here, strict=True))
-        return next((text for index, pair in pairs if (text := difference(*pair, f"{name}[{index}]"))), "")
-    return "" if run == here else _differ(name, run, here)
-
-
-def _differ(name: str, run: Any, here: Any) -> str:
-    return f"its {name} is {_shown(run)}, and here {_shown(here)}"
-
-
-def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _other_data(run: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    for name, own in here.items():
-        known = run.get(name)
-        if known == own:
-            continue
-        if known is None or own is None:
-            return (
-                f"it has {'no ' if known is None else ''}{name}, and here there are {'none' if own is None else 'some'}"
-            )
-        if known.get("rows") != own["rows"]:
-            return f"its {name} are {known.get('rows')}, and here {own['rows']}"
-        return f"its {name} are others than those here: as many, but with other numbers, targets, weights or units"
-    return ""
-
-
-def _tell_differences(run: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    changed = [f"{name} {run.get(name)}, now {value}" for name, value in here.items() if run.get(name) != value]
-    if changed:
-        warnings.warn(
-            f"the run goes on elsewhere than it was ({'; '.join(changed)}): it is the same within rounding, not bit "
-            "for bit",
-            CheckpointWarning,
-            stacklevel=4,
-        )
