@@ -58,10 +58,12 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """What the README and docs/ quote, name and run."""
+    """What the README, docs/ and docstrings quote, name and run; then the pages are built, without a warning."""
     one_thread(session)
-    session.install("-e", ".[test]")
-    session.run("python", "-m", "pytest", "tests/test_docs.py", "tests/test_readme.py", *session.posargs)
+    session.install("-e", ".[test,docs]")
+    pages = ("tests/test_docs.py", "tests/test_readme.py", "tests/test_docstrings.py")
+    session.run("python", "-m", "pytest", *pages, *session.posargs)
+    session.run("python", "-m", "sphinx", "-W", "docs", "build/docs")
 
 
 @nox.session

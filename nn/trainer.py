@@ -56,8 +56,8 @@ class Trainer:
             one that the model was trained with before, also before it was saved; softmax cross-entropy for a new one.
         optimizer: ``SGD(learning_rate=0.1, momentum=0.9)``, or a name.
         callbacks: called around every ``fit``.
-        metrics: what ``evaluate``, and the history of the validation rows, tell beside loss and accuracy: names,
-            ``Metric``s, or functions of (targets, predictions).
+        metrics: what ``evaluate``, and the history of the validation rows, tell beside loss and accuracy: names, of
+            ``Metric`` objects, or of functions of (targets, predictions).
         train_metrics: whether the history tells them of the training rows, too. Loss and accuracy of these cost
             nothing, as steps count them; the others cost a pass over all training rows after each epoch.
         clip_norm: before each update all gradients together are multiplied by min(1, clip_norm / (norm + 1e-6)), as
@@ -304,8 +304,17 @@ class Trainer:
         left, as they would have been, bit for bit on the same device; with the same history but for the seconds. More
         epochs than before are trained on. After several calls of ``fit`` it is the last of these that goes on.
 
-        >>> trainer.resume("runs/a", missing_ok=True)  # doctest: +SKIP
-        >>> trainer.fit(data.train, epochs=20, callbacks=[nn.Checkpoint("runs/a")])  # doctest: +SKIP
+        >>> from tempfile import TemporaryDirectory
+        >>> from nn import Checkpoint, Linear, Sequential, Trainer
+        >>> def run(folder, epochs):
+        ...     trainer = Trainer(Sequential(Linear(2, 2), backend="cpu"))
+        ...     goes_on = trainer.resume(folder, missing_ok=True)
+        ...     rows, labels = [[1.0, 2.0], [2.0, 1.0]], [0, 1]
+        ...     history = trainer.fit(rows, labels, epochs, callbacks=[Checkpoint(folder)])
+        ...     return goes_on, len(history)
+        >>> with TemporaryDirectory() as folder:
+        ...     run(folder, 2), run(folder, 5)
+        ((False, 2), (True, 5))
 
         Args:
             missing_ok: whether there may be no checkpoint yet; nothing is done then.

@@ -18,8 +18,7 @@ from .base import Callback, CallbackError, Trainer
 class Checkpoint(Callback):
     """Writes all that the run needs to go on into a folder, as often as is asked for: ``Trainer.resume`` reads it.
 
-    >>> trainer.resume("runs/a", missing_ok=True)  # doctest: +SKIP
-    >>> trainer.fit(data.train, epochs=20, callbacks=[nn.Checkpoint("runs/a")])  # doctest: +SKIP
+    ``Trainer.resume`` has an example.
 
     Each is a file, whole or not there. One is also written when the last epoch has ended, when training is stopped, and
     when it is interrupted. Where one cannot be written, training goes on.

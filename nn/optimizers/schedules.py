@@ -1,7 +1,9 @@
 """Learning rates that change: functions of the update's number, from 1, for ``learning_rate`` of an optimizer.
 
->>> SGD(CosineDecay(0.1, length=10 * 469), momentum=0.9)
->>> Adam(LinearWarmup(CosineDecay(0.001, length=4000), length=500))
+>>> from nn import SGD, Adam
+>>> from nn.optimizers import CosineDecay, LinearWarmup
+>>> optimizer = SGD(CosineDecay(0.1, length=10 * 469), momentum=0.9)
+>>> optimizer = Adam(LinearWarmup(CosineDecay(0.001, length=4000), length=500))
 
 Each is evaluated on the host for each update, and handed over as a number of the step; so a recorded step reads it on
 the device. They have no memory: update n of a run that was interrupted has the rate that it would have had. All lengths
