@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any, overload
 
 from .files import write_atomically
+from .notebook import html_table
 
 Record = dict[str, Any]
+#: How many epochs a notebook shows of the beginning of a long history, and of its end.
+SHOWN = 5
 
 
 class History:
@@ -70,6 +73,15 @@ class History:
     def __repr__(self) -> str:
         return f"<History of {len(self)} epochs{': ' + str(self.records[-1]) if self.records else ''}>"
 
+    def _repr_html_(self) -> str:
+        """In a notebook: the first epochs and the last ones as a table."""
+        columns = list(dict.fromkeys(key for record in self.records for key in record))
+        lines = [[_cell(record.get(name, "")) for name in columns] for record in self.records]
+        if len(lines) > 2 * SHOWN:
+            lines = [*lines[:SHOWN], ["..." for _ in columns], *lines[-SHOWN:]]
+        said = [self.best_text, f"stopped by {self.stopped}" if self.stopped else ""]
+        return html_table(columns, lines, text_columns=0, caption="; ".join(filter(None, said)))
+
     @property
     def best_text(self) -> str:
         """Which epoch was the best, in words: ``"best epoch 12, val_loss 0.0712; its weights are in the model"``; "" if
@@ -111,6 +123,10 @@ class History:
             history.stopped = record.pop("stopped", "")
             history.append({key: math.nan if value is None else value for key, value in record.items()})
         return history
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def json_line(record: Record) -> str:

@@ -494,6 +494,10 @@ class Sequential:
         yes = (outputs > (0.0 if are_logits else 0.5)).astype("int64")
         return yes[:, 0] if self.task == "classes" else yes
 
+    def _repr_html_(self) -> str:
+        """In a notebook: the layers as a table."""
+        return self.summary()._repr_html_()
+
     def __repr__(self) -> str:
         inside = "".join(f"\n    {layer!r}," for layer in self.layers)
         return f"Sequential({inside}\n    backend={self.backend.device.spec!r}, dtype={self.backend.dtype_name!r})"

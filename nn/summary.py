@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from backends.typing import Shape
 
 from .layers import Layer
+from .notebook import html_table
 from .optimizers import Optimizer
 from .plan import join_activations
 
@@ -83,28 +84,31 @@ class Summary:
     def total_bytes(self) -> int:
         return sum(self.bytes.values())
 
-    def __repr__(self) -> str:
-        head = ("", "layer", "output", "parameters", "FLOPs per step")
+    HEAD: ClassVar[tuple[str, ...]] = ("", "layer", "output", "parameters", "FLOPs per step")
+
+    def _lines(self) -> list[tuple[str, ...]]:
         lines = [(x.name, x.layer, _shape(x.output_shape), f"{x.parameters:,}", _short(x.flops)) for x in self.layers]
-        total = ("", "in all", "", f"{self.parameters:,}", _short(self.flops))
-        widths = [max(map(len, column)) for column in zip(head, *lines, total, strict=True)]
-        rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+        return [*lines, ("", "in all", "", f"{self.parameters:,}", _short(self.flops))]
+
+    def _costs(self) -> tuple[str, str]:
         sizes = {"optimizer": f"optimizer ({self.optimizer})", "batch": "rows, outputs and their gradients"}
         kept = [f"{sizes.get(name, name)} {_size(size)}" for name, size in self.bytes.items() if size]
-        return "\n".join(
-            (
-                _line(head, widths),
-                rule,
-                *(_line(line, widths) for line in lines),
-                rule,
-                _line(total, widths),
-                "",
-                f"a step on {self.batch_size} row{'s' * (self.batch_size != 1)} in {self.dtype}: "
-                f"{_short(self.flops)} FLOPs, {_short(self.forward_flops)} of them forward "
-                "(matrix products, 2 for a multiply-add)",
-                f"memory: {', '.join(kept)}; {_size(self.total_bytes)} in all",
-            )
+        return (
+            f"a step on {self.batch_size} row{'s' * (self.batch_size != 1)} in {self.dtype}: "
+            f"{_short(self.flops)} FLOPs, {_short(self.forward_flops)} of them forward "
+            "(matrix products, 2 for a multiply-add)",
+            f"memory: {', '.join(kept)}; {_size(self.total_bytes)} in all",
         )
+
+    def __repr__(self) -> str:
+        *lines, total = self._lines()
+        widths = [max(map(len, column)) for column in zip(self.HEAD, *lines, total, strict=True)]
+        rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+        table = (_line(self.HEAD, widths), rule, *(_line(line, widths) for line in lines), rule, _line(total, widths))
+        return "\n".join((*table, "", *self._costs()))
+
+    def _repr_html_(self) -> str:
+        return html_table(self.HEAD, self._lines(), text_columns=3, caption="; ".join(self._costs()))
 
 
 def summarize(

@@ -7,11 +7,12 @@ from copy import deepcopy
 from typing import Any, TextIO
 
 from ..history import Record
+from ..notebook import in_notebook
 from .base import Callback, Trainer
 
 
 class ProgressBar(Callback):
-    """A tqdm bar over the rows of all epochs; on a terminal only, unless ``disable`` says otherwise."""
+    """A tqdm bar over the rows of all epochs; in a terminal or a notebook only, unless ``disable`` says otherwise."""
 
     reads_gradients = False
     takes_parts = True
@@ -24,8 +25,10 @@ class ProgressBar(Callback):
         from tqdm import tqdm
 
         self._last = trainer.epoch + epochs
-        # disable=None is tqdm's own way to say: only on a terminal.
-        self._bar: Any = tqdm(total=rows * epochs, unit="row", unit_scale=True, leave=False, disable=self.disable)
+        # disable=None is tqdm's own way to say: only on a terminal, which the output of a notebook is none.
+        disable = False if self.disable is None and in_notebook() else self.disable
+        total, seen = rows * epochs, trainer.seen
+        self._bar: Any = tqdm(total=total, initial=seen, unit="row", unit_scale=True, leave=False, disable=disable)
 
     def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
         self._bar.set_description(f"epoch {epoch}/{self._last}", refresh=False)
