@@ -13,6 +13,9 @@ from .layers import Layer
 from .optimizers import Optimizer
 from .plan import join_activations
 
+#: Bytes of a number.
+ITEMSIZE = {"float32": 4, "float64": 8}
+
 
 class LayerSummary(NamedTuple):
     """A layer in numbers.
@@ -135,7 +138,7 @@ def summarize(
             )
         )
         is_first = is_first and not parameters
-    itemsize = {"float32": 4, "float64": 8}[dtype]
+    itemsize = ITEMSIZE[dtype]
     count = sum(layer.parameters for layer in found)
     arrays = 0 if optimizer is None else len(optimizer.kept())
     # The last of the layers that are joined gives the output.
