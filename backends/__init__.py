@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from .base import Backend
 from .cuda.cublas import PRECISIONS
-from .devices import Device, DeviceError, ErrorKind
+from .devices import Device, DeviceError, ErrorKind, OutOfMemoryError
 from .registry import available, device_help, find_device, get_backend
 from .step import RecordedStep, Step, StepNumbers
 
@@ -22,6 +22,7 @@ __all__ = [
     "Device",
     "DeviceError",
     "ErrorKind",
+    "OutOfMemoryError",
     "RecordedStep",
     "Step",
     "StepNumbers",

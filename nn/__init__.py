@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import sys
 
+from backends import OutOfMemoryError
+
 from .callbacks import (
     Callback,
     Checkpoint,
@@ -99,6 +101,7 @@ __all__ = [
     "Loss",
     "Metric",
     "Optimizer",
+    "OutOfMemoryError",
     "PrintEpochs",
     "ProgressBar",
     "RMSProp",

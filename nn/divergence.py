@@ -90,8 +90,20 @@ class Watch:
 
     def begin(self) -> None:
         """An epoch begins: everything is as it should be."""
-        self.good = Snapshot.of(self.trainer) if self.good is None else self.good.renew(self.trainer)
+        good, self.good = self.good, None
+        self.good = Snapshot.of(self.trainer) if good is None else good.renew(self.trainer)
         self.looked = perf_counter()
+
+    def undo(self) -> bool:
+        """Go back to where the epoch began, unless it is over and has its record; whether that was done."""
+        trainer = self.trainer
+        if len(trainer.history) and trainer.history[-1]["epoch"] == trainer.epoch:
+            return False
+        if self.good is None:  # it was only about to begin
+            trainer.epoch -= 1
+        else:
+            self._go_back(trainer.epoch)
+        return True
 
     def look(self, epoch: Epoch, seen: int) -> None:
         """After a part of an epoch: where its loss can be read, which is what a device that works by itself is asked

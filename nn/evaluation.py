@@ -10,6 +10,7 @@ from backends.typing import Array
 from .feed import Rows
 from .metrics import Metric, check_metrics, loss_names, means, without_column
 from .model import Sequential
+from .out_of_memory import in_batches
 from .plan import Observer
 
 #: An ``nn.Trainer``. (Importing it here would be a circle: it imports this module.)
@@ -60,12 +61,13 @@ def totals_of(
         observer: who looks at every tensor.
     """
     backend, feed, plan = trainer.backend, trainer.feed(rows), trainer.plan(rows, observer=observer)
-    totals = backend.zeros((2,), backend.wide)
-    for start in range(0, len(rows), batch_size):
-        end = min(start + batch_size, len(rows))
-        x, y, weights = feed.batch(start, end - start)
-        of_rows = None if losses is None else losses[start:end]
-        totals = plan.evaluate(x, y, totals, weights=weights, losses=of_rows)
+    totals, size = backend.zeros((2,), backend.wide), min(batch_size, len(rows))
+    with in_batches(trainer.model, "evaluation", tuple(rows.x.shape[1:]), size, kept=rows):
+        for start in range(0, len(rows), batch_size):
+            end = min(start + batch_size, len(rows))
+            x, y, weights = feed.batch(start, end - start)
+            of_rows = None if losses is None else losses[start:end]
+            totals = plan.evaluate(x, y, totals, weights=weights, losses=of_rows)
     return totals
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
+
+from backends import Backend
 
 from .data import Dataset
 from .data.targets import targets_of
 from .data.weights import by_class, relative, weighted
 from .feed import Rows
 from .losses import Loss
+from .out_of_memory import SPARE, allocating
+from .summary import ITEMSIZE
 
 #: An ``nn.Trainer``. (Importing it here would be a circle: it imports this module.)
 Trainer = Any
@@ -63,13 +68,23 @@ def uploaded(trainer: Trainer, data: Dataset, keep_scaled: bool = False) -> Rows
     model, loss, backend = trainer.model, trainer.loss, trainer.backend
     data = with_labels(model.shaped(data), loss, model.n_outputs)
     targets = targets_of(data, loss.targets, model.n_outputs, loss.unit_interval)
-    with backend.use():
+    with backend.use(), allocating(backend, f"data of {len(data):,} rows", partial(_fewer_rows, data, backend)):
         x, y = backend.asarray(data.x), backend.asarray(targets)
         weights = relative(data.weights)
         if weights is not None:
             weights = backend.asarray(weights, backend.dtype)
         rows = Rows(data, x, y, data.scale, data.shift, data.has_classes, weakref.ref(trainer), weights)
         return rows.scaled(backend) if keep_scaled else rows
+
+
+def _fewer_rows(data: Dataset, backend: Backend, free: int | None) -> str:
+    """What to do where rows do not fit into so much memory."""
+    row_bytes = max(data.n_features * (1 if data.x.dtype.itemsize == 1 else ITEMSIZE[backend.dtype_name]), 1)
+    most = min(int((free or 0) * (1.0 - SPARE)) // row_bytes, len(data) - 1)
+    most -= most % 10 ** max(len(str(most)) - 2, 0)  # two digits
+    if most <= 0:
+        return "use a smaller data set or another device"
+    return f"about {most} rows would fit (data[:{most}], --limit {most})"
 
 
 def on_device(trainer: Trainer, train: Any, validation: Any, keep_scaled: bool) -> tuple[Rows, Rows | None]:

@@ -46,6 +46,12 @@ class Workspace:
     def holder(self, holder: object | None) -> None:
         self._buffers.holder = holder
 
+    def release(self) -> None:
+        """Let go of all buffers of this thread; they are made anew."""
+        self._buffers.memory.clear()
+        self._buffers.views.clear()
+        self._buffers.holder = None
+
     def buffer(self, name: Any, shape: Shape, dtype: Any = None) -> Array:
         """A buffer of that shape, its contents arbitrary; a shorter batch gets the front of the longer one's."""
         views = self._buffers.views.get(name)
@@ -193,3 +199,8 @@ class Store:
     def workspace_of(self, index: int) -> Workspace:
         """The buffers of the layer with that index, the same for every plan."""
         return self._of_layers.setdefault(index, Workspace(self.backend))
+
+    def release(self) -> None:
+        """Let go of all buffers of this thread."""
+        for workspace in [self.workspace, *self._of_layers.values()]:
+            workspace.release()

@@ -20,9 +20,10 @@ from .layers import Dropout, ElementwiseActivation, Flatten, Layer, Softmax, Sta
 from .losses import LOSSES, Loss, get_loss
 from .memory import Store
 from .optimizers import Optimizer, get_optimizer
+from .out_of_memory import allocating, in_batches, memory_told
 from .own_layers import LOOKED_AT, is_own, observer_of
 from .plan import Observer, Plan, Stage, compile_plan, end_of, function_of, output_activation_of
-from .summary import Summary, summarize
+from .summary import ITEMSIZE, Summary, summarize
 
 #: What a copy and a pickle of a model are without: it follows from the rest.
 _MADE_ANEW = {"backend", "_initial", "_own"}
@@ -96,7 +97,9 @@ class Sequential:
         self._initial = _initial_values(self.layers)
         state = {f"{index}.{name}" for index, layer in enumerate(self.layers) for name in layer.state()}
         shapes = {name: shape for name, (shape, _) in self._initial.items()}
-        with self.backend.use():
+        count = sum(prod(shape) for shape in shapes.values())
+        what = f"parameters and gradients of {count:,} numbers each"
+        with self.backend.use(), allocating(self.backend, what, "use a smaller network or another device"):
             self.store = Store(
                 self.backend,
                 {name: shape for name, shape in shapes.items() if name not in state},
@@ -162,6 +165,13 @@ class Sequential:
             self.backend.dtype_name,
             None if optimizer is None else get_optimizer(optimizer),
         )
+
+    def release(self) -> None:
+        """Give back the memory of everything that is made anew when it is needed: buffers of this thread, and plans."""
+        self._own.plans.clear()
+        self._own.last_forward = None
+        self.store.release()
+        self.backend.device.release()
 
     # ---- parameters -------------------------------------------------------------------------------------------------
 
@@ -406,6 +416,7 @@ class Sequential:
 
     # ---- for users: rows of any kind in, NumPy out -------------------------------------------------------------------
 
+    @memory_told
     def __call__(self, x: Any, batch_size: int = 1024) -> Any:
         """The outputs of the network for rows ``x``, as a NumPy array.
 
@@ -415,7 +426,9 @@ class Sequential:
         """
         batch_size = check_whole_number("batch_size", batch_size)
         data, backend = self.rows(x), self.backend
-        with backend.use():
+        size, numbers = min(batch_size, len(data)), len(data) * (data.n_features + self.n_outputs)
+        other = numbers * ITEMSIZE[backend.dtype_name]  # rows and outputs
+        with backend.use(), in_batches(self, "predictions", data.x.shape[1:], size, other):
             rows = backend.asarray(data.x)
             if "predict" not in self._own.plans:
                 first = min(len(data), LOOKED_AT)

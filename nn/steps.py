@@ -97,6 +97,10 @@ class Recordings:
             known = self._of[rows] = Recorded(settings, state, feed, step, step_of)
         return Epoch(rows, known.feed, known.step, size, keep_gradients, trainer.accumulate, known.step_of)
 
+    def forget(self) -> None:
+        """Let go of what was recorded; it is recorded anew."""
+        self._of.clear()
+
     def look_at_own_layers(self, trainer: Trainer, rows: Rows, size: int) -> None:
         """Run rows through layers that somebody else has written, and look at what they give (``own_layers``): before
         the first use with a loss."""

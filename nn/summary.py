@@ -14,6 +14,9 @@ from .notebook import html_table
 from .optimizers import Optimizer
 from .plan import join_activations
 
+#: Bytes of a number.
+ITEMSIZE = {"float32": 4, "float64": 8}
+
 
 class LayerSummary(NamedTuple):
     """A layer in numbers.
@@ -139,7 +142,7 @@ def summarize(
             )
         )
         is_first = is_first and not parameters
-    itemsize = {"float32": 4, "float64": 8}[dtype]
+    itemsize = ITEMSIZE[dtype]
     count = sum(layer.parameters for layer in found)
     arrays = 0 if optimizer is None else len(optimizer.kept())
     # The last of the layers that are joined gives the output.

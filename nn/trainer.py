@@ -28,6 +28,7 @@ from .losses import Loss, get_loss
 from .metrics import Metrics, check_metrics, get_metrics, means
 from .model import Sequential
 from .optimizers import Optimizer, get_optimizer
+from .out_of_memory import allocating, memory_told, training
 from .pairs import targets_apart
 from .plan import Observer, Plan, compile_plan, takes_input_scale
 from .steps import Epoch, Parts, Recordings, leave_gradients, make_step, rates_of
@@ -135,6 +136,7 @@ class Trainer:
     # ---- fit -> epoch -> step ---------------------------------------------------------------------------------------
 
     @targets_apart
+    @memory_told
     def fit(
         self,
         train: Any,
@@ -204,8 +206,9 @@ class Trainer:
                         for callback in called:  # before the plan is looked at: they may change a setting
                             callback.on_epoch_begin(self, self.epoch)
                     epoch = self._recordings.epoch(self, rows, size, shuffled, keep)
-                    self._begin_epoch(fit, resumed)
-                    self._epoch(epoch, fit, due)
+                    with training(self, rows, size, fit.watch):
+                        self._begin_epoch(fit, resumed)
+                        self._epoch(epoch, fit, due)
                 self.history.stopped = self.stopping
             except TrainingDiverged as error:
                 self.diverged, self.history.stopped = error, f"divergence in epoch {error.epoch}"
@@ -402,6 +405,7 @@ class Trainer:
     # ---- without training -------------------------------------------------------------------------------------------
 
     @targets_apart
+    @memory_told
     def gradients(self, data: Any) -> dict[str, Any]:
         """The gradients of the mean loss over all rows of ``data``, computed as in training, as NumPy arrays by the
         parameters' names. Moves nothing."""
@@ -412,6 +416,7 @@ class Trainer:
             return {name: self.backend.to_numpy(view).copy() for name, view in self.model.gradients.items()}
 
     @targets_apart
+    @memory_told
     def evaluate(
         self, data: Any, batch_size: int = 1024, *, sample_weight: Any = None, metrics: Metrics | None = None
     ) -> dict[str, float]:
@@ -430,6 +435,7 @@ class Trainer:
                 return evaluate_rows(self, rows, asked, batch_size)
 
     @targets_apart
+    @memory_told
     def losses(self, data: Any, batch_size: int = 1024) -> Any:
         """The loss of each row of ``data``, (m,) NumPy, without its weight: where the network is most wrong."""
         batch_size = check_whole_number("batch_size", batch_size)
@@ -456,9 +462,16 @@ class Trainer:
 
     # ---- rows on the device, and plans ------------------------------------------------------------------------------
 
+    @memory_told
     def upload(self, data: Dataset, keep_scaled: bool = False) -> Rows:
         """``data`` on the device, checked against the network; with ``keep_scaled`` its rows already scaled."""
         return uploaded(self, data, keep_scaled)
+
+    def release(self) -> None:
+        """``Sequential.release``, and let go of recorded steps, too. Training goes on as it would have."""
+        self._recordings.forget()
+        self._parts.clear()
+        self.model.release()
 
     def feed(self, rows: Rows, shuffled: bool = False) -> Feed:
         """Batches of ``rows`` for the plans of this trainer."""
@@ -509,7 +522,8 @@ class Trainer:
         """Make what neither a copy nor a pickle has."""
         self._parts, self._recordings, self._averaged = Parts(), Recordings(), AveragedParameters()
         self._fit = None
-        with self.backend.use():
+        what = f"{type(self.optimizer).__name__}'s numbers for {self.model.parameter_count:,} parameters"
+        with self.backend.use(), allocating(self.backend, what, "use a smaller network or another device"):
             self.optimizer.bind(self.model.store)
             self.totals = self.backend.zeros((2,), self.backend.wide)
             self.norm_buffer = self.backend.zeros((1,), self.backend.wide)

@@ -24,7 +24,8 @@ ROOMS = {
     ],
     "nn": [
         "__main__", "__init__", "cli", "verify", "report", "trainer", "divergence", "evaluation", "given", "callbacks",
-        "storage", "pairs", "model", "steps", "own_layers", "summary", "plan", "feed", "optimizers", "losses", "layers",
+        "storage", "pairs", "model", "out_of_memory", "steps", "own_layers", "summary", "plan", "feed",
+        "optimizers", "losses", "layers",
         "metrics", "snapshot", "history", "initializers", "around_update", "data", "memory", "portable", "files",
         "notebook", "messages", "version",
     ],
@@ -32,8 +33,8 @@ ROOMS = {
 #: What is computed with arrays of any library, and so knows none.
 NETWORK_CODE = [
     "nn.around_update", "nn.divergence", "nn.evaluation", "nn.feed", "nn.given", "nn.layers", "nn.optimizers",
-    "nn.initializers", "nn.losses", "nn.memory", "nn.metrics", "nn.model", "nn.own_layers", "nn.plan", "nn.snapshot",
-    "nn.steps", "nn.trainer",
+    "nn.initializers", "nn.losses", "nn.memory", "nn.metrics", "nn.model", "nn.out_of_memory", "nn.own_layers",
+    "nn.plan", "nn.snapshot", "nn.steps", "nn.trainer",
 ]  # fmt: skip
 ARRAY_LIBRARIES = {"numpy", "numba", "cupy", "torch", "scipy", "jax", "array_api_compat", "array_api_strict"}
 #: Import paths of version 0.1 that go on working.

@@ -21,7 +21,7 @@ import numpy as np
 from .. import random
 from ..activations import get_activation
 from ..base import Backend
-from ..devices import DeviceError, ErrorKind
+from ..devices import ARRAYS, DeviceError, ErrorKind, OutOfMemoryError
 from ..step import RecordedStep, Step
 from ..typing import Array
 from ..updates import BUILT_IN, get_rule
@@ -182,21 +182,21 @@ class CupyBackend(Backend):
         try:
             return super().asarray(x, dtype)
         except self.cupy.cuda.memory.OutOfMemoryError as error:
-            raise self._out_of_memory(error) from error
+            raise self._out_of_memory(error) from None
 
     def empty(self, shape: tuple[int, ...], dtype: Any = None) -> Array:
         """An array of that shape, its contents arbitrary; a MemoryError says how much is free."""
         try:
             return super().empty(shape, dtype)
         except self.cupy.cuda.memory.OutOfMemoryError as error:
-            raise self._out_of_memory(error) from error
+            raise self._out_of_memory(error) from None
 
     def zeros(self, shape: tuple[int, ...], dtype: Any = None) -> Array:
         """An array of that shape, filled with 0; a MemoryError says how much is free."""
         try:
             return super().zeros(shape, dtype)
         except self.cupy.cuda.memory.OutOfMemoryError as error:
-            raise self._out_of_memory(error) from error
+            raise self._out_of_memory(error) from None
 
     # ---- products and activations -----------------------------------------------------------------------------------
 
@@ -904,13 +904,8 @@ class CupyBackend(Backend):
         self._kernels.one_block(second, blocks, partial, result)
         return result
 
-    def _out_of_memory(self, error: Exception) -> MemoryError:
-        free, total = self.device.handle.mem_info
-        reason = str(error).rstrip(".")
-        return MemoryError(
-            f"cuda:{self.index}: {reason}; {free / 2**20:,.0f} of {total / 2**20:,.0f} MiB are free: "
-            "use a smaller batch_size or another device"
-        )
+    def _out_of_memory(self, error: Exception) -> OutOfMemoryError:
+        return self.device.out_of_memory(error, ARRAYS, "use a smaller batch_size or another device")
 
 
 def _of_sgd(momentum: float, dampening: float, nesterov: bool) -> tuple[float, ...]:

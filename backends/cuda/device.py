@@ -42,6 +42,7 @@ class CupyDevice(Device):
     library = "cupy"
     has_overrides = True
     queues = True
+    own_memory = True
 
     def __init__(self, index: int = 0) -> None:
         import array_api_compat.cupy as xp
@@ -118,8 +119,18 @@ class CupyDevice(Device):
         return f"cupy {self.cupy.__version__}"
 
     def memory(self) -> tuple[int, int]:
-        free, total = self.handle.mem_info
+        """Free and total bytes: of the GPU, with what CuPy's pool keeps; within the limit of that pool."""
+        with self.handle:
+            pool = self.cupy.get_default_memory_pool()
+            free, total = self.handle.mem_info
+            free += pool.free_bytes()
+            if limit := pool.get_limit():  # 0: none
+                free, total = min(free, max(limit - pool.used_bytes(), 0)), min(total, limit)
         return int(free), int(total)
+
+    def release(self) -> None:
+        with self.handle:
+            self.cupy.get_default_memory_pool().free_all_blocks()
 
 
 def find_gpu(number: str) -> CupyDevice:

@@ -6,17 +6,24 @@ from .array_api import ArrayApiDevice, TorchDevice
 from .arrays import as_numpy, first_line
 from .base import Device, DeviceError, ErrorKind
 from .library import Library
+from .memory import ARRAYS, OutOfMemoryError, asked_for, host_memory, is_out_of_memory, size_text
 from .prove import prove, proved
 
 __all__ = [
+    "ARRAYS",
     "ArrayApiDevice",
     "Device",
     "DeviceError",
     "ErrorKind",
     "Library",
+    "OutOfMemoryError",
     "TorchDevice",
     "as_numpy",
+    "asked_for",
     "first_line",
+    "host_memory",
+    "is_out_of_memory",
     "prove",
     "proved",
+    "size_text",
 ]

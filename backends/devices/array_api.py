@@ -32,6 +32,7 @@ class TorchDevice(Device):
             ) from None
         super().__init__(f"torch:{name}", xp, handle)
         self.has_float64 = handle.type != "mps"
+        self.own_memory = handle.type != "cpu"
 
     def synchronize(self) -> None:
         if self.handle.type == "cuda":
@@ -54,8 +55,14 @@ class TorchDevice(Device):
     def memory(self) -> tuple[int, int] | None:
         if self.handle.type != "cuda":
             return super().memory()
-        free, total = self.torch.cuda.mem_get_info(self.handle)
-        return int(free), int(total)
+        cuda = self.torch.cuda
+        free, total = cuda.mem_get_info(self.handle)
+        kept = cuda.memory_reserved(self.handle) - cuda.memory_allocated(self.handle)
+        return int(free + kept), int(total)
+
+    def release(self) -> None:
+        if self.handle.type == "cuda":
+            self.torch.cuda.empty_cache()
 
 
 class ArrayApiDevice(Device):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
@@ -13,6 +12,7 @@ import numpy as np
 
 from ..typing import Array
 from .arrays import as_numpy
+from .memory import OutOfMemoryError, asked_for, host_memory, is_of_host, size_text
 
 
 class ErrorKind(Enum):
@@ -59,12 +59,14 @@ class Device:
         handle: the library's own device object, or None for its only device.
         has_overrides: whether there is a backend for it with operations of its own, beside the reference.
         queues: whether it is known to run what is launched one after the other while the host goes on.
+        own_memory: whether it is known to have memory of its own, which is not the host's.
     """
 
     library = "numpy"
     has_float64 = True
     has_overrides = False
     queues = False
+    own_memory = False
 
     def __init__(self, spec: str, xp: Any, handle: Any = None) -> None:
         self.spec = spec
@@ -103,8 +105,24 @@ class Device:
 
     def memory(self) -> tuple[int, int] | None:
         """Free and total bytes of its memory; None where the system does not say."""
-        try:
-            page = os.sysconf("SC_PAGE_SIZE")
-            return page * os.sysconf("SC_AVPHYS_PAGES"), page * os.sysconf("SC_PHYS_PAGES")
-        except (AttributeError, ValueError, OSError):  # Windows and macOS have not all of these
-            return None
+        return host_memory()
+
+    def release(self) -> None:
+        """Give back what the library keeps of memory that no array uses any more."""
+
+    def out_of_memory(self, error: BaseException, what: str, advice: str = "") -> OutOfMemoryError:
+        """What to raise for an error that says that ``what`` found no memory, here or on the host: one sentence, which
+        ends in ``advice``."""
+        asked = asked_for(error)
+        on_host = is_of_host(error) or not self.own_memory
+        found = host_memory() if on_host else self.memory()
+        where = "the host" if on_host and self.own_memory else self.spec
+        needs = "find no memory" if asked is None else f"ask for {size_text(asked)}"
+        free = "" if found is None else f", and {size_text(found[0])} of {size_text(found[1])} are free"
+        return OutOfMemoryError(
+            f"out of memory on {where}: {what} {needs}{free}",
+            what=what,
+            asked=asked,
+            free=None if found is None else found[0],
+            advice=advice,
+        )

@@ -8,6 +8,7 @@ import numpy as np
 
 from .arrays import first_line
 from .base import Device, DeviceError, ErrorKind
+from .memory import is_out_of_memory
 
 AnyDevice = TypeVar("AnyDevice", bound=Device)
 
@@ -48,8 +49,7 @@ def proved(device: AnyDevice) -> AnyDevice:
     except DeviceError:
         raise
     except Exception as error:
-        no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-        kind = ErrorKind.NO_MEMORY if no_memory else ErrorKind.CANNOT_COMPUTE
+        kind = ErrorKind.NO_MEMORY if is_out_of_memory(error) else ErrorKind.CANNOT_COMPUTE
         raise DeviceError(f"it cannot compute: {type(error).__name__}: {first_line(error)}", kind) from None
     return device
 

@@ -22,6 +22,7 @@ from backends.base import DTYPES
 from backends.check import OPERATIONS, Result
 from backends.cpu.numpy_backend import NumpyBackend
 from backends.cuda import remedies
+from backends.devices import memory
 from tests.helpers.broken_cupy import BROKEN, cupy_with
 from tests.helpers.emulated_cuda import EmulatedCudaDevice
 
@@ -360,12 +361,15 @@ def test_a_device_that_works_needs_no_remedy() -> None:
     assert (found.reason, found.remedy) == ("", "")
 
 
-def test_free_and_total_memory_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_and_total_memory_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "absent")
     pages = {"SC_PAGE_SIZE": 4096, "SC_AVPHYS_PAGES": 3 * 2**17, "SC_PHYS_PAGES": 7 * 2**18}
     monkeypatch.setattr(os, "sysconf", pages.__getitem__, raising=False)
     cpu = find_device("cpu")
     assert cpu.memory() == (3 * 2**29, 7 * 2**30)
     assert doctor.finding("cpu", cpu).text.endswith(", 1.5 of 7.0 GiB of memory free")
+    (tmp_path / "absent").write_text("MemTotal: 7340032 kB\nMemFree: 1572864 kB\nMemAvailable:    2097152 kB\n")
+    assert cpu.memory() == (2 * 2**30, 7 * 2**30)
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError, AttributeError])

@@ -238,6 +238,12 @@ class Memory:
                     return number
         raise AssertionError(f"there is no memory of the device at {address:#x}")
 
+    def in_use(self) -> int:
+        """How many bytes have not been given back."""
+        with self.lock:
+            self._strike_off()
+            return sum(end - begin for begin, end in self.live.values())
+
     def are_in_use(self, pieces: list[int]) -> bool:
         """Whether none of the pieces has been given back."""
         with self.lock:
@@ -484,16 +490,20 @@ stand_in_cublas = cache(new_stand_in_cublas)
 
 
 class Allocator:
-    """Poisoned memory, counted, with a limit."""
+    """Poisoned memory, counted, with a limit: of one array, and of the whole device.
+
+    As CuPy's pool it keeps what is given back, until it is told to let that go or the device has no more.
+    """
 
     def __init__(self) -> None:
         self.count = 0
         self.limit = 2**40
+        self.total: int | None = None  # of the device; None: not looked at
+        self.held = 0
 
     def __call__(self, shape: Any, dtype: Any) -> Any:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        if size > self.limit:
-            raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes (allocated so far: 0 bytes).")
+        self.hold(size)
         array = memory.allocate(shape, dtype)
         self.count += 1
         host = array.view(np.ndarray)
@@ -502,6 +512,32 @@ class Allocator:
         elif 0 < size < cublas.WORKSPACE_BYTES:
             host.reshape(-1).view(np.uint8).fill(0xCD)
         return array
+
+    def hold(self, size: int) -> None:
+        """Take so much more of the device."""
+        if self.total is not None:
+            self.held = max(self.held, memory.in_use() + size)
+            if self.held > self.total:
+                self.free_all_blocks()
+        if size > self.limit or (self.total is not None and memory.in_use() + size > self.total):
+            raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes (allocated so far: 0 bytes).")
+
+    def mem_info(self) -> tuple[int, int]:
+        return (3 * 2**20, 2**30) if self.total is None else (self.total - max(self.held, memory.in_use()), self.total)
+
+    # ---- cupy.cuda.MemoryPool ----------------------------------------------------------------------------------------
+
+    def free_all_blocks(self) -> None:
+        self.held = memory.in_use()
+
+    def free_bytes(self) -> int:
+        return 0 if self.total is None else max(self.held - memory.in_use(), 0)
+
+    def used_bytes(self) -> int:
+        return memory.in_use()
+
+    def get_limit(self) -> int:
+        return 0
 
 
 @cache
@@ -531,6 +567,7 @@ def emulated_cupy(max_threads: int) -> Any:
     module.ndarray = ndarray
     module.allocate = allocate
     module.asarray = asarray
+    module.get_default_memory_pool = lambda: allocate
     module.ascontiguousarray = ascontiguousarray
     module.asnumpy = asnumpy
     module.may_share_memory = np.may_share_memory
@@ -580,11 +617,14 @@ class Namespace:
 
 
 class Handle(nullcontext[None]):
-    mem_info = (3 * 2**20, 2**30)
-
-    def __init__(self, compute_capability: str) -> None:
+    def __init__(self, compute_capability: str, allocator: Allocator) -> None:
         super().__init__()
         self.compute_capability = compute_capability
+        self._allocator = allocator
+
+    @property
+    def mem_info(self) -> tuple[int, int]:
+        return self._allocator.mem_info()
 
 
 class EmulatedCudaDevice(CupyDevice):
@@ -594,7 +634,7 @@ class EmulatedCudaDevice(CupyDevice):
         self.cupy = emulated_cupy(max_threads)
         self.index = 0
         self.stream = Stream()
-        Device.__init__(self, "cuda:0", Namespace(self.cupy), Handle(compute_capability))
+        Device.__init__(self, "cuda:0", Namespace(self.cupy), Handle(compute_capability, self.cupy.allocate))
 
     def cublas(self) -> ctypes.CDLL:
         library: ctypes.CDLL = stand_in_cublas()

@@ -612,7 +612,7 @@ def test_out_of_memory_is_explained(one_thread: Pair, how: str, monkeypatch: pyt
     with pytest.raises(MemoryError) as caught:
         getattr(cuda, how)(np.zeros((1024, 1024), np.float32) if how == "asarray" else (1024, 1024))
     assert str(caught.value) == (
-        "cuda:0: Out of memory allocating 4,194,304 bytes (allocated so far: 0 bytes); 3 of 1,024 MiB are free: "
+        "out of memory on cuda:0: arrays ask for 4 MiB, and 3 MiB of 1 GiB are free; "
         "use a smaller batch_size or another device"
     )
 
