@@ -54,7 +54,7 @@ from .model import Sequential
 from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from .portable import AbsentDeviceWarning
 from .report import plots
-from .storage import CheckpointError, CheckpointWarning, load_model, save_model
+from .storage import CheckpointError, CheckpointWarning, export_onnx, load_model, save_model
 from .summary import Summary
 from .trainer import Trainer
 from .verify import Comparison, Finding, GradientError, GradientReport, check_gradients
@@ -119,6 +119,7 @@ __all__ = [
     "TrainingDiverged",
     "check_gradients",
     "compare_backends",
+    "export_onnx",
     "get_loss",
     "load_data",
     "load_model",
