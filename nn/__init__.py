@@ -54,7 +54,19 @@ from .model import Sequential
 from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from .portable import AbsentDeviceWarning
 from .report import plots
-from .storage import CheckpointError, CheckpointWarning, export_onnx, load_model, save_model
+from .storage import (
+    CheckpointError,
+    CheckpointWarning,
+    export_onnx,
+    from_keras,
+    from_sklearn,
+    from_torch,
+    load_model,
+    save_model,
+    to_keras,
+    to_sklearn,
+    to_torch,
+)
 from .summary import Summary
 from .trainer import Trainer
 from .verify import Comparison, Finding, GradientError, GradientReport, check_gradients
@@ -120,6 +132,9 @@ __all__ = [
     "check_gradients",
     "compare_backends",
     "export_onnx",
+    "from_keras",
+    "from_sklearn",
+    "from_torch",
     "get_loss",
     "load_data",
     "load_model",
@@ -127,6 +142,9 @@ __all__ = [
     "register_loss",
     "register_metric",
     "save_model",
+    "to_keras",
+    "to_sklearn",
+    "to_torch",
 ]
 
 #: Modules by the names that they had in version 0.1, and where they are now.

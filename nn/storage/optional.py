@@ -19,7 +19,7 @@ def library(name: str, purpose: str, install: str = "") -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name.partition(".")[0]:
+        if not f"{name}.".startswith(f"{error.name}."):
             raise
         package = install or name.partition(".")[0]
         raise ImportError(f"{purpose} needs {package}, which is not installed: pip install {package}") from None

@@ -73,8 +73,9 @@ def networks(
         if "dropout" in parts and flip():
             layers.append(Dropout(draw(some([0.0, 0.25]))))
         n_in = n_out
-    layers.append(Linear(n_in, draw(st.integers(1, 4)), bias=not (plain and flip())))
-    layers += draw(some([[], [Softmax()], [Sigmoid()]]))
+    n_out = draw(st.integers(1, 4))
+    layers.append(Linear(n_in, n_out, bias=not (plain and flip())))
+    layers += draw(some([[], [Sigmoid()], [Softmax()]] if n_out > 1 else [[], [Sigmoid()]]))
     model = Sequential(layers, backend="cpu", dtype=draw(some(["float32", "float64"])), seed=draw(st.integers(0, 99)))
     fill(model, draw(st.integers(0, 2**32 - 1)))
     if "units" in parts and flip():
