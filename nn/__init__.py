@@ -56,7 +56,19 @@ from .model import Sequential
 from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from .portable import AbsentDeviceWarning
 from .report import plots
-from .storage import CheckpointError, CheckpointWarning, load_model, save_model
+from .storage import (
+    CheckpointError,
+    CheckpointWarning,
+    export_onnx,
+    from_keras,
+    from_sklearn,
+    from_torch,
+    load_model,
+    save_model,
+    to_keras,
+    to_sklearn,
+    to_torch,
+)
 from .summary import Summary
 from .trainer import Trainer
 from .verify import Comparison, Finding, GradientError, GradientReport, check_gradients
@@ -122,6 +134,10 @@ __all__ = [
     "TrainingDiverged",
     "check_gradients",
     "compare_backends",
+    "export_onnx",
+    "from_keras",
+    "from_sklearn",
+    "from_torch",
     "get_loss",
     "load_data",
     "load_model",
@@ -129,6 +145,9 @@ __all__ = [
     "register_loss",
     "register_metric",
     "save_model",
+    "to_keras",
+    "to_sklearn",
+    "to_torch",
 ]
 
 #: Modules by the names that they had in version 0.1, and where they are now.

@@ -152,6 +152,19 @@ class Layer:
         """
         raise NotImplementedError
 
+    def to_onnx(self, x: str, graph: Any) -> str:
+        """Write ``forward``, as it predicts, into an ONNX graph: a layer of one's own does, if it is to be exported.
+
+        Args:
+            x: the name of the input.
+            graph: an ``nn.storage.onnx_graph.OnnxGraph``. ``graph.add("Mul", x, graph.array("scale"))`` writes an
+                operator; ``graph.array(name)`` is the layer's parameter or state of that name.
+
+        Returns:
+            The name of the output.
+        """
+        raise NotImplementedError
+
     def inside(self, phase: str, ctx: Context, given: Array) -> dict[str, Array]:
         """What a comparison of devices looks at beside the result, by name, in the order of its computation.
 
