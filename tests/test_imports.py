@@ -23,10 +23,10 @@ ROOMS = {
         "activations", "gelu", "random", "typing",
     ],
     "nn": [
-        "__main__", "__init__", "cli", "verify", "report", "trainer", "divergence", "evaluation", "given", "callbacks",
-        "storage", "pairs", "model", "steps", "own_layers", "summary", "plan", "feed", "optimizers", "losses", "layers",
-        "metrics", "snapshot", "history", "initializers", "around_update", "data", "memory", "portable", "files",
-        "messages", "version",
+        "__main__", "commands", "__init__", "cli", "verify", "report", "trainer", "divergence", "evaluation", "given",
+        "callbacks", "storage", "pairs", "model", "steps", "own_layers", "summary", "plan", "feed", "optimizers",
+        "losses", "layers", "metrics", "snapshot", "history", "initializers", "around_update", "data", "memory",
+        "portable", "files", "messages", "version",
     ],
 }  # fmt: skip
 #: What is computed with arrays of any library, and so knows none.
@@ -156,7 +156,7 @@ def test_import_paths_of_earlier_versions_work(module: str, name: str) -> None:
 
 @pytest.mark.parametrize("module", ["backends", "nn", "train"])
 def test_importing_is_light(module: str) -> None:
-    heavy = ["sklearn", "tqdm", "pooch", "h5py", "matplotlib", "safetensors", "cupy", "torch", "numba", "pandas"]
+    heavy = ["sklearn", "tqdm", "pooch", "h5py", "matplotlib", "safetensors", "PIL", "cupy", "torch", "numba", "pandas"]
     program = f"import sys, {module}; print(*[name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
