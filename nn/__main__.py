@@ -16,7 +16,7 @@ from typing import Any
 from .cli import UsageError
 from .cli.flags import Parser
 from .cli.kinds import did_you_mean
-from .commands import predict
+from .commands import describe, evaluate, predict
 from .commands.console import PROGRAM, complain, warn
 from .report import compared
 from .version import __version__
@@ -24,6 +24,8 @@ from .version import __version__
 #: Name, module, and what it does.
 COMMANDS: dict[str, tuple[Any, str]] = {
     "predict": (predict, "say what a model sees in pictures, arrays or tables"),
+    "evaluate": (evaluate, "measure a model on rows with labels"),
+    "describe": (describe, "show what a model is: layers, what it takes and gives, its training"),
     "compare": (compared, "lay the reports of runs side by side"),
 }
 DESCRIPTION = "Use a trained model. A MODEL is a file .safetensors, or the folder that train.py --output wrote."
