@@ -10,11 +10,12 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
+from ..cli.models import model_path
 from ..data import Units
 from ..data.values import listed
 from ..model import Sequential
 from ..storage import load_model
-from .models import add_model, model_path
+from .models import add_model
 
 EXAMPLES = (
     ("python -m nn describe out/", "for people"),

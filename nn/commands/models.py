@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from backends import device_help
 
-from ..cli import UsageError
+from ..cli.models import model_path
 from ..model import Sequential
 from ..storage import load_model
-
-#: What a run calls its model in its folder.
-WEIGHTS = "weights.safetensors"
 
 
 def add_model(parser: ArgumentParser, *, device: bool = True) -> None:
@@ -22,25 +18,6 @@ def add_model(parser: ArgumentParser, *, device: bool = True) -> None:
     )
     if device:
         parser.add_argument("--device", default="auto", metavar="DEVICE", help=f"{device_help()} (default: auto)")
-
-
-def model_path(given: str) -> Path:
-    """The file of a model.
-
-    Raises:
-        UsageError: there is none.
-    """
-    path = Path(given)
-    if path.is_dir():
-        inside = path / WEIGHTS
-        if not inside.is_file():
-            raise UsageError(
-                f"{given} is a folder without {WEIGHTS}, so it holds no model; train.py --output DIR writes one"
-            )
-        return inside
-    if not path.is_file():
-        raise UsageError(f"{given}: there is no such file, so there is no model; train.py --output DIR writes one")
-    return path
 
 
 def open_model(options: Namespace) -> Sequential:
