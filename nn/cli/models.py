@@ -80,7 +80,7 @@ def _written(layer: Layer | None) -> str:
     if layer is None:
         return "none"
     described: Any = layer
-    if is_dataclass(described):
+    if is_dataclass(described) and not isinstance(described, type):
         initial = {entry.name: entry.default for entry in fields(described) if entry.name.endswith("_init")}
         described = replace(described, **initial)
     return repr(described)
