@@ -24,7 +24,7 @@ EXAMPLES = (
     ("python -m nn predict out/ three.png", "the digit in a picture, and its probability"),
     ("python -m nn predict out/ scans/*.jpg --top 3 --json", "three answers for each, as JSON, an object a line"),
     ("python -m nn predict out/ new.csv --csv > answers.csv", "a table of answers for a table of rows"),
-    ("curl -s https://example.org/7.png | python -m nn predict out/ -", "from standard input"),
+    ("cat seven.png | python -m nn predict out/ -", "from standard input"),
 )
 
 
