@@ -1,4 +1,4 @@
-"""``python -m nn COMMAND``: what can be done with the files of a run. ``train.py`` makes them.
+"""``python -m nn COMMAND``: use a model that ``train.py`` has trained.
 
 A command is a module with two functions: ``arguments(parser)`` declares its words, ``run(options)`` does it and returns
 the exit code. To add one is to add a line to ``COMMANDS``.
@@ -6,40 +6,94 @@ the exit code. To add one is to add a line to ``COMMANDS``.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from .cli import UsageError
 from .cli.flags import Parser
+from .cli.kinds import did_you_mean
+from .commands import describe, evaluate, predict
+from .commands.console import PROGRAM, complain, warn
 from .report import compared
+from .version import __version__
 
 #: Name, module, and what it does.
-COMMANDS = {"compare": (compared, "lay the reports of runs side by side")}
+COMMANDS: dict[str, tuple[Any, str]] = {
+    "predict": (predict, "say what a model sees in pictures, arrays or tables"),
+    "evaluate": (evaluate, "measure a model on rows with labels"),
+    "describe": (describe, "show what a model is: layers, what it takes and gives, its training"),
+    "compare": (compared, "lay the reports of runs side by side"),
+}
+DESCRIPTION = "Use a trained model. A MODEL is a file .safetensors, or the folder that train.py --output wrote."
+EPILOG = """\
+how to begin:
+  python train.py --data mnist --output out     train a network on MNIST and keep it in out/
+  python -m nn predict out/ three.png           have it read a digit
+
+`python -m nn COMMAND --help` tells what a command takes, with examples.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = Parser(
+        prog=PROGRAM,
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"xpnet {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, (command, text) in COMMANDS.items():
+        one = commands.add_parser(
+            name,
+            help=text,
+            description=command.__doc__,
+            epilog=examples_text(getattr(command, "EXAMPLES", ())),
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.arguments(one)
+        one.set_defaults(run=command.run)
+    return parser
+
+
+def examples_text(examples: Sequence[tuple[str, str]]) -> str:
+    """What the help of a command shows: command lines, and what they do."""
+    return "\n".join(["examples:", *(f"  {line}\n      {text}" for line, text in examples)]) if examples else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the words of ``argv`` ask for.
 
     Returns:
-        The exit code: 0; 2 where words or a file cannot be used, and one sentence then says why; 141 where the output
-        is read no further.
+        The exit code: 0; 2 where words or a file cannot be used, and one sentence then says why; 130 for Ctrl-C, and
+        141 where the output is read no further.
     """
-    parser = Parser(prog="python -m nn", description="What can be done with the files of a run.", allow_abbrev=False)
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, (command, text) in COMMANDS.items():
-        one = commands.add_parser(name, help=text, description=command.__doc__, allow_abbrev=False)
-        command.arguments(one)
-        one.set_defaults(run=command.run)
+    words = sys.argv[1:] if argv is None else list(argv)
     try:
-        options = parser.parse_args(argv)
-        code: int = options.run(options)
+        if not words:
+            raise UsageError(f"name a command: {', '.join(COMMANDS)} (--help tells what they do)")
+        if not words[0].startswith("-") and words[0] not in COMMANDS:
+            raise UsageError(f"unknown command {words[0]!r}{did_you_mean(words[0], COMMANDS)} (--help lists all)")
+        options = build_parser().parse_args(words)
+        with warnings.catch_warnings():
+            warnings.showwarning = warn
+            warnings.simplefilter("default", UserWarning)
+            code: int = options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output, `head` for instance, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except KeyboardInterrupt:
+        return 130
     except (UsageError, ValueError, OSError) as error:
-        print(f"python -m nn: error: {error}", file=sys.stderr)
+        complain(error)
         return 2
     return code
 

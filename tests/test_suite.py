@@ -31,6 +31,8 @@ TWINS = {
     "test_other_libraries_end_with_the_same_accuracy": "test_every_backend_ends_a_recipe_with_the_same_accuracy",
     "test_one_vs_two_has_the_authors_rows": "test_one_vs_two_has_the_rows_of_these_two_digits",
     "test_the_real_mnist_files": "test_mnist_from_a_folder",
+    "test_rows_of_mnist_stay_what_they_are": "test_a_drawing_fits_into_20_pixels_and_has_its_mass_in_the_middle",
+    "trained_on_mnist": "test_bundled_digits_are_read_in_any_size_and_polarity",
     "test_drawn_digits_are_seen_by_a_network_of_mnist": "test_a_report_opens_is_drawn_on_and_sees_what_the_model_sees",
 }
 

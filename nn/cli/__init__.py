@@ -8,6 +8,7 @@ from .flags import command_line, program, read_flags
 from .header import header_text, network_text
 from .kinds import UsageError
 from .loss import build_loss
+from .models import start_from
 from .optimizer import build_optimizer
 from .settings import SETTINGS, TABLES, Setting, Settings
 
@@ -28,4 +29,5 @@ __all__ = [
     "program",
     "read_flags",
     "refuse_idle_on_rows",
+    "start_from",
 ]

@@ -104,7 +104,10 @@ def _model(settings: Settings, trainer: Trainer, n_features: int) -> str:
     model = trainer.model
     text = network_text(settings, trainer, n_features)
     text += f", {settings.loss}: {model.parameter_count:,} parameters, "
-    text += "given initial values" if settings.weights is not None else f"initial values {settings.init}"
+    if settings.start_from is not None:
+        text += f"as trained in {settings.start_from}"
+    else:
+        text += "given initial values" if settings.weights is not None else f"initial values {settings.init}"
     text += f", {settings.norm} normalization" if settings.norm and settings.hidden else ""
     return text + (f", dropout {settings.dropout:g}" if settings.dropout else "")
 

@@ -82,6 +82,7 @@ SILENT = when(lambda s: s.quiet, "--quiet prints the result only")
 SILENT_AND_UNDRAWN = when(lambda s: s.quiet and not s.plots, "--quiet prints the result only")
 SILENT_AND_UNSEEN = when(lambda s: s.quiet and s.validation is None, "--quiet prints the result only")
 NO_HIDDEN = when(lambda s: not s.hidden, "there is no hidden layer")
+CONTINUED = when(lambda s: s.start_from is not None, "--weights gives them")
 NO_DECAY = when(lambda s: weight_decay_of(s) == 0, "there is no weight decay")
 NO_MOMENTUM = when(lambda s: momentum_of(s) == 0, "the momentum is 0")
 ROWS_GIVEN = when(lambda s: s.rows is not None, "the rows are written out")
@@ -329,10 +330,10 @@ class Settings:
         unset="that of the loss; for mean_squared_error sigmoid, or none to fit the values of a table")
     init: str | float = _network("glorot_uniform", "--init", INITIAL,
         f"initial values of the weights: a number, {initializer_names()}", metavar="NAME", check=INITIAL_VALUES,
-        idle=(when(lambda s: s.weights is not None, "the weights are written out"),))
+        idle=(when(lambda s: s.weights is not None, "the weights are written out"), CONTINUED))
     bias_init: str | float = _network("zeros", "--bias-init", INITIAL, "initial values of the biases, likewise",
         metavar="NAME", check=INITIAL_VALUES,
-        idle=(when(lambda s: s.biases is not None, "the biases are written out"),))
+        idle=(when(lambda s: s.biases is not None, "the biases are written out"), CONTINUED))
     weights: list[Any] | None = _network(None, "", NUMBERS, "the weights of each layer, written out",
         unset="those of `init`")
     biases: list[Any] | None = _network(None, "", NUMBERS, "the biases of each layer, written out",
@@ -343,6 +344,11 @@ class Settings:
         choices=tuple(NORMS), unset="none", idle=(NO_HIDDEN,))
     dropout: float = _network(0.0, "--dropout", NUMBER, "dropout after each hidden layer", metavar="RATE",
         check=BELOW_1, idle=(NO_HIDDEN, UNTRAINED))
+
+    start_from: str | None = _network(None, "--weights", TEXT,
+        "start from a trained model of the same architecture: a file .safetensors, or the folder that --output wrote",
+        metavar="MODEL", unset="initial values",
+        idle=(when(lambda s: s.weights is not None or s.biases is not None, "the weights are written out"),))
 
     loss: str = _training("softmax_cross_entropy", "--loss", TEXT,
         "what training makes small", choices=(*LOSSES, *ALIASES))

@@ -1,4 +1,4 @@
-"""Archives of arrays: .npz and HDF5 files with ``x_train``, ``y_train``, ``x_test`` and ``y_test``."""
+"""Arrays from files: .npz and HDF5 archives of ``x_train``, ``y_train``, ``x_test`` and ``y_test``; single arrays."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from .rows import pack
 from .units import Units
 
 ARRAY_NAMES = ("x_train", "y_train", "x_test", "y_test")
+#: What rows without targets may be called in an archive, the likelier name first.
+ROW_NAMES = ("x", "rows", "x_test")
 
 
 def read_npz(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset | None]:
@@ -74,6 +76,42 @@ def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(file)
     return shape, dtype
+
+
+def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
+    """The array of a .npy file.
+
+    Raises:
+        DataError: the file is damaged, or its array needs unpickling.
+    """
+    path = Path(path)
+    with reading(path), path.open("rb") as file:
+        shape, dtype = _npy_header(file)
+        if dtype.hasobject:
+            raise DataError(f"{path} holds Python objects, which are never unpickled; save it as numbers")
+        size = math.prod(shape) * dtype.itemsize
+        if file.tell() + size != path.stat().st_size or dtype.itemsize == 0:
+            raise DataError(f"{path} is damaged (its header claims {size:,} bytes); copy or download it again")
+        file.seek(0)
+        array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+        return array
+
+
+def read_npz_rows(path: str | os.PathLike[str]) -> np.ndarray:
+    """The rows of an .npz file: its only array, or the one that is called ``x``, ``rows`` or ``x_test``.
+
+    Raises:
+        DataError: as of ``read_npz``; or there are several arrays, none of these names.
+    """
+    path = Path(path)
+    with reading(path), zipfile.ZipFile(path) as archive:
+        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        known = [name for name in ROW_NAMES if name in members]
+        names = list(members) if len(members) == 1 else known
+        if not names:
+            have = ", ".join(sorted(members)[:8]) or "nothing"
+            raise DataError(f"{path} has no array called {' or '.join(ROW_NAMES)} (it has {have}); rename the rows")
+        return _read_member(archive, members[names[0]], f"{path}: {names[0]}")
 
 
 def read_hdf5(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset | None]:

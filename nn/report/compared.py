@@ -23,6 +23,11 @@ WIDEST = 40
 Report = dict[str, Any]
 #: A line of a table: its name and what each run has there.
 Line = tuple[str, list[str]]
+#: For the help of the command.
+EXAMPLES = (
+    ("python -m nn compare a.html b.html", "what differs between two runs, and their curves"),
+    ("python -m nn compare runs/*.html --output all.html", "several runs, also as a page"),
+)
 
 
 def arguments(parser: ArgumentParser) -> None:

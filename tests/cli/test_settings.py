@@ -478,6 +478,19 @@ def biases(tools: Tools) -> None:
 
 
 @behaviour
+def start_from(tools: Tools) -> None:
+    first = trained("--output", str(tools.folder / "first"))
+    train.save(first)
+    begun = prepared("--weights", str(tools.folder / "first"), "--seed", "5", "--dropout", "0.5")
+    for values, others in zip(parameters(begun).values(), parameters(first).values(), strict=True):
+        np.testing.assert_array_equal(values, others)
+    again = trained("--weights", str(tools.folder / "first" / "weights.safetensors"))
+    assert again.trainer.model.step == 2 * first.trainer.model.step
+    assert losses(again)[0] < losses(first)[-1]
+    assert "as trained in" in tools.printed("--weights", str(tools.folder / "first"))
+
+
+@behaviour
 def norm(tools: Tools) -> None:
     for name, kind in (("batch", BatchNorm), ("layer", LayerNorm)):
         run = trained("--norm", name, "--activation", "gelu", "--dropout", "0.1", "--hidden", "8", "6")
@@ -1165,6 +1178,7 @@ BOTH = {
     "hidden": ("30 20", "[30, 20]"),
     "activation": ("tanh", '"tanh"'),
     "init": ("normal:0.01", '"normal:0.01"'),
+    "start_from": ("out", '"out"'),
     "bias_init": ("0.5", "0.5"),
     "standardize": ("", "true"),
     "norm": ("batch", '"batch"'),
@@ -1337,6 +1351,7 @@ PLACEHOLDERS = {
     "hidden": "[UNITS ...]",
     "activation": "NAME",
     "init": "NAME",
+    "start_from": "MODEL",
     "bias_init": "NAME",
     "norm": "{batch,layer}",
     "dropout": "RATE",

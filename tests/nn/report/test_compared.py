@@ -118,8 +118,8 @@ def test_a_report_reads_as_what_was_written(two: tuple[Path, dict[str, Trainer]]
         (["compare", "{a}", "{missing}"], "cannot be read: No such file or directory"),
         (["compare", "{a}", "{a}", "--output", "/nowhere/c.html"], "--output /nowhere/c.html: there is no folder"),
         (["compare", "{a}", "{a}", "--outptu", "c.html"], "--outptu"),
-        (["compair"], "invalid choice: 'compair'"),
-        ([], "the following arguments are required: COMMAND"),
+        (["compair"], "unknown command 'compair'; did you mean compare?"),
+        ([], "name a command: "),
     ],
 )
 def test_what_cannot_be_compared_is_one_sentence_and_exit_code_2(

@@ -1,0 +1,20 @@
+"""What a command says beside its result: errors and warnings, a sentence each, on standard error."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ..messages import sentence
+
+PROGRAM = "python -m nn"
+
+
+def complain(error: object) -> None:
+    """Say what cannot be used."""
+    print(f"{PROGRAM}: error: {sentence(str(error))}", file=sys.stderr, flush=True)
+
+
+def warn(message: Any, *others: Any, **more: Any) -> None:
+    """As ``warnings.showwarning``, without a line of code."""
+    print(f"{PROGRAM}: warning: {sentence(str(message))}", file=sys.stderr, flush=True)

@@ -1,0 +1,151 @@
+"""Measure a model on rows with labels or values: loss, accuracy, and other metrics.
+
+DATA is what train.py --data takes: digits, mnist, or a file .npz, .h5, .csv, .tsv (either with .gz) or .parquet. As in
+train.py, the test rows are those that come with the data; else a fifth of the rows, set aside by class, the same ones
+each time. For a file of new rows, all of which are to be evaluated, say --rows all.
+
+The columns of a table are taken by the names that the training rows had, and missing values and categories become what
+those rows have taught.
+"""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..cli import UsageError
+from ..cli.kinds import METRIC
+from ..data import Dataset, load_data, read_csv
+from ..data.tables import is_table
+from ..metrics import metric_names
+from ..model import Sequential
+from ..report import classification_text, result_text
+from ..trainer import Trainer
+from .models import add_model, open_model
+
+EXAMPLES = (
+    ("python -m nn evaluate out/ mnist", "the accuracy on MNIST's 10,000 test rows"),
+    ("python -m nn evaluate out/ new.csv --rows all --label price", "on every row of a table"),
+    ("python -m nn evaluate out/ digits --metrics macro_f1 --by-class", "with another metric, and class by class"),
+)
+ROWS = ("test", "train", "all")
+#: What is said of values unless other metrics are asked for.
+OF_VALUES = ("mae", "rmse", "r2")
+
+
+def arguments(parser: ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument("data", metavar="DATA", help="digits, mnist, or a file; as train.py --data")
+    parser.add_argument("--rows", choices=ROWS, default="test", help="which rows (default: test)")
+    parser.add_argument(
+        "--test-fraction", type=float, default=0.2, metavar="FRACTION",
+        help="how much train.py has set aside for the test (default: 0.2)",
+    )  # fmt: skip
+    parser.add_argument("--data-dir", metavar="DIR", help="folder with the four MNIST files")
+    parser.add_argument("--limit", type=int, metavar="ROWS", help="the first ROWS rows only")
+    parser.add_argument("--label", nargs="+", metavar="COLUMN", help="of a table: the column of the label, or several")
+    parser.add_argument("--only", nargs="+", metavar="CLASS", help="the rows of these classes, in the model's order")
+    parser.add_argument("--positive", metavar="CLASS", help="this class against all others")
+    parser.add_argument(
+        "--metrics", nargs="+", default=(), metavar="NAME", help=f"beside the loss: {', '.join(metric_names()[2:])}"
+    )
+    parser.add_argument("--loss", metavar="NAME", help="another loss than the model was trained with")
+    parser.add_argument("--by-class", action="store_true", help="precision and recall by class, and confusion matrix")
+    parser.add_argument("--json", action="store_true", help="JSON")
+    parser.add_argument("--batch-size", type=int, default=1024, metavar="N", help="rows at a time (default: 1024)")
+
+
+def run(options: Namespace) -> int:
+    """Print the result.
+
+    Raises:
+        UsageError, ValueError: the model or the rows cannot be used, or do not fit each other.
+    """
+    model = open_model(options)
+    rows, which = rows_to_evaluate(model, options)
+    if options.by_class and not rows.has_classes:
+        raise UsageError("--by-class is for classes, but the targets are values; leave it out")
+    trainer = Trainer(model) if options.loss is None else Trainer(model, options.loss)
+    for name in options.metrics:
+        if problem := METRIC.problem(name):
+            raise UsageError(f"--metrics{problem}")
+    metrics = options.metrics or ([] if rows.has_classes or model.task != "values" else OF_VALUES)
+    result = trainer.evaluate(rows, options.batch_size, metrics=list(dict.fromkeys(metrics)))
+    if options.json:
+        about = {"model": options.model, "data": options.data, "rows": options.rows, "count": len(rows)}
+        print(json.dumps({**about, "loss_name": trainer.loss.name, **{k: float(v) for k, v in result.items()}}))
+        return 0
+    print(which)
+    print(result_text(result, len(rows)).removeprefix("test "))
+    if options.by_class:
+        print(f"\n{classification_text(trainer, rows)}")
+    return 0
+
+
+def rows_to_evaluate(model: Sequential, options: Namespace) -> tuple[Dataset, str]:
+    """The rows that are asked for, with their classes numbered as the model's, and which they are, in words.
+
+    Raises:
+        UsageError, DataError: there are none, or they do not fit the model.
+    """
+    train, test, set_aside = divided(model, options)
+    if options.rows == "test":
+        if test is None:
+            raise UsageError(f"{options.data} has no test rows; say --rows all")
+        rows = test
+    elif options.rows == "train" or test is None:
+        rows = train
+    else:
+        rows = replace(train, x=np.concatenate([train.x, test.x]), y=np.concatenate([train.y, test.y]))
+    if options.only:
+        rows = rows.only([_class_of(name, rows) for name in options.only])
+    if options.positive is not None:
+        rows = rows.one_against_rest(_class_of(options.positive, rows))
+    if options.limit is not None:
+        if options.limit < 1:
+            raise UsageError(f"--limit must be at least 1, not {options.limit}")
+        rows = rows[: options.limit]
+    kind = {"test": "test rows", "train": "training rows", "all": "rows"}[options.rows]
+    how = f", set aside as train.py does{'; --rows all for every row' * (options.rows == 'test')}" if set_aside else ""
+    return model.dataset(rows), f"{len(rows):,} {kind} of {options.data}{how}"
+
+
+def divided(model: Sequential, options: Namespace) -> tuple[Dataset, Dataset | None, bool]:
+    """Training and test rows as train.py has them, in the units of the model, and whether these were set aside from
+    those."""
+    units = model.units
+    fraction = 0.0 if options.rows == "all" else options.test_fraction
+    if is_table(options.data):
+        learnt = None if units is None else units.columns
+        known = learnt if any(column.name or column.learnt for column in learnt or ()) else None
+        task: Any = "values" if model.task == "values" else "auto"
+        data = read_csv(options.data, label=options.label, task=task, columns=known)
+        if known is not None and units is not None:  # which are as they stand in the file, as the training rows were
+            units.check(data.x)
+            data = replace(data, scale=units.scale, shift=units.shift)
+        if fraction == 0:
+            return data, None, False
+        return *data.split(fraction), True
+    if options.label is not None:
+        raise UsageError(f"--label is for tables, and {options.data} is none; leave it out")
+    own = load_data(options.data, options.data_dir, test_fraction=0)
+    found = own if own.test is not None or fraction == 0 else load_data(options.data, test_fraction=fraction)
+    train, test = (None if part is None else _shifted(part, model) for part in (found.train, found.test))
+    assert train is not None
+    return train, test, own.test is None and test is not None
+
+
+def _shifted(rows: Dataset, model: Sequential) -> Dataset:
+    """With the shift that the training rows were given (train.py --shift), where they are scaled alike."""
+    units = model.units
+    return rows if units is None or units.scale != rows.scale else replace(rows, shift=units.shift)
+
+
+def _class_of(name: str, rows: Dataset) -> int | str:
+    """A class by its name, else by its number."""
+    is_number = name not in (rows.class_names or ()) and name.removeprefix("-").isdecimal()
+    return int(name) if is_number else name

@@ -1,0 +1,163 @@
+"""The word FILE of a command: rows without targets, in any format that a model may be shown rows in.
+
+What a file is, its first bytes say, not its name, so that standard input, ``-``, can be any of them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..data import DataError, Dataset
+from ..data.archives import read_npy, read_npz_rows
+from ..data.idx import read_idx
+from ..data.pictures import MNIST_SHAPE, MNIST_SIZE, centred, read_picture, scaled
+from ..data.units import FEWEST_PIXELS, square
+from ..model import Sequential
+from .table_rows import read_rows
+
+#: How a file of each kind begins. What is none of these is a table.
+MAGIC = (
+    ("picture", b"\x89PNG\r\n\x1a\n"),
+    ("picture", b"\xff\xd8\xff"),
+    ("picture", b"GIF8"),
+    ("npy", b"\x93NUMPY"),
+    ("npz", b"PK\x03\x04"),
+    ("idx", b"\0\0\x08"),
+    ("h5", b"\x89HDF\r\n\x1a\n"),
+    ("parquet", b"PAR1"),
+)
+#: How pictures become rows: ``centre`` as MNIST's rows were made, ``stretch`` as they are; ``auto`` is ``centre`` for
+#: rows of MNIST's shape.
+FITS = ("auto", "centre", "stretch")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user says of files.
+
+    Attributes:
+        fit: one of ``FITS``, for pictures.
+        invert: whether light and dark are exchanged in pictures that are not centred.
+        drop: columns of tables that are no features, by name or number.
+    """
+
+    fit: str = "auto"
+    invert: bool = False
+    drop: Sequence[str] = ()
+
+
+def rows_of(model: Sequential, given: str, options: Options) -> Dataset:
+    """The rows of a file, ``-`` for standard input, as ``model`` takes them.
+
+    Raises:
+        DataError: it cannot be read, or does not fit the model; the message names it.
+    """
+    with _as_file(given) as path, _naming(path, "standard input" if given == "-" else given):
+        kind = kind_of(path)
+        if kind == "picture":
+            return model.rows(picture_row(model, path, options)[None])
+        if kind in ("h5", "parquet"):
+            raise DataError(f"{path} is a file .{kind}, which is not read here; save the rows as .npy or .csv")
+        readers = {"npy": read_npy, "npz": read_npz_rows, "idx": read_idx}
+        if kind in readers:
+            return model.rows(readers[kind](path))
+        columns = None if model.units is None else model.units.columns
+        return model.rows(read_rows(path, columns, math.prod(model.row_shape or (0,)), options.drop))
+
+
+def kind_of(path: Path) -> str:
+    """``"picture"``, ``"npy"``, ``"npz"``, ``"idx"``, ``"h5"``, ``"parquet"`` or ``"table"``, by the first bytes.
+
+    Raises:
+        DataError: there are none, or they cannot be read.
+    """
+    with path.open("rb") as file:
+        begins = file.read(16)
+    if not begins:
+        raise DataError(f"{path} is empty")
+    if begins.startswith(b"\x1f\x8b"):
+        with gzip.open(path) as inside:
+            begins = inside.read(16)
+        return "idx" if begins.startswith(b"\0\0\x08") else "table"
+    if begins.startswith(b"RIFF") and begins[8:12] == b"WEBP":
+        return "picture"
+    if begins.startswith(b"BM") and begins[6:10] == b"\0\0\0\0":  # a table may have a first column BMI
+        return "picture"
+    return next((kind for kind, magic in MAGIC if begins.startswith(magic)), "table")
+
+
+def picture_row(model: Sequential, path: Path, options: Options) -> np.ndarray:
+    """A picture as a row of ``model``, in the raw numbers of its training rows.
+
+    Raises:
+        DataError: the model does not take pictures, or the file cannot be used.
+    """
+    shape = picture_shape(model)
+    if shape is None:
+        raise DataError(
+            f"{path} is a picture, but the model takes rows of {math.prod(model.row_shape or ())} numbers that are no "
+            "pictures"
+        )
+    channels = 1 if len(shape) == 2 else shape[2]
+    picture = read_picture(path, channels)
+    is_drawing = options.fit == "centre" or (options.fit == "auto" and shape[:2] == MNIST_SHAPE and channels == 1)
+    if is_drawing:
+        if channels != 1:
+            raise DataError(f"{path}: drawings are centred for rows of one channel, not {channels}; say --fit stretch")
+        size = MNIST_SIZE * min(shape[:2]) // min(MNIST_SHAPE)
+        if picture.ndim == 3:
+            picture = picture[:, :, 0]
+        greys = centred(picture, shape[:2], max(size, 1))
+    else:
+        greys = scaled(1 - picture if options.invert else picture, shape[:2])
+    units = model.units
+    low, high = (0.0, 255.0) if units is None or units.low == units.high else (units.low, units.high)
+    raw = low + greys * (high - low)
+    if float(low).is_integer() and float(high).is_integer() and high - low > 1:
+        raw = np.rint(raw)
+    return raw.reshape(model.row_shape or shape)
+
+
+def picture_shape(model: Sequential) -> tuple[int, ...] | None:
+    """(height, width) or (height, width, channels) of the model's rows, where they may be pictures."""
+    for shape in (None if model.units is None else model.units.row_shape, model.row_shape):
+        if shape is not None and len(shape) in (2, 3):
+            return shape[:2] if shape[2:] == (1,) else shape
+        if shape is not None and shape[0] >= FEWEST_PIXELS and (found := square(shape[0])) is not None:
+            return found
+    return None
+
+
+@contextmanager
+def _as_file(given: str) -> Iterator[Path]:
+    """The path of a file; of standard input, what it holds, for as long as the context lasts."""
+    if given != "-":
+        yield Path(given)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "input"
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield path
+
+
+@contextmanager
+def _naming(path: Path, name: str) -> Iterator[None]:
+    """Errors name the file as the user does."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{name} cannot be read: {error.strerror or error}") from None
+    except (ValueError, TypeError) as error:
+        text = str(error).replace(str(path), name)
+        raise DataError(text if name in text else f"{name}: {text}") from None

@@ -1,0 +1,76 @@
+"""Say what a model sees in files: the class of each row with its probability, or its values.
+
+A FILE is a picture (PNG, JPEG, BMP, GIF or WebP, of any size), an array (.npy, .npz, IDX) or a table of rows without
+labels (.csv, .csv.gz, .tsv); `-` is standard input, which may hold any of these. Its first bytes say which it is, not
+its name.
+
+For a model of 28x28 pixels a picture becomes what MNIST's rows are: light ink on dark paper, whichever way round it
+was; scaled to fit into 20x20 pixels; its centre of mass in the middle. For other models of pictures it is scaled to
+their shape as it is.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from ..cli.kinds import UsageError
+from ..data import DataError
+from .answers import WRITERS, answers_of
+from .console import complain
+from .inputs import FITS, Options, rows_of
+from .models import add_model, open_model
+
+EXAMPLES = (
+    ("python -m nn predict out/ three.png", "the digit in a picture, and its probability"),
+    ("python -m nn predict out/ scans/*.jpg --top 3 --json", "three answers for each, as JSON, an object a line"),
+    ("python -m nn predict out/ new.csv --csv > answers.csv", "a table of answers for a table of rows"),
+    ("cat seven.png | python -m nn predict out/ -", "from standard input"),
+)
+
+
+def arguments(parser: ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="pictures, arrays or tables; - is standard input")
+    parser.add_argument("--top", type=int, default=1, metavar="N", help="the N likeliest classes (default: 1)")
+    parser.add_argument("--probabilities", action="store_true", help="the probability of every class")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", dest="form", action="store_const", const="json", help="JSON, an object a line")
+    form.add_argument("--csv", dest="form", action="store_const", const="csv", help="a table with a header")
+    parser.add_argument(
+        "--fit",
+        choices=FITS,
+        default="auto",
+        help="how a picture becomes a row: centre, as MNIST's were made; stretch, as it is; auto: centre for 28x28",
+    )
+    parser.add_argument("--invert", action="store_true", help="exchange light and dark in pictures, unless centred")
+    parser.add_argument(
+        "--drop", nargs="+", default=(), metavar="COLUMN", help="columns of a table that are no features; -1: the last"
+    )
+    parser.add_argument("--batch-size", type=int, default=1024, metavar="N", help="rows at a time (default: 1024)")
+
+
+def run(options: Namespace) -> int:
+    """Answer for each file in its turn. One that cannot be used is told of, and the others are done.
+
+    Returns:
+        0, or 2 where a file could not be used.
+    """
+    for name in ("top", "batch_size"):
+        if getattr(options, name) < 1:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} must be at least 1, not {getattr(options, name)}")
+    if options.files.count("-") > 1:
+        raise UsageError("standard input can be read once; name - once")
+    model = open_model(options)
+    write = WRITERS[options.form or "text"]()
+    asked = Options(options.fit, options.invert, tuple(options.drop))
+    code = 0
+    for file in options.files:
+        try:
+            rows = rows_of(model, file, asked)
+            for answer in answers_of(model, rows, file, options.top, options.probabilities, options.batch_size):
+                write(answer)
+        except DataError as error:
+            complain(error)
+            code = 2
+    return code
