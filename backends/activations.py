@@ -26,6 +26,7 @@ from functools import lru_cache
 from typing import Any
 
 from . import gelu
+from .arguments import unknown
 from .typing import Array, Namespace
 
 
@@ -349,7 +350,7 @@ def get_activation(name: str) -> Activation:
     """The activation called ``name``; a ValueError that lists the known names otherwise."""
     known = ACTIVATIONS.get(name) or _with_number(name)
     if known is None:
-        raise ValueError(f"unknown activation {name!r}; known are {', '.join(ACTIVATIONS)}")
+        raise ValueError(unknown("activation", name, ACTIVATIONS))
     return known
 
 

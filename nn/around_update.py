@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from threading import RLock, get_ident
 from typing import Any, NamedTuple
 
+from backends.arguments import check_number, check_whole_number
 from backends.typing import Array
-
-from .data.checks import check_whole_number, is_number
 
 #: An ``nn.Trainer``. (Importing it here would be a circle: it imports this module.)
 Trainer = Any
@@ -76,14 +75,12 @@ def check_around_update(
 ) -> None:
     """Raise a ValueError or TypeError for a setting of ``Trainer`` that is out of its range."""
     for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-        if limit is not None and not (is_number(limit) and limit > 0.0):
-            raise ValueError(f"{name} must be a number above 0, or None for no limit, not {limit!r}")
+        if limit is not None:
+            check_number(name, limit, above=0.0, infinite=True, hint="; None is no limit")
     check_whole_number("accumulate", accumulate)
-    if average is not None and not (is_number(average) and 0.0 <= average < 1.0):
-        raise ValueError(
-            f"average must be a number of at least 0 and below 1, what the average keeps of itself at each update, or "
-            f"None for no average, not {average!r}"
-        )
+    if average is not None:
+        hint = "; it is what the average keeps of itself at each update, and None is no average"
+        check_number("average", average, least=0.0, below=1.0, hint=hint)
 
 
 def settings_around_update(trainer: Trainer) -> tuple[Any, ...]:

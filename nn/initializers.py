@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
+from backends.arguments import check_number, did_you_mean, shown
 from backends.typing import Array, Shape
 
 
@@ -116,22 +117,25 @@ def get_initializer(spec: str | float | tuple[Any, ...] | list[Any] | Initialize
     if isinstance(spec, list | tuple):
         return Constant(tuple(spec))
     if not isinstance(spec, str):
-        return Constant(float(spec))
+        return Constant(check_number("initial values, unless they are a name or a list of numbers,", spec))
     name, _, numbers = spec.partition(":")
     if name not in INITIALIZERS:
-        raise ValueError(f"unknown initial values {spec!r}; known are {initializer_names()}")
+        near = did_you_mean(name, INITIALIZERS)
+        raise ValueError(f"unknown initial values {shown(spec)}{near}; known are {initializer_names()}")
     make, wanted = INITIALIZERS[name]
     try:
         values = [float(number) for number in numbers.split(",") if numbers]
     except ValueError:
-        raise ValueError(f"initial values {spec!r}: {numbers!r} must be numbers with commas between them") from None
+        raise ValueError(
+            f"initial values {shown(spec)}: {shown(numbers)} must be numbers with commas between them"
+        ) from None
     try:
         return make(*values)
     except TypeError:
         form = f"{name}:{wanted}" if wanted else f"{name}, without numbers"
-        raise ValueError(f"initial values {spec!r}: write {form}") from None
+        raise ValueError(f"initial values {shown(spec)}: write {form}") from None
     except ValueError as error:
-        raise ValueError(f"initial values {spec!r}: {error}") from None
+        raise ValueError(f"initial values {shown(spec)}: {error}") from None
 
 
 def initializer_names() -> str:

@@ -12,21 +12,34 @@ from __future__ import annotations
 
 import copy
 import inspect
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from backends import Backend
+from backends.arguments import (
+    ArgumentTypeError,
+    NamedArguments,
+    check_choice,
+    check_flag,
+    check_function,
+    check_number,
+    check_text,
+    did_you_mean,
+    shown,
+    unknown,
+)
 from backends.typing import Array
 
 Targets = Literal["classes", "values"]
+#: Of which a loss can have the values before.
+OUTPUT_ACTIVATIONS = ("", "softmax", "sigmoid")
 #: Operations that are told whether the yes-or-no questions of a row have one answer.
 ANSWERS = ("binary_cross_entropy", "sigmoid_focal")
 
 
 @dataclass(frozen=True)
-class Loss:
+class Loss(NamedArguments):
     """What a loss is: how it is computed, which targets it takes, and what its outputs mean.
 
     Attributes:
@@ -45,6 +58,20 @@ class Loss:
     targets: Targets = "values"
     unit_interval: bool = False
     settings: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        check_text("Loss: name", self.name)
+        check_text("Loss: operation", self.operation)
+        check_choice("Loss: output_activation", self.output_activation, OUTPUT_ACTIVATIONS)
+        check_choice("Loss: targets", self.targets, ("classes", "values"))
+        check_flag("Loss: unit_interval", self.unit_interval)
+        if self.operation and not hasattr(Backend, self.operation):
+            raise ValueError(f"Loss: a backend has no operation {shown(self.operation)}")
+        try:
+            dict(self.settings)
+        except (TypeError, ValueError):
+            wanted = "pairs of name and value"
+            raise ArgumentTypeError(f"Loss: settings must be {wanted}, not {shown(self.settings)}") from None
 
     @property
     def recordable(self) -> bool:
@@ -117,7 +144,7 @@ class SoftmaxCrossEntropy(_Named):
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
-        smoothing = _number("label_smoothing", label_smoothing, 0.0, 1.0, below=True)
+        smoothing = check_number("label_smoothing", label_smoothing, least=0.0, below=1.0)
         settings = (("label_smoothing", smoothing),) if smoothing else ()
         super().__init__(
             "softmax_cross_entropy",
@@ -152,13 +179,13 @@ class Focal(_Named):
     """
 
     def __init__(self, gamma: float = 2.0, alpha: float | None = 0.25) -> None:
-        of_yes = None if alpha is None else _number("alpha", alpha, 0.0, 1.0)
+        of_yes = None if alpha is None else check_number("alpha", alpha, least=0.0, most=1.0)
         super().__init__(
             "focal",
             "sigmoid_focal",
             output_activation="sigmoid",
             unit_interval=True,
-            settings=(("gamma", _number("gamma", gamma, 0.0, math.inf, below=True)), ("alpha", of_yes)),
+            settings=(("gamma", check_number("gamma", gamma, least=0.0)), ("alpha", of_yes)),
         )
 
 
@@ -185,9 +212,7 @@ class Huber(_Named):
     """
 
     def __init__(self, delta: float = 1.0) -> None:
-        chosen = _number("delta", delta, 0.0, math.inf, below=True)
-        if chosen == 0.0:
-            raise ValueError("delta must be above 0; mean_absolute_error is what it would be")
+        chosen = check_number("delta", delta, above=0.0, hint="; at 0 it would be mean_absolute_error")
         super().__init__("huber", "huber", settings=(("delta", chosen),))
 
 
@@ -225,6 +250,9 @@ class CustomLoss(Loss):
         output_activation: str = "",
         recordable: bool = False,
     ) -> None:
+        check_function("the function of a loss", function, "a function (xp, outputs, targets)")
+        check_text("the name of a loss", name)
+        check_flag("recordable", recordable)
         called = name or getattr(function, "__name__", type(function).__name__)
         if {called, ALIASES.get(called)} & {name for name, loss in LOSSES.items() if isinstance(loss, _Named)}:
             raise ValueError(f"there is a loss {called} already; give yours another name: CustomLoss(..., name=...)")
@@ -294,18 +322,6 @@ class CustomLoss(Loss):
         return ((outputs > border) == (targets > 0.5))[:, 0]
 
 
-def _number(name: str, value: Any, least: float, most: float, *, below: bool = False) -> float:
-    """``value`` as a float from ``least`` to ``most``, or below that."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, str | bool) or not (least <= number < most or (number == most and not below)):
-        allowed = f"a number of at least {least:g}" if most == math.inf else f"a number from {least:g} to {most:g}"
-        raise ValueError(f"{name} must be {allowed}{' (exclusive)' * (below and most < math.inf)}, not {value!r}")
-    return number
-
-
 LOSSES: dict[str, Loss] = {
     loss.name: loss
     for loss in (
@@ -339,7 +355,7 @@ def register_loss(loss: Loss | Callable[..., Any]) -> Loss:
         TypeError: it is neither a Loss nor a function.
     """
     if isinstance(loss, str):
-        raise TypeError(f"a loss to be registered is a Loss or a function (xp, outputs, targets), not {loss!r}")
+        raise TypeError(f"a loss to be registered is a Loss or a function (xp, outputs, targets), not {shown(loss)}")
     made = get_loss(loss)
     if made.name in BUILT_IN:
         raise ValueError(f"the loss {made.name!r} is built in; register yours under another name")
@@ -358,18 +374,20 @@ def get_loss(loss: str | Loss | Callable[..., Any], **settings: Any) -> Loss:
     if not isinstance(loss, str):
         if isinstance(loss, type) or not callable(loss):
             hint = f"; write {loss.__name__}()" if isinstance(loss, type) and issubclass(loss, Loss) else ""
-            raise TypeError(f"a loss is a name, a Loss or a function (xp, outputs, targets), not {loss!r}{hint}")
+            raise TypeError(f"a loss is a name, a Loss or a function (xp, outputs, targets), not {shown(loss)}{hint}")
         return loss if isinstance(loss, Loss) else CustomLoss(loss)
     name = ALIASES.get(loss, loss)
     if name not in LOSSES:
-        known_names = ", ".join([*LOSSES, *ALIASES])
-        raise ValueError(f"unknown loss {loss!r}; known are {known_names}; one of your own is given as a function")
+        raise ValueError(unknown("loss", loss, [*LOSSES, *ALIASES], "; one of your own is given as a function"))
     if not settings:
         return LOSSES[name]
     known = loss_settings(name)
     for setting in settings:
         if setting not in known:
-            raise ValueError(f"the loss {name} has no setting {setting}; it has {', '.join(known) or 'none'}")
+            near = did_you_mean(setting, known)
+            raise ValueError(
+                f"the loss {name} has no setting {shown(setting)}{near}; it has {', '.join(known) or 'none'}"
+            )
     return type(LOSSES[name])(**settings)
 
 

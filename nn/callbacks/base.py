@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
+from backends.arguments import NamedArguments, check_flag, check_function, shown
+
 from ..history import Record
 
 #: The ``nn.Trainer`` that calls. (Importing it here would be a circle: it imports this module.)
@@ -18,7 +20,7 @@ class CallbackError(ValueError):
     """A callback cannot do what it is asked to; nothing has been trained yet."""
 
 
-class Callback:
+class Callback(NamedArguments):
     """Called by ``Trainer.fit``. ``trainer.stop(reason)`` ends training after the current batch.
 
     Attributes:
@@ -107,6 +109,12 @@ class LambdaCallback(Callback):
             "on_epoch_end": on_epoch_end,
             "on_fit_end": on_fit_end,
         }
+        for name, function in given.items():
+            if function is not None:
+                check_function(name, function)
+        if reads_gradients is not None:
+            check_flag("reads_gradients, unless it is None,", reads_gradients)
+        check_flag("takes_parts", takes_parts)
         # Of the instance, so that a hook without a function is one that is not there.
         vars(self).update({name: function for name, function in given.items() if function is not None})
 
@@ -139,11 +147,11 @@ def check_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
             would never be called, or a hook that takes something else.
     """
     if not isinstance(callbacks, Iterable):
-        raise TypeError(f"callbacks are a list, as in callbacks=[{callbacks!r}]")
+        raise TypeError(f"callbacks are a list, as in callbacks=[{shown(callbacks)}]")
     found = list(callbacks)
     for callback in found:
         if not isinstance(callback, Callback):
-            raise TypeError(f"a callback is a Callback, not {callback!r}{_how_to_make_one(callback)}")
+            raise TypeError(f"a callback is a Callback, not {shown(callback)}{_how_to_make_one(callback)}")
         _check_hooks(callback)
     return sorted(found, key=lambda callback: callback.comes_last)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from time import monotonic
 from typing import ClassVar
 
-from ..data.checks import check_whole_number, is_number
+from backends.arguments import check_whole_number, is_number
+
 from ..history import Record
 from ..storage.checkpoint import CheckpointWarning, checkpoints_in, read_checkpoint
 from .base import Callback, CallbackError, Trainer

@@ -6,6 +6,8 @@ import sys
 from copy import deepcopy
 from typing import Any, TextIO
 
+from backends.arguments import ArgumentTypeError, check_flag, check_whole_number, shown
+
 from ..history import Record
 from ..notebook import in_notebook
 from .base import Callback, Trainer
@@ -19,7 +21,7 @@ class ProgressBar(Callback):
     of_fit = ("_bar",)
 
     def __init__(self, disable: bool | None = None) -> None:
-        self.disable = disable
+        self.disable = None if disable is None else check_flag("disable, unless it is None,", disable)
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
         from tqdm import tqdm
@@ -67,7 +69,9 @@ class PrintEpochs(Callback):
     HIDDEN = ("learning_rate",)
 
     def __init__(self, every: int = 1, file: TextIO | None = None) -> None:
-        self.every = every
+        self.every = check_whole_number("every", every)
+        if file is not None and not hasattr(file, "write"):
+            raise ArgumentTypeError(f"file must be a file that is open for text, or None, not {shown(file)}")
         self.file = file
 
     def __getstate__(self) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import TextIO
 
+from backends.arguments import check_path, shown
+
 from ..files import write_atomically
 from ..history import Record, json_line
 from .base import Callback, CallbackError, Trainer
@@ -30,7 +32,7 @@ class EpochLog(Callback):
     of_fit = ("_file",)
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = check_path("path", path)
         self._file: TextIO | None = None
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
@@ -107,7 +109,7 @@ def log_to(path: str | Path) -> EpochLog:
         ValueError: it is neither.
     """
     kinds = {".jsonl": JSONLog, ".csv": CSVLog}
-    kind = kinds.get(Path(path).suffix.lower())
+    kind = kinds.get(check_path("path", path).suffix.lower())
     if kind is None:
-        raise ValueError(f"a log is a file whose name ends in .jsonl or .csv, not {str(path)!r}")
+        raise ValueError(f"a log is a file whose name ends in .jsonl or .csv, not {shown(str(path))}")
     return kind(path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from backends.arguments import check_choice, check_number, check_text
+
 from ..history import Record
 from ..metrics import is_metric, larger_is_better
 from .base import CallbackError, Trainer
@@ -28,10 +30,9 @@ class Monitor:
     """
 
     def __init__(self, column: str, mode: str = "auto", min_delta: float = 0.0) -> None:
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f'mode must be "auto", "min" or "max", not {mode!r}')
-        if not 0.0 <= min_delta < math.inf:
-            raise ValueError(f"min_delta must be a number of at least 0, not {min_delta!r}")
+        check_text("monitor", column, "the name of a column of the history, such as 'val_loss'")
+        check_choice("mode", mode, ("auto", "min", "max"))
+        min_delta = check_number("min_delta", min_delta, least=0.0)
         self.column, self.mode, self.min_delta = column, mode, min_delta
         self.best: float | None = None
         self.epoch: int | None = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..data.checks import check_whole_number, is_number
+from backends.arguments import check_choice, check_flag, check_number, check_text, check_whole_number, shown
+
 from ..history import Record
 from .base import Callback, Trainer
 from .monitor import Monitor
@@ -55,17 +56,14 @@ class ReduceOnPlateau(Callback):
         cooldown: int = 0,
         min_lr: float = 0.0,
     ) -> None:
-        if not isinstance(monitor, str):
-            raise ValueError(f"ReduceOnPlateau: monitor must be the name of a column, not {monitor!r}")
-        if not (is_number(factor) and 0.0 < factor < 1.0):
-            raise ValueError(f"ReduceOnPlateau: factor must be above 0 and below 1, not {factor!r}")
-        for name, count in (("patience", patience), ("cooldown", cooldown)):
-            check_whole_number(f"ReduceOnPlateau: {name}", count, least=0)
-        for name, value in (("min_delta", min_delta), ("min_lr", min_lr)):
-            if not (is_number(value) and 0.0 <= value < math.inf):
-                raise ValueError(f"ReduceOnPlateau: {name} must be a number of at least 0, not {value!r}")
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f"ReduceOnPlateau: mode must be 'auto', 'min' or 'max', not {mode!r}")
+        check_text("ReduceOnPlateau: monitor", monitor, "the name of a column")
+        factor = check_number("ReduceOnPlateau: factor", factor, above=0.0, below=1.0)
+        patience = check_whole_number("ReduceOnPlateau: patience", patience, least=0)
+        cooldown = check_whole_number("ReduceOnPlateau: cooldown", cooldown, least=0)
+        min_delta = check_number("ReduceOnPlateau: min_delta", min_delta, least=0.0)
+        min_lr = check_number("ReduceOnPlateau: min_lr", min_lr, least=0.0)
+        relative = check_flag("ReduceOnPlateau: relative", relative)
+        check_choice("ReduceOnPlateau: mode", mode, ("auto", "min", "max"))
         self.monitor, self.mode, self.factor, self.patience = monitor, mode, factor, patience
         self.min_delta, self.relative, self.cooldown, self.min_lr = min_delta, relative, cooldown, min_lr
         self.best: float | None = None
@@ -122,5 +120,7 @@ class ReduceOnPlateau(Callback):
 def _rate_of(trainer: Trainer) -> float:
     rate = trainer.optimizer.learning_rate
     if callable(rate):
-        raise ValueError(f"ReduceOnPlateau lowers a learning rate that is a number, but it is the schedule {rate!r}")
+        raise ValueError(
+            f"ReduceOnPlateau lowers a learning rate that is a number, but it is the schedule {shown(rate)}"
+        )
     return float(rate)

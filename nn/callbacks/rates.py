@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from backends.arguments import shown
+
 from .base import Callback, CallbackError, Trainer
 
 
@@ -20,8 +22,8 @@ class LearningRateSchedule(Callback):
     """
 
     def __init__(self, rate: Callable[[int], float]) -> None:
-        if not callable(rate):
-            raise TypeError(f"rate is a function of the epoch, not {rate!r}; a fixed rate is the optimizer's")
+        if isinstance(rate, type) or not callable(rate):
+            raise TypeError(f"rate is a function of the epoch, not {shown(rate)}; a fixed rate is the optimizer's")
         self.rate = rate
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
@@ -38,5 +40,5 @@ class LearningRateSchedule(Callback):
         except (TypeError, ValueError):
             number = math.nan
         if not 0.0 <= number < math.inf:
-            raise ValueError(f"the learning rate of epoch {epoch} must be a number of at least 0, not {rate!r}")
+            raise ValueError(f"the learning rate of epoch {epoch} must be a number of at least 0, not {shown(rate)}")
         trainer.optimizer.learning_rate = number

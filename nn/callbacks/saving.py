@@ -6,7 +6,8 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from ..data.checks import check_whole_number
+from backends.arguments import check_choice, check_path, check_text, check_whole_number
+
 from ..history import Record
 from ..storage import save_model
 from .base import Callback, CallbackError, Trainer
@@ -31,8 +32,10 @@ class SaveModel(Callback):
     """
 
     def __init__(self, path: str | Path, monitor: str = "", every: int = 1, mode: str = "auto") -> None:
-        self.path = str(path)
+        self.path = str(check_path("path", path))
         self.every = check_whole_number("every", every)
+        check_text("monitor", monitor, "the name of a column of the history, or '' for none")
+        check_choice("mode", mode, ("auto", "min", "max"))
         self.monitor = Monitor(monitor, mode) if monitor else None
         self.saved: list[Path] = []
         self._last = 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..data.checks import check_whole_number
+from backends.arguments import check_flag, check_whole_number
+
 from ..history import Record
 from ..snapshot import Snapshot
 from .base import Callback, Trainer
@@ -43,9 +44,9 @@ class EarlyStopping(Callback):
         restore_best: bool = True,
         start_from_epoch: int = 0,
     ) -> None:
-        for name, value in (("patience", patience), ("start_from_epoch", start_from_epoch)):
-            check_whole_number(name, value, least=0)
-        self.patience, self.restore_best, self.start_from_epoch = patience, restore_best, start_from_epoch
+        self.patience = check_whole_number("patience", patience, least=0)
+        self.restore_best = check_flag("restore_best", restore_best)
+        self.start_from_epoch = check_whole_number("start_from_epoch", start_from_epoch, least=0)
         self.monitor = Monitor(monitor, mode, min_delta)
         self._best: Snapshot | None = None
         self._first = 0

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+from backends.arguments import check_path
+
 from ..history import Record
 from .base import Callback, CallbackError, Trainer
 
@@ -38,8 +40,8 @@ class TensorBoard(Callback):
     of_fit = ("_writer",)
 
     def __init__(self, folder: str | Path) -> None:
+        self.folder = check_path("folder", folder)
         find_library()
-        self.folder = Path(folder)
         self._writer: Writer | None = None
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:

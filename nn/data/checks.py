@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from backends.arguments import check_whole_number as check_whole_number
+from backends.arguments import is_number as is_number
 from backends.devices import as_numpy
 
 from ..messages import sentence
@@ -227,22 +228,6 @@ def check_weights(weights: np.ndarray, rows: int, name: str = "weights") -> np.n
 def first_true(bad: np.ndarray) -> tuple[int, ...]:
     """The index of the first True."""
     return tuple(int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
-
-
-def check_whole_number(name: str, value: Any, least: int = 1) -> int:
-    """``value`` as an int.
-
-    Raises:
-        ValueError: it is no whole number, or below ``least``.
-    """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
-    return int(value)
-
-
-def is_number(value: Any) -> bool:
-    """Whether it is one real number, of Python or NumPy, and no bool."""
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def warn_user(message: str, kind: type[UserWarning]) -> None:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from backends.activations import get_activation, name_with
+from backends.arguments import check_choice
 from backends.typing import Array
 
-from .base import Context, Layer
+from .base import Context, Layer, check_setting
 
 
 class ElementwiseActivation(Layer, abstract=True):
@@ -72,8 +73,7 @@ class GELU(ElementwiseActivation):
     approximate: str = "none"
 
     def __post_init__(self) -> None:
-        if self.approximate not in ("none", "tanh"):
-            raise ValueError(f"GELU: approximate must be 'none' or 'tanh', not {self.approximate!r}")
+        check_choice("GELU: approximate", self.approximate, ("none", "tanh"))
 
     @property
     def activation(self) -> str:
@@ -107,10 +107,7 @@ class LeakyReLU(ElementwiseActivation):
     negative_slope: float = 0.01
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.negative_slope < 1.0:
-            raise ValueError(
-                f"LeakyReLU: negative_slope must be above 0 and below 1, not {self.negative_slope}; ReLU() has 0"
-            )
+        check_setting(self, "negative_slope", above=0.0, below=1.0, hint="; ReLU() has 0")
 
     @property
     def activation(self) -> str:
@@ -130,8 +127,7 @@ class ELU(ElementwiseActivation):
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.alpha < float("inf"):
-            raise ValueError(f"ELU: alpha must be a number above 0, not {self.alpha}")
+        check_setting(self, "alpha", above=0.0)
 
     @property
     def activation(self) -> str:

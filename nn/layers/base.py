@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 from backends import Backend
 from backends.activations import get_activation
+from backends.arguments import NamedArguments, check_flag, check_kind, check_number, check_whole_number
 from backends.typing import Array, Shape
 
 from ..initializers import Initializer
@@ -27,6 +28,8 @@ from ..initializers import Initializer
 #: their module before it. Saving and loading a model go by it.
 LAYERS: dict[str, type[Layer]] = {}
 
+#: So many rows and columns a matrix may have: BLAS counts them by 32 bits.
+LARGEST_SIDE = 2**31 - 1
 #: Keywords of ``Backend.matmul``: alpha, beta, out.
 Sink = dict[str, Any]
 
@@ -71,7 +74,7 @@ def activate(z: Array, bias: Array | None, activation: str, ctx: Context) -> tup
     return y, y
 
 
-class Layer:
+class Layer(NamedArguments):
     """A function of rows, with its derivative. Subclasses are frozen dataclasses of their settings.
 
     Attributes:
@@ -175,6 +178,31 @@ class Layer:
         return {}
 
 
+def check_sizes(layer: Layer, *names: str) -> None:
+    """Raise an error unless these settings of a layer are whole numbers that a side of a matrix may have."""
+    for name in names:
+        _set(
+            layer, name, check_whole_number(f"{type(layer).__name__}: {name}", getattr(layer, name), most=LARGEST_SIDE)
+        )
+
+
+def check_flags(layer: Layer, *names: str) -> None:
+    """Raise an error unless these settings of a layer are True or False."""
+    for name in names:
+        _set(layer, name, check_flag(f"{type(layer).__name__}: {name}", getattr(layer, name)))
+
+
+def check_setting(layer: Layer, name: str, **limits: Any) -> None:
+    """Raise an error unless this setting of a layer is a number, within these limits of ``check_number``."""
+    _set(layer, name, check_number(f"{type(layer).__name__}: {name}", getattr(layer, name), **limits))
+
+
+def _set(layer: Layer, name: str, value: Any) -> None:
+    """A number of NumPy becomes one of Python, which a file can hold."""
+    if type(value) is not type(getattr(layer, name)):
+        object.__setattr__(layer, name, value)
+
+
 def check_features(layer: Layer, features: int, shape: Shape | None) -> None:
     """Raise a ValueError where rows of ``shape`` are none of so many numbers, which is what ``layer`` takes."""
     if shape is not None and shape != (features,):
@@ -184,6 +212,9 @@ def check_features(layer: Layer, features: int, shape: Shape | None) -> None:
 
 def check_batches(layers: Sequence[Layer], rows: int, batch_size: int) -> None:
     """Raise a ValueError where the last batch of an epoch would be too short for a layer."""
+    check_kind("layers", layers, Sequence, "a list of layers")
+    check_whole_number("rows", rows)
+    check_whole_number("batch_size", batch_size)
     last = min(rows, rows % batch_size or batch_size)
     for index, layer in enumerate(layers):
         if last < layer.least_rows:

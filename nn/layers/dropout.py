@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from backends.random import mask_key
 from backends.typing import Array
 
-from .base import Context, Layer
+from .base import Context, Layer, check_setting
 
 
 @dataclass(frozen=True, repr=False)
@@ -22,8 +22,7 @@ class Dropout(Layer):
     rate: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.rate < 1.0:
-            raise ValueError(f"Dropout: the rate must be at least 0 and below 1, not {self.rate}")
+        check_setting(self, "rate", least=0.0, below=1.0)
 
     def forward(self, x: Array, ctx: Context) -> Array:
         """y = x * mask"""

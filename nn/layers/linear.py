@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from backends.activations import get_activation
+from backends.arguments import check_text
 from backends.typing import Array, Shape
 
 from ..initializers import Initializer, get_initializer
-from .base import Context, Layer, activate, check_features
+from .base import Context, Layer, activate, check_features, check_flags, check_sizes
 
 #: What a comparison calls x W + b, where backward needs it.
 BEFORE_ACTIVATION = "value before the activation"
@@ -39,10 +40,9 @@ class Linear(Layer):
     activation: str = "identity"
 
     def __post_init__(self) -> None:
-        for name in ("in_features", "out_features"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"Linear: {name} must be a whole number of at least 1, not {getattr(self, name)!r}")
-        get_activation(self.activation)
+        check_sizes(self, "in_features", "out_features")
+        check_flags(self, "bias")
+        get_activation(check_text("Linear: activation", self.activation, "the name of an activation"))
         get_initializer(self.weight_init)
         get_initializer(self.bias_init)
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from backends.typing import Array, Shape
 
 from ..initializers import Initializer, get_initializer
-from .base import Context, Layer, check_features
+from .base import Context, Layer, check_features, check_flags, check_setting, check_sizes
 
 #: What a comparison calls x^ and 1 / sqrt(variance + epsilon), which backward needs.
 NORMALIZED, INVERSE = "normalized", "inverse deviation"
@@ -31,11 +31,9 @@ class Normalization(Layer, abstract=True):
     affine: bool = True
 
     def __post_init__(self) -> None:
-        name = type(self).__name__
-        if not isinstance(self.features, int) or self.features < 1:
-            raise ValueError(f"{name}: features must be a whole number of at least 1, not {self.features!r}")
-        if not 0.0 < self.epsilon < float("inf"):
-            raise ValueError(f"{name}: epsilon must be a number above 0, not {self.epsilon}")
+        check_sizes(self, "features")
+        check_setting(self, "epsilon", above=0.0)
+        check_flags(self, "affine")
 
     def parameters(self) -> dict[str, tuple[Shape, Initializer]]:
         if not self.affine:
@@ -129,8 +127,7 @@ class BatchNorm(Normalization):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0.0 <= self.momentum <= 1.0:
-            raise ValueError(f"BatchNorm: momentum must be from 0 to 1, not {self.momentum}")
+        check_setting(self, "momentum", least=0.0, most=1.0)
 
     def state(self) -> dict[str, tuple[Shape, Initializer]]:
         shape = (self.features,)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from backends.arguments import ArgumentTypeError, check_number, shown
 from backends.typing import Array, Shape
 
 from ..data import Dataset, as_rows
 from ..data.statistics import column_statistics
 from ..initializers import Initializer, get_initializer
-from .base import Context, Layer, check_features
+from .base import Context, Layer, check_features, check_sizes
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,14 +33,19 @@ class Standardize(Layer):
     variance_init: Any = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.features, int) or self.features < 1:
-            raise ValueError(f"Standardize: features must be a whole number of at least 1, not {self.features!r}")
+        check_sizes(self, "features")
         if (self.mean_init is None) != (self.variance_init is None):
             raise ValueError("Standardize: give both mean_init and variance_init, or neither, for fit to learn them")
         for name in ("mean_init", "variance_init"):
             values = getattr(self, name)
-            if values is not None and len(values) != self.features:
+            if values is None:
+                continue
+            if isinstance(values, str) or not hasattr(values, "__len__"):
+                raise ArgumentTypeError(f"Standardize: {name} must be {self.features} numbers, not {shown(values)}")
+            if len(values) != self.features:
                 raise ValueError(f"Standardize: {name} must have {self.features} numbers, not {len(values)}")
+            for index, value in enumerate(values):
+                check_number(f"Standardize: {name}[{index}]", value)
         if self.variance_init is not None and not all(value > 0 for value in self.variance_init):
             raise ValueError("Standardize: each variance must be above 0; say 1 for a constant column")
 

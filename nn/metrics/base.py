@@ -11,13 +11,24 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
+from backends.arguments import (
+    NamedArguments,
+    check_choice,
+    check_flag,
+    check_function,
+    check_kind,
+    check_text,
+    check_whole_number,
+    shown,
+    unknown,
+)
 from backends.typing import HostArray
 
 from ..data.checks import DataError
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(NamedArguments):
     """A number that says how good a network is.
 
     Attributes:
@@ -56,12 +67,13 @@ class Metric:
             raise TypeError(f"metric {self.name}: its function must give a number, not {value!r}") from None
 
     def __post_init__(self) -> None:
-        if self.of not in ("predictions", "probabilities", "scores", "outputs"):
-            raise ValueError(
-                f"metric {self.name}: `of` must be predictions, probabilities, scores or outputs, not {self.of!r}"
-            )
-        if self.needs not in ("", "classes", "values"):
-            raise ValueError(f"metric {self.name}: `needs` must be classes, values or nothing, not {self.needs!r}")
+        name = f"metric {shown(check_text('the name of a metric', self.name))[1:-1]}"
+        check_function(f"{name}: its function", self.function, "a function of (targets, predictions)")
+        check_choice(f"{name}: `of`", self.of, ("predictions", "probabilities", "scores", "outputs"))
+        check_choice(f"{name}: `needs`", self.needs, ("", "classes", "values"))
+        if self.larger_is_better is not None:
+            check_flag(f"{name}: larger_is_better, unless it is None,", self.larger_is_better)
+        check_whole_number(f"{name}: least_outputs", self.least_outputs)
 
 
 def takes_weights(function: Callable[..., Any]) -> bool:
@@ -83,7 +95,12 @@ ALWAYS = ("loss", "accuracy")
 
 
 def register_metric(metric: Metric) -> Metric:
-    """Let ``metric`` be asked for by its name."""
+    """Let ``metric`` be asked for by its name.
+
+    Raises:
+        TypeError: it is no Metric.
+    """
+    check_kind("what is registered", metric, Metric, "a Metric")
     METRICS[metric.name] = metric
     return metric
 
@@ -104,7 +121,7 @@ def get_metrics(metrics: Metrics) -> list[Metric]:
         TypeError: something is no metric, or they are no list.
     """
     if isinstance(metrics, str | Metric) or not isinstance(metrics, Iterable):
-        raise TypeError(f"metrics are a list, as in metrics=[{metrics!r}]")
+        raise TypeError(f"metrics are a list, as in metrics=[{shown(metrics)}]")
     found: dict[str, Metric] = {}
     for metric in metrics:
         if isinstance(metric, str):
@@ -118,7 +135,7 @@ def get_metrics(metrics: Metrics) -> list[Metric]:
             more = name.endswith("_score")
             one = Metric(name, metric, larger_is_better=more if more or name.endswith(("_error", "_loss")) else None)
         else:
-            raise TypeError(f"a metric is a name, a Metric or a function, not {metric!r}")
+            raise TypeError(f"a metric is a name, a Metric or a function, not {shown(metric)}")
         if one.name in found or one.name in ALWAYS:
             raise ValueError(f"the metric {one.name!r} is there already")
         found[one.name] = one
@@ -133,8 +150,7 @@ def is_metric(name: str) -> bool:
 def _by_name(name: str) -> Metric:
     metric = _known(name)
     if metric is None:
-        known = ", ".join(metric_names())
-        raise ValueError(f"unknown metric {name!r}; known are {known}, or give a function of (targets, predictions)")
+        raise ValueError(unknown("metric", name, metric_names(), ", or give a function of (targets, predictions)"))
     return metric
 
 

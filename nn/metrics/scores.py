@@ -8,9 +8,9 @@ import warnings
 from functools import partial
 from typing import Any
 
+from backends.arguments import check_whole_number
 from backends.typing import HostArray
 
-from ..data.checks import check_whole_number
 from .base import PATTERNS, Metric, register_metric
 
 

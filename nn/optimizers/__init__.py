@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
+
+from backends.arguments import shown, unknown
 
 from .adam import Adam, AdamW
 from .adaptive import Adagrad, RMSProp
-from .base import OPTIMIZERS, Fold, Optimizer, Schedule, unknown_setting
+from .base import OPTIMIZERS, Fold, Optimizer, Schedule
 from .schedules import (
     SCHEDULES,
     Constant,
@@ -57,10 +58,7 @@ def get_optimizer(optimizer: str | Optimizer, **settings: Any) -> Optimizer:
         return optimizer
     if not isinstance(optimizer, str):
         hint = f"; write {optimizer.__name__}()" if isinstance(optimizer, type) else ""
-        raise TypeError(f"an optimizer is a name or an Optimizer, not {optimizer!r}{hint}")
+        raise TypeError(f"an optimizer is a name or an Optimizer, not {shown(optimizer)}{hint}")
     if optimizer not in OPTIMIZERS:
-        raise ValueError(f"unknown optimizer {optimizer!r}; known are {', '.join(sorted(OPTIMIZERS))}")
-    kind = OPTIMIZERS[optimizer]
-    for name in settings.keys() - {setting.name for setting in fields(kind)}:  # type: ignore[arg-type]
-        raise TypeError(unknown_setting(kind, name))
-    return kind(**settings)
+        raise ValueError(unknown("optimizer", optimizer, sorted(OPTIMIZERS)))
+    return OPTIMIZERS[optimizer](**settings)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import fields
-from difflib import get_close_matches
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, SupportsFloat
 
 from backends import Backend
+from backends.arguments import ArgumentTypeError, NamedArguments, check_flag, shown, unknown_setting
 from backends.typing import Array, Shape
 from backends.updates import get_rule
 
@@ -41,7 +41,7 @@ class Fold(NamedTuple):
     fresh: float = -1.0
 
 
-class Optimizer:
+class Optimizer(NamedArguments):
     """Moves the parameters of one model by a rule of ``backends.updates``.
 
     A subclass is a dataclass that names its rule; its fields are ``learning_rate``, the settings of the rule and, if it
@@ -102,7 +102,7 @@ class Optimizer:
                 if hasattr(type(self), name) and name not in {*vars(Optimizer), *Optimizer.__annotations__}:
                     object.__setattr__(self, name, value)  # of a subclass, which says that it has it
                     return
-                raise AttributeError(unknown_setting(type(self), name))
+                raise AttributeError(unknown_setting(type(self), name, known))
             before = getattr(self, name)
             if name in self.fixed and self._store is not None and value != before:
                 raise ValueError(
@@ -159,7 +159,7 @@ class Optimizer:
             return float(rate)
         rate = rate(update)
         if not (_is_number(rate) and 0.0 <= rate < inf):
-            raise ValueError(f"learning_rate({update}) must give a number of at least 0, not {rate!r}")
+            raise ValueError(f"learning_rate({update}) must give a number of at least 0, not {shown(rate)}")
         return float(rate)
 
     @property
@@ -296,7 +296,10 @@ class Optimizer:
     def step(self, model: Any) -> None:
         """Move the parameters of a ``Sequential`` by the gradients that its ``backward`` left, and use these up. For
         training loops of one's own: ``forward``, ``backward``, ``step``."""
-        store: Store = model.store
+        try:
+            store: Store = model.store
+        except AttributeError:
+            raise ArgumentTypeError(f"step moves the parameters of a Sequential, not of {shown(model)}") from None
         self.bind(store)
         self.steps += 1
         store.gradients_are_kept = False
@@ -317,19 +320,20 @@ class Optimizer:
             hint = f"; write {rate.__name__}(...)" if isinstance(rate, type) else ""
             raise ValueError(
                 f"{type(self).__name__}: learning_rate must be above 0, or a function of the update's number, "
-                f"not {rate!r}{hint}"
+                f"not {shown(rate)}{hint}"
             )
         for name, lowest in least.items():
             value = getattr(self, name)
             if not (_is_number(value) and lowest <= value < below):
                 limit = f" and below {below:g}" if below < inf else ""
-                raise ValueError(f"{type(self).__name__}: {name} must be at least {lowest:g}{limit}, not {value!r}")
+                raise ValueError(
+                    f"{type(self).__name__}: {name} must be at least {lowest:g}{limit}, not {shown(value)}"
+                )
 
     def check_flags(self, *names: str) -> None:
         """Raise a ValueError for a setting that is neither True nor False."""
         for name in names:
-            if not isinstance(value := getattr(self, name), bool):
-                raise ValueError(f"{type(self).__name__}: {name} must be True or False, not {value!r}")
+            object.__setattr__(self, name, check_flag(f"{type(self).__name__}: {name}", getattr(self, name)))
 
 
 def _is_number(value: Any) -> bool:
@@ -345,28 +349,6 @@ def _is_number(value: Any) -> bool:
 
 #: What is set without being a setting.
 _NO_SETTINGS = frozenset({"steps", "state"})
-#: What others call them.
-_USUAL_NAMES = {
-    "lr": "learning_rate",
-    "eta": "learning_rate",
-    "eps": "epsilon",
-    "rho": "alpha",
-    "beta_1": "beta1",
-    "beta_2": "beta2",
-    "betas": "beta1",
-    "decay": "weight_decay",
-    "l2": "weight_decay",
-    "wd": "weight_decay",
-}
-
-
-def unknown_setting(kind: type[Optimizer], name: str) -> str:
-    """What is to be said of a name that is none of its settings."""
-    known = [setting.name for setting in fields(kind)]  # type: ignore[arg-type]
-    near = next(iter(get_close_matches(_USUAL_NAMES.get(name, name), known, 1)), "")
-    hint = f"did you mean {near}?" if near else f"it has {', '.join(known)}"
-    return f"{kind.__name__} has no setting {name!r}; {hint}"
-
 
 #: The optimizers by the names of their rules.
 OPTIMIZERS: dict[str, type[Optimizer]] = {}

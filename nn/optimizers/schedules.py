@@ -20,15 +20,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from math import cos, inf, isfinite, pi
+from math import cos, pi
 from typing import Any, ClassVar
+
+from backends.arguments import NamedArguments, check_choice, check_number, check_whole_number, shown, unknown
 
 #: The schedules by their names.
 SCHEDULES: dict[str, type[RateSchedule]] = {}
 
 
 @dataclass(frozen=True)
-class RateSchedule:
+class RateSchedule(NamedArguments):
     """A function of the update's number, from 1. One of your own is a frozen dataclass with a ``name`` and a
     ``__call__``; it is read from JSON by that name as soon as it is defined."""
 
@@ -46,24 +48,15 @@ class RateSchedule:
     def check(self, *, above_0: str = "", at_least_0: str = "", updates: str = "") -> None:
         """Raise a ValueError for a field, of those named with spaces between them, that is not a number above 0, one of
         at least 0, a number of updates."""
-
-        def refuse(name: str, wanted: str) -> None:
-            raise ValueError(f"{type(self).__name__}: {name} must be {wanted}, not {getattr(self, name)!r}")
-
+        found: dict[str, Any] = {}
         for name in above_0.split():
-            if not (_is_number(value := getattr(self, name)) and 0.0 < value < inf):
-                refuse(name, "a number above 0")
+            found[name] = check_number(f"{type(self).__name__}: {name}", getattr(self, name), above=0.0)
         for name in at_least_0.split():
-            if not (_is_number(value := getattr(self, name)) and 0.0 <= value < inf):
-                refuse(name, "a number of at least 0")
+            found[name] = check_number(f"{type(self).__name__}: {name}", getattr(self, name), least=0.0)
         for name in updates.split():
-            value = getattr(self, name)
-            if not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
-                refuse(name, "a number of updates, a whole number of at least 1")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+            found[name] = check_whole_number(f"{type(self).__name__}: {name}, in updates,", getattr(self, name))
+        for name, value in found.items():
+            object.__setattr__(self, name, value)  # a number of NumPy becomes one of Python, which a file can hold
 
 
 @dataclass(frozen=True)
@@ -162,7 +155,7 @@ class LinearWarmup(RateSchedule):
                 object.__setattr__(self, "then", Constant(self.then))
             except ValueError:
                 raise ValueError(
-                    f"LinearWarmup: then must be a schedule or a number above 0, not {self.then!r}"
+                    f"LinearWarmup: then must be a schedule or a number above 0, not {shown(self.then)}"
                 ) from None
 
     def __call__(self, update: int) -> float:
@@ -197,9 +190,8 @@ class OneCycle(RateSchedule):
     def __post_init__(self) -> None:
         self.check(above_0="rate start_divisor end_divisor", at_least_0="warmup", updates="length")
         if self.warmup > 1.0:
-            raise ValueError(f"OneCycle: warmup must be a part of the updates, at most 1, not {self.warmup!r}")
-        if self.anneal not in ("cosine", "linear"):
-            raise ValueError(f"OneCycle: anneal must be 'cosine' or 'linear', not {self.anneal!r}")
+            raise ValueError(f"OneCycle: warmup must be a part of the updates, at most 1, not {shown(self.warmup)}")
+        check_choice("OneCycle: anneal", self.anneal, ("cosine", "linear"))
 
     def __call__(self, update: int) -> float:
         first = self.rate / self.start_divisor
@@ -228,7 +220,7 @@ def schedule_to_json(schedule: Callable[[int], float]) -> dict[str, Any]:
         TypeError: it is a function that is no ``RateSchedule``.
     """
     if not isinstance(schedule, RateSchedule):
-        raise TypeError(f"only a schedule of nn.optimizers.schedules can be written, not {schedule!r}")
+        raise TypeError(f"only a schedule of nn.optimizers.schedules can be written, not {shown(schedule)}")
     values = {entry.name: getattr(schedule, entry.name) for entry in fields(schedule)}
     return {"name": schedule.name} | {
         name: schedule_to_json(value) if callable(value) else value for name, value in values.items()
@@ -243,8 +235,8 @@ def schedule_from_json(data: Mapping[str, Any]) -> RateSchedule:
     """
     values = dict(data)
     name = values.pop("name", None)
-    if name not in SCHEDULES:
-        raise ValueError(f"unknown schedule {name!r}; known are {', '.join(SCHEDULES)}")
+    if not isinstance(name, str) or name not in SCHEDULES:
+        raise ValueError(unknown("schedule", name, SCHEDULES))
     made = {key: schedule_from_json(value) if isinstance(value, Mapping) else value for key, value in values.items()}
     try:
         return SCHEDULES[name](**made)

@@ -436,7 +436,9 @@ def test_metrics_that_are_known_by_name_are_listed() -> None:
 def test_metrics_that_are_none(metrics: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Trainer(Sequential(Linear(64, 10), backend="cpu"), metrics=metrics)
-    with pytest.raises(ValueError, match="`of` must be predictions, probabilities, scores or outputs, not 'guesses'"):
+    with pytest.raises(
+        ValueError, match="`of` must be 'predictions', 'probabilities', 'scores' or 'outputs', not 'guesses'"
+    ):
         Metric("m", max, of="guesses")
 
 

@@ -241,7 +241,7 @@ def test_names_of_top_k() -> None:
 
 
 def test_what_a_metric_needs_is_checked() -> None:
-    with pytest.raises(ValueError, match="metric m: `needs` must be classes, values or nothing, not 'luck'"):
+    with pytest.raises(ValueError, match="metric m: `needs` must be '', 'classes' or 'values', not 'luck'"):
         Metric("m", max, needs="luck")
 
 

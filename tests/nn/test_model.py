@@ -207,8 +207,11 @@ def test_networks_that_do_not_fit_together(layers: list[Any], error: type[Except
         (lambda: Linear(3, 2, activation="swish"), "unknown activation 'swish'; known are identity, sigmoid"),
         (lambda: Linear(3, 2, activation="elu(-1)"), "^elu: alpha must be a number above 0, not -1.0"),
         (lambda: GELU("erf"), "^GELU: approximate must be 'none' or 'tanh', not 'erf'"),
-        (lambda: LeakyReLU(0.0), "^LeakyReLU: negative_slope must be above 0 and below 1, not 0.0; ReLU.. has 0"),
-        (lambda: LeakyReLU(1.0), "^LeakyReLU: negative_slope must be above 0 and below 1, not 1.0"),
+        (
+            lambda: LeakyReLU(0.0),
+            "^LeakyReLU: negative_slope must be a number above 0 and below 1, not 0.0; ReLU.. has 0",
+        ),
+        (lambda: LeakyReLU(1.0), "^LeakyReLU: negative_slope must be a number above 0 and below 1, not 1.0"),
         (lambda: ELU(float("inf")), "^ELU: alpha must be a number above 0, not inf"),
         (lambda: ELU(0.0), "^ELU: alpha must be a number above 0, not 0.0"),
         (lambda: Linear(3, 2, weight_init="xavier"), "unknown initial values"),

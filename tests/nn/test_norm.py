@@ -217,7 +217,7 @@ def test_the_gradients_of_one_row_are_refused() -> None:
         (lambda: BatchNorm(0), "^BatchNorm: features must be a whole number of at least 1, not 0$"),
         (lambda: LayerNorm(2.5), "^LayerNorm: features must be a whole number of at least 1, not 2.5$"),  # type: ignore
         (lambda: LayerNorm(3, epsilon=0.0), "^LayerNorm: epsilon must be a number above 0, not 0.0$"),
-        (lambda: BatchNorm(3, momentum=1.5), "^BatchNorm: momentum must be from 0 to 1, not 1.5$"),
+        (lambda: BatchNorm(3, momentum=1.5), "^BatchNorm: momentum must be a number from 0 to 1, not 1.5$"),
         (lambda: Sequential(Linear(4, 3), BatchNorm(4), backend="cpu"), "takes rows of 4 numbers, not of shape"),
         (lambda: Sequential(LayerNorm(5), backend="cpu")(np.zeros((2, 2, 2))), "5"),
     ],

@@ -103,8 +103,8 @@ def test_more_of_an_accuracy_is_better_and_epochs_without_an_evaluation_are_not_
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"factor": 1.0}, "factor must be above 0 and below 1, not 1.0"),
-        ({"factor": "0.1"}, "factor must be above 0 and below 1, not '0.1'"),
+        ({"factor": 1.0}, "factor must be a number above 0 and below 1, not 1.0"),
+        ({"factor": "0.1"}, "factor must be a number above 0 and below 1, not '0.1'"),
         ({"patience": 2.5}, "patience must be a whole number of at least 0, not 2.5"),
         ({"cooldown": -1}, "cooldown must be a whole number of at least 0, not -1"),
         ({"min_delta": -1e-4}, "min_delta must be a number of at least 0, not -0.0001"),

@@ -251,7 +251,7 @@ def test_epochs_are_chosen_by_the_rules_whatever_the_values(
         ({"patience": 2.5}, "patience must be a whole number of at least 0, not 2.5"),
         ({"patience": True}, "patience must be a whole number of at least 0, not True"),
         ({"start_from_epoch": -2}, "start_from_epoch must be a whole number of at least 0, not -2"),
-        ({"mode": "best"}, """mode must be "auto", "min" or "max", not 'best'"""),
+        ({"mode": "best"}, "mode must be 'auto', 'min' or 'max', not 'best'"),
         ({"min_delta": -0.1}, "min_delta must be a number of at least 0, not -0.1"),
         ({"min_delta": math.nan}, "min_delta must be a number of at least 0, not nan"),
     ],

@@ -117,8 +117,8 @@ def test_one_of_ones_own_is_written_and_read_too() -> None:
 REFUSED: list[tuple[Any, tuple[Any, ...], str]] = [
     (Constant, (0.0,), "rate must be a number above 0, not 0.0"),
     (Constant, (True,), "rate must be a number above 0, not True"),
-    (StepDecay, (0.1, 0), "every must be a number of updates, a whole number of at least 1, not 0"),
-    (StepDecay, (0.1, 2.5), "every must be a number of updates, a whole number of at least 1, not 2.5"),
+    (StepDecay, (0.1, 0), "every, in updates, must be a whole number of at least 1, not 0"),
+    (StepDecay, (0.1, 2.5), "every, in updates, must be a whole number of at least 1, not 2.5"),
     (StepDecay, (0.1, 2, -1.0), "factor must be a number above 0, not -1.0"),
     (ExponentialDecay, (float("nan"), 0.5), "rate must be a number above 0, not nan"),
     (CosineDecay, ("0.1", 5), "rate must be a number above 0, not '0.1'"),
@@ -140,11 +140,11 @@ def test_what_cannot_be_used_is_refused(make: Any, arguments: tuple[Any, ...], c
 @pytest.mark.parametrize(
     ("data", "complaint"),
     [
-        ({"name": "cosin"}, r"^unknown schedule 'cosin'; known are constant, step, "),
+        ({"name": "cosin"}, r"^unknown schedule 'cosin' .did you mean cosine.*; known are constant, step, "),
         ({}, r"^unknown schedule None; known are constant, step, "),
         ({"name": "step", "evry": 2}, r"^schedule 'step' has the fields rate, every, factor, not evry$"),
         ({"name": "step", "rate": 1.0}, r"^schedule 'step' has the fields rate, every, factor, not rate$"),
-        ({"name": "step", "rate": 1.0, "every": 0}, r"^StepDecay: every must be a number of updates, "),
+        ({"name": "step", "rate": 1.0, "every": 0}, r"^StepDecay: every, in updates, must be a whole number "),
     ],
 )
 def test_what_cannot_be_read_is_refused(data: dict[str, Any], complaint: str) -> None:
