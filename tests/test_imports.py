@@ -23,10 +23,10 @@ ROOMS = {
         "activations", "gelu", "random", "typing",
     ],
     "nn": [
-        "__main__", "__init__", "cli", "verify", "report", "trainer", "divergence", "evaluation", "given", "callbacks",
-        "storage", "pairs", "model", "steps", "own_layers", "summary", "plan", "feed", "optimizers", "losses", "layers",
-        "metrics", "snapshot", "history", "initializers", "around_update", "data", "memory", "portable", "files",
-        "messages", "version",
+        "__main__", "__init__", "cli", "estimators", "verify", "report", "trainer", "divergence", "evaluation", "given",
+        "callbacks", "storage", "pairs", "model", "steps", "own_layers", "summary", "plan", "feed", "optimizers",
+        "losses", "layers", "metrics", "snapshot", "history", "initializers", "around_update", "data", "memory",
+        "portable", "files", "messages", "version",
     ],
 }  # fmt: skip
 #: What is computed with arrays of any library, and so knows none.
