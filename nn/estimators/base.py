@@ -285,7 +285,7 @@ class MLP(TasksMixin, BaseEstimator, ABC):
     def _optimizer(self) -> Optimizer:
         rate, times = float(self.learning_rate_init), self._objective.times
         if self.solver == "adam":
-            return Adam(rate, float(self.beta_1), float(self.beta_2), float(self.epsilon) * times)
+            return Adam(rate, float(self.beta_1), float(self.beta_2), float(self.epsilon) * times, epsilon_hat=True)
         momentum = float(self.momentum)
         return SGD(rate / times, momentum, nesterov=bool(self.nesterovs_momentum) and momentum > 0.0)
 

@@ -28,7 +28,7 @@ class MLPClassifier(ClassifierMixin, MLP):
     >>> from nn import MLPClassifier, load_data
     >>> digits = load_data("digits")
     >>> rows, labels = digits.train.features(), digits.train.y
-    >>> classifier = MLPClassifier((32,), max_iter=20, tol=0.1, random_state=0).fit(rows, labels)
+    >>> classifier = MLPClassifier((32,), max_iter=50, tol=0.01, random_state=0).fit(rows, labels)
     >>> bool(classifier.score(digits.test.features(), digits.test.y) > 0.9)
     True
 
