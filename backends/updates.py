@@ -126,17 +126,21 @@ def _adam(
     beta1: float,
     beta2: float,
     epsilon: float,
+    epsilon_hat: bool,
 ) -> tuple[Array, dict[str, Array]]:
     """mean <- beta1 mean + (1 - beta1) g;  square <- beta2 square + (1 - beta2) g^2;
-    direction = mean / (1 - beta1^number) / (sqrt(square / (1 - beta2^number)) + epsilon).
+    direction = mean / (1 - beta1^number) / (sqrt(square / (1 - beta2^number)) + epsilon), or with epsilon hat
+    mean / (1 - beta1^number) sqrt(1 - beta2^number) / (sqrt(square) + epsilon).
 
-    Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015.
+    Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015; epsilon hat is at the end of section 2.
     """
     mean = beta1 * state["mean"] + (1.0 - beta1) * gradient
     square = beta2 * state["square"] + (1.0 - beta2) * (gradient * gradient)
     corrected = mean / bias_correction(xp, beta1, number, mean.dtype)
-    corrected_square = square / bias_correction(xp, beta2, number, square.dtype)
-    return corrected / (xp.sqrt(corrected_square) + epsilon), {"mean": mean, "square": square}
+    correction = bias_correction(xp, beta2, number, square.dtype)
+    if epsilon_hat:
+        epsilon = epsilon / correction**0.5
+    return corrected / (xp.sqrt(square / correction) + epsilon), {"mean": mean, "square": square}
 
 
 def _rmsprop(
@@ -203,7 +207,7 @@ RULES: dict[str, Rule] = {
             name="adam",
             direction=_adam,
             state=("mean", "square"),
-            settings={"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
+            settings={"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "epsilon_hat": False},
         ),
         Rule(
             name="rmsprop",

@@ -11,6 +11,8 @@ True
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from backends import OutOfMemoryError
 
@@ -75,6 +77,9 @@ from .verify import Comparison, Finding, GradientError, GradientReport, check_gr
 from .verify import compare as compare_backends
 from .version import __version__ as __version__
 
+if TYPE_CHECKING:
+    from .estimators import MLPClassifier, MLPRegressor
+
 __all__ = [
     "ELU",
     "GELU",
@@ -111,6 +116,8 @@ __all__ = [
     "LearningRateSchedule",
     "Linear",
     "Loss",
+    "MLPClassifier",
+    "MLPRegressor",
     "Metric",
     "Optimizer",
     "OutOfMemoryError",
@@ -149,6 +156,20 @@ __all__ = [
     "to_sklearn",
     "to_torch",
 ]
+
+#: What takes long to import, as it needs scikit-learn, and so is imported when it is first asked for.
+_LATER = {"MLPClassifier": "estimators", "MLPRegressor": "estimators"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
+
 
 #: Modules by the names that they had in version 0.1, and where they are now.
 _MOVED = {

@@ -27,6 +27,7 @@ ROOMS = {
         "commands",
         "__init__",
         "cli",
+        "estimators",
         "verify",
         "report",
         "trainer",

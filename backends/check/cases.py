@@ -455,6 +455,7 @@ def _adam(make: Inputs) -> Made:
         {"beta1": 0.0, "beta2": 0.9, "epsilon": 1e-4},
         {"beta1": 0.5, "beta2": 0.0, "weight_decay": 0.1},
         {"weight_decay": 1e-4},
+        {"epsilon": 0.01, "epsilon_hat": True},
     )
     for name, draw in _flat(make):
         for kind in kinds:

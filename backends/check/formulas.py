@@ -291,12 +291,14 @@ class Formulas:
 
     def _adam(
         self, g: Bounded, rate: Bounded, mean: Bounded, square: Bounded, t: Bounded,
-        beta1: float, beta2: float, epsilon: float,
+        beta1: float, beta2: float, epsilon: float, epsilon_hat: bool,
     ) -> tuple[Bounded, dict[str, Bounded]]:  # fmt: skip
         number = self.real.number
         mean = number(beta1) * mean + number(1 - Wide(beta1)) * g
         square = number(beta2) * square + number(1 - Wide(beta2)) * (g * g)
-        root = (square / self._correction(beta2, t)).sqrt() + number(epsilon)
+        correction = self._correction(beta2, t)
+        added = number(epsilon) / correction.sqrt() if epsilon_hat else number(epsilon)
+        root = (square / correction).sqrt() + added
         corrected = mean / self._correction(beta1, t)
         change = (rate * corrected / root).or_as(rate * (corrected / root))
         return change, {"mean": mean, "square": square}

@@ -302,10 +302,12 @@ def _adam(
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
+    epsilon_hat: bool = False,
 ) -> None:
     t, rate = host_number(number), float(host_number(learning_rate))
     corrected = rate / bias_correction(numpy, beta1, t, params.dtype)
     correction = bias_correction(numpy, beta2, t, params.dtype)
+    epsilon = epsilon / correction**0.5 if epsilon_hat else epsilon
     decay, n_decayed = rate * weight_decay, n_decayed if weight_decay != 0.0 else 0
     kernels.adam_update(params, gradient, mean, square, corrected, beta1, beta2, correction, epsilon, decay, n_decayed)
 

@@ -856,6 +856,7 @@ class NumpyBackend(Backend):
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
+        epsilon_hat: bool = False,
     ) -> None:
         np, rate, t = numpy, host_number(learning_rate), host_number(number)
         scratch = np.multiply(gradient, 1.0 - beta1, out=self._scratch("update", params.shape))
@@ -865,9 +866,10 @@ class NumpyBackend(Backend):
         np.multiply(scratch, 1.0 - beta2, out=scratch)
         np.multiply(square, beta2, out=square)
         np.add(square, scratch, out=square)
-        np.divide(square, bias_correction(np, beta2, t, self.dtype), out=scratch)
+        correction = bias_correction(np, beta2, t, self.dtype)
+        np.divide(square, correction, out=scratch)
         np.sqrt(scratch, out=scratch)
-        np.add(scratch, epsilon, out=scratch)
+        np.add(scratch, epsilon / correction**0.5 if epsilon_hat else epsilon, out=scratch)
         change = np.divide(mean, scratch, out=gradient)
         np.multiply(change, rate / bias_correction(np, beta1, t, self.dtype), out=change)
         if weight_decay != 0.0 and n_decayed > 0:

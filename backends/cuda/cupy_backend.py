@@ -913,7 +913,7 @@ def _of_sgd(momentum: float, dampening: float, nesterov: bool) -> tuple[float, .
     return momentum, 1.0 - dampening, nesterov
 
 
-def _of_adam(beta1: float, beta2: float, epsilon: float) -> tuple[float, ...]:
+def _of_adam(beta1: float, beta2: float, epsilon: float, epsilon_hat: bool) -> tuple[float, ...]:
     """The numbers that the kernel takes."""
     of_each = ((beta, 1.0 - beta, math.log(beta) if beta > 0.0 else -math.inf) for beta in (beta1, beta2))
-    return *(x for numbers in of_each for x in numbers), epsilon
+    return *(x for numbers in of_each for x in numbers), epsilon, epsilon_hat

@@ -860,7 +860,8 @@ KERNEL sgd_update(
 KERNEL adam_update(
     REAL* params, const REAL* gradient, REAL* mean, REAL* square, const long long* number_at, long long number,
     const REAL* learning_rate_at, REAL learning_rate, REAL beta1, REAL fresh1, double log_beta1,
-    REAL beta2, REAL fresh2, double log_beta2, REAL epsilon, REAL weight_decay, long long n_decayed, long long size)
+    REAL beta2, REAL fresh2, double log_beta2, REAL epsilon, int epsilon_hat, REAL weight_decay, long long n_decayed,
+    long long size)
 {
     // 1 - beta^number, once for each block: many GPUs are slow in double.
     __shared__ REAL correction[2];
@@ -871,13 +872,14 @@ KERNEL adam_update(
     }
     __syncthreads();
     const REAL rate = learning_rate_at ? *learning_rate_at : learning_rate;
+    const REAL added = epsilon_hat ? epsilon / sqrt(correction[1]) : epsilon;
     FOR_GRID(i, size) {
         const REAL g = gradient[i];
         const REAL a = beta1 * mean[i] + fresh1 * g;
         const REAL b = beta2 * square[i] + fresh2 * (g * g);
         mean[i] = a;
         square[i] = b;
-        REAL change = rate * (a / correction[0]) / (sqrt(b / correction[1]) + epsilon);
+        REAL change = rate * (a / correction[0]) / (sqrt(b / correction[1]) + added);
         if (i < n_decayed) change += rate * weight_decay * params[i];
         params[i] -= change;
     }

@@ -399,6 +399,9 @@ class Settings:
     epsilon_inside: bool = _training(False, "--epsilon-inside", SWITCH,
         "of rmsprop and adagrad: epsilon is added before the root is taken, as Keras and TensorFlow do",
         idle=(UNTRAINED, of_optimizer("epsilon_inside")))
+    epsilon_hat: bool = _training(False, "--epsilon-hat", SWITCH,
+        "of adam and adamw: epsilon is added to the root before its correction, as Keras and scikit-learn do",
+        idle=(UNTRAINED, of_optimizer("epsilon_hat")))
     clip_norm: float | None = _training(None, "--clip-norm", NUMBER,
         "multiply all gradients by one number before an update where the norm of all together is above X",
         check=ABOVE_0, unset="no limit", idle=(UNTRAINED,))

@@ -15,7 +15,9 @@ class Adam(Optimizer):
     Args:
         learning_rate: step size, or a function of the update's number.
         beta1, beta2: how much of the running means of the gradient and of its square stays at a step.
-        epsilon: added to the root of the mean square. (Keras adds 1e-7, and to the root before its correction.)
+        epsilon: added to the root of the mean square.
+        epsilon_hat: add it to the root before its correction, as Keras (1e-7) and scikit-learn do: "epsilon hat" in
+            Kingma and Ba's paper.
         weight_decay, decoupled, l1: of the weights, not the biases: see ``Optimizer``.
 
     Not as in PyTorch: the weight decay is decoupled, which is AdamW, unless ``decoupled`` is False, and leaves the
@@ -28,6 +30,7 @@ class Adam(Optimizer):
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+    epsilon_hat: bool = False
     weight_decay: float = 0.0
     decoupled: bool = True
     l1: float = 0.0
@@ -35,6 +38,7 @@ class Adam(Optimizer):
     def validate(self) -> None:
         self.check({"beta1": 0.0, "beta2": 0.0}, below=1.0)
         self.check({"epsilon": 0.0})
+        self.check_flags("epsilon_hat")
         super().validate()
 
 

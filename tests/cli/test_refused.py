@@ -80,6 +80,7 @@ REFUSED = [
     ("accumulate", ["--batch-size", "full", "--accumulate", "2"], "all rows at once are one batch"),
     *((name, ["--optimizer", "sgd", flag, "0.5"], f"sgd has no {name}") for name, flag in OF_OTHERS.items()),
     ("epsilon_inside", [*ADAM, "--epsilon-inside"], "adam has no epsilon_inside"),
+    ("epsilon_hat", ["--optimizer", "rmsprop", "--epsilon-hat"], "rmsprop has no epsilon_hat"),
     ("centered", ["--optimizer", "adagrad", "--centered"], "adagrad has no centered"),
     ("decoupled", ["--no-decoupled"], "there is no weight decay"),
     ("decoupled", ["--optimizer", "adamw", "--weight-decay", "0", "--no-decoupled"], "there is no weight decay"),

@@ -737,6 +737,11 @@ def epsilon_inside(tools: Tools) -> None:
 
 
 @behaviour
+def epsilon_hat(tools: Tools) -> None:
+    assert optimizer_of("--optimizer", "adam", "--epsilon-hat") == Adam(epsilon_hat=True)
+
+
+@behaviour
 def centered(tools: Tools) -> None:
     assert optimizer_of("--optimizer", "rmsprop", "--centered") == RMSProp(centered=True)
 
@@ -1202,6 +1207,7 @@ BOTH = {
     "beta2": ("0.6", "0.6"),
     "epsilon": ("0.001", "0.001"),
     "epsilon_inside": ("", "true"),
+    "epsilon_hat": ("", "true"),
     "clip_norm": ("1.5", "1.5"),
     "clip_value": ("0.5", "0.5"),
     "accumulate": ("4", "4"),
@@ -1236,7 +1242,7 @@ BESIDE = dict.fromkeys(("label", "task", "impute", "categorical"), ("data", '"t.
     "gamma": ("loss", '"focal"'),
     "focal_alpha": ("loss", '"focal"'),
     **dict.fromkeys(("alpha", "epsilon", "epsilon_inside", "centered"), ("optimizer", '"rmsprop"')),
-    **dict.fromkeys(("beta1", "beta2", "decoupled"), ("optimizer", '"adamw"')),
+    **dict.fromkeys(("beta1", "beta2", "epsilon_hat", "decoupled"), ("optimizer", '"adamw"')),
     **dict.fromkeys(("lr_decay", "initial_accumulator_value"), ("optimizer", '"adagrad"')),
     **dict.fromkeys(("decay_every", "decay_factor"), ("schedule", '"step"')),
     **dict.fromkeys(("min_lr", "plateau_patience"), ("schedule", '"plateau"')),
@@ -1418,6 +1424,7 @@ def test_help_shows_what_kind_of_value_a_flag_takes(capsys: pytest.CaptureFixtur
         "shuffle",
         "nesterov",
         "epsilon_inside",
+        "epsilon_hat",
         "centered",
         "decoupled",
         "standardize",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nn.optimizers import Adagrad, Optimizer, RMSProp
+from nn.optimizers import Adagrad, Adam, Optimizer, RMSProp
 from tests.helpers.with_emulated import WITH_EMULATED, made
 
 RNG = np.random.default_rng(5)
@@ -43,6 +43,19 @@ def adagrad() -> list[float]:
     return result
 
 
+def adam() -> list[float]:
+    """keras.optimizers.Adam, and scikit-learn's: epsilon is added to the root before its correction."""
+    result = []
+    for p, gradients in zip(START.tolist(), GRADIENTS.T.tolist(), strict=True):
+        mean = square = 0.0
+        for t, g in enumerate(gradients, 1):
+            mean += (1 - 0.9) * (g - mean)
+            square += (1 - 0.99) * (g * g - square)
+            p -= RATE * sqrt(1 - 0.99**t) / (1 - 0.9**t) * mean / (sqrt(square) + EPSILON)
+        result.append(p)
+    return result
+
+
 def moved_by(optimizer: Optimizer, which: tuple[str, bool]) -> Any:
     backend = made(which, "float64")
     with backend.use():
@@ -61,6 +74,13 @@ def moved_by(optimizer: Optimizer, which: tuple[str, bool]) -> Any:
 def test_rmsprop(which: tuple[str, bool], momentum: float, centered: bool) -> None:
     ours = RMSProp(RATE, alpha=0.9, epsilon=EPSILON, epsilon_inside=True, momentum=momentum, centered=centered)
     np.testing.assert_allclose(moved_by(ours, which), rmsprop(momentum, centered), 1e-12, 1e-12)
+
+
+@pytest.mark.parametrize("which", WITH_EMULATED)
+def test_adam(which: tuple[str, bool]) -> None:
+    for epsilon_hat in (True, False):
+        ours = Adam(RATE, beta2=0.99, epsilon=EPSILON, epsilon_hat=epsilon_hat)
+        assert np.allclose(moved_by(ours, which), adam(), 1e-12, 1e-12) == epsilon_hat
 
 
 @pytest.mark.parametrize("which", WITH_EMULATED)

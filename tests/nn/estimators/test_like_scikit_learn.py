@@ -1,0 +1,222 @@
+"""What the parameters mean: held against scikit-learn's MLP, from the same initial weights, in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn.neural_network as theirs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_diabetes, load_digits
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+
+import nn as ours
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+KINDS = ["binary", "multiclass", "multilabel", "values", "several values", "poisson"]
+
+
+def rows_of(kind: str, n: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(n, 5))
+    score = x @ random.normal(size=(5, 3)) + 0.3 * random.normal(size=(n, 3))
+    targets = {
+        "binary": (score[:, 0] > 0).astype(int),
+        "multiclass": score.argmax(axis=1),
+        "multilabel": (score > 0).astype(int),
+        "values": score[:, 0],
+        "several values": score,
+        "poisson": random.poisson(np.exp(0.3 * score[:, 0])).astype(float),
+    }
+    return x, targets[kind]
+
+
+def pair(kind: str, **settings: Any) -> list[Any]:
+    """The same estimator, scikit-learn's and ours."""
+    settings = {"hidden_layer_sizes": (7, 4), "random_state": 3, **settings}
+    if kind == "poisson":
+        settings["loss"] = "poisson"
+    name = "MLPClassifier" if kind in ("binary", "multiclass", "multilabel") else "MLPRegressor"
+    return [getattr(theirs, name)(**settings), getattr(ours, name)(**settings)]
+
+
+def assert_equal_weights(their: Any, our: Any, rtol: float = 1e-9, atol: float = 1e-9) -> None:
+    for a, b in zip(their.coefs_ + their.intercepts_, our.coefs_ + our.intercepts_, strict=True):
+        np.testing.assert_allclose(b, a, rtol, atol)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_seeds_give_equal_initial_values(kind: str) -> None:
+    for activation in ("relu", "logistic"):
+        their, our = pair(kind, activation=activation, learning_rate_init=1e-12, max_iter=1)
+        x, y = rows_of(kind)
+        assert_equal_weights(their.fit(x, y), our.fit(x, y))
+        assert (their.n_layers_, their.n_outputs_, their.out_activation_) == (
+            our.n_layers_,
+            our.n_outputs_,
+            our.out_activation_,
+        )
+
+
+@given(
+    kind=st.sampled_from(KINDS),
+    activation=st.sampled_from(["identity", "logistic", "tanh", "relu"]),
+    momentum=st.sampled_from([0.0, 0.5, 0.9]),
+    nesterov=st.booleans(),
+    alpha=st.sampled_from([0.0, 1e-4, 0.5]),
+    weighted=st.booleans(),
+    learning_rate=st.sampled_from(["constant", "invscaling", "adaptive"]),
+    seed=st.integers(0, 5),
+)
+@settings(max_examples=60)
+def test_steps_of_sgd_on_all_rows_are_those_of_scikit_learn(
+    kind: str,
+    activation: str,
+    momentum: float,
+    nesterov: bool,
+    alpha: float,
+    weighted: bool,
+    learning_rate: str,
+    seed: int,
+) -> None:
+    x, y = rows_of(kind, seed=seed)
+    weights = np.random.default_rng(seed).uniform(0.1, 3.0, len(x)) if weighted else None
+    estimators = pair(
+        kind, solver="sgd", activation=activation, momentum=momentum, nesterovs_momentum=nesterov, alpha=alpha,
+        learning_rate=learning_rate, learning_rate_init=0.02, max_iter=12, n_iter_no_change=2, tol=0.02,
+    )  # fmt: skip
+    their, our = (estimator.fit(x, y, sample_weight=weights) for estimator in estimators)
+    assert_equal_weights(their, our, 1e-8, 1e-8)
+    assert (our.n_iter_, our.t_) == (their.n_iter_, their.t_)
+    np.testing.assert_allclose(our.loss_curve_, their.loss_curve_, 1e-9)
+    np.testing.assert_allclose(our.best_loss_, their.best_loss_, 1e-9)
+    assert np.array_equal(our.predict(x), their.predict(x)) or kind in ("values", "several values", "poisson")
+    if kind in ("binary", "multiclass", "multilabel"):
+        np.testing.assert_allclose(our.predict_proba(x), their.predict_proba(x), 1e-7, 1e-9)
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_partial_fit_goes_on_from_weights_that_were_set(kind: str, solver: str) -> None:
+    x, y = rows_of(kind)
+    their, our = pair(kind, solver=solver)
+    labels = {"binary": np.arange(2), "multiclass": np.arange(3), "multilabel": np.arange(3)}
+    classes = {"classes": labels[kind]} if kind in labels else {}
+    for estimator in (their, our):
+        estimator.partial_fit(x, y, **classes)
+    other = pair(kind, solver=solver, random_state=9)[0].partial_fit(x, y, **classes)
+    for estimator in (their, our):
+        for i in range(3):
+            estimator.coefs_[i] = other.coefs_[i].copy()
+            estimator.intercepts_[i] = other.intercepts_[i].copy()
+        estimator.partial_fit(x, y)
+    assert_equal_weights(their, our)
+    assert len(our.loss_curve_) == len(their.loss_curve_) == 2
+    assert (our.n_iter_, our.t_) == (their.n_iter_, their.t_) == (1, 120)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel", "values", "poisson"])
+def test_lbfgs_comes_to_the_same_weights(kind: str, weighted: bool) -> None:
+    x, y = rows_of(kind)
+    weights = np.random.default_rng(1).uniform(0.1, 3.0, len(x)) if weighted else None
+    estimators = pair(kind, solver="lbfgs", activation="tanh", alpha=0.1, max_iter=15)
+    their, our = (estimator.fit(x, y, sample_weight=weights) for estimator in estimators)
+    assert our.n_iter_ == their.n_iter_
+    assert our.loss_ == pytest.approx(their.loss_, rel=1e-7)
+    assert_equal_weights(their, our, 1e-4, 1e-5)
+
+
+def test_lbfgs_makes_the_sum_over_several_values_small() -> None:
+    """scikit-learn hands the mean over the values and the gradient of their sum to it."""
+    x, y = rows_of("several values")
+    losses = []
+    for most in (1, 10, 100, 1000):
+        _, our = pair("several values", solver="lbfgs", alpha=0.0, max_iter=most)
+        losses.append(our.fit(x, y).loss_)
+        assert our.loss_ == pytest.approx(0.5 * np.mean((our.predict(x) - y) ** 2))
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.02 * losses[0]
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+def test_digits_are_learnt_as_well(solver: str) -> None:
+    x, y = load_digits(return_X_y=True)
+    x, x_test, y, y_test = train_test_split(x / 16, y, random_state=0)
+    settings = {"solver": solver, "max_iter": 30, "random_state": 0, "learning_rate_init": 0.01}
+    scores = [module.MLPClassifier(**settings).fit(x, y).score(x_test, y_test) for module in (theirs, ours)]
+    assert min(scores) > 0.92
+    assert abs(scores[0] - scores[1]) < 0.025
+
+
+def test_early_stopping_holds_out_the_same_rows_and_keeps_the_best_weights() -> None:
+    x, y = load_digits(return_X_y=True)
+    x, y = x / 16, y
+    settings: dict[str, Any] = {"early_stopping": True, "random_state": 0, "n_iter_no_change": 3, "tol": 0.01}
+    their, our = (module.MLPClassifier(**settings).fit(x, y) for module in (theirs, ours))
+    _, x_held, _, y_held = _split_after_initial_values(x, y)
+    for estimator in (their, our):
+        assert estimator.best_validation_score_ == max(estimator.validation_scores_)
+        assert estimator.score(x_held, y_held) == pytest.approx(estimator.best_validation_score_)
+        assert estimator.best_loss_ is None
+        assert len(estimator.validation_scores_) == estimator.n_iter_
+    assert abs(our.n_iter_ - their.n_iter_) < 15
+
+
+def _split_after_initial_values(x: np.ndarray, y: np.ndarray) -> Any:
+    """The rows that an MLP with 100 hidden units and seed 0 holds out."""
+    random = np.random.RandomState(0)
+    random.uniform(size=64 * 100 + 100 + 100 * 10 + 10)
+    return train_test_split(x, y, random_state=random, test_size=0.1)
+
+
+def test_early_stopping_of_values_goes_by_r2() -> None:
+    x, y = load_diabetes(return_X_y=True)
+    x, y = x * 20, (y - y.mean()) / y.std()
+    settings: dict[str, Any] = {"early_stopping": True, "random_state": 2, "batch_size": 1000, "max_iter": 300}
+    with pytest.warns(UserWarning, match="It is going to be clipped"):
+        their, our = (module.MLPRegressor(**settings).fit(x, y) for module in (theirs, ours))
+    np.testing.assert_allclose(our.validation_scores_[:20], their.validation_scores_[:20], atol=1e-4)
+    assert our.n_iter_ == their.n_iter_
+
+
+def test_the_penalty_of_batches_is_that_of_scikit_learn_to_a_per_mille() -> None:
+    x, y = rows_of("values", 200)
+    settings: dict[str, Any] = {"alpha": 3.0, "batch_size": 20, "shuffle": False, "max_iter": 20, "solver": "sgd"}
+    their, our = (estimator.fit(x, y) for estimator in pair("values", **settings))
+    np.testing.assert_allclose(our.loss_curve_, their.loss_curve_, rtol=2e-3)
+    assert_equal_weights(their, our, 1e-8, 1e-8)
+
+
+@pytest.mark.filterwarnings("default")
+def test_too_few_iterations_are_told_as_by_scikit_learn() -> None:
+    x, y = rows_of("multiclass")
+    texts = []
+    for estimator in pair("multiclass", max_iter=3):
+        with pytest.warns(ConvergenceWarning) as caught:
+            estimator.fit(x, y)
+        texts.append(str(caught[0].message))
+    assert texts[0] == texts[1]
+    with pytest.warns(ConvergenceWarning, match=r"lbfgs failed to converge after 2 iteration\(s\) \(status=1\)"):
+        pair("multiclass", max_iter=2, solver="lbfgs")[1].fit(x, y)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"verbose": True, "tol": 1.0, "n_iter_no_change": 1},
+        {"verbose": True, "solver": "sgd", "learning_rate": "adaptive", "tol": 9.0, "n_iter_no_change": 1},
+    ],
+)
+def test_verbose_prints_what_scikit_learn_prints(settings: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = rows_of("multiclass")
+    texts = []
+    for estimator in pair("multiclass", max_iter=15, **settings):
+        estimator.fit(x, y)
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    assert "Training loss did not improve more than tol=" in texts[0]
