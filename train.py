@@ -7,8 +7,6 @@ set, and by which flag, is in ``nn/cli/settings.py``.
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import sys
 import warnings
@@ -27,6 +25,7 @@ try:
         Data,
         Dataset,
         Dropout,
+        LambdaCallback,
         Layer,
         Linear,
         Sequential,
@@ -37,7 +36,6 @@ try:
         __version__,
         compare_backends,
         load_data,
-        save_model,
     )
     from nn.callbacks import CallbackError
     from nn.cli import (
@@ -47,21 +45,22 @@ try:
         build_loss,
         build_optimizer,
         combine,
-        command_line,
         header_text,
-        network_text,
         program,
         read_flags,
         refuse_idle_on_rows,
         start_from,
     )
+    from nn.cli.console import OutputLost, lasting_streams
+    from nn.cli.results import Saved, save_folder, save_report
+    from nn.cli.run_folder import RunFolder, folder_of
+    from nn.cli.run_record import RunRecord
     from nn.data import DataError, as_dataset
     from nn.data.statistics import ScaleWarning
     from nn.data.tables import is_table
     from nn.data.weights import by_class
     from nn.divergence import exploded_text
-    from nn.files import check_writable, write_atomically
-    from nn.history import finite
+    from nn.files import check_writable
     from nn.layers import ACTIVATION_LAYERS, NORMS, check_batches
     from nn.losses import get_loss
     from nn.report import (
@@ -71,7 +70,6 @@ try:
         predictions_text,
         reproduced_text,
         result_text,
-        write_report,
     )
     from nn.verify.compare import named_backends, write_comparison
 except KeyboardInterrupt:  # Ctrl-C while the libraries are loaded, before ``main`` could say so
@@ -84,32 +82,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the script with the command line ``argv``.
 
     Returns:
-        The exit code: 0; 1 if training diverged or ran out of memory, or if devices that were to be compared differ;
-        2 for a flag, a recipe or a file that cannot be used; 130 for Ctrl-C before or twice during training, and 141
-        where the output is read no further, as a shell has it.
+        The exit code: 0; 1 if training diverged or ran out of memory, if devices that were to be compared differ, or if
+        something could not be written where it belongs; 2 for a flag, a recipe or a file that cannot be used; 130 for
+        Ctrl-C before or twice during training, and 141 where the output is read no further and nothing else is left of
+        the run, as a shell has it.
     """
-    agree = True
+    code = 0
+    with lasting_streams(program()) as output:
+        try:
+            for settings in parse(argv):
+                output.is_needed = not settings.leaves_files
+                with blas_threads(settings.threads):
+                    code = max(code, compare_devices(settings) if settings.compare else run_once(settings))
+            output.flush()
+        except (TrainingDiverged, MemoryError, UsageError) as error:
+            complain(error)
+            return 2 if isinstance(error, UsageError) else 1
+        except KeyboardInterrupt:
+            return 130
+        except OutputLost as lost:
+            if isinstance(lost.error, BrokenPipeError):  # whoever read the output, `head` for instance, has left
+                return 141
+            complain(f"the output cannot be written: {lost}")
+            return 1
+        return max(code, 0 if output.error is None or isinstance(output.error, BrokenPipeError) else 1)
+
+
+def run_once(settings: Settings) -> int:
+    """One run, from its settings to its files, and its exit code."""
+    run = prepare(settings)
     try:
-        for settings in parse(argv):
-            with blas_threads(settings.threads):
-                if settings.compare:
-                    agree &= compare_devices(settings)
-                    continue
-                run = prepare(settings)
-                say(settings, describe(run))
-                train(run)
-                with run.trainer.averaged():
-                    print(report(run), flush=True)
-                    save(run)
-    except (TrainingDiverged, MemoryError, UsageError) as error:
-        print(f"{program()}: error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # whoever read the output, `head` for instance, has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    return 0 if agree else 1
+        say(settings, describe(run))
+        train(run)
+        with run.trainer.averaged():
+            print(report(run), flush=True)
+            return 1 if save(run).problems else 0
+    finally:
+        run.close()
 
 
 def parse(argv: Sequence[str] | None) -> list[Settings]:
@@ -132,7 +141,8 @@ def parse(argv: Sequence[str] | None) -> list[Settings]:
         raise UsageError(
             f"--report tells of one run, but the recipe {recipe.name} has {len(recipe.parts)}; leave it out"
         )
-    return [part.run_with(flags | {"recipe": recipe.name}) for part in recipe.parts]
+    runs = [part.run_with(flags | {"recipe": recipe.name}) for part in recipe.parts]
+    return runs if len(runs) == 1 else [replace(run, part=number) for number, run in enumerate(runs, 1)]
 
 
 @contextmanager
@@ -157,7 +167,8 @@ class Run:
     validation: Dataset | None
     test: Dataset | None
     trainer: Trainer
-    output: Path | None
+    record: RunRecord
+    folder: RunFolder | None = None
 
     @cached_property
     def test_result(self) -> dict[str, float] | None:
@@ -166,6 +177,11 @@ class Run:
             return None
         of_values = [] if self.test.has_classes or self.trainer.model.task != "values" else ["mae", "rmse", "r2"]
         return self.trainer.evaluate(self.test, metrics=dict.fromkeys([*of_values, *self.settings.metrics]))
+
+    def close(self) -> None:
+        """Let other processes write to the folder."""
+        if self.folder is not None:
+            self.folder.close()
 
 
 @contextmanager
@@ -192,6 +208,10 @@ def prepare(settings: Settings) -> Run:
             check_writable(Path(settings.report), "--report")
             if Path(settings.report).suffix.lower() not in (".html", ".htm"):
                 raise UsageError(f"--report {settings.report}: a report is a page; name a file that ends in .html")
+        record = RunRecord.of(settings)
+        folder = folder_of(settings, record)
+        if folder is not None:
+            folder.open(may_hold_run=settings.overwrite)
         backend = get_backend(settings.device, settings.dtype, not settings.reference, settings.precision)
         if "threads" in settings.given and backend.device.spec.startswith(("cuda", "torch")) and not settings.compare:
             raise UsageError(f"--threads would do nothing on {backend.device.spec}; leave it out, or say --device cpu")
@@ -200,13 +220,20 @@ def prepare(settings: Settings) -> Run:
         trainer = build_trainer(settings, data.train, backend, len(training))
         if settings.epochs > 0:
             check_batches(trainer.model.layers, len(training), settings.batch_size or len(training))
-        return Run(settings, data.name, training, validation, data.test, trainer, make_output(settings, data.name))
+        record = replace(record, device=f"{backend.device.spec}: {backend.device.version()}")
+        trainer.history.run = record.run
+        if folder is not None:
+            folder.record = record
+            trainer.callbacks.append(LambdaCallback(on_fit_begin=lambda trainer, rows, epochs: folder.begin()))
+        return Run(settings, data.name, training, validation, data.test, trainer, record, folder)
 
 
 def train(run: Run) -> None:
     """Train until the last epoch or Ctrl-C."""
     settings = run.settings
     if settings.epochs == 0:
+        if run.folder is not None:
+            run.folder.begin()
         return
     try:
         # Rows that do not fit the network or the loss, and what callbacks cannot do: told before anything is trained.
@@ -224,8 +251,8 @@ def train(run: Run) -> None:
     except TrainingDiverged as error:
         if error.weights_of:  # an epoch that went well
             with run.trainer.averaged():
-                save(run)
-            error.saved_to = "" if settings.output is None else str(run.output)
+                saved = save(run)
+            error.saved_to = "" if settings.output is None else str(saved.folder)
         raise
     if history.stopped:
         say(settings, f"stopped by {history.stopped}")
@@ -235,8 +262,8 @@ def train(run: Run) -> None:
         say(settings, f"steps were not recorded as a CUDA graph, which is slower: {run.trainer.backend.why_eager}")
 
 
-def compare_devices(settings: Settings) -> bool:
-    """Make the same steps on each device of --compare, print where they differ beyond rounding, and whether none does.
+def compare_devices(settings: Settings) -> int:
+    """Make the same steps on each device of --compare and print where they differ beyond rounding; 1 if any does.
 
     Raises:
         UsageError: in one sentence.
@@ -258,10 +285,14 @@ def compare_devices(settings: Settings) -> bool:
             progress=not settings.quiet,
         )
     print(comparison if settings.quiet else f"{comparison}\n\n{comparison.curve_text()}", flush=True)
-    if run.output is not None:
-        written = write_comparison(comparison, run.output, lines=settings.output is not None, picture=settings.plots)
-        say(settings, f"\nwrote {', '.join(written)} to {run.output}")
-    return comparison.agrees
+    if run.folder is not None:
+        run.folder.begin()
+        path, lines = run.folder.path, not run.folder.pictures_alone
+        with usage_errors(OSError):
+            written = write_comparison(comparison, path, lines=lines, picture=settings.plots, run=run.record.run)
+        say(settings, f"\nwrote {', '.join(written)} to {path}")
+    run.close()
+    return 0 if comparison.agrees else 1
 
 
 # ---- data, network, optimizer ----------------------------------------------------------------------------------------
@@ -454,61 +485,28 @@ def report(run: Run) -> str:
     return blank + "\n\n".join(parts) + "\n" * bool(settings.title)
 
 
-def make_output(settings: Settings, name: str) -> Path | None:
-    """The output folder, made before training so that a typing error does not cost a run."""
-    if settings.output is None and not settings.plots:
-        return None
-    output = Path(settings.output or Path("runs") / (settings.recipe or Path(name).stem))
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = "it is a file" if output.is_file() else error.strerror or error
-        raise UsageError(f"--output {output}: this folder cannot be made: {reason}; name another") from None
-    if not os.access(output, os.W_OK):
-        raise UsageError(f"--output {output}: this folder cannot be written to; name another")
-    return output
+def save(run: Run) -> Saved:
+    """Write the report, the weights, the history, the settings and the pictures; say what went where.
+
+    Raises:
+        UsageError: nothing could be written anywhere.
+    """
+    settings, saved = run.settings, []
+    with usage_errors(OSError):
+        if run.folder is not None:
+            saved.append(save_folder(run.folder, settings, run.trainer, run.test, run.test_result))
+        saved.append(save_report(settings, run.trainer, run.name, run.training, run.validation, run.test))
+    for line in (line for each in saved for line in each.written):
+        say(settings, f"\n{line}")
+    problems = tuple(problem for each in saved for problem in each.problems)
+    for problem in problems:
+        complain(problem)
+    return replace(saved[0], problems=problems)
 
 
-def save(run: Run) -> None:
-    """Write the weights, the history, the settings and the pictures; each file whole or not at all."""
-    settings, trainer, output = run.settings, run.trainer, run.output
-    if settings.report is not None:
-        counts = {"training": run.training, "validation": run.validation}
-        with usage_errors(OSError):
-            write_report(
-                settings.report,
-                trainer,
-                run.test,
-                title=settings.title or f"{run.name}: {network_text(settings, trainer, run.training.n_features)}",
-                command=command_line(settings),
-                settings=settings.values,
-                rows={name: len(rows) for name, rows in counts.items() if rows is not None},
-            )
-        say(settings, f"\nwrote {settings.report}")
-    if output is None:
-        return
-    written: list[str] = []
-    if settings.output is not None:
-        record = {
-            "xpnet": __version__,
-            "device": trainer.backend.device.version(),
-            "title": settings.title,
-            "settings": settings.values,
-            "optimizer": trainer.optimizer.to_json(),
-            "stopped": trainer.history.stopped,
-            "best_epoch": trainer.history.best_epoch,
-            "monitor": trainer.history.monitor,
-            "test": None if run.test_result is None else finite(run.test_result),
-        }
-        save_model(trainer.model, output / "weights.safetensors")
-        write_atomically(output / "history.jsonl", trainer.history.to_json_lines().encode())
-        write_atomically(output / "settings.json", (json.dumps(record, indent=2) + "\n").encode())
-        written += ["weights.safetensors", "history.jsonl", "settings.json"]
-    if settings.plots:
-        from nn.report.plots import draw_all
-
-        written += draw_all(trainer, run.test, output, settings.confusion)
-    say(settings, f"\nwrote {', '.join(written)} to {output}")
+def complain(what: object) -> None:
+    """Say on standard error what went wrong."""
+    print(f"{program()}: error: {what}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

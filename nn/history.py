@@ -31,7 +31,10 @@ class History:
         monitor: the column that it was chosen by; "" if none was.
         run: the id of the run, where it has one.
         best_is_kept: whether ``fit`` leaves the weights of the best epoch in the model, not those of the last.
+        run: the id of the run, which every file of it carries; "" if it has none.
     """
+
+    run = ""
 
     def __init__(self, records: list[Record] | None = None) -> None:
         self.records: list[Record] = records or []
@@ -97,15 +100,19 @@ class History:
         """The records as JSON lines, one epoch a line.
 
         The line of the best epoch has ``"best"``, the column that it was chosen by, and ``"kept"``, whether the model
-        has its weights; the last line has ``"stopped"``, where training ended early. A value that is not finite is
-        null."""
-        lines = [dict(record) for record in self.records]
+        has its weights; the last line has ``"stopped"``, where training ended early; each line has ``"run"``, where the
+        run has an id. A value that is not finite is null."""
+        lines = [self.with_run(record) for record in self.records]
         for line in lines:
             if self.best_epoch is not None and line.get("epoch") == self.best_epoch:
                 line |= {"best": self.monitor, "kept": self.best_is_kept}
         if lines and self.stopped:
             lines[-1]["stopped"] = self.stopped
         return "".join(map(json_line, lines))
+
+    def with_run(self, record: Record) -> Record:
+        """A copy of a record that says whose it is, if the run has an id."""
+        return record | ({"run": self.run} if self.run else {})
 
     def save(self, path: str | Path) -> None:
         """Write ``to_json_lines()`` to a file, whole or not at all."""
@@ -121,6 +128,7 @@ class History:
                 history.best_epoch, history.monitor = record["epoch"], record.pop("best")
                 history.best_is_kept = record.pop("kept")
             history.stopped = record.pop("stopped", "")
+            history.run = record.pop("run", "")
             history.append({key: math.nan if value is None else value for key, value in record.items()})
         return history
 

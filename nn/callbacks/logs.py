@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import warnings
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -14,12 +18,21 @@ from ..files import write_atomically
 from ..history import Record, json_line
 from .base import Callback, CallbackError, Trainer
 
+#: Columns that come last: of an epoch that was interrupted, after how many rows; and the id of the run.
+WHOSE = ("interrupted", "run")
+
+
+class LogWarning(RuntimeWarning):
+    """What is written while training runs cannot be written any more; training goes on."""
+
 
 class EpochLog(Callback):
     """A file that gets a line at the end of each epoch, so that it can be read while training runs.
 
-    A file that is there already keeps the lines of the epochs before those that are trained now: a run that goes on
-    from epoch 5 appends epochs 6, 7, ..., and a new run writes the file anew.
+    A file that is there already keeps the lines of the epochs before those that are trained now, if they are of this
+    run: a run that goes on from epoch 5 appends epochs 6, 7, ..., and a new run writes the file anew. Training goes on
+    where the file cannot be written in its middle, on a full disk for instance; what is missing is written as soon as
+    that is possible. A file that was deleted is written again.
 
     Args:
         path: of the file; its folder must be there.
@@ -27,6 +40,9 @@ class EpochLog(Callback):
     Raises:
         CallbackError: (a ValueError) in ``fit``, before anything is trained: the file is there and is no such log.
         OSError: likewise: it cannot be written.
+
+    Warns:
+        LogWarning: (a RuntimeWarning) once, while training runs: it cannot be written any more.
     """
 
     of_fit = ("_file",)
@@ -34,26 +50,54 @@ class EpochLog(Callback):
     def __init__(self, path: str | Path) -> None:
         self.path = check_path("path", path)
         self._file: TextIO | None = None
+        self._has_warned = False
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
+        self._has_warned = False
         kept: list[Record] = []
         if self.path.exists():
             try:
                 kept = [line for line in self.read() if int(line["epoch"]) <= trainer.epoch]
             except (ValueError, KeyError, TypeError):
                 raise CallbackError(f"{self.path} is there already, and is no log of epochs; name another") from None
-        write_atomically(self.path, self.text(kept, list(trainer.columns)).encode())
-        self._file = self.path.open("a", encoding="utf-8", newline="")
+        run = trainer.history.run
+        self._write([line for line in kept if not run or line.get("run", run) == run], trainer)
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
-        if self._file is not None:
-            self._file.write(self.line(record))
-            self._file.flush()
+        try:
+            if self._file is None or is_deleted(self._file):
+                self._write(list(trainer.history), trainer)
+            elif new := self.new_columns(record):
+                self._write([*self.read(), record], trainer, new)
+            else:
+                self._file.write(self.line(trainer.history.with_run(record)))
+                self._file.flush()
+        except OSError as error:
+            self._warn(error)
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        if self._file is not None:
-            self._file.close()
+        try:
+            if self._file is not None:
+                self._file.close()
+        except OSError as error:
+            self._warn(error)
+        finally:
             self._file = None
+
+    def _write(self, records: list[Record], trainer: Trainer, new: Iterable[str] = ()) -> None:
+        """Write the whole file, and leave it open for more."""
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+            self._file = None
+        columns = [*trainer.columns, *new, *(["run"] if trainer.history.run else [])]
+        write_atomically(self.path, self.text(list(map(trainer.history.with_run, records)), columns).encode())
+        self._file = self.path.open("a", encoding="utf-8", newline="")
+
+    def _warn(self, error: OSError) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            warn_of(self.path, error)
 
     def read(self) -> list[Record]:
         """The records that are in the file."""
@@ -66,6 +110,21 @@ class EpochLog(Callback):
     def line(self, record: Record) -> str:
         """The line of an epoch."""
         raise NotImplementedError
+
+    def new_columns(self, record: Record) -> list[str]:
+        """Columns of a record for which the file has none, and needs one."""
+        return []
+
+
+def warn_of(path: Path, error: OSError) -> None:
+    """Say that a file of training that goes on cannot be written."""
+    reason = error.strerror or error
+    warnings.warn(f"{path} cannot be written: {reason}; training goes on without it", LogWarning, stacklevel=3)
+
+
+def is_deleted(file: TextIO) -> bool:
+    """Whether an open file has no name any more, so that nobody will read what is written to it."""
+    return os.fstat(file.fileno()).st_nlink == 0
 
 
 class JSONLog(EpochLog):
@@ -93,13 +152,18 @@ class CSVLog(EpochLog):
             return list(csv.DictReader(file))
 
     def text(self, records: list[Record], columns: list[str]) -> str:
-        self._columns = list(dict.fromkeys([*(name for record in records[:1] for name in record), *columns]))
+        known = [name for record in records[:1] for name in record if name not in WHOSE]
+        whose = [name for name in WHOSE if name in columns]
+        self._columns = list(dict.fromkeys([*known, *(name for name in columns if name not in WHOSE), *whose]))
         return ",".join(self._columns) + "\n" + "".join(map(self.line, records))
 
     def line(self, record: Record) -> str:
         out = io.StringIO()
         csv.writer(out, lineterminator="\n").writerow([record.get(name, "") for name in self._columns])
         return out.getvalue()
+
+    def new_columns(self, record: Record) -> list[str]:
+        return [name for name in record if name not in self._columns]
 
 
 def log_to(path: str | Path) -> EpochLog:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,15 +12,16 @@ from backends.arguments import check_path
 
 from ..history import Record
 from .base import Callback, CallbackError, Trainer
+from .logs import warn_of
 
 #: Columns that are no curve of training, or are the axis.
-NO_CURVES = ("epoch", "seconds")
+NO_CURVES = ("epoch", "seconds", "interrupted")
 
 
-class Writer(Protocol):
-    """Writes numbers to an event file."""
+class Records(Protocol):
+    """A file of records, as TensorFlow writes them."""
 
-    def add_scalar(self, tag: str, value: float, step: int) -> None: ...
+    def write(self, data: bytes) -> None: ...
     def flush(self) -> None: ...
     def close(self) -> None: ...
 
@@ -27,7 +30,8 @@ class TensorBoard(Callback):
     """Writes every column of the history to an event file, as soon as an epoch has ended: ``tensorboard --logdir DIR``.
 
     The curves of training and validation rows share a picture: ``loss/training`` and ``loss/validation``. Where there
-    are event files in the folder already, those of earlier epochs are kept and later ones are hidden.
+    are event files in the folder already, those of earlier epochs are kept and later ones are hidden. Training goes on
+    where the file cannot be written in its middle; one that was deleted is written again.
 
     Args:
         folder: made where it is not there. Runs in folders side by side are compared.
@@ -35,34 +39,55 @@ class TensorBoard(Callback):
     Raises:
         ImportError: neither tensorboardX nor tensorboard is installed.
         CallbackError: (a ValueError) in ``fit``, before anything is trained: the folder cannot be made or written to.
+
+    Warns:
+        LogWarning: (a RuntimeWarning) once, while training runs: it cannot be written any more.
     """
 
-    of_fit = ("_writer",)
+    of_fit = ("_file",)
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = check_path("folder", folder)
         find_library()
-        self._writer: Writer | None = None
+        self._file: EventFile | None = None
+        self._has_warned = False
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
+        self._has_warned = False
         try:
-            self._writer = open_writer(self.folder, trainer.epoch + 1)
+            self._file = EventFile(self.folder, trainer.epoch + 1)
         except OSError as error:
             raise CallbackError(
                 f"{self.folder} cannot be made, or not written to: {error.strerror}; name another folder"
             ) from None
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
-        if self._writer is not None:
-            for name, value in record.items():
-                if name not in NO_CURVES:
-                    self._writer.add_scalar(tag(name, trainer.columns), float(value), record["epoch"])
-            self._writer.flush()
+        try:
+            records = [record]
+            if self._file is None or not self._file.path.exists():
+                records = list(trainer.history)
+                self._file = EventFile(self.folder, records[0]["epoch"])
+            for each in records:
+                for name, value in each.items():
+                    if name not in NO_CURVES:
+                        self._file.add(tag(name, trainer.columns), float(value), each["epoch"])
+            self._file.flush()
+        except OSError as error:
+            self._warn(error)
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        try:
+            if self._file is not None:
+                self._file.close()
+        except OSError as error:
+            self._warn(error)
+        finally:
+            self._file = None
+
+    def _warn(self, error: OSError) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            warn_of(self.folder, error)
 
 
 def tag(column: str, columns: tuple[str, ...]) -> str:
@@ -87,32 +112,43 @@ def find_library() -> str:
     raise ImportError("event files for TensorBoard need a library to write them: pip install tensorboardX")
 
 
-def open_writer(folder: Path, first: int) -> Writer:
-    """A writer of epochs from ``first`` on; older files of the folder are read up to there only."""
-    if find_library() == "tensorboardX":
-        from tensorboardX import SummaryWriter
+class EventFile:
+    """An event file that is written at once: the libraries' own writers do so in a thread, and wait for ever once that
+    has ended by an error, on a full disk for instance.
 
-        # Files of the same second would have the same name.
-        writer: Writer = SummaryWriter(str(folder), purge_step=first, filename_suffix=f".{first}")
-        return writer
-    return OwnWriter(folder, first)
+    Args:
+        folder: made where it is not there.
+        first: epochs of older files of the folder are hidden from this one on.
 
+    Attributes:
+        path: of the file.
 
-class OwnWriter:
-    """TensorBoard's own way to write event files, which has no function for a number."""
+    Raises:
+        OSError: it cannot be written; likewise all methods.
+    """
 
     def __init__(self, folder: Path, first: int) -> None:
-        from tensorboard.compat.proto import event_pb2, summary_pb2
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}.{first}"
+        if find_library() == "tensorboardX":
+            from tensorboardX.proto import event_pb2, summary_pb2
+            from tensorboardX.record_writer import RecordWriter
 
-        self._events, self._summaries = event_pb2, summary_pb2
-        self._file = EventFileWriter(str(folder))
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._write(first, session_log=start)
+            self._file: Records = RecordWriter(str(self.path))
+        else:
+            from tensorboard.compat.proto import event_pb2, summary_pb2
+            from tensorboard.summary.writer.record_writer import RecordWriter
 
-    def add_scalar(self, tag: str, value: float, step: int) -> None:
-        number = self._summaries.Summary.Value(tag=tag, simple_value=value)
-        self._write(step, summary=self._summaries.Summary(value=[number]))
+            self._file = RecordWriter(self.path.open("wb"))
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        self._write(file_version="brain.Event:2")
+        self._write(first, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
+        self.flush()
+
+    def add(self, tag: str, value: float, epoch: int) -> None:
+        """A point of the curve ``tag``."""
+        number = self._summary.Value(tag=tag, simple_value=value)
+        self._write(epoch, summary=self._summary(value=[number]))
 
     def flush(self) -> None:
         self._file.flush()
@@ -120,5 +156,5 @@ class OwnWriter:
     def close(self) -> None:
         self._file.close()
 
-    def _write(self, step: int, **what: Any) -> None:
-        self._file.add_event(self._events.Event(wall_time=time.time(), step=step, **what))
+    def _write(self, step: int = 0, **what: Any) -> None:
+        self._file.write(self._event(wall_time=time.time(), step=step, **what).SerializeToString())

@@ -87,6 +87,7 @@ NO_DECAY = when(lambda s: weight_decay_of(s) == 0, "there is no weight decay")
 NO_MOMENTUM = when(lambda s: momentum_of(s) == 0, "the momentum is 0")
 ROWS_GIVEN = when(lambda s: s.rows is not None, "the rows are written out")
 NO_TABLE = when(lambda s: s.rows is not None or not is_table(s.data), "the data are no table")
+NO_OUTPUT = when(lambda s: s.output is None, "there is no --output")
 DEVICES_NAMED = when(lambda s: s.compare, "--compare names the devices itself, as in cpu,cuda/reference")
 
 
@@ -254,8 +255,8 @@ class Settings:
     """The settings of one run: flags override the recipe, which overrides the defaults.
 
     A line each: the default, the flags, the kind of value, and what it says. Beside them stand, at the end, what a
-    recipe says in words, which settings were given by a flag, and the flags by which this is another problem than the
-    recipe's.
+    recipe says in words, which settings were given by a flag, the flags by which this is another problem than the
+    recipe's, and which one of a recipe's several runs it is, from 1.
     """
 
     recipe: str | None = _recipes(None, "--recipe", TEXT,
@@ -482,8 +483,8 @@ class Settings:
         choices=("outputs", "layers", "loss", "gradients"), unset="nothing")
     plots: bool = _output(False, "--plots", SWITCH, "draw the cost curve and other pictures (needs matplotlib)")
     output: str | None = _output(None, "--output", TEXT,
-        "write weights.safetensors, history.jsonl, settings.json and the pictures to this folder (pictures alone go "
-        "to runs/NAME)", metavar="DIR")
+        "write weights.safetensors, history.jsonl, settings.json and the pictures to this folder, which holds no other "
+        "run (pictures alone go to runs/NAME); of a recipe of several runs, to a folder in it for each", metavar="DIR")
     report: str | None = _output(None, "--report", TEXT,
         "write one HTML file to this path: curves, figures, pictures, and a pad to draw digits for the network",
         metavar="FILE", idle=(COMPARED,))
@@ -494,12 +495,20 @@ class Settings:
         "write event files for TensorBoard to this folder (needs tensorboardX)", metavar="DIR",
         idle=(UNTRAINED, STEPS_COMPARED))
     quiet: bool = _output(False, "--quiet", SWITCH, "print the result only")
+    overwrite: bool = _output(False, "--overwrite", SWITCH,
+        "replace the run that the folder of --output holds: its files are removed, and no others", idle=(NO_OUTPUT,))
 
     title: str = ""
     author: dict[str, str] = field(default_factory=dict)
     reproduced: dict[str, list[Any]] = field(default_factory=dict)
     given: frozenset[str] = frozenset()
     changed: tuple[str, ...] = ()
+    part: int = 0
+
+    @property
+    def leaves_files(self) -> bool:
+        """Whether something is left of the run beside what it prints."""
+        return self.plots or any((self.output, self.report, self.log, self.tensorboard))
 
     @property
     def values(self) -> dict[str, Any]:

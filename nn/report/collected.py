@@ -30,7 +30,7 @@ REGRESSION = {"mae": "mean absolute error", "rmse": "root mean squared error", "
 #: Of more classes there is no table.
 MOST_CLASSES = 200
 #: Columns of a history that are no curves of their own.
-NO_CURVES = {"epoch", "seconds", "rows_per_second", "learning_rate"}
+NO_CURVES = {"epoch", "seconds", "rows_per_second", "learning_rate", "interrupted"}
 #: Points of a picture of predicted against true values.
 MOST_POINTS = 600
 
@@ -49,6 +49,7 @@ def collect(
     best, why_best = best_epoch(history)
     found = {
         "format": FORMAT,
+        "run": history.run,
         "title": title,
         "command": command,
         "settings": dict(settings or {}),

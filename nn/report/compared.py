@@ -18,6 +18,8 @@ from .svg import Curve, curves
 
 #: How many epochs the terminal shows.
 MOST_EPOCHS = 12
+#: Settings that say what becomes of a run, and not what it is.
+BESIDE_THE_RUN = ("report", "output", "overwrite", "resume", "checkpoint_every", "quiet")
 #: Values of settings are cut after so many letters on a terminal.
 WIDEST = 40
 Report = dict[str, Any]
@@ -99,7 +101,7 @@ def different_settings(reports: Sequence[Report]) -> list[Line]:
         }
         for report in reports
     ]
-    names = dict.fromkeys(name for found in tables for name in found if name not in ("report", "output", "quiet"))
+    names = dict.fromkeys(name for found in tables for name in found if name not in BESIDE_THE_RUN)
     lines = []
     for name in names:
         values = [said(found[name]) if name in found else "-" for found in tables]

@@ -366,6 +366,7 @@ def about(found: Mapping[str, Any]) -> str:
     command = f"<p>The command that repeats it:</p><pre>{escape(found['command'])}</pre>" if found["command"] else ""
     rows = [f"{count:,} {name}" for name, count in found["rows"].items()]
     facts = [
+        ("run", found["run"]),
         ("network", ", ".join(found["network"]["layers"])),
         ("loss", found["network"]["loss"]),
         ("optimizer", found["network"]["optimizer"]),

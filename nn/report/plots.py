@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
+#: The files that ``draw_all`` may write.
+PICTURES = ("cost.png", "confusion.png", "digits.png", "mistakes.png", "values.png", "weights.png")
 WRONG = "red"
 #: Panels of the cost curve beside each other.
 MOST_PANELS = 3
@@ -54,8 +56,7 @@ def draw_all(trainer: Trainer, test: Dataset | None, folder: Path, rows_are: str
         rows_are: see ``confusion_heat_map``.
 
     Returns:
-        The names of the files: those of ``cost.png``, ``confusion.png``, ``digits.png``, ``mistakes.png``,
-        ``values.png`` and ``weights.png`` that were written.
+        The names of the files: those of ``PICTURES`` that were written.
     """
     model, pictures = trainer.model, dict[str, Callable[[], "Figure"]]()
     if len(trainer.history):
@@ -73,15 +74,16 @@ def draw_all(trainer: Trainer, test: Dataset | None, folder: Path, rows_are: str
         if weights_of_pixels(model, shape) is not None:
             pictures["weights.png"] = lambda: first_layer_weights(model, shape)
     for name, draw in pictures.items():
-        write_picture(draw(), folder / name)
+        write_picture(draw(), folder / name, trainer.history.run)
     return list(pictures)
 
 
-def write_picture(figure: Figure, path: Path) -> None:
-    """Write a PNG file, whole or not at all."""
+def write_picture(figure: Figure, path: Path, run: str = "") -> None:
+    """Write a PNG file, whole or not at all; its text ``run`` is the id of the run that it is of."""
     content = BytesIO()
     # The name and version of the program would make the bytes differ where the picture does not.
-    figure.savefig(content, format="png", dpi=100, metadata={"Software": None})
+    metadata = {"Software": None} | ({"run": run} if run else {})
+    figure.savefig(content, format="png", dpi=100, metadata=metadata)
     write_atomically(path, content.getvalue())
 
 

@@ -35,15 +35,23 @@ class ModelFileError(ValueError):
         super().__init__(sentence(str(message)))
 
 
-def save_model(model: Sequential, path: str | Path) -> None:
+def save_model(model: Sequential, path: str | Path, *, run: str = "") -> None:
     """Write ``model`` to ``path`` (by custom ``.safetensors``), whole or not at all.
 
     Layers of your own are saved like those of xpnet, by their settings, if they are dataclasses. A setting that is a
     list or a tuple is loaded as a tuple.
 
+    Args:
+        run: the id of the run that trained it, to stand in the file's description.
+
     Raises:
         TypeError: a layer is no dataclass, or has a setting that is no number, text, list, tuple or None.
     """
+    write_atomically(Path(path), model_bytes(model, run))
+
+
+def model_bytes(model: Sequential, run: str = "") -> bytes:
+    """The file that ``save_model`` writes."""
     from safetensors.numpy import save
 
     description = {
@@ -56,13 +64,20 @@ def save_model(model: Sequential, path: str | Path) -> None:
     }
     state = model.state_dict()
     description["sha256"] = checksum(description, state)
+    if run:
+        description["run"] = run
     # One entry of metadata: of several, safetensors writes now one first and now another.
-    write_atomically(Path(path), save(state, metadata={"xpnet": json.dumps(description)}))
+    content: bytes = save(state, metadata={"xpnet": json.dumps(description)})
+    return content
 
 
 def checksum(description: Mapping[str, Any], state: Mapping[str, Any]) -> str:
-    """SHA-256 of a description and of names, dtypes, shapes and numbers of arrays: finds any bit that has changed."""
-    digest = sha256(json.dumps(description).encode())
+    """SHA-256 of a description and of names, dtypes, shapes and numbers of arrays: finds any bit that has changed.
+
+    The id of the run is left out: files of equal networks from two runs differ in that id alone.
+    """
+    told = {name: value for name, value in description.items() if name != "run"}
+    digest = sha256(json.dumps(told).encode())
     for name in sorted(state):
         array = state[name]
         digest.update(f"{name} {array.dtype} {array.shape}".encode())

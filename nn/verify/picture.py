@@ -13,16 +13,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def write_comparison(comparison: Comparison, folder: Path, *, lines: bool = True, picture: bool = False) -> list[str]:
-    """Write the curve as ``compare.jsonl`` and as ``compare.png``, each file whole or not at all; their names."""
+def write_comparison(
+    comparison: Comparison, folder: Path, *, lines: bool = True, picture: bool = False, run: str = ""
+) -> list[str]:
+    """Write the curve as ``compare.jsonl`` and as ``compare.png``, each file whole or not at all, with the id of
+    the run; their names."""
     written = []
     if lines:
-        write_atomically(folder / "compare.jsonl", comparison.to_json_lines().encode())
+        write_atomically(folder / "compare.jsonl", comparison.to_json_lines(run).encode())
         written.append("compare.jsonl")
     if picture:
         from ..report.plots import write_picture
 
-        write_picture(curve_picture(comparison), folder / "compare.png")
+        write_picture(curve_picture(comparison), folder / "compare.png", run)
         written.append("compare.png")
     return written
 

@@ -135,9 +135,10 @@ class Comparison:
                     lines.append("  ".join([f"{record['step']:>8,}", *(f"{cell:>10.1e}" for cell in cells)]))
         return "\n".join(lines)
 
-    def to_json_lines(self) -> str:
-        """The curve as JSON lines; numbers that are not finite become null."""
-        finite = ({key: _finite(value) for key, value in record.items()} for record in self.curve)
+    def to_json_lines(self, run: str = "") -> str:
+        """The curve as JSON lines, with the id of the run, if it has one; numbers that are not finite become null."""
+        whose = {"run": run} if run else {}
+        finite = ({key: _finite(value) for key, value in record.items()} | whose for record in self.curve)
         return "".join(json.dumps(record) + "\n" for record in finite)
 
 

@@ -55,8 +55,9 @@ def test_a_difference_is_told_with_its_step_and_tensor_and_is_exit_code_1(
         r"largest  at \[\d+, \d+\]: \S+ on cpu/reference, \S+ on cpu; \S+ times what rounding explains", out
     )
     assert f"wrote compare.jsonl, compare.png to {tmp_path}" in out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["compare.jsonl", "compare.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["compare.jsonl", "compare.png", "run.json"]
     (record,) = map(json.loads, (tmp_path / "compare.jsonl").read_text().splitlines())
+    assert record["run"] == json.loads((tmp_path / "run.json").read_text())["run"]
     assert (record["step"], record["device"], record["tensor"]) == (1, "cpu", "gradient of 0.weight")
     assert record["gradient_difference"] > 1.0
 

@@ -117,6 +117,8 @@ REFUSED = [
     ("metrics", ["--test-fraction", "0", "--metrics", "auc"], "there are no test rows and no validation rows"),
     ("train_metrics", ["--train-metrics"], "there are no --metrics"),
     ("report", [*COMPARE, "--report", "r.html"], "--compare shows neither epochs nor a test result"),
+    ("overwrite", ["--overwrite"], "there is no --output"),
+    ("overwrite", ["--plots", "--overwrite"], "there is no --output"),
     ("plots", [*NEURON, "--plots"], "nothing is trained and there are no test rows"),
 ]
 

@@ -991,12 +991,25 @@ def output(tools: Tools) -> None:
     run = trained("--seed", "5")
     out = tools.printed("--seed", "5", "--output", str(folder))
     assert out.endswith(f"\nwrote weights.safetensors, history.jsonl, settings.json to {folder}\n")
-    assert sorted(path.name for path in folder.iterdir()) == ["history.jsonl", "settings.json", "weights.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "history.jsonl", "run.json", "settings.json", "weights.safetensors",
+    ]  # fmt: skip
     for name, values in load_model(folder / "weights.safetensors", "cpu").state_dict().items():
         np.testing.assert_array_equal(values, parameters(run)[name])
     record = json.loads((folder / "settings.json").read_text())["settings"]
     assert record["seed"] == 5
     assert list(record) == list(SETTINGS)
+
+
+@behaviour
+def overwrite(tools: Tools) -> None:
+    folder = tools.folder / "a"
+    tools.printed("--output", str(folder))
+    before = json.loads((folder / "run.json").read_text())["run"]
+    assert train.main([*SMALL, "--output", str(folder)]) == 2
+    assert f"holds the run {before} of " in tools.capsys.readouterr().err
+    tools.printed("--output", str(folder), "--overwrite")
+    assert json.loads((folder / "settings.json").read_text())["run"] != before
 
 
 @behaviour
@@ -1078,8 +1091,10 @@ def train_metrics(tools: Tools) -> None:
 
 @behaviour
 def log(tools: Tools) -> None:
+    again: list[str] = []
     for name in ("log.jsonl", "log.csv"):
-        tools.printed("--log", str(tools.folder / name), "--quiet", "--output", str(tools.folder))
+        tools.printed("--log", str(tools.folder / name), "--quiet", "--output", str(tools.folder), *again)
+        again = ["--overwrite"]
     lines = (tools.folder / "log.jsonl").read_text().splitlines()
     known = [json.loads(line) for line in (tools.folder / "history.jsonl").read_text().splitlines()]
     timed = {"seconds", "rows_per_second"}
@@ -1432,6 +1447,7 @@ def test_help_shows_what_kind_of_value_a_flag_takes(capsys: pytest.CaptureFixtur
         "quiet",
         "restore_best",
         "train_metrics",
+        "overwrite",
     }
 
 

@@ -152,7 +152,9 @@ def test_output_holds_the_model_the_history_and_the_settings(
 ) -> None:
     folder = tmp_path / "runs" / "one"
     _, out, _ = run(capsys, *FAST, "--output", str(folder))
-    assert sorted(path.name for path in folder.iterdir()) == ["history.jsonl", "settings.json", "weights.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "history.jsonl", "run.json", "settings.json", "weights.safetensors",
+    ]  # fmt: skip
     history = History.load(folder / "history.jsonl")
     np.testing.assert_allclose(history["loss"], losses(out), atol=1e-5)
     settings = json.loads((folder / "settings.json").read_text())
@@ -302,7 +304,7 @@ def test_the_last_good_weights_of_a_run_that_diverges_are_saved(
 
 def test_nothing_is_saved_where_no_epoch_went_well(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, out, _ = run(capsys, *FAST, "--lr", "1e30", "--output", str(tmp_path / "out"))
-    assert (code, list((tmp_path / "out").iterdir())) == (1, [])
+    assert (code, list((tmp_path / "out").iterdir())) == (1, [tmp_path / "out" / "run.json"])
     assert "wrote" not in out
 
 
