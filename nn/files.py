@@ -123,6 +123,17 @@ def _flush_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def what_is_no_file(path: Path) -> str:
+    """What stands at ``path`` if it is no file: "a folder", "a pipe", "a device" or "a socket"; "" if it is one, or if
+    nothing is there. A reader would wait for a pipe that nobody writes to, and never end with a device."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # not there, not to be seen, or no name for a file at all
+        return ""
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return "" if stat.S_ISREG(mode) else kinds.get(stat.S_IFMT(mode), "a device")
+
+
 def check_writable(path: Path, name: str) -> None:
     """See that ``path``, called ``name`` in messages, can be written: to be asked before a long run, not after it.
 

@@ -23,6 +23,8 @@ from typing import Any
 
 from nn.cli import SETTINGS, TABLES, Settings, UsageError, changed_problem, combine
 from nn.cli.kinds import NUMBERS, STRING_TABLE, TEXT, Kind, did_you_mean, nearest
+from nn.files import what_is_no_file
+from nn.messages import first_line
 
 FOLDER = Path(__file__).parent
 #: What stands beside the tables of settings.
@@ -35,6 +37,13 @@ FIGURES = (
 FIGURE = re.compile(
     rf"{'|'.join(FIGURES)}|(val_)?(loss|accuracy)@\d+|(output|prediction|layer .+|gradient .+)\[\d+(,\d+)*\]"
 )
+
+
+#: No recipe is larger, in bytes.
+LARGEST = 1 << 20
+#: Reading a dotted key takes the square of the number of its dots.
+MOST_DOTS = 32
+LONG_KEY = re.compile(rf"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{MOST_DOTS + 1}}}""")
 
 
 class RecipeError(UsageError):
@@ -95,12 +104,7 @@ def load(name_or_path: str) -> Recipe:
         if name_or_path not in names():
             hint = did_you_mean(name_or_path, names()) or f"; known are {', '.join(names())}"
             raise RecipeError(f"no recipe {name_or_path!r}{hint} (your own is named by its path, which ends in .toml)")
-    try:
-        content = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not TOML: {error}") from None
+    content = _read(path)
     title = content.get("title", path.stem)
     if "parts" not in content:
         return Recipe(path.stem, title, [_part(content, path, f"{path}: ")])
@@ -110,6 +114,29 @@ def load(name_or_path: str) -> Recipe:
     if unknown := sorted(set(content) - {"title", "parts"}):
         raise RecipeError(f"{path}: beside [[parts]] there may only be a title, not {', '.join(unknown)}")
     return Recipe(path.stem, title, [_part(part, path, f"{path}: parts {i}: ") for i, part in enumerate(parts, 1)])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What stands in a file; little time and memory are taken for what is no recipe."""
+    if kind := what_is_no_file(path):
+        raise RecipeError(f"{path} is {kind}, not a file; save the recipe as a file and name that")
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise RecipeError(f"{path} has more than {LARGEST >> 20} MB, which is too much for a recipe")
+        text = content.decode("utf-8-sig")
+        if LONG_KEY.search(text):
+            raise RecipeError(f"{path} has a key of more than {MOST_DOTS} dots; keys of recipes have none")
+        return tomllib.loads(text)
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from None
+    except RecursionError:
+        raise RecipeError(f"{path} nests its values too deeply; a setting has lists in lists at most") from None
+    except RecipeError:
+        raise
+    except ValueError as error:  # no TOML, no UTF-8, or an integer too long to be read
+        raise RecipeError(f"{path} is not TOML: {first_line(error)}") from None
 
 
 def _part(content: dict[str, Any], path: Path, where: str) -> Part:

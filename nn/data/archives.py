@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 import os
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from ..messages import first_line
-from .checks import DataError, UnreadableError, check_rows, check_same_length
+from . import hdf5
+from .checks import DataError, check_rows, check_same_length
 from .dataset import Dataset
 from .labels import Names, labels_of_file, read_labels
+from .reading import check_is_file, open_file, reading, refuse_implausible
 from .rows import pack
 from .units import Units
 
@@ -39,7 +38,7 @@ def read_npz(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset | None]:
         UnitsWarning: the test rows cannot be in the units of the training rows.
     """
     path = Path(path)
-    with reading(path), path.open("rb") as file:
+    with reading(path), open_file(path) as file:
         begins = file.read(6)
         if begins == b"\x93NUMPY":
             raise DataError(f"{path} is a single array, not an .npz file; save it by numpy.savez_compressed")
@@ -48,12 +47,13 @@ def read_npz(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset | None]:
         with zipfile.ZipFile(file) as archive:
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
             names = _array_names([*members], path)
-            arrays = {name: _read_member(archive, members[name], f"{path}: {name}") for name in names}
+            stored = path.stat().st_size
+            arrays = {name: _read_member(archive, members[name], stored, f"{path}: {name}") for name in names}
     return _train_and_test(arrays, path)
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> np.ndarray:
-    """An array of a zip file; what its header claims is looked at before memory is taken for it."""
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, stored: int, what: str) -> np.ndarray:
+    """An array of a zip file of ``stored`` bytes; what its header claims is looked at before memory is taken for it."""
     with reading(what):
         if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise DataError(f"{what} is encrypted or compressed as NumPy never does; save it by numpy.savez_compressed")
@@ -64,7 +64,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -
             size = math.prod(shape) * dtype.itemsize
             if content.tell() + size != member.file_size or dtype.itemsize == 0:
                 raise DataError(f"{what} is damaged (its header claims {size:,} bytes); copy or download it again")
-            refuse_implausible(size, member.compress_size, what)
+            refuse_implausible(size, min(member.compress_size, stored), what)
         with archive.open(member) as content:
             array: np.ndarray = np.lib.format.read_array(content, allow_pickle=False)
             content.read(1)  # the end, where the checksum is compared
@@ -128,22 +128,12 @@ def read_hdf5(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset | None]:
         import h5py
     except ImportError:
         raise DataError(f"{path} needs h5py to be read: pip install h5py") from None
+    check_is_file(path)
     with reading(path), h5py.File(path, "r") as file:
         arrays = {}
         for name in _array_names(list(file), path):
-            what = f"{path}: {name}"
-            with reading(what):
-                if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-                    raise DataError(f"{what} is a link, which is not followed; store the array itself")
-                item = file[name]
-                if not isinstance(item, h5py.Dataset):
-                    raise DataError(f"{what} is a group, not a dataset; store the array under that name")
-                if item.is_virtual or item.external:
-                    raise DataError(f"{what} lies in other files, which are not read; store the array itself")
-                if item.shape is None or item.dtype.kind not in "biufcSU":
-                    raise DataError(f"{what} holds no numbers (it has type {item.dtype}); store it as an array of them")
-                refuse_implausible(item.nbytes, item.id.get_storage_size(), what)
-                arrays[name] = item[()]
+            with reading(f"{path}: {name}"):
+                arrays[name] = hdf5.read_array(file, name, path)
     return _train_and_test(arrays, path)
 
 
@@ -174,43 +164,3 @@ def _labelled(x: Any, y: Any, path: Path, half: str, known: Names | None = None,
     check_same_length(x, y, x_name, y_name)
     labels, names = labels_of_file(y, y_name, known)
     return pack(x, labels, names, units, x_name)
-
-
-# ---- for every reader of files ---------------------------------------------------------------------------------------
-
-
-#: So many bytes are taken for an array whatever the file is like; above, at most so many times what it has in the file.
-ALWAYS_PLAUSIBLE = 1 << 28
-PLAUSIBLE_RATIO = 200
-
-
-def refuse_implausible(size: int, stored: int, what: str) -> None:
-    """Refuse an array of ``size`` bytes that the file holds in ``stored``, where no data are that regular: a few
-    kilobytes can claim all memory there is.
-
-    Raises:
-        DataError: with the remedy for data that are.
-    """
-    if size > ALWAYS_PLAUSIBLE and size > PLAUSIBLE_RATIO * stored:
-        raise DataError(
-            f"{what} claims {size / 1e9:,.1f} GB but has {stored / 1e6:,.3f} MB in the file, which is too little for "
-            "data; if it is right, store it uncompressed"
-        )
-
-
-@contextmanager
-def reading(what: str | Path) -> Iterator[None]:
-    """Turns whatever the libraries raise about a file, or a part of it, into a DataError that names it: on bytes that
-    nobody meant they raise nearly anything."""
-    try:
-        yield
-    except (DataError, ImportError):
-        raise
-    except MemoryError:
-        raise DataError(f"{what} asks for more memory than there is; give fewer rows") from None
-    except OSError as error:
-        if error.errno is not None:
-            raise UnreadableError(f"{what} cannot be read ({error.strerror}); check the file") from None
-        raise DataError(f"{what} is damaged ({first_line(error)}); copy or download it again") from None
-    except Exception as error:
-        raise DataError(f"{what} is damaged ({first_line(error)}); copy or download it again") from None

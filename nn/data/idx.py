@@ -11,8 +11,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from .archives import reading
 from .checks import DataError
+from .reading import DEFLATE_RATIO, UNPACK, is_gzip, open_file, reading, refuse_implausible
 
 CHUNK = 1 << 20
 
@@ -31,11 +31,10 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
 
 def read_with_hash(path: Path) -> tuple[np.ndarray, str]:
     """The array, and the SHA-256 of the uncompressed file: one pass, nothing of the data held twice."""
-    with reading(path), path.open("rb") as raw:
-        compressed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        # DEFLATE shrinks by 1032 at most, so that a damaged header cannot ask for more memory than a file can fill.
-        at_most = path.stat().st_size * (1032 if compressed else 1)
+    with reading(path), open_file(path) as raw:
+        compressed, stored = is_gzip(raw), path.stat().st_size
+        # A damaged header cannot ask for more memory than a file can fill.
+        at_most = stored * (DEFLATE_RATIO if compressed else 1)
         file: Any = gzip.GzipFile(fileobj=raw) if compressed else raw
         header, shape = _read_header(file, path)
         size = math.prod(shape)
@@ -43,6 +42,8 @@ def read_with_hash(path: Path) -> tuple[np.ndarray, str]:
             raise DataError(f"{path} has no values (its shape is {shape}); copy or download it again")
         if size > at_most:
             raise DataError(f"{path} is cut short: its header says {size} values; copy or download it again")
+        if compressed:
+            refuse_implausible(size, stored, str(path), UNPACK)
         values = np.empty(size, dtype=np.uint8)
         digest = hashlib.sha256(header)
         filled = 0

@@ -19,6 +19,7 @@ from .archives import read_hdf5, read_npz
 from .checks import DataError
 from .dataset import Dataset
 from .mnist import load_mnist
+from .reading import check_is_file
 from .tables import TableOptions, is_table, read_table
 
 KNOWN_SOURCES = "'digits', 'mnist', or a file .npz, .h5, .hdf5, .csv, .tsv, .csv.gz, .tsv.gz or .parquet"
@@ -117,6 +118,7 @@ def _load(
     path = Path(source)
     if path.is_dir():
         raise DataError(f"{path} is a folder; for MNIST files in it, say source 'mnist' and give it as data_dir")
+    check_is_file(path)
     if not path.is_file():
         raise DataError(f"{str(source)!r} is neither a file nor a known source; known are {KNOWN_SOURCES}")
     if known.endswith(".npz"):

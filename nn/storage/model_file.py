@@ -17,7 +17,7 @@ from typing import Any
 from backends import Backend
 
 from ..data import Units
-from ..files import write_atomically
+from ..files import what_is_no_file, write_atomically
 from ..layers import LAYERS, Layer
 from ..messages import first_line, sentence
 from ..model import Sequential
@@ -97,6 +97,8 @@ def load_model(path: str | Path, backend: str | Backend = "auto", dtype: str | N
         OSError: it cannot be read.
     """
     path = Path(path)
+    if kind := what_is_no_file(path):
+        raise ModelFileError(f"{path} is {kind}, not a file; give the file of a model that xpnet saved")
     with reading(path):
         description, state = _read(path)
         layers = [_layer_from_dict(settings) for settings in description["layers"]]

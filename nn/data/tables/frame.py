@@ -12,6 +12,7 @@ from ..checks import DataError
 from ..columns import TEXT_COLUMN, Column
 from ..dataset import Dataset
 from ..frames import names_of, raw_column
+from ..reading import check_is_file
 from ..values import is_absent, is_frame
 from .head import ColumnName, chosen_columns, known_label, question
 from .numbers import as_numbers
@@ -55,6 +56,7 @@ def read_parquet(path: Path, options: TableOptions) -> Dataset | Table:
         import pandas
     except ImportError:
         raise DataError(f"{path} needs pandas to be read: pip install pandas pyarrow") from None
+    check_is_file(path)
     try:
         frame = pandas.read_parquet(path)
     except ImportError:

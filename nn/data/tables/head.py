@@ -125,12 +125,14 @@ def _check_names(path: Path, line: int, names: list[str], label_is_found: bool) 
     labels = [i for i, name in enumerate(names) if name.lower() == "label"]
     if len(labels) > 1 and label_is_found:
         raise DataError(f"{path}, line {line}, column {labels[1] + 1}: a second column is called label; rename one")
+    seen = set[str]()
     for index, name in enumerate(names):
-        if name in names[:index]:
+        if name in seen:
             raise DataError(
                 f"{path}, line {line}, column {index + 1}: a second column is called {name!r}; rename one, or write a "
                 "header if this line is a row"
             )
+        seen.add(name)
 
 
 # ---- which column is the label ---------------------------------------------------------------------------------------

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..archives import reading
 from ..checks import DataError
 from ..columns import Column
 from ..dataset import Dataset
+from ..reading import check_text, reading
 from .cells import read_cells
 from .frame import read_parquet
 from .head import ColumnName, read_head
@@ -69,6 +69,7 @@ def read_table(path: str | os.PathLike[str], options: TableOptions) -> Dataset |
         try:
             if path.name.lower().endswith(".parquet"):
                 return read_parquet(path, options)
+            check_text(path)
             head = read_head(path, options.label, options.task == "values")
             return read_cells(head, options) if options.learns else read_numbers(head, options.task)
         except UnicodeDecodeError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,7 +36,9 @@ def separator_of(path: Path) -> str:
     """What stands between the cells of a table; a comma where that cannot be seen."""
     widths = {}
     for separator in SEPARATORS:
-        with open_text(path) as file:
+        widths[separator] = 1, 1
+        # An undivided line may be longer than a cell may be.
+        with open_text(path) as file, suppress(csv.Error):
             found = rows(file, separator)
             widths[separator] = len(next(found, (0, []))[1]), len(next(found, (0, []))[1])
     alike = [separator for separator, (first, second) in widths.items() if first > 1 and second in (first, 0)]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-import resource
 import struct
-import sys
 import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 
 from nn.data.archives import read_hdf5, read_npz
 from nn.data.checks import DataError
+from tests.helpers.memory import at_most
 
 #: More than any of these files may take; the bombs are of some gigabytes.
 ENOUGH = 3 << 30
@@ -24,14 +25,10 @@ LABELS = np.arange(40) % 4
 
 
 @pytest.fixture(autouse=True)
-def little_memory() -> Any:
+def little_memory() -> Iterator[None]:
     """Whoever takes gigabytes gets a MemoryError."""
-    if sys.platform != "linux":
-        pytest.skip("the limit is Linux's")
-    before = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (ENOUGH, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_DATA, before)
+    with at_most(ENOUGH):
+        yield
 
 
 def npy(array: np.ndarray) -> bytes:
@@ -160,6 +157,85 @@ def test_an_hdf5_file_reads_no_other_file_and_claims_no_memory(h5py: Any, tmp_pa
     words = {"external link": "is a link", "soft link": "is a link", "never written": "claims 160.0 GB"}
     with pytest.raises(DataError, match=rf"x_train {words.get(kind, 'lies in other files')}"):
         read_hdf5(path)
+
+
+def zeros(megabytes: int) -> bytes:
+    """So many bytes of nothing, compressed."""
+    packing = zlib.compressobj(9)
+    return b"".join(packing.compress(bytes(1 << 20)) for _ in range(megabytes)) + packing.flush()
+
+
+@pytest.mark.parametrize(
+    ("chunks", "megabytes", "message"),
+    [
+        ((40, 9), 270, "x_train is damaged .a chunk unpacks to more than it should"),
+        ((20_000, 100_000), 300, r"x_train claims 2\.0 GB but has 0\.3"),
+    ],
+)
+def test_a_chunk_does_not_unpack_to_gigabytes(
+    h5py: Any, tmp_path: Path, chunks: tuple[int, int], megabytes: int, message: str
+) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["y_train"] = LABELS
+        options = {"maxshape": (None, None), "chunks": chunks, "compression": "gzip"}
+        x = file.create_dataset("x_train", ROWS.shape, "u1", **options)
+        x.id.write_direct_chunk((0, 0), zeros(megabytes))
+    with pytest.raises(DataError, match=message):
+        read_hdf5(path)
+
+
+def test_large_chunks_that_are_what_they_say_are_read(h5py: Any, tmp_path: Path) -> None:
+    rows = RANDOM.integers(0, 256, (400, 2000), dtype=np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["y_train"] = np.arange(400) % 4
+        file.create_dataset("x_train", data=rows, chunks=rows.shape, compression="gzip", shuffle=True, fletcher32=True)
+    assert np.array_equal(read_hdf5(tmp_path / "a.h5")[0].x, rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "f4"}, r"x_train was never written, though it has a shape, \(40, 9\)"),
+        ({"dtype": "f4", "chunks": (4, 9), "fillvalue": 1.0}, "x_train was never written"),
+        ({"data": "empty"}, "x_train holds nothing"),
+        ({"dtype": "S3"}, "x_train was never written"),
+    ],
+)
+def test_an_hdf5_array_without_numbers_is_refused(
+    h5py: Any, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    options = {"data": h5py.Empty("f4")} if "data" in options else {"shape": (40, 9)} | options
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["y_train"] = LABELS
+        file.create_dataset("x_train", **options)
+    with pytest.raises(DataError, match=message):
+        read_hdf5(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize(("filters", "message"), [((32004,), "compressed by"), ((1, 1), "compressed several times")])
+def test_compression_that_cannot_be_undone_here_is_refused(
+    h5py: Any, tmp_path: Path, filters: tuple[int, ...], message: str
+) -> None:
+    low = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    low.set_chunk(ROWS.shape)
+    for code in filters:
+        low.set_filter(code, h5py.h5z.FLAG_OPTIONAL, (9,) if code == 1 else ())
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["y_train"] = LABELS
+        space = h5py.h5s.create_simple(ROWS.shape)
+        x = h5py.h5d.create(file.id, b"x_train", h5py.h5t.NATIVE_UINT8, space, low)
+        x.write_direct_chunk((0, 0), ROWS.tobytes())
+    with pytest.raises(DataError, match=rf"x_train is {message}.*; store it with gzip"):
+        read_hdf5(tmp_path / "a.h5")
+
+
+def test_names_are_printable_in_messages(h5py: Any, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x\x1b[31m\n\u202e"] = ROWS
+    with pytest.raises(DataError, match=r"it has x.x1b\[31m.n.u202e") as caught:
+        read_hdf5(tmp_path / "a.h5")
+    assert str(caught.value).isprintable()
 
 
 def test_any_damaged_byte_of_an_hdf5_file_is_refused_or_read(h5py: Any, tmp_path: Path) -> None:
