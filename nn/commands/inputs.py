@@ -21,6 +21,7 @@ from ..data import DataError, Dataset
 from ..data.archives import read_npy, read_npz_rows
 from ..data.idx import read_idx
 from ..data.pictures import MNIST_SHAPE, MNIST_SIZE, centred, read_picture, scaled
+from ..data.reading import open_file
 from ..data.units import FEWEST_PIXELS, square
 from ..model import Sequential
 from .table_rows import read_rows
@@ -81,7 +82,7 @@ def kind_of(path: Path) -> str:
     Raises:
         DataError: there are none, or they cannot be read.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         begins = file.read(16)
     if not begins:
         raise DataError(f"{path} is empty")

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ..data import DataError
-from ..data.archives import reading
 from ..data.columns import Column, column_order, encode
+from ..data.reading import check_text, reading
 from ..data.tables.head import FEWEST_NUMBERED, KNOWN_LABELS, chosen_columns
 from ..data.tables.text import is_missing, number, open_text, rows, separator_of
 
@@ -32,6 +32,7 @@ def read_rows(path: Path, learnt: Sequence[Column] | None, n_features: int, drop
     """
     with reading(path):
         try:
+            check_text(path)
             separator = separator_of(path)
             with open_text(path) as file:
                 table = rows(file, separator)

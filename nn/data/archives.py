@@ -85,7 +85,7 @@ def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
         DataError: the file is damaged, or its array needs unpickling.
     """
     path = Path(path)
-    with reading(path), path.open("rb") as file:
+    with reading(path), open_file(path) as file:
         shape, dtype = _npy_header(file)
         if dtype.hasobject:
             raise DataError(f"{path} holds Python objects, which are never unpickled; save it as numbers")
@@ -104,14 +104,14 @@ def read_npz_rows(path: str | os.PathLike[str]) -> np.ndarray:
         DataError: as of ``read_npz``; or there are several arrays, none of these names.
     """
     path = Path(path)
-    with reading(path), zipfile.ZipFile(path) as archive:
+    with reading(path), open_file(path) as file, zipfile.ZipFile(file) as archive:
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
         known = [name for name in ROW_NAMES if name in members]
         names = list(members) if len(members) == 1 else known
         if not names:
             have = ", ".join(sorted(members)[:8]) or "nothing"
             raise DataError(f"{path} has no array called {' or '.join(ROW_NAMES)} (it has {have}); rename the rows")
-        return _read_member(archive, members[names[0]], f"{path}: {names[0]}")
+        return _read_member(archive, members[names[0]], path.stat().st_size, f"{path}: {names[0]}")
 
 
 def read_hdf5(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset | None]:

@@ -18,6 +18,7 @@ from backends.arguments import is_number as is_number
 from backends.devices import as_numpy
 
 from ..messages import sentence
+from .unusable import why_unusable
 
 #: A label above this is taken for a value that was meant as a regression target.
 LARGEST_LABEL = 100_000
@@ -50,25 +51,18 @@ def check_numbers(values: Any, name: str) -> np.ndarray:
     try:
         return as_numpy(values)
     except TypeError as error:
-        if _has_text(values):
-            raise DataTypeError(
-                f"{name} has text in it; turn it into numbers first (labels: sklearn.preprocessing.LabelEncoder)"
-            ) from None
-        raise DataTypeError(f"{name} cannot be used: {error}") from None
+        raise DataTypeError(why_unusable(values, name, str(error))) from None
 
 
 def _refuse_masked(values: Any, name: str) -> None:
     """NumPy would give what stands under the mask."""
+    if isinstance(values, list | tuple):
+        for index, row in enumerate(values):
+            if isinstance(row, np.ma.MaskedArray):
+                _refuse_masked(row, f"{name}[{index}]")
     if isinstance(values, np.ma.MaskedArray) and np.ma.getmaskarray(values).any():
         where = ", ".join(str(i) for i in first_true(np.ma.getmaskarray(values)))
         raise DataError(f"{name}[{where}] is masked; give {name}.filled(value), or leave out the row")
-
-
-def _has_text(values: Any) -> bool:
-    try:
-        return any(isinstance(value, str | bytes) for value in np.asarray(values).flat)
-    except (ValueError, TypeError):
-        return False
 
 
 def check_rows(values: Any, name: str = "x") -> np.ndarray:
@@ -87,13 +81,19 @@ def check_rows(values: Any, name: str = "x") -> np.ndarray:
         x = _two_floats(x)
         check_finite(x, name)
         return x
+    return floats_of(x)
+
+
+def floats_of(x: np.ndarray) -> np.ndarray:
+    """Integers or bool as float32, or as float64 where float32 does not hold them exactly."""
     exact = max(-int(x.min()), int(x.max())) <= EXACT_IN_FLOAT32
     return x.astype(np.float32 if exact else np.float64)
 
 
 def _two_floats(x: np.ndarray) -> np.ndarray:
     """float32 and float64 as they are, float16 as float32, wider ones as float64."""
-    return x.astype(np.float32 if x.dtype.itemsize <= 4 else np.float64, copy=False)
+    with np.errstate(over="ignore"):  # what is beyond float64 is infinite, which is refused
+        return x.astype(np.float32 if x.dtype.itemsize <= 4 else np.float64, copy=False)
 
 
 def check_finite(x: np.ndarray, name: str) -> None:

@@ -81,7 +81,8 @@ def frame_rows(frame: Any, learnt: Sequence[Column] | None) -> tuple[Any, tuple[
     for column, values, label in zip(used, raw, labels, strict=True):
         if values.dtype.kind == "O" and column.categories is None:
             present = next((value for value in values if value is not None), None)
-            raise DataTypeError(f"{label} holds text, {present!r} for example; {FRAME_TEXT}")
+            held = "categories" if str(frame.dtypes.iloc[labels.index(label)]) == "category" else "text"
+            raise DataTypeError(f"{label} holds {held}, {present!r} for example; {FRAME_TEXT}")
     return encode(used, raw, lambda row, i: f"{labels[i]}, row {row}"), columns
 
 

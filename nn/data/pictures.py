@@ -17,8 +17,8 @@ import numpy as np
 
 from backends.typing import Shape
 
-from .archives import reading
 from .checks import DataError
+from .reading import open_file, reading
 
 #: The formats that are read, by Pillow's names. Of several pictures in a file the first is taken.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
@@ -57,7 +57,7 @@ def read_picture(path: str | os.PathLike[str], channels: int = 1) -> np.ndarray:
     with reading(Path(path)), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(path, formats=FORMATS) as file:
+            with open_file(Path(path)) as content, Image.open(content, formats=FORMATS) as file:
                 picture = ImageOps.exif_transpose(file)
         except UnidentifiedImageError:
             raise DataError(f"{path} is no picture that can be read; known are {', '.join(FORMATS)}") from None

@@ -19,7 +19,7 @@ import numpy as np
 
 from backends.typing import Shape
 
-from .checks import DataTypeError, check_labels, check_numbers, check_rows, check_same_length, check_values
+from .checks import DataTypeError, check_labels, check_numbers, check_rows, check_same_length, check_values, floats_of
 from .columns import Column, check_columns
 from .dataset import Dataset
 from .frames import array_rows, frame_rows
@@ -76,7 +76,7 @@ def as_dataset(
     if y.dtype.kind == "f" and y.ndim in (1, 2):
         return pack(x, check_values(y), units=units, columns=columns)
     if y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind != "U":
-        return pack(x, y.astype(np.float32), units=units, columns=columns)
+        return pack(x, floats_of(y), units=units, columns=columns)
     labels, names = _classes(y, units is not None, known, n_classes)
     return pack(x, labels, names, units, columns=columns)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import DataError, check_labels, check_numbers, check_values, first_true
+from .checks import DataError, check_labels, check_numbers, check_values, first_true, floats_of
 from .dataset import Dataset
 
 
@@ -39,7 +39,7 @@ def encode_targets(y: Any, kind: str, n_outputs: int, unit_interval: bool = Fals
         raise ValueError(f"kind must be 'classes' or 'values', not {kind!r}")
     if y.dtype.kind != "f" and (y.ndim == 1 or y.shape == (len(y), 1)):
         return _labels_as_values(y, n_outputs, outputs)
-    values = check_values(y if y.dtype.kind == "f" else y.astype(np.float32))
+    values = check_values(y if y.dtype.kind == "f" or not y.size else floats_of(y))
     columns = 1 if values.ndim == 1 else values.shape[1]
     if columns != n_outputs:
         raise DataError(

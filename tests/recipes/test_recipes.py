@@ -362,7 +362,7 @@ def test_written_out_values_must_be_there_for_every_layer(
         ("rows = [[1, 2], [3, 4]]", "the recipe's `rows` have no `targets` to train on; add them, or say epochs = 0"),
         (
             "rows = [[1, 2], [3]]\ntargets = [0, 1]",
-            "the recipe's `rows` and `targets` cannot be used: x cannot be used",
+            "the recipe's `rows` and `targets` cannot be used: x is ragged: x[0] has 2 values",
         ),
     ],
 )
