@@ -53,6 +53,19 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number | np.bool_)
 
 
+def frame_values(frame: Any, name: str) -> np.ndarray:
+    """Targets (n, k) of a frame with columns of any numeric types of pandas.
+
+    Raises:
+        DataError: a value is missing, or is text.
+    """
+    if all(isinstance(dtype, np.dtype) and dtype.kind in "biufc" for dtype in frame.dtypes):
+        return np.asarray(frame.to_numpy())
+    labels = [f"{name}, column {str(column)!r}" for column in frame.columns]
+    raw = [raw_column(frame.iloc[:, i], label) for i, label in enumerate(labels)]
+    return encode([Column()] * len(raw), raw, lambda row, i: f"{labels[i]}, row {row}")
+
+
 def frame_rows(frame: Any, learnt: Sequence[Column] | None) -> tuple[Any, tuple[Column, ...] | None]:
     """The rows of a frame as an array (n, features), and its columns.
 
@@ -93,6 +106,11 @@ def array_rows(x: Any, learnt: Sequence[Column]) -> Any:
     Raises:
         DataError: a value is missing that nothing stands for, or a category is not known.
     """
+    if isinstance(x, np.ma.MaskedArray):  # what is masked is missing
+        mask, x = np.ma.getmaskarray(x), x.data
+        x = np.where(mask, np.array(None), x.astype(object)) if mask.any() else x
+    if isinstance(x, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in x):
+        return x
     try:
         array = np.array(x, dtype=object) if isinstance(x, list | tuple) else np.asarray(x)
     except (ValueError, TypeError):

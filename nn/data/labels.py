@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .checks import LARGEST_LABEL, DataError, DataTypeError, check_labels, check_numbers, warn_user
+from .frames import frame_values
 from .values import is_absent, is_frame, is_series, listed
 
 Names = tuple[str, ...]
@@ -111,7 +112,7 @@ def read_labels(y: Any, name: str) -> np.ndarray:
         DataTypeError: they are neither; naming the first that is missing, or is text among numbers.
     """
     if is_frame(y):
-        y = y.iloc[:, 0] if y.shape[1] == 1 else y.to_numpy()
+        y = y.iloc[:, 0] if y.shape[1] == 1 else frame_values(y, name)
     if is_series(y):
         y = _of_series(y)
     if not hasattr(y, "dtype") and not isinstance(y, list | tuple):

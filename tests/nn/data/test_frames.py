@@ -61,7 +61,7 @@ def test_pixels_in_a_frame_stay_bytes() -> None:
     ("column", "message"),
     [
         (["a", "b", "c", "d"], "x, column 'more' holds text, 'a' for example; turn it into numbers, or make"),
-        (pd.Categorical(["a", "b", "c", "d"]), "x, column 'more' holds text"),
+        (pd.Categorical(["a", "b", "c", "d"]), "x, column 'more' holds categories"),
         ([1.0, np.nan, 2.0, 3.0], "x, column 'more', row 1: the value is missing"),
         (pd.array([1, None, 2, 3], dtype="Int64"), "x, column 'more', row 1: the value is missing"),
         (pd.to_datetime(["2020-01-01"] * 4), "x, column 'more' holds datetime64.*; turn it into numbers first"),
