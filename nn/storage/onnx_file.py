@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from backends.activations import get_activation
-from backends.arguments import check_flag, check_kind, check_path, check_whole_number, shown
+from backends.arguments import check_flag, check_kind, check_path, is_whole_number, shown
 
 from ..data.columns import Column
 from ..files import write_atomically
@@ -66,11 +66,10 @@ def export_onnx(
     path = check_path("path", path)
     preprocessing = check_flag("preprocessing", preprocessing)
     probabilities = check_flag("probabilities", probabilities)
-    opset = check_whole_number("opset", opset)
     graph = OnnxGraph(model.backend.dtype_name, opset)
     onnx, helper = graph.onnx, graph.onnx.helper
     newest = onnx.defs.onnx_opset_version()
-    if not OLDEST_OPSET <= opset <= newest:
+    if not is_whole_number(opset) or not OLDEST_OPSET <= opset <= newest:
         raise ValueError(f"opset must be a whole number from {OLDEST_OPSET} to {newest}, not {shown(opset)}")
     if probabilities and not model.output_activation:
         raise ValueError("this network gives no probabilities; end it with Softmax() or Sigmoid()")
