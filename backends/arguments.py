@@ -63,8 +63,12 @@ class ArgumentTypeError(TypeError, ValueError):
     """An argument of the wrong kind."""
 
 
-def shown(value: Any, most: int = LONGEST) -> str:
-    """``value`` as Python writes it, but in one line, without control characters, and of so many characters at most."""
+def shown(value: Any, most: int = LONGEST, *, quotes: bool = True) -> str:
+    """``value`` as Python writes it, but in one line, without control characters, and of so many characters at most.
+
+    Args:
+        quotes: whether text stands in quotation marks.
+    """
     short = Repr()
     short.maxstring = short.maxother = short.maxlong = most
     short.maxlevel = 3
@@ -75,6 +79,8 @@ def shown(value: Any, most: int = LONGEST) -> str:
     if "\n" in text:  # of an array
         text = " ".join(text.split())
     text = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    if isinstance(value, str) and not quotes:
+        text = text[1:-1]
     return text if len(text) <= most else f"{text[: most - 15]}...{text[-12:]}"
 
 
@@ -139,18 +145,35 @@ def check_whole_number(name: str, value: Any, least: int = 1, most: int = LARGES
         ValueError: it is below ``least``, or above ``most``.
         ArgumentTypeError: it is no whole number.
     """
-    try:
-        number = None if isinstance(value, bool) else index(value)
-    except TypeError:
-        number = None
     message = f"{name} must be a whole number of at least {least}"
-    if number is None:
+    if not is_whole_number(value):
         raise ArgumentTypeError(f"{message}, not {shown(value)}")
+    number = index(value)
     if number < least:
         raise ValueError(f"{message}, not {shown(value)}")
     if number > most:
         raise ValueError(f"{message} and at most {most}, not {shown(value)}")
     return number
+
+
+def is_whole_number(value: Any) -> bool:
+    """Whether it is one whole number, of Python or NumPy, be it an array without dimensions; no bool."""
+    try:
+        index(value)
+    except TypeError:
+        return False
+    return not isinstance(value, bool)
+
+
+def check_shape(name: str, value: Any) -> None:
+    """Raise an error unless ``value`` is None or a shape, a tuple of whole numbers above 0."""
+    if value is None:
+        return
+    message = f"{name} must be a tuple of whole numbers above 0, not {shown(value)}"
+    if not isinstance(value, tuple | list) or not all(map(is_whole_number, value)):
+        raise ArgumentTypeError(message)
+    if not value or min(value) < 1:
+        raise ValueError(message)
 
 
 def check_seed(name: str, value: Any) -> int:

@@ -22,6 +22,7 @@ from typing import Any
 
 from . import random
 from .activations import get_activation
+from .arguments import check_dtype, check_kind
 from .devices import Device, DeviceError, ErrorKind
 from .step import RecordedStep, Step, StepNumbers
 from .typing import Array
@@ -58,8 +59,8 @@ class Backend:
     why_eager = ""
 
     def __init__(self, device: Device, dtype: str = "float32") -> None:
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+        check_kind("device", device, Device, "a Device, as find_device gives it")
+        dtype = check_dtype("dtype", dtype, DTYPES)
         self.device = device
         self.xp = device.xp
         self.dtype_name = dtype

@@ -34,6 +34,7 @@ from contextlib import suppress
 from threading import RLock
 from typing import Any
 
+from .arguments import ArgumentTypeError, check_choice, check_dtype, check_flag, shown
 from .base import Backend
 from .cpu.device import find_numba, find_numpy
 from .cuda import remedies
@@ -161,10 +162,9 @@ def get_backend(
     """
     if isinstance(spec, Backend):
         return spec
-    if not isinstance(spec, str):
-        raise TypeError(f"a device is named by a string such as 'cpu' or 'cuda:0', not by {type(spec).__name__}")
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    spec = _check_spec(spec)
+    dtype, fused = check_dtype("dtype", dtype), check_flag("fused", fused)
+    check_choice("precision", precision, PRECISIONS)
     device, why = choose(fused) if spec == "auto" else (find_device(spec), "")
     library = find_library(device.spec)
     if precision not in library.precisions:
@@ -193,7 +193,7 @@ def find_device(spec: str) -> Device:
     Raises:
         DeviceError: it cannot be used; the message says why and what to do.
     """
-    if spec == "auto":
+    if _check_spec(spec) == "auto":
         return choose()[0]
     library = find_library(spec)
     try:
@@ -204,6 +204,12 @@ def find_device(spec: str) -> Device:
             return _made[full]
     except DeviceError as error:
         raise DeviceError(error.reason, error.kind, spec) from None
+
+
+def _check_spec(spec: Any) -> str:
+    if not isinstance(spec, str):
+        raise ArgumentTypeError(f"a device is named by a string such as 'cpu' or 'cuda:0', not by {shown(spec)}")
+    return spec
 
 
 def choose(fused: bool = True) -> tuple[Device, str]:
@@ -271,7 +277,7 @@ def find_library(spec: str) -> Library:
         return Library(names=(name,), title=name, module=name)
     meant = _meant(spec)
     did_you = f" (did you mean {meant}?)" if meant else ""
-    raise DeviceError(f"unknown device {spec!r}{did_you}; known are {known_devices()}", ErrorKind.UNKNOWN)
+    raise DeviceError(f"unknown device {shown(spec)}{did_you}; known are {known_devices()}", ErrorKind.UNKNOWN)
 
 
 def _meant(spec: str) -> str:

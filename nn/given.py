@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from backends import Backend
+from backends.arguments import check_flag, check_kind
 
 from .data import Dataset
 from .data.targets import targets_of
@@ -65,6 +66,8 @@ def with_labels(data: Dataset, loss: Loss, n_outputs: int) -> Dataset:
 
 def uploaded(trainer: Trainer, data: Dataset, keep_scaled: bool = False) -> Rows:
     """``Trainer.upload``."""
+    check_kind("data", data, Dataset, "a Dataset; model.dataset((x, y)) makes one")
+    keep_scaled = check_flag("keep_scaled", keep_scaled)
     model, loss, backend = trainer.model, trainer.loss, trainer.backend
     data = with_labels(model.shaped(data), loss, model.n_outputs)
     targets = targets_of(data, loss.targets, model.n_outputs, loss.unit_interval)

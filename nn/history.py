@@ -9,6 +9,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, overload
 
+from backends.arguments import ArgumentTypeError, check_path, is_whole_number, shown
+
 from .files import write_atomically
 from .notebook import html_table
 
@@ -37,7 +39,9 @@ class History:
     run = ""
 
     def __init__(self, records: list[Record] | None = None) -> None:
-        self.records: list[Record] = records or []
+        for number, record in enumerate(_list_of_records(records)):
+            _check_record(f"records[{number}]", record)
+        self.records: list[Record] = [] if records is None else records
         self.stopped = ""
         self.best_epoch: int | None = None
         self.monitor = ""
@@ -53,6 +57,7 @@ class History:
         self.stopped, self.best_epoch, self.monitor, self.best_is_kept = "", None, "", False
 
     def append(self, record: Record) -> None:
+        _check_record("a record", record)
         self.records.append(record)
 
     def __len__(self) -> int:
@@ -71,6 +76,10 @@ class History:
             if known and which not in known:
                 raise KeyError(f"the history has no {which!r}; it has {', '.join(known)}")
             return [record.get(which) for record in self.records]
+        if not is_whole_number(which):
+            raise ArgumentTypeError(f"an epoch is taken by its number, a column by its name, not by {shown(which)}")
+        if not -len(self) <= which < len(self):
+            raise IndexError(f"the history has {len(self)} records; there is none of number {shown(which)}")
         return self.records[which]
 
     def __repr__(self) -> str:
@@ -116,13 +125,13 @@ class History:
 
     def save(self, path: str | Path) -> None:
         """Write ``to_json_lines()`` to a file, whole or not at all."""
-        write_atomically(path, self.to_json_lines().encode())
+        write_atomically(check_path("path", path), self.to_json_lines().encode())
 
     @classmethod
     def load(cls, path: str | Path) -> History:
         """Read what ``save`` wrote; null is NaN."""
-        history = cls()
-        for line in Path(path).read_text(encoding="utf-8").splitlines():
+        path, history = check_path("path", path), cls()
+        for line in path.read_text(encoding="utf-8").splitlines():
             record = json.loads(line)
             if "best" in record:
                 history.best_epoch, history.monitor = record["epoch"], record.pop("best")
@@ -135,6 +144,17 @@ class History:
 
 def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _list_of_records(records: Any) -> list[Any]:
+    if records is None or isinstance(records, list):
+        return records or []
+    raise ArgumentTypeError(f"records must be a list of records, not {shown(records)}")
+
+
+def _check_record(name: str, record: Any) -> None:
+    if not isinstance(record, dict) or not all(isinstance(column, str) for column in record):
+        raise ArgumentTypeError(f"{name} must be a dict of columns by their names, not {shown(record)}")
 
 
 def json_line(record: Record) -> str:

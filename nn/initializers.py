@@ -115,6 +115,7 @@ def get_initializer(spec: str | float | tuple[Any, ...] | list[Any] | Initialize
     if isinstance(spec, Initializer):
         return spec
     if isinstance(spec, list | tuple):
+        _check_nested(spec)
         return Constant(tuple(spec))
     if not isinstance(spec, str):
         return Constant(check_number("initial values, unless they are a name or a list of numbers,", spec))
@@ -136,6 +137,14 @@ def get_initializer(spec: str | float | tuple[Any, ...] | list[Any] | Initialize
         raise ValueError(f"initial values {shown(spec)}: write {form}") from None
     except ValueError as error:
         raise ValueError(f"initial values {shown(spec)}: {error}") from None
+
+
+def _check_nested(values: list[Any] | tuple[Any, ...]) -> None:
+    for value in values:
+        if isinstance(value, list | tuple):
+            _check_nested(value)
+        else:
+            check_number("each of a list of initial values", value)
 
 
 def initializer_names() -> str:

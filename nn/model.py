@@ -9,11 +9,21 @@ from math import prod
 from typing import Any, NamedTuple, overload
 
 from backends import Backend, get_backend
+from backends.arguments import (
+    NamedArguments,
+    check_choice,
+    check_flag,
+    check_kind,
+    check_seed,
+    check_whole_number,
+    is_whole_number,
+    shown,
+)
 from backends.random import generator
 from backends.typing import Array, Shape
 
 from .data import Dataset, Units, as_dataset, as_rows
-from .data.checks import DataError, check_range, check_whole_number, warn_user
+from .data.checks import DataError, check_range, warn_user
 from .data.statistics import ScaleWarning, advice, column_statistics
 from .initializers import Initializer
 from .layers import Dropout, ElementwiseActivation, Flatten, Layer, Softmax, Standardize
@@ -46,7 +56,7 @@ class _OfThread(threading.local):
         self.last_forward: _Forward | None = None
 
 
-class Sequential:
+class Sequential(NamedArguments):
     """A network of layers, its parameters on the device of its backend.
 
     Args:
@@ -85,8 +95,8 @@ class Sequential:
         seed: int = 0,
     ) -> None:
         self.layers, self.n_outputs = _checked_layers(layers)
+        self.seed = check_seed("seed", seed)
         self.backend = get_backend(backend, dtype)
-        self.seed = check_whole_number("seed", seed, least=0)
         self.step = 0
         self._set_task()
         self.units: Units | None = None
@@ -105,7 +115,7 @@ class Sequential:
                 {name: shape for name, shape in shapes.items() if name not in state},
                 {name: shape for name, shape in shapes.items() if name in state},
             )
-            self.reset(seed)
+            self.reset()
 
     # ---- copies and pickles -----------------------------------------------------------------------------------------
 
@@ -141,13 +151,15 @@ class Sequential:
     def __getitem__(self, index: int | slice) -> Layer | tuple[Layer, ...]:
         if isinstance(index, slice):
             return tuple(self.layers[index])
-        if not hasattr(index, "__index__"):
+        if not is_whole_number(index):
             raise TypeError(
-                f"a layer is taken by its number, as in model[0], not by {index!r}; model.parameters has the arrays by "
-                "their names"
+                f"a layer is taken by its number, as in model[0], not by {shown(index)}; model.parameters has the "
+                "arrays by their names"
             )
         if not -len(self) <= index < len(self):
-            raise IndexError(f"this network has {len(self)} layers, 0 to {len(self) - 1}; there is none of {index}")
+            raise IndexError(
+                f"this network has {len(self)} layers, 0 to {len(self) - 1}; there is none of {shown(index)}"
+            )
         return self.layers[index]
 
     def summary(self, batch_size: int = 32, optimizer: str | Optimizer | None = None) -> Summary:
@@ -206,7 +218,7 @@ class Sequential:
 
     def reset(self, seed: int | None = None) -> None:
         """Draw the initial values again, from ``seed`` or the model's own."""
-        self.seed = self.seed if seed is None else check_whole_number("seed", seed, least=0)
+        self.seed = self.seed if seed is None else check_seed("seed", seed)
         self.step = 0
         self.store.flat_average = None
         self._forget_plans()
@@ -237,9 +249,12 @@ class Sequential:
             ValueError: a name is missing or unknown, or a shape differs; nothing is changed then.
         """
         arrays = {**self.parameters, **self.store.state}
+        check_kind("state", state, Mapping, "a mapping from names to arrays, as state_dict gives it")
+        check_flag("broadcast", broadcast)
         if set(state) != set(arrays):
-            missing, unknown = set(arrays) - set(state), set(state) - set(arrays)
-            raise ValueError(f"the parameters do not fit: missing {sorted(missing)}, unknown {sorted(unknown)}")
+            missing, unknown = [name for name in arrays if name not in state], [*(set(state) - set(arrays))]
+            others = shown(sorted(map(str, unknown)), 100)
+            raise ValueError(f"the parameters do not fit: missing {shown(missing, 100)}, unknown {others}")
         with self.backend.use():
             values = {name: self.backend.asarray(value, self.backend.dtype) for name, value in state.items()}
             for name, view in arrays.items():
@@ -299,6 +314,7 @@ class Sequential:
         Raises:
             ValueError: the last layer is another function, or dropout follows that function.
         """
+        check_choice("output_activation", output_activation, ("", "softmax", "sigmoid"))
         last = self.layers[end_of(self.layers)]
         if output_activation and function_of(last) not in ("identity", output_activation):
             raise ValueError(
@@ -348,7 +364,7 @@ class Sequential:
         """
         if self.loss_name and self.loss_name not in LOSSES:
             raise ValueError(
-                f"the model was trained with the loss {self.loss_name!r}, which is not known here by its name; "
+                f"the model was trained with the loss {shown(self.loss_name)}, which is not known here by its name; "
                 "register it (nn.register_loss) or pass it to the Trainer"
             )
         return get_loss(self.loss_name or "softmax_cross_entropy", **self.loss_settings)
@@ -380,7 +396,7 @@ class Sequential:
             ValueError, TypeError: they cannot be used, or do not fit the network.
         """
         n_classes = max(self.n_outputs, 2) if self.output_activation else None
-        return self.shaped(as_dataset(data, units or self.units, self.row_shape, n_classes))
+        return self.shaped(as_dataset(data, self.units if units is None else units, self.row_shape, n_classes))
 
     def rows(self, x: Any) -> Dataset:
         """Rows without targets, as ``predict`` takes them, likewise."""
@@ -392,6 +408,7 @@ class Sequential:
         Raises:
             DataError: (a ValueError) neither fits.
         """
+        check_kind("data", data, Dataset, "a Dataset")
         for name, numbers in (("x", data.x), ("y", data.y)):
             check_range(numbers, name, self.backend.dtype_name)
         shapes = [data.x.shape[1:], (data.n_features,), data.image_shape]
@@ -536,7 +553,7 @@ def _checked_layers(layers: tuple[Any, ...]) -> tuple[list[Layer], int]:
     for index, layer in enumerate(layers):
         if not isinstance(layer, Layer):
             hint = f"; write {layer.__name__}()" if isinstance(layer, type) and issubclass(layer, Layer) else ""
-            raise TypeError(f"layer {index} is {layer!r}, not a layer{hint}")
+            raise TypeError(f"layer {index} is {shown(layer)}, not a layer{hint}")
         if "output" in layer.parameters():
             raise ValueError(f"layer {index} names a parameter `output`, as its result is called; give it another name")
         if isinstance(layer, Standardize) and any(not isinstance(before, Flatten) for before in layers[:index]):

@@ -6,17 +6,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from backends import Step, StepNumbers
+from backends.arguments import NamedArguments, check_flag, check_kind, check_path, check_text, check_whole_number
 
 from .around_update import AveragedParameters, Share, around_update, check_around_update, settings_around_update
 from .callbacks import Callback
 from .callbacks.base import check_callbacks, end_all, listens, reads_gradients
 from .data import Dataset
-from .data.checks import check_whole_number
 from .data.weights import weighted
 from .divergence import TrainingDiverged, Watch
 from .evaluation import columns_of, evaluate_rows, has_classes, record_of, totals_of
@@ -44,10 +45,11 @@ _AS_GIVEN: dict[str, Callable[[Any], Any]] = {
     "optimizer": get_optimizer,
     "callbacks": check_callbacks,
     "metrics": get_metrics,
+    "train_metrics": partial(check_flag, "train_metrics"),
 }
 
 
-class Trainer:
+class Trainer(NamedArguments):
     """Trains a model by gradient descent on batches of rows.
 
     Args:
@@ -103,6 +105,7 @@ class Trainer:
         accumulate: int = 1,
         average: float | None = None,
     ) -> None:
+        check_kind("model", model, Sequential, "a Sequential")
         check_around_update(clip_norm, clip_value, accumulate, average)
         self.clip_norm, self.clip_value = clip_norm, clip_value
         self.accumulate, self.average = accumulate, average
@@ -178,12 +181,13 @@ class Trainer:
         if self._averaged.are_in:
             raise RuntimeError("fit would train the averaged parameters; call it outside of trainer.averaged()")
         train, validation = training_and_validation(self, train, validation, sample_weight, class_weight)
+        shuffle = check_flag("shuffle", shuffle)
         size = check_whole_number("batch_size", len(train) if batch_size is None else batch_size)
         resumed = self._resumed
         first = self.epoch if resumed is None else resumed.first
         last = first + check_whole_number("epochs", epochs, least=0)
         check_batches(self.model.layers, len(train), size)
-        check_whole_number("validation_every", validation_every)
+        validation_every = check_whole_number("validation_every", validation_every)
         called = check_callbacks([*self.callbacks, *check_callbacks(callbacks)])
         with self.backend.use(), self._averaged.kept_out():
             rows, held_out = on_device(self, train, validation, keep_scaled=size >= len(train))
@@ -273,7 +277,7 @@ class Trainer:
 
     def stop(self, reason: str) -> None:
         """End training after the current batch. For callbacks."""
-        self.stopping = reason
+        self.stopping = check_text("reason", reason)
 
     def interrupt(self, reason: str) -> None:
         """End training after the current batch, for a reason that is not the run's own: for signal handlers.
@@ -281,8 +285,8 @@ class Trainer:
         Where that is the middle of an epoch, its record says ``"interrupted"``, after how many rows, and is not
         evaluated. A checkpoint of that moment is one of a run that goes on.
         """
-        self.interrupted = True
         self.stop(reason)
+        self.interrupted = True
 
     # ---- a run that goes on -----------------------------------------------------------------------------------------
 
@@ -296,9 +300,10 @@ class Trainer:
         Raises:
             OSError: it cannot be written; those that are there stay.
         """
+        folder, keep = check_path("folder", folder), check_whole_number("keep", keep)
         with self.backend.use():
             state = state_of(self, self._fit)
-            return write_checkpoint(folder, state, check_whole_number("keep", keep), self.backend.to_numpy)
+            return write_checkpoint(folder, state, keep, self.backend.to_numpy)
 
     def resume(self, folder: str | Path, *, missing_ok: bool = False) -> bool:
         """Go on with the run of the newest whole checkpoint in ``folder``.
@@ -336,6 +341,7 @@ class Trainer:
         """
         if self._averaged.are_in:
             raise RuntimeError("a run cannot be resumed inside of trainer.averaged(); do so outside")
+        folder, missing_ok = check_path("folder", folder), check_flag("missing_ok", missing_ok)
         state = newest_checkpoint(folder)
         if state is None:
             if missing_ok:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..activations import ACTIVATIONS
+from ..arguments import check_dtype, check_flag, check_seed, check_text, unknown
 from ..typing import Array
 from ..updates import BUILT_IN, RULES, Rule
 
@@ -58,7 +59,11 @@ def cases(operation: str, dtype: str, seed: int = 0, flushes: bool = False) -> I
         flushes: whether the device may take denormals for 0. Where a comparison with 0 hangs on that, there is no
             right answer, and such inputs are left out.
     """
-    operation, _, part = operation.partition(" ")
+    operation, _, part = check_text("operation", operation, "the name of an operation").partition(" ")
+    if operation not in MAKERS:
+        raise ValueError(unknown("operation", operation, MAKERS))
+    dtype, flushes = check_dtype("dtype", dtype), check_flag("flushes", flushes)
+    seed = check_seed("seed", seed)
     rng = np.random.default_rng((seed, zlib.crc32(f"{operation} {dtype}".encode())))
     for name, inputs, options in MAKERS[operation](Inputs(rng, np.dtype(dtype), flushes)):
         if part not in ("", options.get("activation"), inputs[0] if operation == "update" else ""):

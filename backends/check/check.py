@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import ArgumentTypeError, check_kind, check_seed, check_whole_number, shown
 from ..base import Backend
 from ..typing import Array
 from .bounds import Arithmetic, Bounded, Wide
@@ -82,6 +83,13 @@ def check(
     Returns:
         A ``Result`` for each operation.
     """
+    check_kind("backend", backend, Backend, "a Backend")
+    check_kind("against, unless it is None,", against, (Backend, type(None)), "a Backend")
+    seed, every = check_seed("seed", seed), check_whole_number("every", every)
+    if isinstance(operations, str) or not isinstance(operations, Collection):
+        raise ArgumentTypeError(f"operations must be a list of names, not {shown(operations)}")
+    for operation in operations:  # all of them before the first is tried
+        next(cases(operation, backend.dtype_name))
     if against is not None and against.dtype_name != backend.dtype_name:
         raise ValueError(f"{backend!r} and {against!r} differ in dtype; there is nothing to compare")
     with np.errstate(all="ignore"):

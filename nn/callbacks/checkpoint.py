@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import ClassVar
 
-from backends.arguments import check_whole_number, is_number
+from backends.arguments import check_flag, check_number, check_path, check_whole_number
 
 from ..history import Record
 from ..storage.checkpoint import CheckpointWarning, checkpoints_in, read_checkpoint
@@ -53,13 +53,12 @@ class Checkpoint(Callback):
         keep: int = 2,
         overwrite: bool = False,
     ) -> None:
-        for name, count in (("epochs", epochs), ("steps", steps), ("keep", keep)):
-            if count is not None:
-                check_whole_number(name, count)
-        if minutes is not None and not (is_number(minutes) and minutes > 0):
-            raise ValueError(f"minutes must be a number above 0, not {minutes!r}")
-        self.folder, self.keep, self.overwrite = Path(folder), keep, overwrite
-        self.epochs, self.steps = epochs, steps
+        self.folder, self.overwrite = check_path("folder", folder), check_flag("overwrite", overwrite)
+        self.epochs = None if epochs is None else check_whole_number("epochs", epochs)
+        self.steps = None if steps is None else check_whole_number("steps", steps)
+        self.keep = check_whole_number("keep", keep)
+        if minutes is not None:
+            minutes = check_number("minutes", minutes, above=0.0)
         self.minutes = 1.0 if epochs is None and steps is None and minutes is None else minutes
         self.failure = ""
         self._last_epoch = self._step = 0

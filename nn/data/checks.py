@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from backends.arguments import ArgumentTypeError, check_text, shown
 from backends.arguments import check_whole_number as check_whole_number
 from backends.arguments import is_number as is_number
 from backends.devices import as_numpy
@@ -143,6 +144,12 @@ def check_labels(
     Raises:
         DataError: naming the first row whose label is fractional, negative, too large, or not one-hot.
     """
+    check_text("name", name)
+    check_text("reason", reason)
+    if not isinstance(y, np.ndarray) or y.dtype.kind not in "biuf":
+        raise DataTypeError(f"{name} must be a NumPy array of numbers, not {shown(y)}")
+    if n_classes is not None:
+        n_classes = check_whole_number("n_classes", n_classes)
     if y.ndim not in (1, 2) or y.size == 0:
         raise DataError(f"{name} has shape {y.shape}, but class labels are (n,), or (n, k) one-hot, with n at least 1")
     if y.ndim == 2 and y.shape[1] > 1:
@@ -174,6 +181,8 @@ def _what_is_wrong(label: float, n_classes: int | None, reason: str = "") -> str
 
 def label_problem(label: float) -> str | None:
     """What is wrong with a number as a class label, as the end of a sentence, or None."""
+    if not is_number(label):
+        raise ArgumentTypeError(f"label must be a number, not {shown(label)}")
     fits = math.isfinite(label) and 0 <= label <= LARGEST_LABEL and label == math.floor(label)
     return None if fits else _what_is_wrong(label, None)
 

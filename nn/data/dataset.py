@@ -5,9 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from backends.arguments import (
+    ArgumentTypeError,
+    NamedArguments,
+    check_dtype,
+    check_number,
+    check_seed,
+    check_shape,
+    check_whole_number,
+    is_number,
+    is_whole_number,
+    shown,
+)
 from backends.random import stream_key
 from backends.typing import Shape
 
@@ -18,7 +31,7 @@ from .values import listed
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(NamedArguments):
     """Rows with their targets, kept small: pixels stay uint8 and are scaled when a batch is gathered.
 
     A Dataset states its units: whatever network it is given to, its rows are ``x * scale + shift``.
@@ -49,6 +62,15 @@ class Dataset:
     columns: tuple[Column, ...] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("x", "y", "weights"):
+            array = getattr(self, name)
+            if not (isinstance(array, np.ndarray) or (name == "weights" and array is None)):
+                remedy = "; as_dataset((x, y)) converts" if name != "weights" else ""
+                raise ArgumentTypeError(f"{name} must be a NumPy array, not {shown(array)}{remedy}")
+        for name in ("scale", "shift"):
+            object.__setattr__(self, name, check_number(f"Dataset: {name}", getattr(self, name)))
+        for name, kind in (("class_names", str), ("columns", Column), ("image_shape", int)):
+            object.__setattr__(self, name, _as_tuple(f"Dataset: {name}", getattr(self, name), kind))
         if self.x.dtype not in (np.uint8, np.float32, np.float64) or self.x.ndim < 2:
             raise DataError(
                 f"x must be (n, features) of uint8, float32 or float64, not {self.x.shape} of {self.x.dtype}; "
@@ -82,9 +104,12 @@ class Dataset:
         if not isinstance(rows, slice):
             rows = np.asarray(rows)
             if rows.ndim != 1:
-                raise TypeError("rows are taken by a slice or a one-dimensional array; say dataset[i : i + 1] for one")
+                raise ArgumentTypeError(
+                    "rows are taken by a slice or a one-dimensional array; say dataset[i : i + 1] for one"
+                )
             if not rows.size:
                 rows = rows.astype(np.int64)  # np.asarray([]) is float64, which is no index
+            _check_rows(rows, len(self))
         weights = None if self.weights is None else self.weights[rows]
         return replace(self, x=self.x[rows], y=self.y[rows], weights=weights)
 
@@ -108,7 +133,7 @@ class Dataset:
 
     def features(self, dtype: str = "float32") -> np.ndarray:
         """All rows as the network sees them: a new array (n, ...) of ``dtype``, ``x * scale + shift``."""
-        x = self.x.astype(dtype)
+        x = self.x.astype(check_dtype("dtype", dtype))
         x *= self.scale
         x += self.shift
         return x
@@ -123,6 +148,7 @@ class Dataset:
         Raises:
             DataError: rows of this data set do not fit that shape.
         """
+        check_shape("row_shape, unless it is None,", row_shape)
         have = self.x.shape[1:]
         if row_shape is None or have == tuple(row_shape):
             return self
@@ -156,7 +182,7 @@ class Dataset:
         Raises:
             DataError: a class is not among them.
         """
-        own = self.class_names
+        own, names = self.class_names, _as_tuple("names", names, str)
         if are_numbers(names) or own is None or own == names:
             return self
         assert names is not None
@@ -173,10 +199,12 @@ class Dataset:
         Raises:
             DataError: a class is named twice, does not exist or has no rows.
         """
+        if isinstance(classes, str | bytes) or not isinstance(classes, Sequence | np.ndarray):
+            raise ArgumentTypeError(f"classes must be a list of numbers or names, not {shown(classes)}")
         given, classes = classes, self._numbers_of(classes)
         names = tuple((self.class_names or ())[label] for label in classes)
         if len(set(classes)) < max(len(classes), 2):
-            raise DataError(f"classes {list(given)}: name two different classes or more")
+            raise DataError(f"classes {shown([*given])}: name two different classes or more")
         number = np.full(self.n_classes, -1)
         number[list(classes)] = range(len(classes))
         rows = number[self.y] >= 0
@@ -191,13 +219,15 @@ class Dataset:
     def _numbers_of(self, classes: Sequence[int | str]) -> list[int]:
         names = self.class_names or ()
         if not names:
-            raise DataError(f"class {classes[0]} cannot be chosen: the targets are values, not classes")
+            raise DataError("classes cannot be chosen: the targets are values, not classes")
         numbers = []
         for label in classes:
+            if not (isinstance(label, str) or is_whole_number(label)):
+                raise ArgumentTypeError(f"a class is chosen by its number or its name, not by {shown(label)}")
             number = names.index(label) if label in names else -1 if isinstance(label, str) else label
             if not 0 <= number < len(names) or not (self.y == number).any():
                 known = f"0 to {len(names) - 1}" if are_numbers(names) else listed(names)
-                raise DataError(f"class {label} has no rows; the classes are {known}")
+                raise DataError(f"class {shown(label, quotes=False)} has no rows; the classes are {known}")
             numbers.append(number)
         return numbers
 
@@ -211,13 +241,41 @@ class Dataset:
         """
         from sklearn.model_selection import train_test_split
 
-        n = len(self)
+        if not is_number(fraction):
+            raise ArgumentTypeError(f"the fraction of rows to hold out must be a number, not {shown(fraction)}")
+        fraction = int(fraction) if is_whole_number(fraction) else float(fraction)
+        seed, n = check_seed("seed", seed), len(self)
         labels = self.y if self.y.dtype.kind == "i" else None
         _check_can_split(n, labels, fraction, self.class_names or ())
         rest, held_out = train_test_split(
             np.arange(n), test_size=fraction, stratify=labels, random_state=stream_key(seed, "split") % 2**32
         )
         return self[rest], self[held_out]
+
+
+def _check_rows(rows: np.ndarray, n: int) -> None:
+    """Raise an error unless ``rows`` are indices of ``n`` rows, or a mask of them."""
+    if rows.dtype.kind not in "iub":
+        raise ArgumentTypeError(f"rows are taken by whole numbers or a mask, not by {shown(rows)}")
+    if rows.dtype.kind == "b" and len(rows) != n:
+        raise IndexError(f"a mask of {len(rows)} cannot take rows of a data set of {n}")
+    if rows.dtype.kind != "b" and rows.size and not (-n <= rows.min() and rows.max() < n):
+        raise IndexError(f"the data set has {n} rows, 0 to {n - 1}; there is none of {shown(rows)}")
+
+
+def _as_tuple(name: str, values: Any, kind: type) -> tuple[Any, ...] | None:
+    """A field of a Dataset, None or several of ``kind``, as a tuple."""
+    if values is None:
+        return None
+    if not isinstance(values, list | tuple):
+        raise ArgumentTypeError(f"{name} must be a tuple, or None, not {shown(values)}")
+    if kind is int:
+        return tuple(check_whole_number(f"{name}[{i}]", extent) for i, extent in enumerate(values))
+    for value in values:
+        if not isinstance(value, kind):
+            wanted = "texts" if kind is str else "columns of a table"
+            raise ArgumentTypeError(f"{name} must be {wanted}, not {shown(value)}")
+    return tuple(values)
 
 
 def _without_ones(shape: Shape) -> Shape:

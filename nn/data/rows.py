@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from backends.arguments import check_kind, check_shape, check_whole_number
 from backends.typing import Shape
 
 from .checks import DataTypeError, check_labels, check_numbers, check_rows, check_same_length, check_values, floats_of
@@ -57,6 +58,9 @@ def as_dataset(
         UnitsWarning: the numbers of x cannot be in ``units``.
         LabelsWarning: integers are taken for names, so that they are not what ``predict`` gives.
     """
+    _check_of_model(units, row_shape)
+    if n_classes is not None:
+        n_classes = check_whole_number("n_classes", n_classes)
     known = None if units is None else units.class_names
     if isinstance(data, Dataset):
         check_columns(data.columns, None if units is None else units.columns)
@@ -79,6 +83,12 @@ def as_dataset(
         return pack(x, floats_of(y), units=units, columns=columns)
     labels, names = _classes(y, units is not None, known, n_classes)
     return pack(x, labels, names, units, columns=columns)
+
+
+def _check_of_model(units: Any, row_shape: Any) -> None:
+    if units is not None:
+        check_kind("units", units, Units, "the Units of a model")
+    check_shape("row_shape, unless it is None,", row_shape)
 
 
 def _from_table(x: Any, units: Units | None) -> tuple[Any, tuple[Column, ...] | None]:
@@ -115,6 +125,7 @@ def as_rows(x: Any, units: Units | None = None, row_shape: Shape | None = None) 
     Raises:
         DataError: as of ``as_dataset``; a DataTypeError for rows with their targets, ``(x, y)``.
     """
+    _check_of_model(units, row_shape)
     if isinstance(x, Dataset):
         return x
     if isinstance(x, tuple) and len(x) == 2 and _dimensions(x[0]) >= 2 and _dimensions(x[1]) != _dimensions(x[0]):

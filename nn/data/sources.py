@@ -15,6 +15,16 @@ from typing import Literal
 
 import numpy as np
 
+from backends.arguments import (
+    ArgumentTypeError,
+    check_flag,
+    check_number,
+    check_path,
+    check_seed,
+    check_whole_number,
+    shown,
+)
+
 from .archives import read_hdf5, read_npz
 from .checks import DataError
 from .dataset import Dataset
@@ -70,8 +80,15 @@ def load_data(
     Raises:
         DataError: (a ValueError) the source is unknown or cannot be read, or its content cannot be used.
     """
-    if limit is not None and limit < 1:
-        raise DataError(f"limit must be at least 1 row, not {limit}")
+    if not isinstance(source, str | os.PathLike):
+        raise ArgumentTypeError(f"source must be {KNOWN_SOURCES}, not {shown(source)}")
+    source = check_path("source", source) if not isinstance(source, str) else source
+    if data_dir is not None:
+        data_dir = check_path("data_dir", data_dir)
+    if limit is not None:
+        limit = check_whole_number("limit", limit)
+    check_number("test_fraction", test_fraction, least=0.0)
+    seed, progress = check_seed("seed", seed), check_flag("progress", progress)
     options = TableOptions(label, task, impute, categorical)
     if is_table(source) and Path(source).is_file():
         name, train, test = Path(source).name, *_load_table(source, options, test_fraction, seed)
@@ -120,7 +137,7 @@ def _load(
         raise DataError(f"{path} is a folder; for MNIST files in it, say source 'mnist' and give it as data_dir")
     check_is_file(path)
     if not path.is_file():
-        raise DataError(f"{str(source)!r} is neither a file nor a known source; known are {KNOWN_SOURCES}")
+        raise DataError(f"{shown(str(source), 120)} is neither a file nor a known source; known are {KNOWN_SOURCES}")
     if known.endswith(".npz"):
         return path.name, *read_npz(path)
     if known.endswith((".h5", ".hdf5")):

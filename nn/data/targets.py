@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from backends.arguments import check_choice, check_flag, check_whole_number
+
 from .checks import DataError, check_labels, check_numbers, check_values, first_true, floats_of
 from .dataset import Dataset
 
@@ -29,14 +31,15 @@ def encode_targets(y: Any, kind: str, n_outputs: int, unit_interval: bool = Fals
     Raises:
         DataError: naming the first row that does not fit, or the number of columns.
     """
+    check_choice("kind", kind, ("classes", "values"))
+    n_outputs = check_whole_number("n_outputs", n_outputs)
+    unit_interval = check_flag("unit_interval", unit_interval)
     y = check_numbers(y, "y")
     if y.ndim == 2 and y.shape[1] == 0:
         raise DataError("these rows have no targets; pass (x, y)")
     outputs = f"the network has {n_outputs} output{'s' if n_outputs != 1 else ''}"
     if kind == "classes":
         return check_labels(y, n_classes=n_outputs, reason=outputs)[0]
-    if kind != "values":
-        raise ValueError(f"kind must be 'classes' or 'values', not {kind!r}")
     if y.dtype.kind != "f" and (y.ndim == 1 or y.shape == (len(y), 1)):
         return _labels_as_values(y, n_outputs, outputs)
     values = check_values(y if y.dtype.kind == "f" or not y.size else floats_of(y))

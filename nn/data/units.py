@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from backends.arguments import ArgumentTypeError, NamedArguments, check_kind, check_number, check_text, shown
+
+from ..messages import first_line
 from .checks import check_finite, warn_user
 from .columns import Column, from_list, to_list
 from .dataset import Dataset
@@ -32,7 +35,7 @@ class UnitsWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class Units:
+class Units(NamedArguments):
     """The units of training rows: a row as the network sees it is ``x * scale + shift``.
 
     Attributes:
@@ -61,10 +64,14 @@ class Units:
 
     def __post_init__(self) -> None:
         for name in ("scale", "shift", "low", "high", "smallest_peak"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"the {name} of units must be a finite number, not {getattr(self, name)!r}")
+            object.__setattr__(self, name, check_number(f"the {name} of units", getattr(self, name)))
+        for name, kind in (("row_shape", int), ("class_names", str), ("columns", Column)):
+            values = getattr(self, name)
+            right = isinstance(values, tuple) and all(isinstance(v, kind) and not isinstance(v, bool) for v in values)
+            if values is not None and not right:
+                raise ArgumentTypeError(f"the {name} of units must be a tuple, or None, not {shown(values)}")
         if self.row_shape is not None and not (self.row_shape and all(extent > 0 for extent in self.row_shape)):
-            raise ValueError(f"the row_shape of units must have positive extents, not {self.row_shape}")
+            raise ValueError(f"the row_shape of units must have positive extents, not {shown(self.row_shape)}")
 
     @classmethod
     def of(cls, dataset: Dataset) -> Units:
@@ -73,6 +80,7 @@ class Units:
         Raises:
             DataError: a number is NaN or infinite.
         """
+        check_kind("dataset", dataset, Dataset, "a Dataset")
         row_shape = dataset.image_shape or dataset.x.shape[1:]
         names = None if are_numbers(dataset.class_names) else dataset.class_names
         if not dataset.x.size:
@@ -95,6 +103,7 @@ class Units:
 
     def then(self, later: Units) -> Units:
         """The units after training on further rows: these rows' own, and the range of both where they are alike."""
+        check_kind("later", later, Units, "Units")
         later = replace(later, class_names=later.class_names or self.class_names, columns=later.columns or self.columns)
         if (self.scale, self.shift) != (later.scale, later.shift):
             return later
@@ -122,9 +131,11 @@ class Units:
         Raises:
             ValueError: a name is unknown, or a value is not a finite number.
         """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        check_kind("values", values, Mapping, "a mapping, as to_dict gives it")
+        unknown = sorted(set(map(str, values)) - {field.name for field in fields(cls)})
         if unknown:
-            raise ValueError(f"units have no {', '.join(unknown)}; the file may be of a newer version")
+            there_are_none = ", ".join(shown(name, quotes=False) for name in unknown[:3])
+            raise ValueError(f"units have no {there_are_none}; the file may be of a newer version")
         try:
             others = ("row_shape", "class_names", "columns")
             numbers = {name: float(value) for name, value in values.items() if name not in others}
@@ -135,8 +146,8 @@ class Units:
                 class_names=None if names is None else tuple(map(str, names)),
                 columns=from_list(values.get("columns")),
             )
-        except TypeError as error:
-            raise ValueError(f"units must be numbers: {error}") from None
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"units must be numbers: {first_line(error)}") from None
 
     def check(self, x: np.ndarray, name: str = "x") -> None:
         """Warn if raw rows ``x``, called ``name`` in the message, cannot be in these units.
@@ -148,6 +159,8 @@ class Units:
         Warns:
             UnitsWarning: with both ranges and the remedy.
         """
+        check_kind("x", x, np.ndarray, "a NumPy array")
+        check_text("name", name)
         saw_more = self.low >= 0 and self.smallest_peak > 2
         saw_unit_interval = self.low >= 0 and 0 < self.high <= 1
         if not (saw_more or saw_unit_interval) or not x.size:

@@ -13,8 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from backends.arguments import is_whole_number, shown
+
 from .checks import DataError, DataTypeError, check_numbers, check_weights, is_number
 from .dataset import Dataset
+from .values import listed
+
+EITHER = '"balanced" or a mapping from classes to weights'
 
 
 def weighted(data: Dataset, weights: Any) -> Dataset:
@@ -48,13 +53,13 @@ def by_class(data: Dataset, class_weight: str | Mapping[Any, Any]) -> Dataset:
     labels, names = data.y, data.class_names
     if isinstance(class_weight, str):
         if class_weight != "balanced":
-            raise DataError(f'class_weight is "balanced" or a mapping from classes to weights, not {class_weight!r}')
+            raise DataError(f"class_weight is {EITHER}, not {shown(class_weight)}")
         counts = np.bincount(labels, minlength=len(names))
         of_class = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
     elif isinstance(class_weight, Mapping):
         of_class = _from_mapping(class_weight, names)
     else:
-        raise DataTypeError(f'class_weight is "balanced" or a mapping from classes to weights, not {class_weight!r}')
+        raise DataTypeError(f"class_weight is {EITHER}, not {shown(class_weight)}")
     weights = of_class[labels]
     return replace(data, weights=weights if data.weights is None else weights * data.weights)
 
@@ -62,18 +67,20 @@ def by_class(data: Dataset, class_weight: str | Mapping[Any, Any]) -> Dataset:
 def _from_mapping(class_weight: Mapping[Any, Any], names: Sequence[str]) -> np.ndarray:
     weights, given = np.ones(len(names)), set[int]()
     for key, weight in class_weight.items():
-        is_index = hasattr(key, "__index__") and not isinstance(key, bool)
+        is_index = is_whole_number(key)
         if isinstance(key, str) or (is_index and str(key) in names):  # of classes 1, 2, 3 the 1 is that name
             index = list(names).index(str(key)) if str(key) in names else -1
         else:
             index = int(key) if is_index else -1
         if not 0 <= index < len(names):
-            raise DataError(f"class_weight: there is no class {key!r}; the classes are {', '.join(names)}")
+            raise DataError(f"class_weight: there is no class {shown(key)}; the classes are {listed(names)}")
         if index in given:
             raise DataError(f"class_weight names class {names[index]} twice, by its number and by its name")
         given.add(index)
         if not (is_number(weight) and 0 <= float(weight) < math.inf):
-            raise DataError(f"class_weight[{key!r}] is {weight!r}, but a weight is a finite number of at least 0")
+            raise DataError(
+                f"class_weight[{shown(key)}] is {shown(weight)}, but a weight is a finite number of at least 0"
+            )
         weights[index] = weight
     return weights
 

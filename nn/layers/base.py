@@ -212,7 +212,8 @@ def check_features(layer: Layer, features: int, shape: Shape | None) -> None:
 
 def check_batches(layers: Sequence[Layer], rows: int, batch_size: int) -> None:
     """Raise a ValueError where the last batch of an epoch would be too short for a layer."""
-    check_kind("layers", layers, Sequence, "a list of layers")
+    for layer in layers if isinstance(layers, Sequence) else [layers]:
+        check_kind("each of layers", layer, Layer, "a Layer")
     check_whole_number("rows", rows)
     check_whole_number("batch_size", batch_size)
     last = min(rows, rows % batch_size or batch_size)

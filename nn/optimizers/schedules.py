@@ -23,7 +23,15 @@ from dataclasses import dataclass, fields
 from math import cos, pi
 from typing import Any, ClassVar
 
-from backends.arguments import NamedArguments, check_choice, check_number, check_whole_number, shown, unknown
+from backends.arguments import (
+    NamedArguments,
+    check_choice,
+    check_kind,
+    check_number,
+    check_whole_number,
+    shown,
+    unknown,
+)
 
 #: The schedules by their names.
 SCHEDULES: dict[str, type[RateSchedule]] = {}
@@ -233,7 +241,8 @@ def schedule_from_json(data: Mapping[str, Any]) -> RateSchedule:
     Raises:
         ValueError: it is not known, or a field is missing, unknown or cannot be used.
     """
-    values = dict(data)
+    check_kind("data", data, Mapping, "a mapping, as schedule_to_json gives it")
+    values = {str(key): value for key, value in data.items()}
     name = values.pop("name", None)
     if not isinstance(name, str) or name not in SCHEDULES:
         raise ValueError(unknown("schedule", name, SCHEDULES))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from backends import Backend
+from backends.arguments import check_dtype, check_kind, check_path, check_text
 
 from ..data import Units
 from ..files import what_is_no_file, write_atomically
@@ -47,7 +48,8 @@ def save_model(model: Sequential, path: str | Path, *, run: str = "") -> None:
     Raises:
         TypeError: a layer is no dataclass, or has a setting that is no number, text, list, tuple or None.
     """
-    write_atomically(Path(path), model_bytes(model, run))
+    check_kind("model", model, Sequential, "a Sequential")
+    write_atomically(check_path("path", path), model_bytes(model, check_text("run", run)))
 
 
 def model_bytes(model: Sequential, run: str = "") -> bytes:
@@ -96,7 +98,9 @@ def load_model(path: str | Path, backend: str | Backend = "auto", dtype: str | N
         FileNotFoundError: there is no such file.
         OSError: it cannot be read.
     """
-    path = Path(path)
+    path = check_path("path", path)
+    if dtype is not None:
+        dtype = check_dtype("dtype, unless it is None,", dtype, DTYPES)
     if kind := what_is_no_file(path):
         raise ModelFileError(f"{path} is {kind}, not a file; give the file of a model that xpnet saved")
     with reading(path):

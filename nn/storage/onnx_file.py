@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from backends.activations import get_activation
+from backends.arguments import check_flag, check_kind, check_path, is_whole_number, shown
 
 from ..data.columns import Column
 from ..files import write_atomically
@@ -61,11 +62,15 @@ def export_onnx(
         ValueError: onnx does not know this ``opset``, the network gives no probabilities, or is larger than 2 GiB.
         OSError: the file cannot be written.
     """
+    check_kind("model", model, Sequential, "a Sequential")
+    path = check_path("path", path)
+    preprocessing = check_flag("preprocessing", preprocessing)
+    probabilities = check_flag("probabilities", probabilities)
     graph = OnnxGraph(model.backend.dtype_name, opset)
     onnx, helper = graph.onnx, graph.onnx.helper
     newest = onnx.defs.onnx_opset_version()
-    if type(opset) is not int or not OLDEST_OPSET <= opset <= newest:
-        raise ValueError(f"opset must be a whole number from {OLDEST_OPSET} to {newest}, not {opset!r}")
+    if not is_whole_number(opset) or not OLDEST_OPSET <= opset <= newest:
+        raise ValueError(f"opset must be a whole number from {OLDEST_OPSET} to {newest}, not {shown(opset)}")
     if probabilities and not model.output_activation:
         raise ValueError("this network gives no probabilities; end it with Softmax() or Sigmoid()")
     arrays = model.state_dict()

@@ -14,6 +14,7 @@ Batches, initial values, dropout masks and counts must be equal bit for bit.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +22,15 @@ from typing import Any
 import numpy as np
 
 from backends import Backend, get_backend
+from backends.arguments import (
+    ArgumentTypeError,
+    check_dtype,
+    check_flag,
+    check_function,
+    check_kind,
+    check_whole_number,
+    shown,
+)
 from backends.typing import HostArray
 
 from ..data import as_dataset
@@ -69,14 +79,22 @@ def compare(
         ValueError: a device cannot be used or is named twice, there is only one, or the data do not fit.
         TrainingDiverged: the loss of the first device is not finite.
     """
+    check_function("make", make, "a function that makes a Trainer on a backend")
+    epochs, steps = check_whole_number("epochs", epochs), check_whole_number("steps", steps)
+    if batch_size is not None:
+        batch_size = check_whole_number("batch_size, unless it is None,", batch_size)
+    shuffle, progress = check_flag("shuffle", shuffle), check_flag("progress", progress)
+    dtype = check_dtype("dtype", dtype)
+    if isinstance(devices, str) or not isinstance(devices, Sequence | dict):
+        raise ArgumentTypeError(f"devices must be a list of names or backends, not {shown(devices)}")
     backends = devices if isinstance(devices, dict) else named_backends(devices, dtype)
     if len(backends) < 2:
         raise ValueError("two devices or more are needed to compare, as in cpu,cuda or cpu,cpu/reference")
     data = as_dataset(data)
     first_name, *others = backends
-    first = Side(make(backends[first_name]), data, batch_size, shuffle)
-    locked = {name: Side(make(backends[name]), data, batch_size, shuffle) for name in others}
-    free = {name: Side(make(backends[name]), data, batch_size, shuffle) for name in others}
+    first = Side(_made(make, backends[first_name]), data, batch_size, shuffle)
+    locked = {name: Side(_made(make, backends[name]), data, batch_size, shuffle) for name in others}
+    free = {name: Side(_made(make, backends[name]), data, batch_size, shuffle) for name in others}
     for name, side in locked.items():
         _check_same_training(first.trainer, side.trainer, name)
     result = Comparison([*backends], largest={name: Largest() for name in others})
@@ -111,6 +129,7 @@ def named_backends(devices: Sequence[str | Backend], dtype: str = "float32") -> 
     """
     backends: dict[str, Backend] = {}
     for device in devices:
+        check_kind("a device", device, (str, Backend), "a name or a Backend")
         if isinstance(device, Backend):
             is_reference = device.device.has_overrides and not device.fused
             backend, name = device, f"{device.device.spec}{'/reference' if is_reference else ''}"
@@ -126,6 +145,18 @@ def named_backends(devices: Sequence[str | Backend], dtype: str = "float32") -> 
                 raise ValueError(f"{known} computes in {other.dtype_name}, but {name} in {backend.dtype_name}")
         backends[name] = backend
     return backends
+
+
+def _made(make: Callable[[Backend], Trainer], backend: Backend) -> Trainer:
+    try:
+        inspect.signature(make).bind(backend)
+    except TypeError as error:
+        raise ArgumentTypeError(f"make is called with a backend, as in make(backend): {error}") from None
+    except ValueError:  # some that are written in C have no signature
+        pass
+    trainer = make(backend)
+    check_kind("what make gives", trainer, Trainer, "a Trainer")
+    return trainer
 
 
 def _check_same_training(first: Trainer, other: Trainer, name: str) -> None:

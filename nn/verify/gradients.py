@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from backends.arguments import check_flag, check_kind, check_number, check_seed, check_whole_number
+
 from ..data import Dataset, as_dataset
 from ..data.weights import weighted
 from ..losses import Loss
@@ -69,6 +71,10 @@ def check_gradients(
         GradientError: an error is larger; the message names where.
         ValueError: the model is not in float64, or every direction drawn has a kink.
     """
+    check_kind("model", model, Sequential, "a Sequential")
+    directions = check_whole_number("directions", directions, least=0)
+    coordinates, seed = check_flag("coordinates", coordinates), check_seed("seed", seed)
+    tolerance = check_number("tolerance", tolerance, above=0.0)
     if model.backend.dtype_name != "float64":
         raise ValueError("gradients are checked in float64; build the model with dtype='float64'")
     rng = np.random.default_rng(seed)

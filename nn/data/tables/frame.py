@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import DataError
+from backends.arguments import shown
+
+from ..checks import DataError, DataTypeError
 from ..columns import TEXT_COLUMN, Column
 from ..dataset import Dataset
 from ..frames import names_of, raw_column
@@ -41,7 +43,9 @@ def from_frame(
         DataError: naming the row (counted from 0) and the column; or asking which column is the label.
     """
     if not is_frame(frame):
-        raise DataError(f"from_frame needs a pandas DataFrame, not a {type(frame).__name__}; as_dataset takes arrays")
+        raise DataTypeError(
+            f"from_frame needs a pandas DataFrame as its frame, not {shown(frame)}; as_dataset takes arrays"
+        )
     table = table_of(frame, TableOptions(label, task, impute, categorical, columns), "the frame")
     return table if isinstance(table, Dataset) else table.dataset(np.arange(len(table)))
 

@@ -146,7 +146,7 @@ def chosen_columns(
     Raises:
         DataError: there is no such column, or one is named twice.
     """
-    wanted = [label] if isinstance(label, str | int) else list(label)
+    wanted = list(label) if isinstance(label, Sequence) and not isinstance(label, str) else [label]
     found = tuple(_chosen(name, names, width, where) for name in wanted)
     if len(set(found)) < len(found) or not found:
         raise DataError(f"{where}: name each column once, and at least one, not {wanted}")

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..checks import DataError
+from backends.arguments import is_whole_number, shown
+
+from ..checks import DataError, DataTypeError
 from ..columns import IMPUTATIONS, Column
 from .head import ColumnName
 
@@ -42,16 +44,27 @@ class TableOptions:
     def __post_init__(self) -> None:
         if self.columns is not None and (self.impute is not None or self.categorical is not None):
             raise DataError("columns says what to do with missing values and text; leave out impute and categorical")
-        several = isinstance(self.label, Sequence) and not isinstance(self.label, str)
+        several = isinstance(self.label, Sequence) and not isinstance(self.label, str | bytes)
         for column in self.label if several else [self.label]:  # type: ignore[union-attr]
-            if isinstance(column, bool) or not isinstance(column, str | int | None):
-                raise DataError(f"label must be the name of a column, or its number from 1 or -1, not {column!r}")
-        if self.task not in ("auto", "classes", "values"):
-            raise DataError(f"task must be 'auto', 'classes' or 'values', not {self.task!r}")
-        if self.impute is not None and self.impute not in IMPUTATIONS:
-            raise DataError(f"impute must be {', '.join(IMPUTATIONS[:-1])} or {IMPUTATIONS[-1]}, not {self.impute!r}")
-        if isinstance(self.categorical, str):
-            raise DataError(f"categorical must be a list of columns, as in [{self.categorical!r}]")
+            if not (column is None or isinstance(column, str) or is_whole_number(column)):
+                raise DataTypeError(
+                    f"label must be the name of a column, or its number from 1 or -1, not {shown(column)}"
+                )
+        if not isinstance(self.task, str) or self.task not in ("auto", "classes", "values"):
+            raise DataError(f"task must be 'auto', 'classes' or 'values', not {shown(self.task)}")
+        if self.impute is not None and (not isinstance(self.impute, str) or self.impute not in IMPUTATIONS):
+            known = f"{', '.join(IMPUTATIONS[:-1])} or {IMPUTATIONS[-1]}"
+            raise DataError(f"impute must be {known}, not {shown(self.impute)}")
+        if self.categorical is not None:
+            if isinstance(self.categorical, str | bytes) or not isinstance(self.categorical, Sequence):
+                raise DataTypeError(f"categorical must be a list of columns, as in [{shown(self.categorical)}]")
+            for column in self.categorical:
+                if not (isinstance(column, str) or is_whole_number(column)):
+                    raise DataTypeError(f"categorical must be names or numbers of columns, not {shown(column)}")
+        if self.columns is not None and not (
+            isinstance(self.columns, Sequence) and all(isinstance(column, Column) for column in self.columns)
+        ):
+            raise DataTypeError(f"columns must be those of a Dataset, as in data.columns, not {shown(self.columns)}")
 
     @property
     def learns(self) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
+
+from backends.arguments import check_path
 
 from ..checks import DataError
 from ..columns import Column
@@ -64,7 +65,7 @@ def read_table(path: str | os.PathLike[str], options: TableOptions) -> Dataset |
     Raises:
         DataError: as of ``read_csv``.
     """
-    path = Path(path)
+    path = check_path("path", path)
     with reading(path):
         try:
             if path.name.lower().endswith(".parquet"):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from backends import Backend
+from backends.arguments import shown
 from backends.devices import as_numpy
 
 from ...layers import (
@@ -31,7 +32,7 @@ from ...layers import (
 from ...losses import Loss
 from ...model import Sequential
 from ..optional import library
-from .parts import Builder, Part, elu, float_dtype, leaky, load_groups, parts_of
+from .parts import Builder, Part, check_export, check_import, elu, float_dtype, leaky, load_groups, parts_of
 
 #: The activations by Keras's names, with the settings that these stand for.
 ACTIVATIONS: dict[str, Callable[[], Layer]] = {
@@ -61,6 +62,7 @@ def to_keras(model: Sequential, *, preprocessing: bool = True) -> Any:
         ImportError: Keras is not installed, or the library that it computes by.
         TypeError: a layer cannot be expressed: it says which.
     """
+    check_export(model, preprocessing)
     keras = library("keras", "nn.to_keras")
     kinds, dtype = keras.layers, model.backend.dtype_name
     made = keras.Sequential([keras.Input(model.row_shape or (None,), dtype=dtype)])
@@ -132,8 +134,11 @@ def from_keras(
         TypeError: a layer cannot be expressed: it says which; or ``source`` is neither.
         ValueError: the weights do not fit ``into``, or the model is not built yet.
     """
+    dtype, seed = check_import(backend, dtype, seed, loss, into)
     if into is not None:
         weights = source.get_weights() if hasattr(source, "get_weights") else source
+        if not isinstance(weights, list | tuple):
+            raise TypeError(f"from_keras takes a keras.Sequential or its get_weights(), not {shown(weights)}")
         return load_groups(into, _groups(weights, into), "the weights of Keras")
     if isinstance(source, list | tuple):
         raise TypeError("a list of weights does not say which layers there are; give from_keras(weights, into=model)")

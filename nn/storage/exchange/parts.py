@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from backends import Backend
+from backends.arguments import check_dtype, check_flag, check_kind, check_seed
 
 from ...data import Units
 from ...layers import (
@@ -30,6 +31,21 @@ from ...model import Sequential
 
 #: The classes by how they compute; a subclass that computes otherwise is none of them.
 KINDS = (Linear, ElementwiseActivation, Softmax, Dropout, Flatten, BatchNorm, LayerNorm, Standardize)
+
+
+def check_export(model: Any, preprocessing: Any) -> None:
+    """Raise an error unless these are a network and True or False."""
+    check_kind("model", model, Sequential, "a Sequential")
+    check_flag("preprocessing", preprocessing)
+
+
+def check_import(backend: Any, dtype: Any, seed: Any, loss: Any = None, into: Any = None) -> tuple[str | None, int]:
+    """The dtype and the seed of a network to be made; an error, if they or the others cannot be."""
+    check_kind("backend", backend, (str, Backend), "the name of a device, or a Backend")
+    if loss is not None:
+        get_loss(loss)
+    check_kind("into, unless it is None,", into, (Sequential, type(None)), "a Sequential")
+    return None if dtype is None else check_dtype("dtype, unless it is None,", dtype), check_seed("seed", seed)
 
 
 class Part(NamedTuple):

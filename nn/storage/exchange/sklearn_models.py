@@ -15,7 +15,7 @@ from ...layers import Dropout, ElementwiseActivation, Flatten, Layer, Linear, Re
 from ...model import Sequential
 from ...plan import output_activation_of
 from ..optional import library
-from .parts import Builder, Part, float_dtype, parts_of
+from .parts import Builder, Part, check_export, check_import, float_dtype, parts_of
 
 #: The activations of hidden layers by scikit-learn's names.
 ACTIVATIONS: dict[str, type[Layer] | None] = {"identity": None, "logistic": Sigmoid, "tanh": Tanh, "relu": ReLU}
@@ -46,6 +46,7 @@ def to_sklearn(model: Sequential, *, preprocessing: bool = True) -> Any:
         ImportError: scikit-learn is not installed.
         TypeError: a layer cannot be expressed, or the hidden layers have not all the same activation: it says which.
     """
+    check_export(model, preprocessing)
     network = library("sklearn.neural_network", "nn.to_sklearn", "scikit-learn")
     stack = _stack(model, preprocessing)
     between = {*stack.between}
@@ -151,6 +152,7 @@ def from_sklearn(
         TypeError: it is no such estimator, or a part of it cannot be expressed: it says which.
         ValueError: it is not fitted yet.
     """
+    dtype, seed = check_import(backend, dtype, seed)
     *before, (_, network) = getattr(estimator, "steps", [("", estimator)])
     kind = type(network).__name__
     if not (hasattr(network, "hidden_layer_sizes") and hasattr(network, "activation")):

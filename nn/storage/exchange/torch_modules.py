@@ -31,7 +31,7 @@ from ...layers import (
 from ...losses import Loss
 from ...model import Sequential
 from ..optional import library
-from .parts import Builder, Part, elu, float_dtype, leaky, load_groups, parts_of
+from .parts import Builder, Part, check_export, check_import, elu, float_dtype, leaky, load_groups, parts_of
 
 #: Above this PyTorch's Softplus gives x itself, which is then off by less than 1e-6.
 LEAST_THRESHOLD = 14
@@ -49,6 +49,7 @@ def to_torch(model: Sequential, *, preprocessing: bool = True) -> Any:
         ImportError: PyTorch is not installed.
         TypeError: a layer cannot be expressed: it says which.
     """
+    check_export(model, preprocessing)
     torch = library("torch", "nn.to_torch")
     from .torch_extra import Rescale
     from .torch_extra import Standardize as StandardizeModule
@@ -126,6 +127,7 @@ def from_torch(
         TypeError: a module cannot be expressed: it says which; or ``source`` is neither.
         ValueError: the weights do not fit ``into``.
     """
+    dtype, seed = check_import(backend, dtype, seed, loss, into)
     torch = library("torch", "nn.from_torch")
     if into is not None:
         state = source.state_dict() if isinstance(source, torch.nn.Module) else source

@@ -220,7 +220,7 @@ def test_precision_that_cannot_be_had(cuda_is_emulated: list[str], monkeypatch: 
             get_backend(*arguments)
         assert str(caught.value) == message
 
-    refused(ValueError, "precision must be one of float32, tf32, bf16, not 'fp8'", "cuda", "float32", True, "fp8")
+    refused(ValueError, "precision must be 'float32', 'tf32' or 'bf16', not 'fp8'", "cuda", "float32", True, "fp8")
     message = "precision 'tf32' is of float32 products; leave it out for float64"
     refused(ValueError, message, "cuda", "float64", True, "tf32")
     message = "the reference operations have no tf32 products; leave out the precision"

@@ -79,7 +79,7 @@ def test_limit_and_test_fraction() -> None:
     huge = load_data("digits", limit=10**6)
     assert len(huge.train) == 1437
     for limit in (0, -1):
-        with pytest.raises(DataError, match=f"limit must be at least 1 row, not {limit}"):
+        with pytest.raises(ValueError, match=f"limit must be a whole number of at least 1, not {limit}"):
             load_data("digits", limit=limit)
     with pytest.raises(DataError, match=r"digits has no test rows, .*between 0 and 1, not be 1\.5"):
         load_data("digits", test_fraction=1.5)
