@@ -305,7 +305,7 @@ def _on_device(value: Any, trainer: Trainer) -> Any:
 def _fill(array: Array, numbers: Iterable[float]) -> None:
     """Set the elements of an array, whatever its dtype: what counts rows and losses is wider than the rest."""
     for index, number in enumerate(numbers):
-        array[index] = number
+        array[index : index + 1] = number
 
 
 # ---- what makes sense ------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backends import get_backend
+from backends.cuda.cupy_backend import CupyBackend
 from nn import (
     SGD,
     Adam,
@@ -39,6 +40,7 @@ from nn import (
 from nn.callbacks import CallbackError
 from nn.optimizers import CosineDecay, LinearWarmup
 from nn.storage.checkpoint import checkpoints_in, read_checkpoint, write_checkpoint
+from tests.helpers.emulated_cuda import EmulatedCudaDevice, needs_compiler
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((50, 6)).astype(np.float32)
@@ -97,6 +99,8 @@ class Counts(Callback):
 
 def model(backend: str = "cpu", seed: int = 3) -> Sequential:
     layers = (Linear(6, 12), BatchNorm(12), ReLU(), Dropout(0.3), Linear(12, 2), Softmax())
+    if backend == "emulated":
+        return Sequential(*layers, backend=CupyBackend(EmulatedCudaDevice()), seed=seed)
     return Sequential(*layers, backend=get_backend(backend.partition("/")[0], fused="/" not in backend), seed=seed)
 
 
@@ -170,6 +174,16 @@ def test_a_run_that_is_killed_once_goes_on_bit_for_bit(tmp_path: Path, name: str
     for batch in (1, 7, 9, 20):
         trainer = interrupted_run(tmp_path / str(batch), name, backend, [Kill(batch)], steps=1)
         assert outcome(trainer) == outcome(whole)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_on_a_gpu_goes_on_bit_for_bit_with_its_recorded_steps(tmp_path: Path, name: str) -> None:
+    whole = RUNS[name]("emulated")
+    fit(whole)
+    trainer = interrupted_run(tmp_path, name, "emulated", [Kill(9), Kill(4)], steps=1)  # in the middle of epochs
+    assert trainer.backend.why_eager == ""
+    assert outcome(trainer) == outcome(whole)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
