@@ -6,7 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import ceil, inf
+from math import ceil, inf, isfinite
 from typing import Any, ClassVar
 
 import numpy as np
@@ -41,6 +41,7 @@ class MLP(TasksMixin, BaseEstimator, ABC):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
 
+    loss_: float
     best_loss_: float | None
     best_validation_score_: float | None
 
@@ -92,8 +93,8 @@ class MLP(TasksMixin, BaseEstimator, ABC):
             else:
                 self._fit_by_lbfgs(x, targets, weights, tasks)
             self._show()
-        if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
-            raise ValueError(_not_finite("a parameter is infinite or NaN"))
+        if not (isfinite(self.loss_) and all(np.isfinite(array).all() for array in self._shown)):
+            raise ValueError(_not_finite("the loss or a parameter is infinite or NaN"))
         return self
 
     def _hidden_sizes(self) -> list[int]:
@@ -110,8 +111,6 @@ class MLP(TasksMixin, BaseEstimator, ABC):
             for name, unset in (("dropout", 0), ("callbacks", None), ("validation_data", None)):
                 if (value := getattr(self, name)) != unset and not (name == "callbacks" and not value):
                     raise ValueError(f"{name} has no meaning for solver='lbfgs'; use 'adam' or 'sgd', or leave it out")
-        if self.dtype is not None and not isinstance(self.device, str):
-            raise ValueError("the backend given as device has its dtype already; leave dtype out")
 
     def _read(
         self, X: Any, y: Any, sample_weight: Any, first: bool, incremental: bool

@@ -16,6 +16,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from ..data import Dataset
 from ..history import Record
 from ..losses import Loss
+from .arrays import on_host
 from .base import MLP
 from .labels import Labels
 from .losses import Objective, of_classes
@@ -132,7 +133,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         dropout: float = 0.0,
         validation_data: Any = None,
         callbacks: Any = None,
-        device: Any = "cpu",
+        device: str = "cpu",
         dtype: str | None = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -188,10 +189,12 @@ class MLPClassifier(ClassifierMixin, MLP):
             classes: (k,) all classes of all calls. The first call needs them; not for several labels a row, whose
                 number is that of the columns.
         """
-        if classes is None and not hasattr(self, "classes_") and type_of_target(y).startswith("multilabel"):
-            classes = np.arange(np.shape(y)[1])
+        labels, classes = on_host(y), on_host(classes)
+        several = type_of_target(labels).startswith("multilabel")
+        if classes is None and not hasattr(self, "classes_") and several:
+            classes = np.arange(np.shape(labels)[1])
         if _check_partial_fit_first_call(self, classes):
-            self._labels = Labels.of(y, None if type_of_target(y).startswith("multilabel") else self.classes_)
+            self._labels = Labels.of(labels, None if several else self.classes_)
         self._fit(X, y, sample_weight, incremental=True)
         return self
 

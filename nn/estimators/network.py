@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from backends import Backend
-
 from ..layers import Dropout, Layer, Linear, Sigmoid, Softmax
 from ..layers.activations import ACTIVATION_LAYERS, ElementwiseActivation
 from ..model import Sequential
@@ -32,7 +30,7 @@ def build(
     activation: str | ElementwiseActivation,
     out_activation: str,
     dropout: float,
-    backend: str | Backend,
+    device: str,
     dtype: str,
     random_state: Any,
 ) -> Sequential:
@@ -43,6 +41,7 @@ def build(
         activation: of hidden layers.
         out_activation: ``"softmax"`` or ``"logistic"``; any other leaves the outputs as they are.
         dropout: the part of the hidden units that a training step leaves out.
+        device, dtype: where and in what to compute.
         random_state: a NumPy ``RandomState``. It draws the initial values in the order in which scikit-learn does, so
             equal ones give equal networks.
     """
@@ -61,7 +60,7 @@ def build(
         state[f"{index}.bias"] = random_state.uniform(-bound, bound, n_out)
     if out_activation in OUTPUT_LAYERS:
         layers.append(OUTPUT_LAYERS[out_activation]())
-    model = Sequential(layers, backend=backend, dtype=dtype)
+    model = Sequential(layers, backend=device, dtype=dtype)
     model.load_state_dict(state)
     return model
 
@@ -78,7 +77,7 @@ def shown(model: Sequential, kind: str) -> list[np.ndarray]:
     with model.backend.use():
         for name in parameter_names(model, kind):
             array = model.parameters[name]
-            if not isinstance(array, np.ndarray):
+            if type(array) is not np.ndarray:
                 array = model.backend.to_numpy(array).copy()
                 array.flags.writeable = False
             found.append(array)

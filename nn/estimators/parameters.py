@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
-from backends import Backend
-
 from ..layers.activations import ElementwiseActivation
 from ..losses import Loss
 from .network import ACTIVATION_NAMES
@@ -40,7 +38,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
     "max_fun": [Interval(Integral, 1, None, closed="left")],
     "loss": [str, Loss, callable],
-    "device": [str, Backend],
+    "device": [str],
     "dtype": [StrOptions({"float32", "float64"}), None],
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "validation_data": [tuple, list, None],

@@ -72,7 +72,7 @@ class MLPRegressor(RegressorMixin, MLP):
         dropout: float = 0.0,
         validation_data: Any = None,
         callbacks: Any = None,
-        device: Any = "cpu",
+        device: str = "cpu",
         dtype: str | None = None,
     ) -> None:
         self.loss = loss
