@@ -17,7 +17,9 @@ from nn.data.tables import read_csv
 
 IN_A_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False, width=32) | st.integers(-1000, 1000)
-NAMES = st.text(alphabet="abcXYZ äé-_;,|\t\"'.", min_size=1, max_size=6).map(lambda text: f"n{text}n")
+NAMES = st.text(alphabet="abcXYZ äé-_;,|\t\"'.", min_size=1, max_size=6).map(
+    lambda text: f"k{text}k"
+)  # not "nan", which is missing
 
 
 @IN_A_FOLDER
