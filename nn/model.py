@@ -22,7 +22,7 @@ from backends.arguments import (
 from backends.random import generator
 from backends.typing import Array, Shape
 
-from .data import Dataset, Units, as_dataset, as_rows
+from .data import Dataset, Units, as_dataset, as_given, as_rows
 from .data.checks import DataError, check_range, warn_user
 from .data.statistics import ScaleWarning, advice, column_statistics
 from .initializers import Initializer
@@ -431,15 +431,16 @@ class Sequential(NamedArguments):
                 return str(error)
         return ""
 
-    # ---- for users: rows of any kind in, NumPy out -------------------------------------------------------------------
+    # ---- for users: rows of any kind in, NumPy out or what is asked for ----------------------------------------------
 
     @memory_told
-    def __call__(self, x: Any, batch_size: int = 1024) -> Any:
+    def __call__(self, x: Any, batch_size: int = 1024, *, like: Any = None) -> Any:
         """The outputs of the network for rows ``x``, as a NumPy array.
 
         Args:
             x: a ``Dataset``, or (m, n_in) numbers of any array library, in the units of the training rows; or one row.
             batch_size: how many rows are computed at a time.
+            like: an array, DataFrame or Series, mostly ``x``: the outputs then come as its kind, on its device.
         """
         batch_size = check_whole_number("batch_size", batch_size)
         data, backend = self.rows(x), self.backend
@@ -457,7 +458,7 @@ class Sequential(NamedArguments):
                 if outputs is None:
                     outputs = backend.empty((len(data), *part.shape[1:]))
                 outputs[start : start + count, ...] = part
-            return backend.to_numpy(outputs)
+            return backend.to_numpy(outputs) if like is None else as_given(outputs, like)
 
     def layer_outputs(self, x: Any) -> dict[str, Any]:
         """What each layer gives for rows ``x``: NumPy arrays by the indices of the layers, ``"0"``, ``"1"``, ...
@@ -476,15 +477,17 @@ class Sequential(NamedArguments):
             compile_plan(self.layers, self.store, seed=self.seed, observer=observer).outputs(rows)
         return found
 
-    def predict_proba(self, x: Any, batch_size: int = 1024) -> Any:
-        """The probabilities of the classes: (m, n) NumPy; for a sigmoid output (m, 1), that of class 1.
+    def predict_proba(self, x: Any, batch_size: int = 1024, *, like: Any = None) -> Any:
+        """The probabilities of the classes: (m, n) NumPy, or of the kind of ``like``, where the columns of a DataFrame
+        have the names of the classes; for a sigmoid output (m, 1), that of class 1.
 
         Raises:
             ValueError: the network gives no probabilities.
         """
         if not self.output_activation:
             raise ValueError("this network gives no probabilities; end it with Softmax() or Sigmoid()")
-        return self.probabilities(self(x, batch_size))
+        found = self.probabilities(self(x, batch_size))
+        return found if like is None else as_given(found, like, self.class_names)
 
     def probabilities(self, outputs: Any) -> Any:
         """What the outputs of the network mean as probabilities; both are NumPy arrays."""
@@ -498,10 +501,11 @@ class Sequential(NamedArguments):
                 backend.softmax(logits) if is_softmax else backend.bias_activation(logits, None, self.output_activation)
             )
 
-    def predict(self, x: Any, batch_size: int = 1024) -> Any:
+    def predict(self, x: Any, batch_size: int = 1024, *, like: Any = None) -> Any:
         """The class of each row, (m,) integers; (m, n) zeros and ones for n > 1 sigmoid outputs; for regression the
-        outputs themselves, (m,) where the training targets were one number a row."""
-        return self.predictions(self(x, batch_size))
+        outputs themselves, (m,) where the training targets were one number a row. NumPy, or of the kind of ``like``."""
+        found = self.predictions(self(x, batch_size))
+        return found if like is None else as_given(found, like)
 
     def predict_names(self, x: Any, batch_size: int = 1024) -> list[str]:
         """The name of the class of each row, as the training data have them; its number, where it has no name.

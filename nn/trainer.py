@@ -452,15 +452,15 @@ class Trainer(NamedArguments):
                 totals_of(self, rows, batch_size, losses)
             return self.backend.to_numpy(losses)
 
-    def predict(self, x: Any, batch_size: int = 1024) -> Any:
+    def predict(self, x: Any, batch_size: int = 1024, *, like: Any = None) -> Any:
         """``Sequential.predict``, by the averaged parameters where there are any."""
         with self.averaged():
-            return self.model.predict(x, batch_size)
+            return self.model.predict(x, batch_size, like=like)
 
-    def predict_proba(self, x: Any, batch_size: int = 1024) -> Any:
+    def predict_proba(self, x: Any, batch_size: int = 1024, *, like: Any = None) -> Any:
         """``Sequential.predict_proba``, likewise."""
         with self.averaged():
-            return self.model.predict_proba(x, batch_size)
+            return self.model.predict_proba(x, batch_size, like=like)
 
     def summary(self, batch_size: int = 32) -> Summary:
         """``Sequential.summary``, with the state of this optimizer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .array_api import ArrayApiDevice, TorchDevice
-from .arrays import as_numpy, first_line
+from .arrays import array_like, as_numpy, first_line
 from .base import Device, DeviceError, ErrorKind
 from .library import Library
 from .memory import ARRAYS, OutOfMemoryError, asked_for, host_memory, is_out_of_memory, size_text
@@ -18,6 +18,7 @@ __all__ = [
     "Library",
     "OutOfMemoryError",
     "TorchDevice",
+    "array_like",
     "as_numpy",
     "asked_for",
     "first_line",

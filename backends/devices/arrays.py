@@ -34,6 +34,32 @@ def as_numpy(x: Any) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
+def array_like(x: Any, like: Any) -> Any:
+    """``x``, an array of any library, as one of the library and on the device of ``like``: the same memory where both
+    are on one device and the library shares it. Lists and numbers stand for NumPy.
+
+    Raises:
+        TypeError: ``like`` is no array.
+    """
+    if isinstance(like, np.ndarray | np.generic | list | tuple | int | float):
+        return as_numpy(x)
+    if is_torch_tensor(like):
+        if is_torch_tensor(x):
+            return x.to(like.device)
+        import torch
+
+        return torch.asarray(x if is_on_cuda(x) else as_numpy(x)).to(like.device)
+    if array_api_compat.is_cupy_array(like):
+        import cupy
+
+        with like.device:
+            return cupy.from_dlpack(x) if is_on_cuda(x) else cupy.asarray(as_numpy(x))
+    if not hasattr(like, "__array_namespace__"):
+        raise TypeError(f"like must be an array, a DataFrame or a Series, not {type(like).__name__}")
+    xp = like.__array_namespace__()
+    return array_api_compat.to_device(xp.from_dlpack(as_numpy(x)), like.device)
+
+
 def dense_tensor(x: Any) -> Any:
     """A PyTorch tensor without its history."""
     if str(x.layout) != "torch.strided":
@@ -52,6 +78,8 @@ def is_torch_tensor(x: Any) -> bool:
 
 
 def _from_dlpack(x: Any) -> np.ndarray:
+    if str(getattr(x, "dtype", "")) == "bfloat16":
+        x = x.astype("float32")
     try:
         return np.asarray(np.from_dlpack(x))
     except (BufferError, RuntimeError, TypeError, AttributeError) as error:

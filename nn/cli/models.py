@@ -50,7 +50,8 @@ def start_from(model: Sequential, given: str, training: Dataset) -> None:
             columns or scale; the message names the difference.
         ValueError: the file cannot be read.
     """
-    trained = load_model(model_path(given), "cpu")
+    model_path(given)
+    trained = load_model(given, "cpu")
     own, others = _without_dropout(model), _without_dropout(trained)
     pairs = zip_longest(own, others, fillvalue=(0, None))
     for position, (here, there) in enumerate((_written(layer), _written(other)) for (_, layer), (_, other) in pairs):

@@ -33,7 +33,7 @@ def arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Print the description."""
     path = model_path(options.model)
-    model = load_model(path, "cpu")
+    model = load_model(options.model, "cpu")
     found = description(model, path)
     print(json.dumps(found, ensure_ascii=False) if options.json else text_of(model, found))
     return 0

@@ -26,4 +26,5 @@ def open_model(options: Namespace) -> Sequential:
     Raises:
         UsageError, ValueError: there is none, it cannot be used, or the device cannot.
     """
-    return load_model(model_path(options.model), options.device)
+    model_path(options.model)
+    return load_model(options.model, options.device)

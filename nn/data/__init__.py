@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .checks import DataError, DataTypeError, check_labels, label_problem
 from .dataset import Dataset
+from .kinds import as_given
 from .rows import as_dataset, as_rows
 from .sources import Data, load_data, load_digits
 from .tables import from_frame, read_csv
@@ -18,6 +19,7 @@ __all__ = [
     "Units",
     "UnitsWarning",
     "as_dataset",
+    "as_given",
     "as_rows",
     "check_labels",
     "encode_targets",

@@ -1,4 +1,4 @@
-"""Tables of pandas: its columns and their names as NumPy arrays. pandas itself is never imported here."""
+"""Tables of pandas and polars: their columns and names as NumPy arrays. Neither is ever imported here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from .checks import DataError, DataTypeError
 from .columns import Column, RawColumn, column_order, encode, text_of
-from .values import is_absent
+from .values import column_of, columns_at, is_absent, library_of, objects_of
 
 FRAME_TEXT = "turn it into numbers, or make the Dataset by nn.data.from_frame(frame, categorical=[...])"
 
@@ -27,11 +27,13 @@ def names_of(frame: Any) -> tuple[str, ...] | None:
 
 
 def raw_column(values: Any, name: str) -> RawColumn:
-    """A column of pandas as float64 with NaN for what is missing, or as objects, str or None.
+    """A column of pandas or polars as float64 with NaN for what is missing, or as objects, str or None.
 
     Raises:
         DataTypeError: it holds neither numbers nor text.
     """
+    if library_of(values) == "polars" and values.dtype.is_numeric():
+        return np.asarray(values.cast(float).to_numpy())  # with NaN for null
     kind = getattr(values.dtype, "kind", "O")
     if kind in "biuf":
         if hasattr(values.dtype, "numpy_dtype"):  # nullable
@@ -39,7 +41,7 @@ def raw_column(values: Any, name: str) -> RawColumn:
         return np.asarray(values).astype(np.float64)
     if kind in "mMc":
         raise DataTypeError(f"{name} holds {values.dtype}; turn it into numbers first")
-    objects = np.asarray(values, dtype=object)
+    objects = objects_of(values)
     present = [value for value in objects.tolist() if not is_absent(value)]
     if str(values.dtype) != "category" and all(_is_number(value) for value in present):
         return np.array([np.nan if is_absent(value) else float(value) for value in objects.tolist()])
@@ -49,20 +51,30 @@ def raw_column(values: Any, name: str) -> RawColumn:
     return np.array([None if is_absent(value) else str(value) for value in objects.tolist()], dtype=object)
 
 
+def _is_plain(frame: Any) -> bool:
+    """Whether all columns are plain numbers or booleans, none of them missing."""
+    if library_of(frame) != "polars":
+        return all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in frame.dtypes)
+    return all(
+        (dtype.is_integer() or dtype.is_float() or str(dtype) == "Boolean") and frame.to_series(i).null_count() == 0
+        for i, dtype in enumerate(frame.dtypes)
+    )
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number | np.bool_)
 
 
 def frame_values(frame: Any, name: str) -> np.ndarray:
-    """Targets (n, k) of a frame with columns of any numeric types of pandas.
+    """Targets (n, k) of a frame with columns of any numeric types.
 
     Raises:
         DataError: a value is missing, or is text.
     """
-    if all(isinstance(dtype, np.dtype) and dtype.kind in "biufc" for dtype in frame.dtypes):
+    if _is_plain(frame):
         return np.asarray(frame.to_numpy())
     labels = [f"{name}, column {str(column)!r}" for column in frame.columns]
-    raw = [raw_column(frame.iloc[:, i], label) for i, label in enumerate(labels)]
+    raw = [raw_column(column_of(frame, i), label) for i, label in enumerate(labels)]
     return encode([Column()] * len(raw), raw, lambda row, i: f"{labels[i]}, row {row}")
 
 
@@ -77,24 +89,24 @@ def frame_rows(frame: Any, learnt: Sequence[Column] | None) -> tuple[Any, tuple[
     """
     names = names_of(frame)
     if learnt is not None and names is not None and any(column.name for column in learnt):
-        frame = frame.iloc[:, column_order(names, learnt, len(names), "x")]
+        frame = columns_at(frame, column_order(names, learnt, len(names), "x"))
     columns = tuple(learnt) if learnt is not None else None
     if columns is None and names is not None:
         columns = tuple(Column(name) for name in names)
-    plain = all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in frame.dtypes)
-    if plain and (columns is None or all(c.categories is None for c in columns)):
-        x = frame.to_numpy()
+    if _is_plain(frame) and (columns is None or all(c.categories is None for c in columns)):
+        x = frame.to_numpy(order="c") if library_of(frame) == "polars" else frame.to_numpy()
         if x.dtype.kind in "biu" or (x.dtype.kind == "f" and not np.isnan(x).any()):
             return x, columns
     used = columns or tuple(Column() for _ in range(frame.shape[1]))
     labels = [f"x, column {str(name)!r}" for name in frame.columns]
     if len(used) != len(labels):
         raise DataError(f"x has {len(labels)} columns, but the training rows had {len(used)}")
-    raw = [raw_column(frame.iloc[:, i], label) for i, label in enumerate(labels)]
+    raw = [raw_column(column_of(frame, i), label) for i, label in enumerate(labels)]
     for column, values, label in zip(used, raw, labels, strict=True):
         if values.dtype.kind == "O" and column.categories is None:
             present = next((value for value in values if value is not None), None)
-            held = "categories" if str(frame.dtypes.iloc[labels.index(label)]) == "category" else "text"
+            kind = str(column_of(frame, labels.index(label)).dtype)
+            held = "categories" if kind in ("category", "Categorical") else "text"
             raise DataTypeError(f"{label} holds {held}, {present!r} for example; {FRAME_TEXT}")
     return encode(used, raw, lambda row, i: f"{labels[i]}, row {row}"), columns
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from .checks import LARGEST_LABEL, DataError, DataTypeError, check_labels, check_numbers, warn_user
 from .frames import frame_values
-from .values import is_absent, is_frame, is_series, listed
+from .values import column_of, is_absent, is_frame, is_series, library_of, listed, objects_of
 
 Names = tuple[str, ...]
 
@@ -112,7 +112,7 @@ def read_labels(y: Any, name: str) -> np.ndarray:
         DataTypeError: they are neither; naming the first that is missing, or is text among numbers.
     """
     if is_frame(y):
-        y = y.iloc[:, 0] if y.shape[1] == 1 else frame_values(y, name)
+        y = column_of(y, 0) if y.shape[1] == 1 else frame_values(y, name)
     if is_series(y):
         y = _of_series(y)
     if not hasattr(y, "dtype") and not isinstance(y, list | tuple):
@@ -147,7 +147,9 @@ def _holds_text(values: Any) -> bool:
 
 
 def _of_series(y: Any) -> Any:
-    """A column of pandas as NumPy has it; as objects where it is of a type of pandas."""
+    """A column of pandas or polars as NumPy has it; as objects where values are missing or no numbers."""
+    if library_of(y) == "polars":
+        return objects_of(y) if y.null_count() or not y.dtype.is_numeric() else y.to_numpy()
     if isinstance(y.dtype, np.dtype) and y.dtype.kind in "biuf":
         return np.asarray(y)
     values = np.asarray(y, dtype=object)

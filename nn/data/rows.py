@@ -32,14 +32,14 @@ from .values import is_frame
 def as_dataset(
     data: Any, units: Units | None = None, row_shape: Shape | None = None, n_classes: int | None = None
 ) -> Dataset:
-    """Checked rows and targets from arrays of any library (NumPy, CuPy, PyTorch, pandas) or lists.
+    """Checked rows and targets from arrays of any library (NumPy, CuPy, PyTorch, JAX, pandas, polars) or lists.
 
     Args:
         data: a Dataset, returned as it is; or ``(x, y)``; or ``(x,)`` or ``(x, None)`` for rows without targets.
             x: (n, features), or pictures (n, height, width) or (n, height, width, channels), which are flattened and
             keep their ``image_shape``. Whole numbers from 0 to 255 that are pixels are kept as uint8, floats as float32
             or float64, float16 as float32; other integers and bool as float32 (float64 beyond 2**24).
-            Columns of a pandas DataFrame are taken by their names, in the order of the training rows.
+            Columns of a DataFrame (pandas, polars) are taken by their names, in the order of the training rows.
             y: integers, text and bool (n,) or (n, 1) are class labels (see ``nn.data.labels`` for which are numbers and
             which names). Floats are values, even if they are whole, and so are several columns of anything (n, k): what
             they look like in some rows decides nothing. A loss of classes takes these for labels and one-hot rows all

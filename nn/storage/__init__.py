@@ -1,4 +1,4 @@
-"""What is kept on disk."""
+"""What is kept on disk, and networks to and from others."""
 
 from __future__ import annotations
 

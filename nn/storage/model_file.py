@@ -27,6 +27,8 @@ from ..plan import output_activation_of
 #: The version of the format: 2 since files have a checksum.
 FORMAT = 2
 DTYPES = ("float32", "float64")
+#: What a run calls its model in its folder, and the file that is written last and tells of the others.
+WEIGHTS, SETTINGS = "weights.safetensors", "settings.json"
 
 
 class ModelFileError(ValueError):
@@ -92,15 +94,21 @@ def load_model(path: str | Path, backend: str | Backend = "auto", dtype: str | N
 
     Nothing in the file is executed, and no more memory is taken than it has numbers.
 
+    Args:
+        path: of the file; or of the folder that ``train.py --output`` wrote, in which it is then the file that the
+            folder's ``settings.json`` tells of, bit for bit.
+
     Raises:
         ModelFileError: (a ValueError) the file is not a model of xpnet, is damaged, is of a newer version, or has a
-            layer that nobody has defined: import its module first.
-        FileNotFoundError: there is no such file.
+            layer that nobody has defined: import its module first; or it is not of the run that its folder holds.
+        FileNotFoundError: there is no such file, or no model in this folder.
         OSError: it cannot be read.
     """
     path = check_path("path", path)
     if dtype is not None:
         dtype = check_dtype("dtype, unless it is None,", dtype, DTYPES)
+    if path.is_dir():
+        path = _model_of_run(path)
     if kind := what_is_no_file(path):
         raise ModelFileError(f"{path} is {kind}, not a file; give the file of a model that xpnet saved")
     with reading(path):
@@ -114,6 +122,27 @@ def load_model(path: str | Path, backend: str | Backend = "auto", dtype: str | N
     model.step = description["step"]
     learn(model, description, units)
     return model
+
+
+def _model_of_run(folder: Path) -> Path:
+    """The model in the folder of a run, where it is the one that was written with the rest of it."""
+    path, settings = folder / WEIGHTS, folder / SETTINGS
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is a folder without {WEIGHTS}, so it holds no model; name the file of one")
+    if not settings.is_file():  # of an earlier version, or a run that was killed while it wrote its files
+        return path
+    try:
+        told = json.loads(settings.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ModelFileError(f"{settings} is no JSON text, so something in it has changed; name {path}") from None
+    sums = told.get("sha256") if isinstance(told, dict) else None
+    written = sums.get(WEIGHTS) if isinstance(sums, dict) else None
+    if written is not None and written != sha256(path.read_bytes()).hexdigest():
+        raise ModelFileError(
+            f"{path} is not the file that {settings} tells of: it is of another run, or something in it has changed; "
+            "name the file itself if it is what you want"
+        )
+    return path
 
 
 def learnt_of(model: Sequential) -> dict[str, Any]:

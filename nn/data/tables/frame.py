@@ -1,4 +1,4 @@
-"""Tables of pandas, with their label: frames, and parquet files, which pandas reads."""
+"""Tables of pandas and polars, with their label: frames, and parquet files, which pandas reads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..columns import TEXT_COLUMN, Column
 from ..dataset import Dataset
 from ..frames import names_of, raw_column
 from ..reading import check_is_file
-from ..values import is_absent, is_frame
+from ..values import column_of, is_absent, is_frame, objects_of
 from .head import ColumnName, chosen_columns, known_label, question
 from .numbers import as_numbers
 from .options import TableOptions, Task
@@ -32,7 +32,7 @@ def from_frame(
     categorical: Sequence[ColumnName] | None = None,
     columns: Sequence[Column] | None = None,
 ) -> Dataset:
-    """The rows of a pandas DataFrame, one column of which is the class label or the target.
+    """The rows of a DataFrame of pandas or polars, one column of which is the class label or the target.
 
     Args:
         label, task, impute, categorical, columns: see ``TableOptions``; text, missing values and labels are as in a
@@ -44,7 +44,8 @@ def from_frame(
     """
     if not is_frame(frame):
         raise DataTypeError(
-            f"from_frame needs a pandas DataFrame as its frame, not {shown(frame)}; as_dataset takes arrays"
+            f"from_frame needs a DataFrame of pandas or polars as its frame, not {shown(frame)}; as_dataset takes "
+            "arrays"
         )
     table = table_of(frame, TableOptions(label, task, impute, categorical, columns), "the frame")
     return table if isinstance(table, Dataset) else table.dataset(np.arange(len(table)))
@@ -94,7 +95,7 @@ def table_of(frame: Any, options: TableOptions, where: str) -> Dataset | Table:
         frame, targets, options.task, lambda row: f"{where}, row {row}, column {shown[targets[0]]!r}"
     )
     chosen = chosen_columns(options.categorical, names, len(shown), where) if options.categorical else ()
-    raw = [raw_column(frame.iloc[:, i], f"{where}: column {shown[i]!r}") for i in features]
+    raw = [raw_column(column_of(frame, i), f"{where}: column {shown[i]!r}") for i in features]
     allowed = options.categorical == () or options.columns is not None  # the columns say which text is a category
     categorical = []
     for position, (index, values) in enumerate(zip(features, raw, strict=True)):
@@ -113,12 +114,12 @@ def table_of(frame: Any, options: TableOptions, where: str) -> Dataset | Table:
 
 def _targets(frame: Any, targets: tuple[int, ...], task: Task, place: Any) -> tuple[np.ndarray, tuple[str, ...] | None]:
     if task == "values" or len(targets) > 1:
-        columns = [raw_column(frame.iloc[:, i], place(0)) for i in targets]
+        columns = [raw_column(column_of(frame, i), place(0)) for i in targets]
         for values in columns:
             if values.dtype.kind == "O" or not np.isfinite(values).all():
                 raise DataError(f"{place(0)}: the targets of this column are not all finite numbers; correct them")
         return (columns[0] if len(columns) == 1 else np.stack(columns, axis=1)), None
     labels = Labels()
-    cells = np.asarray(frame.iloc[:, targets[0]], dtype=object).tolist()
+    cells = objects_of(column_of(frame, targets[0])).tolist()
     codes = np.array([labels("" if is_absent(cell) else str(cell)) for cell in cells], dtype=np.int64)
     return classes_or_values(list(labels.numbers), codes, task, place)

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,117 @@ def test_settings_of_activations_and_norms_are_saved_and_known_in_a_process_that
     command = [sys.executable, "-c", code]
     run = subprocess.run(command, cwd=tmp_path, env=os.environ | path, capture_output=True, text=True, check=True)
     assert run.stdout.splitlines() == [str(layers), str(model(np.eye(4)).tolist())] * 2
+
+
+# ---- the folder of a run ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """As train.py --output writes it."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    save_model(trained(), folder / "weights.safetensors", run="0123456789abcdef")
+    sums = {"weights.safetensors": sha256((folder / "weights.safetensors").read_bytes()).hexdigest()}
+    (folder / "settings.json").write_text(json.dumps({"run": "0123456789abcdef", "sha256": sums}))
+    return folder
+
+
+def test_the_folder_of_a_run_is_its_model(run_folder: Path) -> None:
+    expected = load_model(run_folder / "weights.safetensors", "cpu")(PIXELS)
+    np.testing.assert_array_equal(load_model(run_folder, "cpu")(PIXELS), expected)
+    np.testing.assert_array_equal(load_model(str(run_folder), "cpu")(PIXELS), expected)
+
+
+def test_a_model_of_another_run_in_the_folder_is_found(run_folder: Path) -> None:
+    other = trained()
+    Trainer(other).fit((PIXELS, RNG.integers(0, 3, 20)))
+    save_model(other, run_folder / "weights.safetensors")
+    with pytest.raises(
+        ValueError, match=r"weights.safetensors is not the file that .*settings.json tells of: it is of"
+    ):
+        load_model(run_folder, "cpu")
+    np.testing.assert_array_equal(load_model(run_folder / "weights.safetensors", "cpu")(PIXELS), other(PIXELS))
+
+
+@pytest.mark.parametrize("settings", ["{}", "[]", '{"sha256": 3}', '{"sha256": {}}', None])
+def test_folders_that_tell_of_no_checksums(run_folder: Path, settings: str | None) -> None:
+    if settings is None:
+        (run_folder / "settings.json").unlink()
+    else:
+        (run_folder / "settings.json").write_text(settings)
+    assert load_model(run_folder, "cpu").class_names == trained().class_names
+
+
+def test_folders_without_a_model(run_folder: Path) -> None:
+    (run_folder / "settings.json").write_bytes(b"\xff{")
+    with pytest.raises(
+        ValueError, match=r"settings.json is no JSON text, so something in it has changed; name .*weights"
+    ):
+        load_model(run_folder, "cpu")
+    (run_folder / "weights.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"out is a folder without weights.safetensors, so it holds no model"):
+        load_model(run_folder, "cpu")
+
+
+OWN = """
+from dataclasses import dataclass
+from nn import Layer, Linear, Sequential, Trainer, load_model, save_model
+from nn.initializers import Constant
+
+@dataclass(frozen=True, repr=False)
+class Scale(Layer):
+    features: int
+    sizes: tuple = (1, 2)
+
+    def parameters(self):
+        return {"scale": ((self.features,), Constant(2.0))}
+
+    def output_shape(self, shape):
+        return (self.features,)
+
+    def forward(self, x, ctx):
+        ctx.saved = x
+        return x * ctx.parameters["scale"]
+
+    def backward(self, dy, ctx):
+        ctx.backend.column_sum(dy * ctx.saved, out=ctx.gradients["scale"])
+        return dy * ctx.parameters["scale"]
+"""
+SAVE = """
+import numpy as np
+from own_module import Linear, Scale, Sequential, Trainer, save_model
+model = Sequential(Scale(3, (4,)), Linear(3, 2), backend="cpu")
+Trainer(model, "mse").fit(np.eye(3), np.eye(3)[:, :2], epochs=2)
+save_model(model, "own.safetensors")
+print(model.layers, model(np.eye(3)).tolist())
+"""
+LOAD = """
+import numpy as np
+{imported}
+from nn import Trainer, load_model
+model = load_model("own.safetensors", "cpu")
+print(model.layers, model(np.eye(3)).tolist())
+assert Trainer(model).loss.name == "mean_squared_error"
+Trainer(model).fit(np.eye(3), np.eye(3)[:, :2])
+"""
+
+
+def test_a_layer_of_ones_own_loads_in_another_process_that_has_imported_it(tmp_path: Path) -> None:
+    (tmp_path / "own_module.py").write_text(OWN)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[3]), str(tmp_path)])}
+
+    def run(code: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    saved, loaded = run(SAVE), run(LOAD.format(imported="import own_module"))
+    assert saved.stdout.startswith("[Scale(3, sizes=(4,)), Linear(3, 2)]")
+    assert (loaded.stdout, loaded.returncode) == (saved.stdout, 0), loaded.stderr
+    failed = run(LOAD.format(imported=""))
+    assert (
+        "it has a layer 'own_module.Scale' that is not known here; import the module that defines it" in failed.stderr
+    )
 
 
 # ---- files that are damaged, or that nobody wrote in earnest ---------------------------------------------------------

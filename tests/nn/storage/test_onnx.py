@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backends.activations import ACTIVATIONS, Activation, register_activation
+from backends.activations import ACTIVATIONS, BUILT_IN, Activation, register_activation
 from nn import (
     Adam,
     Context,
@@ -30,6 +30,7 @@ from nn import (
 from nn.data import from_frame
 from nn.initializers import Constant
 from nn.layers import LAYERS, ElementwiseActivation
+from nn.storage.onnx_file import WRITERS
 from tests.helpers.networks import networks, rows_for
 
 onnx: Any = pytest.importorskip("onnx", reason="onnx is not installed")
@@ -62,6 +63,22 @@ def test_random_networks_of_all_layers(tmp_path: Path, model: Sequential, opset:
         found, expected = run(path, x), model(x)
         assert found.dtype == expected.dtype
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_every_layer_of_xpnet_is_written() -> None:
+    ours = {name: layer for name, layer in LAYERS.items() if "." not in name}
+    assert len(ours) > 10
+    assert [name for name, layer in ours.items() if layer.forward not in WRITERS] == []
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", [*sorted(BUILT_IN), "leaky_relu(0.3)", "elu(2.0)"])
+def test_every_activation_of_xpnet_is_written(tmp_path: Path, name: str, dtype: str, opset: int) -> None:
+    x = np.linspace(-30, 30, 601)[:, None].astype(dtype)
+    model = Sequential(Linear(1, 1, weight_init=Constant(1.0), activation=name), backend="cpu", dtype=dtype)
+    export_onnx(model, tmp_path / "m.onnx", opset=opset)
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", x), model(x), rtol=1e-5, atol=1e-5)
 
 
 def test_rows_are_in_the_units_of_the_training_rows(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_without_pandas_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_only_frames_are_frames() -> None:
-    with pytest.raises(DataError, match="from_frame needs a pandas DataFrame as its frame, not "):
+    with pytest.raises(DataError, match="from_frame needs a DataFrame of pandas or polars as its frame, not "):
         from_frame([[1, 2]])
     with pytest.raises(DataError, match="digits is no table"):
         load_data("digits", label="a")
