@@ -15,6 +15,7 @@ from ..data import Units
 from ..data.values import listed
 from ..model import Sequential
 from ..storage import load_model
+from .console import printable
 from .models import add_model
 
 EXAMPLES = (
@@ -35,7 +36,7 @@ def run(options: Namespace) -> int:
     path = model_path(options.model)
     model = load_model(path, "cpu")
     found = description(model, path)
-    print(json.dumps(found, ensure_ascii=False) if options.json else text_of(model, found))
+    print(json.dumps(found) if options.json else text_of(model, found))
     return 0
 
 
@@ -98,7 +99,7 @@ def text_of(model: Sequential, found: dict[str, Any]) -> str:
         "run": found["run"],
         "SHA-256": found["sha256"],
     }
-    about = "\n".join(f"{name:<8}  {text}" for name, text in lines.items() if text)
+    about = "\n".join(f"{name:<8}  {printable(text)}" for name, text in lines.items() if text)
     return f"{table}\n\n{about}"
 
 

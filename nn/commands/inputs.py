@@ -34,9 +34,18 @@ MAGIC = (
     ("npy", b"\x93NUMPY"),
     ("npz", b"PK\x03\x04"),
     ("idx", b"\0\0\x08"),
-    ("h5", b"\x89HDF\r\n\x1a\n"),
-    ("parquet", b"PAR1"),
+    ("an HDF5 file", b"\x89HDF\r\n\x1a\n"),
+    ("a parquet file", b"PAR1"),
+    ("a TIFF picture", b"II*\0"),
+    ("a TIFF picture", b"MM\0*"),
+    ("a PDF", b"%PDF-"),
 )
+#: What is known, but not read here, and what to save it as.
+UNREAD = {
+    "an HDF5 file": ".npy",
+    "a parquet file": ".csv",
+    **dict.fromkeys(("a TIFF picture", "a HEIC picture", "a PDF"), ".png"),
+}
 #: How pictures become rows: ``centre`` as MNIST's rows were made, ``stretch`` as they are; ``auto`` is ``centre`` for
 #: rows of MNIST's shape.
 FITS = ("auto", "centre", "stretch")
@@ -67,8 +76,8 @@ def rows_of(model: Sequential, given: str, options: Options) -> Dataset:
         kind = kind_of(path)
         if kind == "picture":
             return model.rows(picture_row(model, path, options)[None])
-        if kind in ("h5", "parquet"):
-            raise DataError(f"{path} is a file .{kind}, which is not read here; save the rows as .npy or .csv")
+        if kind in UNREAD:
+            raise DataError(f"{path} is {kind}, which is not read here; save it as {UNREAD[kind]}")
         readers = {"npy": read_npy, "npz": read_npz_rows, "idx": read_idx}
         if kind in readers:
             return model.rows(readers[kind](path))
@@ -77,7 +86,7 @@ def rows_of(model: Sequential, given: str, options: Options) -> Dataset:
 
 
 def kind_of(path: Path) -> str:
-    """``"picture"``, ``"npy"``, ``"npz"``, ``"idx"``, ``"h5"``, ``"parquet"`` or ``"table"``, by the first bytes.
+    """``"picture"``, ``"npy"``, ``"npz"``, ``"idx"``, one of ``UNREAD``, or else ``"table"``, by the first bytes.
 
     Raises:
         DataError: there are none, or they cannot be read.
@@ -94,6 +103,8 @@ def kind_of(path: Path) -> str:
         return "picture"
     if begins.startswith(b"BM") and begins[6:10] == b"\0\0\0\0":  # a table may have a first column BMI
         return "picture"
+    if begins[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
+        return "a HEIC picture"
     return next((kind for kind, magic in MAGIC if begins.startswith(magic)), "table")
 
 
@@ -145,6 +156,8 @@ def _as_file(given: str) -> Iterator[Path]:
     if given != "-":
         yield Path(given)
         return
+    if sys.stdin is None:
+        raise DataError("standard input is closed; name a file")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "input"
         with path.open("wb") as file:

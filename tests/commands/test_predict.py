@@ -381,7 +381,8 @@ def test_a_file_that_cannot_be_used_is_told_of_and_the_others_are_answered(
         "missing.png": None, "empty.csv": b"", "pickled.npy": npy(np.array([{}], dtype=object)),
         "cut.npy": npy(ROWS)[:-3], "noise.bin": bytes(range(128, 256)), "cut.png": b"\x89PNG\r\n\x1a\n",
         "wide.npy": npy(np.full((2, 65), 16)), "nan.npy": npy(np.full((2, 64), np.nan)), "a.h5": b"\x89HDF\r\n\x1a\n",
-        "a.parquet": b"PAR1", "names.npz": npz(a=ROWS, b=ROWS), "text.csv": b"hello,world\n1,2\n",
+        "a.parquet": b"PAR1", "a.tif": b"II*\0", "a.heic": b"\0\0\0\x18ftypheic", "a.pdf": b"%PDF-1.7",
+        "names.npz": npz(a=ROWS, b=ROWS), "text.csv": b"hello,world\n1,2\n",
     }  # fmt: skip
     for name, content in bad.items():
         if content is not None:
@@ -432,6 +433,25 @@ def test_rows_in_other_units_are_warned_of(capsys: pytest.CaptureFixture[str], t
     code, out, err = run(capsys, "predict", tmp_path / "m.safetensors", tmp_path / "a.npy")
     assert (code, len(out.splitlines())) == (0, 2)
     assert err.startswith("python -m nn: warning: the training rows went from 0 to 255, but x goes from 0")
+
+
+def test_what_a_file_says_cannot_write_on_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    data = Dataset(np.eye(2), np.arange(2), class_names=("\x1b[2Jgone", "b\nc"))
+    save_model(trained(data, Linear(2, 2)), tmp_path / "m.safetensors")
+    np.save(tmp_path / "a.npy", np.eye(2))
+    for words in (["predict", tmp_path / "m.safetensors", tmp_path / "a.npy", "--top", "2"],
+                  ["describe", tmp_path / "m.safetensors"]):  # fmt: skip
+        _, out, _ = run(capsys, *words)
+        assert "\x1b" not in out
+        assert "\\x1b[2Jgone" in out
+        assert "b\\nc" in out
+
+
+def test_a_closed_standard_input(
+    digits: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert run(capsys, "predict", digits, "-")[2] == "python -m nn: error: standard input is closed; name a file\n"
 
 
 def test_a_reader_that_leaves_early_is_no_error(digits: Path, tmp_path: Path) -> None:
