@@ -16,7 +16,7 @@ from typing import Any
 from .cli import UsageError
 from .cli.flags import Parser
 from .cli.kinds import did_you_mean
-from .commands import describe, evaluate, predict
+from .commands import describe, evaluate, exporting, importing, predict
 from .commands.console import PROGRAM, complain, warn
 from .report import compared
 from .version import __version__
@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[Any, str]] = {
     "predict": (predict, "say what a model sees in pictures, arrays or tables"),
     "evaluate": (evaluate, "measure a model on rows with labels"),
     "describe": (describe, "show what a model is: layers, what it takes and gives, its training"),
+    "export": (exporting, "write a model for ONNX, PyTorch, Keras, scikit-learn, NumPy or as JSON"),
+    "import": (importing, "make a model from a file of PyTorch, Keras or scikit-learn"),
     "compare": (compared, "lay the reports of runs side by side"),
 }
 DESCRIPTION = "Use a trained model. A MODEL is a file .safetensors, or the folder that train.py --output wrote."

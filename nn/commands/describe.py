@@ -35,8 +35,7 @@ def run(options: Namespace) -> int:
     """Print the description."""
     path = model_path(options.model)
     model = load_model(path, "cpu")
-    found = description(model, path)
-    print(json.dumps(found) if options.json else text_of(model, found))
+    print(json.dumps(description(model, path)) if options.json else text_of(model, path))
     return 0
 
 
@@ -83,8 +82,9 @@ def header_of(path: Path) -> dict[str, Any]:
     return header
 
 
-def text_of(model: Sequential, found: dict[str, Any]) -> str:
+def text_of(model: Sequential, path: Path) -> str:
     """The same for people: the layers as a table, and the rest a line each."""
+    found = description(model, path)
     table, _, _ = repr(model.summary(1)).partition("\n\n")
     names = found["class_names"]
     gives = GIVES[model.task].format(n=len(names) if names else model.n_outputs, s="s" * (model.n_outputs != 1))

@@ -133,7 +133,9 @@ def picture_row(model: Sequential, path: Path, options: Options) -> np.ndarray:
     else:
         greys = scaled(1 - picture if options.invert else picture, shape[:2])
     units = model.units
-    low, high = (0.0, 255.0) if units is None or units.low == units.high else (units.low, units.high)
+    low, high = (0.0, 255.0) if units is None else (units.low, units.high)
+    if low == high:  # a network that was trained elsewhere: it is taken to have seen 0 to 1
+        low, high = 0.0, 1.0 / (units.scale if units is not None and units.scale else 1.0)
     raw = low + greys * (high - low)
     if float(low).is_integer() and float(high).is_integer() and high - low > 1:
         raw = np.rint(raw)
