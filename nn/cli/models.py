@@ -15,9 +15,7 @@ from ..layers import Dropout, Layer
 from ..model import Sequential
 from ..storage import load_model
 from .kinds import UsageError
-
-#: What a run calls its model in its folder.
-WEIGHTS = "weights.safetensors"
+from .run_folder import WEIGHTS
 
 
 def model_path(given: str) -> Path:

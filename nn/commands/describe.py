@@ -10,7 +10,9 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
+from ..cli import UsageError
 from ..cli.models import model_path
+from ..cli.run_record import RunRecord
 from ..data import Units
 from ..data.values import listed
 from ..model import Sequential
@@ -48,6 +50,7 @@ def description(model: Sequential, path: Path) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "format": header.get("format", 1),
         "run": header.get("run", ""),
+        "command": command_of(path, header.get("run", "")),
         "sha256": header.get("sha256", ""),
         "layers": [
             {
@@ -82,6 +85,15 @@ def header_of(path: Path) -> dict[str, Any]:
     return header
 
 
+def command_of(path: Path, run: str) -> str:
+    """The command that repeats the run; "" where it does not stand beside the model."""
+    try:
+        record = RunRecord.read(path.parent)
+    except UsageError:  # there is none, or it is damaged: the model is not
+        return ""
+    return record.command if record.run == run else ""
+
+
 def text_of(model: Sequential, path: Path) -> str:
     """The same for people: the layers as a table, and the rest a line each."""
     found = description(model, path)
@@ -97,6 +109,7 @@ def text_of(model: Sequential, path: Path) -> str:
         "loss": f"{found['loss']}{' (' + settings + ')' if settings else ''}",
         "trained": f"{found['steps']:,} steps, seed {found['seed']}, {found['dtype']}",
         "run": found["run"],
+        "command": found["command"],
         "SHA-256": found["sha256"],
     }
     about = "\n".join(f"{name:<8}  {printable(text)}" for name, text in lines.items() if text)

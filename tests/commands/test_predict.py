@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -464,6 +465,27 @@ def test_a_reader_that_leaves_early_is_no_error(digits: Path, tmp_path: Path) ->
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_a_sentence(digits: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", ROWS)
+    command = [sys.executable, "-m", "nn", "predict", str(digits), str(tmp_path / "a.npy"), "--device", "cpu"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "python -m nn: error: the output cannot be written: No space left on device\n"
+
+
+def test_names_that_the_terminal_cannot_write(tmp_path: Path) -> None:
+    data = Dataset(np.eye(2), np.arange(2), class_names=("ä", "ö"))
+    save_model(trained(data, Linear(2, 2)), tmp_path / "m.safetensors")
+    np.save(tmp_path / "a.npy", np.eye(2))
+    command = [sys.executable, "-m", "nn", "predict", str(tmp_path / "m.safetensors"), str(tmp_path / "a.npy")]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "LANG": "C"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\xe4 (" in done.stdout or "\\xf6 (" in done.stdout
 
 
 def test_help_is_an_overview_and_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
