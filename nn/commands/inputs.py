@@ -21,7 +21,7 @@ from ..data import DataError, Dataset
 from ..data.archives import read_npy, read_npz_rows
 from ..data.idx import read_idx
 from ..data.pictures import MNIST_SHAPE, MNIST_SIZE, centred, read_picture, scaled
-from ..data.reading import open_file
+from ..data.reading import open_file, reading
 from ..data.units import FEWEST_PIXELS, square
 from ..model import Sequential
 from .table_rows import read_rows
@@ -91,14 +91,13 @@ def kind_of(path: Path) -> str:
     Raises:
         DataError: there are none, or they cannot be read.
     """
-    with open_file(path) as file:
+    with reading(path), open_file(path) as file:
         begins = file.read(16)
-    if not begins:
-        raise DataError(f"{path} is empty")
-    if begins.startswith(b"\x1f\x8b"):
-        with gzip.open(path) as inside:
-            begins = inside.read(16)
-        return "idx" if begins.startswith(b"\0\0\x08") else "table"
+        if not begins:
+            raise DataError(f"{path} is empty")
+        if begins.startswith(b"\x1f\x8b"):
+            with gzip.open(path) as inside:
+                return "idx" if inside.read(3) == b"\0\0\x08" else "table"
     if begins.startswith(b"RIFF") and begins[8:12] == b"WEBP":
         return "picture"
     if begins.startswith(b"BM") and begins[6:10] == b"\0\0\0\0":  # a table may have a first column BMI

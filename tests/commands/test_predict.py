@@ -9,14 +9,18 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nn import (
     Adam,
+    DataError,
     Dataset,
     Linear,
     ReLU,
@@ -29,6 +33,7 @@ from nn import (
     load_model,
     save_model,
 )
+from nn.commands.inputs import Options, rows_of
 from nn.data import read_csv
 from nn.data.pictures import centred
 from tests.helpers.command import run, stdin_holds
@@ -381,6 +386,7 @@ def test_a_file_that_cannot_be_used_is_told_of_and_the_others_are_answered(
     bad = {
         "missing.png": None, "empty.csv": b"", "pickled.npy": npy(np.array([{}], dtype=object)),
         "cut.npy": npy(ROWS)[:-3], "noise.bin": bytes(range(128, 256)), "cut.png": b"\x89PNG\r\n\x1a\n",
+        "cut.csv.gz": gzip.compress(table(ROWS))[:-30], "bad.gz": b"\x1f\x8b\x08\0 hello",
         "wide.npy": npy(np.full((2, 65), 16)), "nan.npy": npy(np.full((2, 64), np.nan)), "a.h5": b"\x89HDF\r\n\x1a\n",
         "a.parquet": b"PAR1", "a.tif": b"II*\0", "a.heic": b"\0\0\0\x18ftypheic", "a.pdf": b"%PDF-1.7",
         "names.npz": npz(a=ROWS, b=ROWS), "text.csv": b"hello,world\n1,2\n",
@@ -394,6 +400,27 @@ def test_a_file_that_cannot_be_used_is_told_of_and_the_others_are_answered(
     for name, line in zip(bad, err.splitlines(), strict=True):
         assert line.startswith("python -m nn: error: ")
         assert str(tmp_path / name) in line
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_damaged_files_are_answered_or_refused_in_a_sentence(
+    digits: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    model = load_model(digits / "weights.safetensors", "cpu")
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    content = bytearray(FILES[data.draw(st.sampled_from(sorted(FILES)))])
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(1, len(content)))])
+    refused = ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            assert len(rows_of(model, str(path), Options()))
+        except DataError as error:
+            refused = str(error)
+    assert str(path) in refused or not refused
 
 
 @pytest.mark.parametrize(
