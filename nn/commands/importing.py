@@ -23,7 +23,8 @@ import numpy as np
 from ..cli import UsageError
 from ..cli.models import model_path
 from ..data import DataError
-from ..data.archives import read_npz_arrays, reading
+from ..data.archives import read_npz_arrays
+from ..data.reading import reading
 from ..files import check_writable
 from ..layers import ACTIVATION_LAYERS, Layer, Linear
 from ..losses import get_loss

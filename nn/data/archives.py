@@ -103,9 +103,11 @@ def read_npz_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Raises:
         DataError: as of ``read_npz``.
     """
-    with reading(Path(path)), zipfile.ZipFile(path) as archive:
+    path = Path(path)
+    with reading(path), open_file(path) as file, zipfile.ZipFile(file) as archive:
+        stored = path.stat().st_size
         return {
-            member.filename.removesuffix(".npy"): _read_member(archive, member, f"{path}: {member.filename}")
+            member.filename.removesuffix(".npy"): _read_member(archive, member, stored, f"{path}: {member.filename}")
             for member in archive.infolist()
         }
 
