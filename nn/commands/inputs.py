@@ -121,8 +121,7 @@ def picture_row(model: Sequential, path: Path, options: Options) -> np.ndarray:
         )
     channels = 1 if len(shape) == 2 else shape[2]
     picture = read_picture(path, channels)
-    is_drawing = options.fit == "centre" or (options.fit == "auto" and shape[:2] == MNIST_SHAPE and channels == 1)
-    if is_drawing:
+    if centres(model, options.fit):
         if channels != 1:
             raise DataError(f"{path}: drawings are centred for rows of one channel, not {channels}; say --fit stretch")
         size = MNIST_SIZE * min(shape[:2]) // min(MNIST_SHAPE)
@@ -139,6 +138,11 @@ def picture_row(model: Sequential, path: Path, options: Options) -> np.ndarray:
     if float(low).is_integer() and float(high).is_integer() and high - low > 1:
         raw = np.rint(raw)
     return raw.reshape(model.row_shape or shape)
+
+
+def centres(model: Sequential, fit: str) -> bool:
+    """Whether pictures are centred for a model, not stretched, where a user says ``fit``, one of ``FITS``."""
+    return fit == "centre" or (fit == "auto" and picture_shape(model) == MNIST_SHAPE)
 
 
 def picture_shape(model: Sequential) -> tuple[int, ...] | None:

@@ -453,6 +453,23 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(
     assert sentence in line
 
 
+def test_a_flag_that_would_do_nothing_is_refused(
+    prices: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for flags in (["--top", "2"], ["--probabilities"]):
+        code, out, err = run(capsys, "predict", prices, "x.csv", *flags)
+        assert (code, out) == (2, "")
+        assert f"{flags[0]} would do nothing here, as the model " in err
+    x = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
+    save_model(trained(Dataset(x.reshape(20, -1), np.arange(20) % 2, scale=1 / 255, image_shape=(28, 28)),
+                       Linear(784, 2), epochs=1), tmp_path / "m.safetensors")  # fmt: skip
+    code, _, err = run(capsys, "predict", tmp_path / "m.safetensors", "x.png", "--invert")
+    assert code == 2
+    assert "--invert would do nothing here, as drawings are read either way round" in err
+    code, _, err = run(capsys, "predict", tmp_path / "m.safetensors", "x.png", "--invert", "--fit", "stretch")
+    assert "x.png cannot be read" in err
+
+
 def test_rows_in_other_units_are_warned_of(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (50, 64), dtype=np.uint8)
     model = trained(Dataset(x, np.arange(50) % 2, scale=1 / 255), Linear(64, 2))
