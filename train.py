@@ -382,8 +382,7 @@ def hold_out(settings: Settings, data: Data) -> tuple[Dataset, Dataset | None]:
 def build_trainer(settings: Settings, train: Dataset, backend: Backend, rows: int) -> Trainer:
     """The network on its device, with its loss, and its optimizer for so many rows."""
     model = Sequential(build_layers(settings, train), backend=backend, seed=settings.seed)
-    if settings.start_from is not None:
-        start_from(model, settings.start_from, train)
+    start_from(model, settings, train)
     return Trainer(
         model,
         build_loss(settings),

@@ -7,16 +7,16 @@ the exit code. To add one is to add a line to ``COMMANDS``.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from .cli import UsageError
+from .cli.console import OutputLost, lasting_streams
 from .cli.flags import Parser
 from .cli.kinds import did_you_mean
-from .commands import describe, evaluate, predict
+from .commands import describe, evaluate, exporting, importing, predict
 from .commands.console import PROGRAM, complain, warn
 from .report import compared
 from .version import __version__
@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[Any, str]] = {
     "predict": (predict, "say what a model sees in pictures, arrays or tables"),
     "evaluate": (evaluate, "measure a model on rows with labels"),
     "describe": (describe, "show what a model is: layers, what it takes and gives, its training"),
+    "export": (exporting, "write a model for ONNX, PyTorch, Keras, scikit-learn, NumPy or as JSON"),
+    "import": (importing, "make a model from a file of PyTorch, Keras or scikit-learn"),
     "compare": (compared, "lay the reports of runs side by side"),
 }
 DESCRIPTION = "Use a trained model. A MODEL is a file .safetensors, or the folder that train.py --output wrote."
@@ -72,30 +74,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do what the words of ``argv`` ask for.
 
     Returns:
-        The exit code: 0; 2 where words or a file cannot be used, and one sentence then says why; 130 for Ctrl-C, and
-        141 where the output is read no further.
+        The exit code: 0; 1 where the output cannot be written; 2 where words or a file cannot be used, and one sentence
+        then says why; 130 for Ctrl-C, and 141 where the output is read no further.
     """
     words = sys.argv[1:] if argv is None else list(argv)
-    try:
-        if not words:
-            raise UsageError(f"name a command: {', '.join(COMMANDS)} (--help tells what they do)")
-        if not words[0].startswith("-") and words[0] not in COMMANDS:
-            raise UsageError(f"unknown command {words[0]!r}{did_you_mean(words[0], COMMANDS)} (--help lists all)")
-        options = build_parser().parse_args(words)
-        with warnings.catch_warnings():
-            warnings.showwarning = warn
-            warnings.simplefilter("default", UserWarning)
-            code: int = options.run(options)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the output, `head` for instance, has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except KeyboardInterrupt:
-        return 130
-    except (UsageError, ValueError, OSError) as error:
-        complain(error)
-        return 2
+    with lasting_streams(PROGRAM) as output:
+        output.is_needed = True
+        try:
+            code = run(words)
+            output.flush()
+        except OutputLost as lost:
+            if isinstance(lost.error, BrokenPipeError):  # whoever read the output, `head` for instance, has left
+                return 141
+            complain(f"the output cannot be written: {lost}")
+            return 1
+        except KeyboardInterrupt:
+            return 130
+        except (UsageError, ValueError, OSError) as error:
+            complain(error)
+            return 2
     return code
+
+
+def run(words: Sequence[str]) -> int:
+    """Do what ``words`` ask for, and return the exit code."""
+    if not words:
+        raise UsageError(f"name a command: {', '.join(COMMANDS)} (--help tells what they do)")
+    if not words[0].startswith("-") and words[0] not in COMMANDS:
+        raise UsageError(f"unknown command {words[0]!r}{did_you_mean(words[0], COMMANDS)} (--help lists all)")
+    options = build_parser().parse_args(words)
+    with warnings.catch_warnings():
+        warnings.showwarning = warn
+        warnings.simplefilter("default", UserWarning)
+        code: int = options.run(options)
+        return code
 
 
 if __name__ == "__main__":

@@ -6,11 +6,13 @@ import glob
 import re
 import shlex
 from contextlib import redirect_stdout
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import train
 from nn import Linear, Sequential, Trainer, load_data
@@ -26,6 +28,12 @@ PAGE = (Path(__file__).parent.parent / "docs" / "commands.md").read_text(encodin
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 #: Blocks with a language are what is printed.
 LINES = [line for language, block in BLOCKS if not language for line in block.splitlines()]
+#: What some lines need, by a word of theirs.
+NEEDED = {"digits.onnx": "onnx", "digits.pt": "torch", "net.safetensors": "torch"}
+
+
+def can_run(line: str) -> bool:
+    return all(word not in line or find_spec(library) for word, library in NEEDED.items())
 
 
 @pytest.fixture
@@ -43,6 +51,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         as_picture(drawing, 1.0, light_paper=True).save(tmp_path / name)
     assert data.test is not None
     np.save("rows.npy", data.test.x[:3])
+    save_file({"0.weight": np.eye(10, 784, dtype=np.float32)}, "net.safetensors")
     trainer = Trainer(Sequential(Linear(64, 10), backend="cpu"))
     trainer.fit(load_data("digits").train[:100], 1)
     for name in ("a.html", "b.html"):
@@ -72,7 +81,8 @@ def run(line: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
 
 
 def test_every_command_runs(files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    done = [(line, *run(line, monkeypatch)) for line in LINES]
+    done = [(line, *run(line, monkeypatch)) for line in LINES if can_run(line)]
+    assert len(done) >= len(LINES) - len(NEEDED)
     assert [line for line, code, _ in done if code] == []
     assert [line for line, _, out in done if not out] == []
     assert (files / "answers.csv").read_text().startswith("file,row,class,probability\n")

@@ -15,9 +15,8 @@ from ..layers import Dropout, Layer
 from ..model import Sequential
 from ..storage import load_model
 from .kinds import UsageError
-
-#: What a run calls its model in its folder.
-WEIGHTS = "weights.safetensors"
+from .run_folder import WEIGHTS
+from .settings import Settings
 
 
 def model_path(given: str) -> Path:
@@ -39,9 +38,9 @@ def model_path(given: str) -> Path:
     return path
 
 
-def start_from(model: Sequential, given: str, training: Dataset) -> None:
-    """Let ``model``, which is to be trained on these rows, begin as a trained one: its parameters, the state of its
-    layers, how many steps it has made, and its units.
+def start_from(model: Sequential, settings: Settings, training: Dataset) -> None:
+    """Let ``model``, which is to be trained on these rows, begin as the trained one that ``settings`` name, if they
+    name one: with its parameters, the state of its layers, how many steps it has made, and its units.
 
     Layers of dropout may be others, or at other indices: they hold nothing that was trained.
 
@@ -50,8 +49,18 @@ def start_from(model: Sequential, given: str, training: Dataset) -> None:
             columns or scale; the message names the difference.
         ValueError: the file cannot be read.
     """
+<<<<<<< HEAD
     model_path(given)
     trained = load_model(given, "cpu")
+=======
+    given = settings.start_from
+    if given is None:
+        return
+    path = model_path(given)
+    if settings.output is not None and path.resolve().parent == Path(settings.output).resolve():
+        raise UsageError(f"--weights {given}: it is in the folder that the run is written to; name another --output")
+    trained = load_model(path, "cpu")
+>>>>>>> cmd
     own, others = _without_dropout(model), _without_dropout(trained)
     pairs = zip_longest(own, others, fillvalue=(0, None))
     for position, (here, there) in enumerate((_written(layer), _written(other)) for (_, layer), (_, other) in pairs):

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..data import Dataset
 from ..model import Sequential
+from .console import printable
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def text_writer() -> Callable[[Answer], None]:
             said = ", ".join(map(number_text, answer.numbers))
         if answer.probabilities is not None:
             said += f"  [{', '.join(f'{name}: {share:.4f}' for name, share in answer.probabilities.items())}]"
-        print(f"{answer.name}: {said}", flush=True)
+        print(printable(f"{answer.name}: {said}"), flush=True)
 
     return write
 
@@ -124,7 +125,7 @@ def json_writer() -> Callable[[Answer], None]:
             found["values"] = answer.values
         if answer.probabilities is not None:
             found["probabilities"] = dict(answer.probabilities)
-        print(json.dumps(found, ensure_ascii=False), flush=True)
+        print(json.dumps(found), flush=True)
 
     return write
 

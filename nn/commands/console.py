@@ -15,6 +15,11 @@ def complain(error: object) -> None:
     print(f"{PROGRAM}: error: {sentence(str(error))}", file=sys.stderr, flush=True)
 
 
+def printable(text: str) -> str:
+    """``text``, which a file may have said, without what could write anything on a terminal."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
 def warn(message: Any, *others: Any, **more: Any) -> None:
     """As ``warnings.showwarning``, without a line of code."""
     print(f"{PROGRAM}: warning: {sentence(str(message))}", file=sys.stderr, flush=True)

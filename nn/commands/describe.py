@@ -10,11 +10,14 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
+from ..cli import UsageError
 from ..cli.models import model_path
+from ..cli.run_record import RunRecord
 from ..data import Units
 from ..data.values import listed
 from ..model import Sequential
 from ..storage import load_model
+from .console import printable
 from .models import add_model
 
 EXAMPLES = (
@@ -33,9 +36,14 @@ def arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Print the description."""
     path = model_path(options.model)
+<<<<<<< HEAD
     model = load_model(options.model, "cpu")
     found = description(model, path)
     print(json.dumps(found, ensure_ascii=False) if options.json else text_of(model, found))
+=======
+    model = load_model(path, "cpu")
+    print(json.dumps(description(model, path)) if options.json else text_of(model, path))
+>>>>>>> cmd
     return 0
 
 
@@ -48,6 +56,7 @@ def description(model: Sequential, path: Path) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "format": header.get("format", 1),
         "run": header.get("run", ""),
+        "command": command_of(path, header.get("run", "")),
         "sha256": header.get("sha256", ""),
         "layers": [
             {
@@ -82,8 +91,18 @@ def header_of(path: Path) -> dict[str, Any]:
     return header
 
 
-def text_of(model: Sequential, found: dict[str, Any]) -> str:
+def command_of(path: Path, run: str) -> str:
+    """The command that repeats the run; "" where it does not stand beside the model."""
+    try:
+        record = RunRecord.read(path.parent)
+    except UsageError:  # there is none, or it is damaged: the model is not
+        return ""
+    return record.command if record.run == run else ""
+
+
+def text_of(model: Sequential, path: Path) -> str:
     """The same for people: the layers as a table, and the rest a line each."""
+    found = description(model, path)
     table, _, _ = repr(model.summary(1)).partition("\n\n")
     names = found["class_names"]
     gives = GIVES[model.task].format(n=len(names) if names else model.n_outputs, s="s" * (model.n_outputs != 1))
@@ -96,9 +115,10 @@ def text_of(model: Sequential, found: dict[str, Any]) -> str:
         "loss": f"{found['loss']}{' (' + settings + ')' if settings else ''}",
         "trained": f"{found['steps']:,} steps, seed {found['seed']}, {found['dtype']}",
         "run": found["run"],
+        "command": found["command"],
         "SHA-256": found["sha256"],
     }
-    about = "\n".join(f"{name:<8}  {text}" for name, text in lines.items() if text)
+    about = "\n".join(f"{name:<8}  {printable(text)}" for name, text in lines.items() if text)
     return f"{table}\n\n{about}"
 
 

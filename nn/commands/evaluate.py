@@ -2,7 +2,8 @@
 
 DATA is what train.py --data takes: digits, mnist, or a file .npz, .h5, .csv, .tsv (either with .gz) or .parquet. As in
 train.py, the test rows are those that come with the data; else a fifth of the rows, set aside by class, the same ones
-each time. For a file of new rows, all of which are to be evaluated, say --rows all.
+each time. For a file of new rows, all of which are to be evaluated, say --rows all. Without DATA it is what the run was
+trained on, whose folder MODEL is.
 
 The columns of a table are taken by the names that the training rows had, and missing values and categories become what
 those rows have taught.
@@ -13,12 +14,14 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..cli import UsageError
 from ..cli.kinds import METRIC
+from ..cli.run_record import RECORD, RunRecord
 from ..data import Dataset, load_data, read_csv
 from ..data.tables import is_table
 from ..metrics import metric_names
@@ -28,6 +31,7 @@ from ..trainer import Trainer
 from .models import add_model, open_model
 
 EXAMPLES = (
+    ("python -m nn evaluate out/", "on the test rows of the run"),
     ("python -m nn evaluate out/ mnist", "the accuracy on MNIST's 10,000 test rows"),
     ("python -m nn evaluate out/ new.csv --rows all --label price", "on every row of a table"),
     ("python -m nn evaluate out/ digits --metrics macro_f1 --by-class", "with another metric, and class by class"),
@@ -39,10 +43,12 @@ OF_VALUES = ("mae", "rmse", "r2")
 
 def arguments(parser: ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("data", metavar="DATA", help="digits, mnist, or a file; as train.py --data")
+    parser.add_argument(
+        "data", nargs="?", metavar="DATA", help="digits, mnist, or a file, as train.py --data; that of the run's folder"
+    )
     parser.add_argument("--rows", choices=ROWS, default="test", help="which rows (default: test)")
     parser.add_argument(
-        "--test-fraction", type=float, default=0.2, metavar="FRACTION",
+        "--test-fraction", type=float, metavar="FRACTION",
         help="how much train.py has set aside for the test (default: 0.2)",
     )  # fmt: skip
     parser.add_argument("--data-dir", metavar="DIR", help="folder with the four MNIST files")
@@ -65,6 +71,10 @@ def run(options: Namespace) -> int:
     Raises:
         UsageError, ValueError: the model or the rows cannot be used, or do not fit each other.
     """
+    if options.data is None:
+        as_trained(options)
+    if options.test_fraction is None:
+        options.test_fraction = 0.2
     model = open_model(options)
     rows, which = rows_to_evaluate(model, options)
     if options.by_class and not rows.has_classes:
@@ -86,6 +96,29 @@ def run(options: Namespace) -> int:
     return 0
 
 
+def as_trained(options: Namespace) -> None:
+    """Fill in what the run, whose folder MODEL is, was trained on.
+
+    Raises:
+        UsageError: MODEL is no such folder, or the run had no data of this kind.
+    """
+    folder = Path(options.model)
+    if not (folder / RECORD).is_file():
+        raise UsageError(f"say on which DATA, digits or new.csv for instance: {options.model} is no folder of a run")
+    record = RunRecord.read(folder)
+    settings = record.restored()
+    if settings.rows is not None:
+        raise UsageError(f"the rows of this run stand in its recipe, {settings.recipe}; say on which DATA")
+    for name in ("test_fraction", "data_dir", "limit", "label", "only", "positive"):
+        if getattr(options, name) is None:
+            setattr(options, name, getattr(settings, name))
+    # Paths in a record start from where the run began.
+    is_file = Path(settings.data).suffix != ""
+    options.data = str(Path(record.folder) / settings.data) if is_file else settings.data
+    if options.data_dir is not None:
+        options.data_dir = str(Path(record.folder) / options.data_dir)
+
+
 def rows_to_evaluate(model: Sequential, options: Namespace) -> tuple[Dataset, str]:
     """The rows that are asked for, with their classes numbered as the model's, and which they are, in words.
 
@@ -101,14 +134,14 @@ def rows_to_evaluate(model: Sequential, options: Namespace) -> tuple[Dataset, st
         rows = train
     else:
         rows = replace(train, x=np.concatenate([train.x, test.x]), y=np.concatenate([train.y, test.y]))
-    if options.only:
-        rows = rows.only([_class_of(name, rows) for name in options.only])
-    if options.positive is not None:
-        rows = rows.one_against_rest(_class_of(options.positive, rows))
     if options.limit is not None:
         if options.limit < 1:
             raise UsageError(f"--limit must be at least 1, not {options.limit}")
         rows = rows[: options.limit]
+    if options.only:
+        rows = rows.only([_class_of(str(name), rows) for name in options.only])
+    if options.positive is not None:
+        rows = rows.one_against_rest(_class_of(str(options.positive), rows))
     kind = {"test": "test rows", "train": "training rows", "all": "rows"}[options.rows]
     how = f", set aside as train.py does{'; --rows all for every row' * (options.rows == 'test')}" if set_aside else ""
     return model.dataset(rows), f"{len(rows):,} {kind} of {options.data}{how}"

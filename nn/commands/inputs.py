@@ -21,7 +21,7 @@ from ..data import DataError, Dataset
 from ..data.archives import read_npy, read_npz_rows
 from ..data.idx import read_idx
 from ..data.pictures import MNIST_SHAPE, MNIST_SIZE, centred, read_picture, scaled
-from ..data.reading import open_file
+from ..data.reading import open_file, reading
 from ..data.units import FEWEST_PIXELS, square
 from ..model import Sequential
 from .table_rows import read_rows
@@ -34,9 +34,18 @@ MAGIC = (
     ("npy", b"\x93NUMPY"),
     ("npz", b"PK\x03\x04"),
     ("idx", b"\0\0\x08"),
-    ("h5", b"\x89HDF\r\n\x1a\n"),
-    ("parquet", b"PAR1"),
+    ("an HDF5 file", b"\x89HDF\r\n\x1a\n"),
+    ("a parquet file", b"PAR1"),
+    ("a TIFF picture", b"II*\0"),
+    ("a TIFF picture", b"MM\0*"),
+    ("a PDF", b"%PDF-"),
 )
+#: What is known, but not read here, and what to save it as.
+UNREAD = {
+    "an HDF5 file": ".npy",
+    "a parquet file": ".csv",
+    **dict.fromkeys(("a TIFF picture", "a HEIC picture", "a PDF"), ".png"),
+}
 #: How pictures become rows: ``centre`` as MNIST's rows were made, ``stretch`` as they are; ``auto`` is ``centre`` for
 #: rows of MNIST's shape.
 FITS = ("auto", "centre", "stretch")
@@ -67,8 +76,8 @@ def rows_of(model: Sequential, given: str, options: Options) -> Dataset:
         kind = kind_of(path)
         if kind == "picture":
             return model.rows(picture_row(model, path, options)[None])
-        if kind in ("h5", "parquet"):
-            raise DataError(f"{path} is a file .{kind}, which is not read here; save the rows as .npy or .csv")
+        if kind in UNREAD:
+            raise DataError(f"{path} is {kind}, which is not read here; save it as {UNREAD[kind]}")
         readers = {"npy": read_npy, "npz": read_npz_rows, "idx": read_idx}
         if kind in readers:
             return model.rows(readers[kind](path))
@@ -77,23 +86,24 @@ def rows_of(model: Sequential, given: str, options: Options) -> Dataset:
 
 
 def kind_of(path: Path) -> str:
-    """``"picture"``, ``"npy"``, ``"npz"``, ``"idx"``, ``"h5"``, ``"parquet"`` or ``"table"``, by the first bytes.
+    """``"picture"``, ``"npy"``, ``"npz"``, ``"idx"``, one of ``UNREAD``, or else ``"table"``, by the first bytes.
 
     Raises:
         DataError: there are none, or they cannot be read.
     """
-    with open_file(path) as file:
+    with reading(path), open_file(path) as file:
         begins = file.read(16)
-    if not begins:
-        raise DataError(f"{path} is empty")
-    if begins.startswith(b"\x1f\x8b"):
-        with gzip.open(path) as inside:
-            begins = inside.read(16)
-        return "idx" if begins.startswith(b"\0\0\x08") else "table"
+        if not begins:
+            raise DataError(f"{path} is empty")
+        if begins.startswith(b"\x1f\x8b"):
+            with gzip.open(path) as inside:
+                return "idx" if inside.read(3) == b"\0\0\x08" else "table"
     if begins.startswith(b"RIFF") and begins[8:12] == b"WEBP":
         return "picture"
     if begins.startswith(b"BM") and begins[6:10] == b"\0\0\0\0":  # a table may have a first column BMI
         return "picture"
+    if begins[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
+        return "a HEIC picture"
     return next((kind for kind, magic in MAGIC if begins.startswith(magic)), "table")
 
 
@@ -111,8 +121,7 @@ def picture_row(model: Sequential, path: Path, options: Options) -> np.ndarray:
         )
     channels = 1 if len(shape) == 2 else shape[2]
     picture = read_picture(path, channels)
-    is_drawing = options.fit == "centre" or (options.fit == "auto" and shape[:2] == MNIST_SHAPE and channels == 1)
-    if is_drawing:
+    if centres(model, options.fit):
         if channels != 1:
             raise DataError(f"{path}: drawings are centred for rows of one channel, not {channels}; say --fit stretch")
         size = MNIST_SIZE * min(shape[:2]) // min(MNIST_SHAPE)
@@ -122,11 +131,18 @@ def picture_row(model: Sequential, path: Path, options: Options) -> np.ndarray:
     else:
         greys = scaled(1 - picture if options.invert else picture, shape[:2])
     units = model.units
-    low, high = (0.0, 255.0) if units is None or units.low == units.high else (units.low, units.high)
+    low, high = (0.0, 255.0) if units is None else (units.low, units.high)
+    if low == high:  # a network that was trained elsewhere: it is taken to have seen 0 to 1
+        low, high = 0.0, 1.0 / (units.scale if units is not None and units.scale else 1.0)
     raw = low + greys * (high - low)
     if float(low).is_integer() and float(high).is_integer() and high - low > 1:
         raw = np.rint(raw)
     return raw.reshape(model.row_shape or shape)
+
+
+def centres(model: Sequential, fit: str) -> bool:
+    """Whether pictures are centred for a model, not stretched, where a user says ``fit``, one of ``FITS``."""
+    return fit == "centre" or (fit == "auto" and picture_shape(model) == MNIST_SHAPE)
 
 
 def picture_shape(model: Sequential) -> tuple[int, ...] | None:
@@ -145,6 +161,8 @@ def _as_file(given: str) -> Iterator[Path]:
     if given != "-":
         yield Path(given)
         return
+    if sys.stdin is None:
+        raise DataError("standard input is closed; name a file")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "input"
         with path.open("wb") as file:

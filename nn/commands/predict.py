@@ -17,7 +17,7 @@ from ..cli.kinds import UsageError
 from ..data import DataError
 from .answers import WRITERS, answers_of
 from .console import complain
-from .inputs import FITS, Options, rows_of
+from .inputs import FITS, Options, centres, rows_of
 from .models import add_model, open_model
 
 EXAMPLES = (
@@ -62,6 +62,12 @@ def run(options: Namespace) -> int:
     if options.files.count("-") > 1:
         raise UsageError("standard input can be read once; name - once")
     model = open_model(options)
+    if options.top > 1 and model.task != "classes":
+        raise UsageError("--top would do nothing here, as the model tells no classes apart; leave it out")
+    if options.probabilities and model.task == "values":
+        raise UsageError("--probabilities would do nothing here, as the model gives values; leave it out")
+    if options.invert and centres(model, options.fit):
+        raise UsageError("--invert would do nothing here, as drawings are read either way round; leave it out")
     write = WRITERS[options.form or "text"]()
     asked = Options(options.fit, options.invert, tuple(options.drop))
     code = 0

@@ -97,6 +97,21 @@ def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
         return array
 
 
+def read_npz_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file by their names.
+
+    Raises:
+        DataError: as of ``read_npz``.
+    """
+    path = Path(path)
+    with reading(path), open_file(path) as file, zipfile.ZipFile(file) as archive:
+        stored = path.stat().st_size
+        return {
+            member.filename.removesuffix(".npy"): _read_member(archive, member, stored, f"{path}: {member.filename}")
+            for member in archive.infolist()
+        }
+
+
 def read_npz_rows(path: str | os.PathLike[str]) -> np.ndarray:
     """The rows of an .npz file: its only array, or the one that is called ``x``, ``rows`` or ``x_test``.
 

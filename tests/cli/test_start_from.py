@@ -102,6 +102,17 @@ def test_what_is_no_model_is_refused(capsys: pytest.CaptureFixture[str], tmp_pat
         assert str(given) in line
 
 
+def test_a_run_does_not_replace_what_it_starts_from(
+    first: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    before = (first / "weights.safetensors").read_bytes()
+    words = [*FAST, "--norm", "batch", "--standardize", "--weights", str(first), "--output", str(first), "--overwrite"]
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert "it is in the folder that the run is written to; name another --output" in err
+    assert (first / "weights.safetensors").read_bytes() == before
+
+
 def test_statistics_that_were_learnt_stay(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     model = Sequential(Standardize(64), Linear(64, 10), Softmax(), backend="cpu")
     Trainer(model).fit(DIGITS.train, 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import train
 from nn import SGD, BatchNorm, Dataset, Linear, ReLU, Sequential, Standardize, Trainer, load_data, save_model
 from nn.data import read_csv
 from nn.layers import Layer
@@ -57,6 +58,19 @@ def test_columns_of_a_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert "gives     1 value" in out.splitlines()
     _, out, _ = run(capsys, "describe", tmp_path / "m.safetensors", "--json")
     assert [column["name"] for column in json.loads(out)["units"]["columns"]] == ["colour", "size"]
+
+
+def test_the_run_that_a_model_is_of(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert train.main(["--epochs", "1", "--limit", "50", "--output", str(tmp_path), "--quiet"]) == 0
+    capsys.readouterr()
+    record = json.loads((tmp_path / "run.json").read_text())
+    _, out, _ = run(capsys, "describe", tmp_path)
+    assert f"run       {record['run']}" in out.splitlines()
+    assert f"command   {record['command']}" in out.splitlines()
+    _, out, _ = run(capsys, "describe", tmp_path, "--json")
+    assert (json.loads(out)["run"], json.loads(out)["command"]) == (record["run"], record["command"])
+    (tmp_path / "run.json").write_text("damaged")
+    assert run(capsys, "describe", tmp_path)[0] == 0
 
 
 def test_a_model_that_was_never_trained(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -66,6 +66,48 @@ def test_the_test_rows_are_those_of_train_py(
     assert out.splitlines()[1].startswith(f"accuracy {told['accuracy']:.2%} (")
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [], ["--limit", "100"], ["--only", "1", "2", "--limit", "300"], ["--positive", "3", "--loss", "bce"],
+        ["--test-fraction", "0.3"],
+    ],
+)  # fmt: skip
+def test_without_data_it_is_those_of_the_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, flags: list[str]
+) -> None:
+    words = ["--epochs", "1", "--output", str(tmp_path / "run"), "--quiet", "--device", "cpu"]
+    assert train.main([*words, *flags]) == 0
+    capsys.readouterr()
+    told = json.loads((tmp_path / "run" / "settings.json").read_text())["test"]
+    found = result_of(capsys, tmp_path / "run", "--device", "cpu")
+    assert {name: found[name] for name in told} == pytest.approx(told, rel=1e-6)
+
+
+def test_without_data_a_file_is_found_from_where_the_run_began(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text(TABLE.replace(",,", ",9,").replace("red", "1").replace("blue", "2"))
+    assert train.main(["--data", "a.csv", "--label", "kind", "--epochs", "1", "--output", "run", "--quiet"]) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    capsys.readouterr()
+    assert result_of(capsys, tmp_path / "run")["count"] == 8
+
+
+def test_without_data_and_without_a_run(
+    digits: tuple[Path, dict[str, float]], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, _, err = run(capsys, "evaluate", digits[0] / "weights.safetensors")
+    assert code == 2
+    assert "say on which DATA, digits or new.csv for instance: " in err
+    assert train.main(["--recipe", "people", "--epochs", "1", "--output", str(tmp_path / "p"), "--quiet"]) == 0
+    code, _, err = run(capsys, "evaluate", tmp_path / "p")
+    assert code == 2
+    assert "the rows of this run stand in its recipe, people; say on which DATA" in err
+
+
 @pytest.mark.parametrize(("rows", "count"), [("test", 360), ("train", 1437), ("all", 1797)])
 def test_other_rows(
     digits: tuple[Path, dict[str, float]], capsys: pytest.CaptureFixture[str], rows: str, count: int
@@ -168,7 +210,6 @@ def test_a_shift_is_that_of_the_training_rows(capsys: pytest.CaptureFixture[str]
         (["digits", "--only", "12", "1"], "class 12 has no rows"),
         (["nowhere.csv"], "nowhere.csv"),
         (["sevens"], "'sevens' is neither a file nor a known source"),
-        ([], "the following arguments are required: DATA"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(

@@ -6,16 +6,21 @@ import csv
 import gzip
 import io
 import json
+import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nn import (
     Adam,
+    DataError,
     Dataset,
     Linear,
     ReLU,
@@ -28,6 +33,7 @@ from nn import (
     load_model,
     save_model,
 )
+from nn.commands.inputs import Options, rows_of
 from nn.data import read_csv
 from nn.data.pictures import centred
 from tests.helpers.command import run, stdin_holds
@@ -380,8 +386,10 @@ def test_a_file_that_cannot_be_used_is_told_of_and_the_others_are_answered(
     bad = {
         "missing.png": None, "empty.csv": b"", "pickled.npy": npy(np.array([{}], dtype=object)),
         "cut.npy": npy(ROWS)[:-3], "noise.bin": bytes(range(128, 256)), "cut.png": b"\x89PNG\r\n\x1a\n",
+        "cut.csv.gz": gzip.compress(table(ROWS))[:-30], "bad.gz": b"\x1f\x8b\x08\0 hello",
         "wide.npy": npy(np.full((2, 65), 16)), "nan.npy": npy(np.full((2, 64), np.nan)), "a.h5": b"\x89HDF\r\n\x1a\n",
-        "a.parquet": b"PAR1", "names.npz": npz(a=ROWS, b=ROWS), "text.csv": b"hello,world\n1,2\n",
+        "a.parquet": b"PAR1", "a.tif": b"II*\0", "a.heic": b"\0\0\0\x18ftypheic", "a.pdf": b"%PDF-1.7",
+        "names.npz": npz(a=ROWS, b=ROWS), "text.csv": b"hello,world\n1,2\n",
     }  # fmt: skip
     for name, content in bad.items():
         if content is not None:
@@ -392,6 +400,27 @@ def test_a_file_that_cannot_be_used_is_told_of_and_the_others_are_answered(
     for name, line in zip(bad, err.splitlines(), strict=True):
         assert line.startswith("python -m nn: error: ")
         assert str(tmp_path / name) in line
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_damaged_files_are_answered_or_refused_in_a_sentence(
+    digits: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    model = load_model(digits / "weights.safetensors", "cpu")
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    content = bytearray(FILES[data.draw(st.sampled_from(sorted(FILES)))])
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(1, len(content)))])
+    refused = ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            assert len(rows_of(model, str(path), Options()))
+        except DataError as error:
+            refused = str(error)
+    assert str(path) in refused or not refused
 
 
 @pytest.mark.parametrize(
@@ -424,6 +453,23 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(
     assert sentence in line
 
 
+def test_a_flag_that_would_do_nothing_is_refused(
+    prices: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for flags in (["--top", "2"], ["--probabilities"]):
+        code, out, err = run(capsys, "predict", prices, "x.csv", *flags)
+        assert (code, out) == (2, "")
+        assert f"{flags[0]} would do nothing here, as the model " in err
+    x = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
+    save_model(trained(Dataset(x.reshape(20, -1), np.arange(20) % 2, scale=1 / 255, image_shape=(28, 28)),
+                       Linear(784, 2), epochs=1), tmp_path / "m.safetensors")  # fmt: skip
+    code, _, err = run(capsys, "predict", tmp_path / "m.safetensors", "x.png", "--invert")
+    assert code == 2
+    assert "--invert would do nothing here, as drawings are read either way round" in err
+    code, _, err = run(capsys, "predict", tmp_path / "m.safetensors", "x.png", "--invert", "--fit", "stretch")
+    assert "x.png cannot be read" in err
+
+
 def test_rows_in_other_units_are_warned_of(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (50, 64), dtype=np.uint8)
     model = trained(Dataset(x, np.arange(50) % 2, scale=1 / 255), Linear(64, 2))
@@ -432,6 +478,25 @@ def test_rows_in_other_units_are_warned_of(capsys: pytest.CaptureFixture[str], t
     code, out, err = run(capsys, "predict", tmp_path / "m.safetensors", tmp_path / "a.npy")
     assert (code, len(out.splitlines())) == (0, 2)
     assert err.startswith("python -m nn: warning: the training rows went from 0 to 255, but x goes from 0")
+
+
+def test_what_a_file_says_cannot_write_on_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    data = Dataset(np.eye(2), np.arange(2), class_names=("\x1b[2Jgone", "b\nc"))
+    save_model(trained(data, Linear(2, 2)), tmp_path / "m.safetensors")
+    np.save(tmp_path / "a.npy", np.eye(2))
+    for words in (["predict", tmp_path / "m.safetensors", tmp_path / "a.npy", "--top", "2"],
+                  ["describe", tmp_path / "m.safetensors"]):  # fmt: skip
+        _, out, _ = run(capsys, *words)
+        assert "\x1b" not in out
+        assert "\\x1b[2Jgone" in out
+        assert "b\\nc" in out
+
+
+def test_a_closed_standard_input(
+    digits: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert run(capsys, "predict", digits, "-")[2] == "python -m nn: error: standard input is closed; name a file\n"
 
 
 def test_a_reader_that_leaves_early_is_no_error(digits: Path, tmp_path: Path) -> None:
@@ -444,6 +509,27 @@ def test_a_reader_that_leaves_early_is_no_error(digits: Path, tmp_path: Path) ->
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_a_sentence(digits: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", ROWS)
+    command = [sys.executable, "-m", "nn", "predict", str(digits), str(tmp_path / "a.npy"), "--device", "cpu"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "python -m nn: error: the output cannot be written: No space left on device\n"
+
+
+def test_names_that_the_terminal_cannot_write(tmp_path: Path) -> None:
+    data = Dataset(np.eye(2), np.arange(2), class_names=("ä", "ö"))
+    save_model(trained(data, Linear(2, 2)), tmp_path / "m.safetensors")
+    np.save(tmp_path / "a.npy", np.eye(2))
+    command = [sys.executable, "-m", "nn", "predict", str(tmp_path / "m.safetensors"), str(tmp_path / "a.npy")]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "LANG": "C"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\xe4 (" in done.stdout or "\\xf6 (" in done.stdout
 
 
 def test_help_is_an_overview_and_has_examples(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nn import DataError, load_data
-from nn.data.pictures import LONGEST_SIDE, centred, inked, read_picture, scaled
+from nn.data.pictures import LONGEST_SIDE, MNIST_SIZE, centred, inked, read_picture, scaled
+from nn.report.embedded import pen_of
 from tests.helpers.drawings import as_picture
 
 Image: Any = pytest.importorskip("PIL.Image", reason="pictures need Pillow")
@@ -200,10 +201,15 @@ def test_a_dot_and_a_line_have_a_row() -> None:
 
 
 def test_rows_of_mnist_stay_what_they_are(mnist_dir: Path) -> None:
-    rows = load_data("mnist", mnist_dir).test.x[:200].reshape(-1, 28, 28)  # type: ignore[union-attr]
+    test: Any = load_data("mnist", mnist_dir).test
+    rows = test.x[:200].reshape(-1, 28, 28)
     again = np.array([np.rint(centred(row / 255) * 255) for row in rows])
     assert (again == rows).all(axis=(1, 2)).mean() > 0.6
     assert np.abs(again - rows).mean() < 0.2
+    # The pad of a report measures size and centre on the rows; a pixel's middle is half a pixel from its edge.
+    pen = pen_of(test)
+    assert pen["size"] == MNIST_SIZE
+    assert np.allclose(pen["centre"], 14.5, atol=0.1)
 
 
 def test_other_shapes() -> None:
