@@ -147,6 +147,16 @@ class AveragedParameters:
                 with backend.use():
                     backend.copy(trained, store.flat_parameters)
 
+    def refuse_to_save(self) -> None:
+        """Refuse a checkpoint of parameters that are not those of training, or are half way through a step."""
+        if self.are_in:
+            raise RuntimeError("a checkpoint would have the averaged parameters; save it outside of trainer.averaged()")
+        if self._trained_by not in (None, get_ident()):
+            raise RuntimeError(
+                "another thread trains these parameters, which may be half way through a step; save a checkpoint in a "
+                "callback of that fit, by nn.Checkpoint for instance"
+            )
+
     @contextmanager
     def kept_out(self) -> Iterator[None]:
         """A context of training, in which no other thread puts anything in the place of the parameters."""

@@ -119,7 +119,8 @@ class Trainer(NamedArguments):
         self.diverged: TrainingDiverged | None = None
         self.columns: tuple[str, ...] = ()
         self._fit: Fit | None = None
-        self._resumed: Interrupted | None = None
+        self._resumed: Interrupted | None = None  # what the next call of ``fit`` goes on with
+        self._interruption = ""  # what was asked for, until it takes effect
         self._begin()
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -196,14 +197,16 @@ class Trainer(NamedArguments):
             check_metrics(self.metrics, has_classes(self, rows), self.model.n_outputs)
             begun = list[Callback]()
             arguments = {"batch_size": size, "shuffle": shuffle, "validation_every": validation_every}
-            fit = self._begin_fit(Fit(called, rows, held_out, arguments, settings_of(self), first, Watch(self)))
+            fit = Fit(called, rows, held_out, arguments, settings_of(self), first, last, Watch(self))
+            self._begin_fit(fit)
             try:
                 for callback in called:
                     callback.on_fit_begin(self, len(rows), max(last - self.epoch, 0))
                     begun.append(callback)
+                self._resumed = None  # until here another call could go on with it
                 if resumed is not None:
                     resumed.restore_callbacks(self, fit)
-                while self.epoch < last and not self.stopping:
+                while self.epoch < last and not self._is_stopped(fit):
                     self.epoch += 1
                     due = self.epoch % validation_every == 0 or self.epoch in (1, last)
                     if not self.seen:
@@ -219,7 +222,8 @@ class Trainer(NamedArguments):
                 raise
             finally:
                 end_all(begun, self)
-                self._fit, self.seen = None, 0
+                self._fit, self._interruption = None, ""
+                self.seen = 0 if self._resumed is None else self.seen
                 self.diverged = None  # or it would hold this call, and with it the trainer
         return self.history
 
@@ -236,17 +240,17 @@ class Trainer(NamedArguments):
             for callback in each_batch:
                 callback.on_batch_end(self, made * count)
             watch.look(epoch, self.seen)
-            if self.stopping:
+            if self.seen < rows and self._is_stopped(fit):
                 break
         if self.backend.device.queues and not self.stopping:
             epoch.feed.prepare(self.epoch + 1)
         seen = self.seen
         totals, seconds = watch.end(epoch, seen), perf_counter() - fit.started
         found = means(totals, seen, epoch.rows.classes)
-        evaluated = due and seen == rows if self.interrupted else due or bool(self.stopping)
+        evaluated = not self.interrupted and (due or bool(self.stopping))
         record = record_of(self, found, epoch.rows, fit.validation, evaluated)
         record |= {"seconds": seconds, "rows_per_second": seen / seconds}
-        record |= {"interrupted": seen} if self.interrupted and seen < rows else {}
+        record |= {"interrupted": seen} if self.interrupted else {}
         watch.check(record, fit.validation)
         self.seen = 0
         self.history.append(record)
@@ -280,29 +284,42 @@ class Trainer(NamedArguments):
         self.stopping = check_text("reason", reason)
 
     def interrupt(self, reason: str) -> None:
-        """End training after the current batch, for a reason that is not the run's own: for signal handlers.
+        """End training after the current batch, for a reason that is not the run's own: for signal handlers, and for
+        other threads. Where nothing is trained, it is the next ``fit`` that ends at once.
 
         Where that is the middle of an epoch, its record says ``"interrupted"``, after how many rows, and is not
-        evaluated. A checkpoint of that moment is one of a run that goes on.
+        evaluated. A checkpoint of that moment is one of a run that goes on. A run that is about to end by itself is
+        not interrupted.
         """
-        self.stop(reason)
-        self.interrupted = True
+        self._interruption = check_text("reason", reason)
+
+    def _is_stopped(self, fit: Fit) -> bool:
+        """Whether training ends here, between two steps. A signal may come at any line; this is where it takes effect.
+        (Not before an epoch that is resumed in its middle: the run has not gone on yet, and nothing of it is lost.)"""
+        if self._interruption and not self.stopping and (not self.seen or fit.watch.good is not None):
+            self.interrupted, self.stopping = True, self._interruption
+            for callback in fit.called:
+                callback.on_interrupt(self)
+        return bool(self.stopping)
 
     # ---- a run that goes on -----------------------------------------------------------------------------------------
 
     def save_checkpoint(self, folder: str | Path, keep: int = 2) -> Path:
         """Write all that this run needs to go on into ``folder``, which is made if need be, and remove older
-        checkpoints there but for the ``keep`` newest ones with it. ``nn.Checkpoint`` does so as training runs.
+        checkpoints there but for the ``keep`` newest ones with it. ``nn.Checkpoint`` does so as training runs. After
+        ``resume`` and before ``fit`` has gone on, it is what was resumed that is written.
 
         Returns:
             The file: whole, or not there.
 
         Raises:
             OSError: it cannot be written; those that are there stay.
+            RuntimeError: inside of ``averaged``, or in another thread than that of ``fit``.
         """
+        self._averaged.refuse_to_save()
         folder, keep = check_path("folder", folder), check_whole_number("keep", keep)
         with self.backend.use():
-            state = state_of(self, self._fit)
+            state = state_of(self, self._fit) if self._resumed is None else self._resumed.state
             return write_checkpoint(folder, state, keep, self.backend.to_numpy)
 
     def resume(self, folder: str | Path, *, missing_ok: bool = False) -> bool:
@@ -352,7 +369,7 @@ class Trainer(NamedArguments):
         self._resumed = interrupted if interrupted.is_in_fit else None
         return True
 
-    def _begin_fit(self, fit: Fit) -> Fit:
+    def _begin_fit(self, fit: Fit) -> None:
         """A call of ``fit`` begins, or one that was interrupted goes on."""
         resumed = self._resumed
         if resumed is None:
@@ -361,17 +378,14 @@ class Trainer(NamedArguments):
         else:
             resumed.check_fit(fit)
             fit.settings = resumed.state["settings"]
-        self._fit, self._resumed = fit, None
-        self.stopping, self.interrupted = "", False
-        return fit
+        self._fit, self.stopping, self.interrupted = fit, "", False
 
     def _begin_epoch(self, fit: Fit, resumed: Interrupted | None) -> None:
         """An epoch begins, or goes on in its middle."""
         if self.seen and resumed is not None:
             resumed.restore_epoch(self, fit)
             return
-        fit.started = perf_counter()
-        fit.watch.begin()
+        fit.begin_epoch(self)
         self.totals[...] = 0.0
 
     # ---- around updates ---------------------------------------------------------------------------------------------

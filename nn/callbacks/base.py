@@ -58,6 +58,11 @@ class Callback(NamedArguments):
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
         """An epoch has ended, and ``record`` is its line of the history."""
 
+    def on_interrupt(self, trainer: Trainer) -> None:
+        """Training ends by ``trainer.interrupt``, in the middle of an epoch or between two: everything is still as the
+        run will go on. In the middle, ``on_epoch_end`` follows, with a record of part of an epoch, which no other one
+        should be compared with: it has ``"interrupted"``."""
+
     def on_fit_end(self, trainer: Trainer) -> None:
         """Training has ended, by itself, by ``stop`` or by an error; ``trainer.diverged`` is that of a divergence."""
 
@@ -86,7 +91,8 @@ class LambdaCallback(Callback):
     >>> show = LambdaCallback(on_epoch_end=lambda trainer, record: print(record["loss"]))
 
     Args:
-        on_fit_begin, on_epoch_begin, on_batch_end, on_epoch_end, on_fit_end: called as the methods of ``Callback`` are.
+        on_fit_begin, on_epoch_begin, on_batch_end, on_epoch_end, on_interrupt, on_fit_end: called as the methods of
+            ``Callback`` are.
         reads_gradients, takes_parts: as there.
     """
 
@@ -97,6 +103,7 @@ class LambdaCallback(Callback):
         on_epoch_begin: Callable[[Trainer, int], Any] | None = None,
         on_batch_end: Callable[[Trainer, int], Any] | None = None,
         on_epoch_end: Callable[[Trainer, Record], Any] | None = None,
+        on_interrupt: Callable[[Trainer], Any] | None = None,
         on_fit_end: Callable[[Trainer], Any] | None = None,
         reads_gradients: bool | None = None,
         takes_parts: bool = False,
@@ -107,6 +114,7 @@ class LambdaCallback(Callback):
             "on_epoch_begin": on_epoch_begin,
             "on_batch_end": on_batch_end,
             "on_epoch_end": on_epoch_end,
+            "on_interrupt": on_interrupt,
             "on_fit_end": on_fit_end,
         }
         for name, function in given.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import sys
 import warnings
 from pathlib import Path
 from time import monotonic
@@ -22,7 +21,7 @@ class Checkpoint(Callback):
     ``Trainer.resume`` has an example.
 
     Each is a file, whole or not there. One is also written when the last epoch has ended, when training is stopped, and
-    when it is interrupted. Where one cannot be written, training goes on.
+    when it is interrupted. Where one cannot be written, training goes on, and a ``CheckpointWarning`` says why.
 
     Args:
         folder: made if need be. It holds one run: one that has checkpoints of another is refused.
@@ -62,7 +61,7 @@ class Checkpoint(Callback):
         self.minutes = 1.0 if epochs is None and steps is None and minutes is None else minutes
         self.failure = ""
         self._last_epoch = self._step = 0
-        self._time, self._is_of_end = 0.0, False
+        self._time = 0.0
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
         history = trainer.history
@@ -76,23 +75,21 @@ class Checkpoint(Callback):
                     )
                 path.unlink()
         self._last_epoch = trainer.epoch + epochs
-        self._step, self._time, self._is_of_end = trainer.model.step, monotonic(), False
+        self._step, self._time = trainer.model.step, monotonic()
 
     def on_batch_end(self, trainer: Trainer, rows: int) -> None:
-        if trainer.interrupted or self._is_time(trainer):
+        if self._is_time(trainer):
             self._write(trainer)
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
-        if "interrupted" in record:  # it was written when that happened, and without this record
+        if "interrupted" in record:  # it was written by on_interrupt, and without this record
             return
         due = self.epochs is not None and record["epoch"] % self.epochs == 0
         if due or trainer.stopping or record["epoch"] == self._last_epoch or self._is_time(trainer):
             self._write(trainer)
 
-    def on_fit_end(self, trainer: Trainer) -> None:
-        # Interrupted between two epochs, by nothing that could have left a step half done.
-        if trainer.interrupted and not self._is_of_end and sys.exc_info()[0] is None:
-            self._write(trainer)
+    def on_interrupt(self, trainer: Trainer) -> None:
+        self._write(trainer)
 
     def _is_time(self, trainer: Trainer) -> bool:
         if self.steps is not None and trainer.model.step - self._step >= self.steps:
@@ -100,12 +97,13 @@ class Checkpoint(Callback):
         return self.minutes is not None and monotonic() - self._time >= 60.0 * self.minutes
 
     def _write(self, trainer: Trainer) -> None:
-        self._step, self._is_of_end = trainer.model.step, trainer.interrupted
+        self._step = trainer.model.step
         try:
             trainer.save_checkpoint(self.folder, self.keep)
             self.failure = ""
-        except OSError as error:
-            failure = f"no checkpoint could be written to {self.folder} ({error.strerror or error})"
+        except (OSError, MemoryError, TypeError) as error:  # the last is of a callback whose state no file can hold
+            why = getattr(error, "strerror", "") or str(error) or "out of memory"
+            failure = f"no checkpoint could be written to {self.folder} ({why})"
             if not self.failure:
                 warnings.warn(f"{failure}; training goes on", CheckpointWarning, stacklevel=2)
             self.failure = failure

@@ -55,13 +55,16 @@ class EpochLog(Callback):
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
         self._has_warned = False
         kept: list[Record] = []
+        run = trainer.history.run
         if self.path.exists():
             try:
-                kept = [line for line in self.read() if int(line["epoch"]) <= trainer.epoch]
+                there = {int(line["epoch"]): line for line in self.read() if not run or line.get("run", run) == run}
             except (ValueError, KeyError, TypeError):
                 raise CallbackError(f"{self.path} is there already, and is no log of epochs; name another") from None
-        run = trainer.history.run
-        self._write([line for line in kept if not run or line.get("run", run) == run], trainer)
+            # The last ones of a run that was killed may not have reached the disk.
+            known = {record["epoch"]: record for record in trainer.history} | there
+            kept = [known[epoch] for epoch in sorted(known) if epoch <= trainer.epoch]
+        self._write(kept, trainer)
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
         try:
@@ -103,6 +106,14 @@ class EpochLog(Callback):
         """The records that are in the file."""
         raise NotImplementedError
 
+    def whole_lines(self) -> str:
+        """What is in the file, but for a last line that was not written to its end, as by a process that was killed."""
+        text = self.path.read_bytes().decode()
+        whole = text[: text.rfind("\n") + 1]
+        if text and not whole:
+            raise ValueError("it has no line")
+        return whole
+
     def text(self, records: list[Record], columns: list[str]) -> str:
         """The file with these records, before the first epoch of those with these columns."""
         raise NotImplementedError
@@ -131,7 +142,7 @@ class JSONLog(EpochLog):
     """A log of JSON lines, as ``History.save`` writes them: an object for each epoch, null for what is not finite."""
 
     def read(self) -> list[Record]:
-        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        return [json.loads(line) for line in self.whole_lines().splitlines()]
 
     def text(self, records: list[Record], columns: list[str]) -> str:
         return "".join(map(json_line, records))
@@ -148,8 +159,10 @@ class CSVLog(EpochLog):
         self._columns: list[str] = []
 
     def read(self) -> list[Record]:
-        with self.path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+        reader = csv.DictReader(io.StringIO(self.whole_lines()))
+        if "epoch" not in (reader.fieldnames or ["epoch"]):
+            raise ValueError("its columns are others")
+        return list(reader)
 
     def text(self, records: list[Record], columns: list[str]) -> str:
         known = [name for record in records[:1] for name in record if name not in WHOSE]

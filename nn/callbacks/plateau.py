@@ -79,7 +79,7 @@ class ReduceOnPlateau(Callback):
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
         value: Any = record.get(self.monitor)
-        if value is None:
+        if value is None or "interrupted" in record:
             return
         if self._is_better(value):
             self.best = float(value)

@@ -51,6 +51,8 @@ class SaveModel(Callback):
         self._last = trainer.epoch + epochs
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
+        if "interrupted" in record:  # the run goes on, and saves what is to be saved
+            return
         epoch = record["epoch"]
         is_last = epoch == self._last or trainer.stopping
         if self.monitor is not None:

@@ -57,7 +57,7 @@ class EarlyStopping(Callback):
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
         epoch, column, history = record["epoch"], self.monitor.column, trainer.history
-        if epoch <= self._first or column not in record:
+        if epoch <= self._first or column not in record or "interrupted" in record:
             return
         if self.monitor.improves(record):
             history.best_epoch, history.monitor, history.best_is_kept = epoch, column, self.restore_best

@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from backends.typing import Array, HostArray
 
 from ..files import write_atomically
@@ -131,6 +133,8 @@ def newest_checkpoint(folder: str | Path) -> dict[str, Any] | None:
     for path in checkpoints_in(folder):
         try:
             state = read_checkpoint(path)
+        except FileNotFoundError:  # whoever goes on with the run has just removed it, for a newer one
+            continue
         except CheckpointError as error:
             damaged = damaged or error
             continue
@@ -154,14 +158,20 @@ def _without_arrays(value: Any, name: str, arrays: dict[str, HostArray], to_nump
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else {NUMBER: repr(float(value))}
     if isinstance(value, Mapping):
-        return {str(key): _without_arrays(item, f"{name}/{key}", arrays, to_numpy) for key, item in value.items()}
+        if others := [key for key in value if not isinstance(key, str)]:
+            raise TypeError(f"names in a checkpoint are texts, but {name[1:]} has {others[0]!r}")
+        return {key: _without_arrays(item, f"{name}/{key}", arrays, to_numpy) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_without_arrays(item, f"{name}/{index}", arrays, to_numpy) for index, item in enumerate(value)]
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         if not value.shape:  # a number of NumPy or of the device
             return _without_arrays(value.item(), name, arrays, to_numpy)
-        arrays[name[1:]] = to_numpy(value)
-        return {ARRAY: name[1:]}
+        array = to_numpy(value)
+        if array.dtype.kind in "biuf":
+            called = name[1:] if name[1:] not in arrays else f"{name[1:]} ({len(arrays)})"
+            # The library writes memory as it lies there, as if it were of this machine's byte order.
+            arrays[called] = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+            return {ARRAY: called}
     raise TypeError(f"a checkpoint can hold numbers, texts, arrays, lists and dicts, but {name[1:]} is {value!r}")
 
 

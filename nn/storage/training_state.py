@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from time import perf_counter
 from typing import Any
@@ -45,7 +45,9 @@ class Fit:
         arguments: ``batch_size``, ``shuffle`` and ``validation_every``.
         settings: what the run was begun with, as ``settings_of``.
         first: how many epochs there had been before.
+        last: how many there are to be after it.
         watch: has what training moves as it was when the epoch began.
+        now: settings, as ``_now``, that the epoch is made with; those that were changed since count for the next one.
         started: the time at which the epoch would have begun, had it never been interrupted.
     """
 
@@ -55,8 +57,15 @@ class Fit:
     arguments: dict[str, Any]
     settings: dict[str, Any]
     first: int
+    last: int
     watch: Watch
+    now: dict[str, Any] = field(default_factory=dict)
     started: float = 0.0
+
+    def begin_epoch(self, trainer: Trainer) -> None:
+        """An epoch begins, after all that may have changed a setting for it."""
+        self.now, self.started = _now(trainer), perf_counter()
+        self.watch.begin()
 
     @cached_property
     def data(self) -> dict[str, Any]:
@@ -83,8 +92,10 @@ def settings_of(trainer: Trainer) -> dict[str, Any]:
 def _layer(layer: Layer) -> dict[str, Any]:
     try:
         return layer_to_dict(layer)
-    except TypeError:
-        return {"type": repr(layer)}
+    except TypeError:  # of one's own, which no file can hold: what of it can be compared
+        own: list[str] = [entry.name for entry in fields(layer)] if is_dataclass(layer) else []
+        known = {name: value for name in own if isinstance(value := getattr(layer, name), int | float | str)}
+        return {"type": type(layer).__name__} | known
 
 
 def _optimizer(optimizer: Any) -> dict[str, Any]:
@@ -138,11 +149,12 @@ def state_of(trainer: Trainer, fit: Fit | None) -> dict[str, Any]:
         before: Snapshot = fit.watch.good
         state["epoch"] = {
             "seconds": perf_counter() - fit.started,
+            "now": fit.now,
             "totals": trainer.backend.to_numpy(trainer.totals).tolist(),
             "before": before.arrays(),
             "before_numbers": before.numbers(),
         }
-        if trainer.accumulate > 1:
+        if fit.now["accumulate"] > 1:
             state["epoch"]["gradients"] = trainer.model.store.sum_of_gradients
     return state
 
@@ -188,13 +200,15 @@ class Interrupted:
             )
         before, now = Snapshot.of(trainer), _now(trainer)
         try:
-            _set(trainer, state["now"])
+            _set(trainer, state["epoch"]["now"] if self.seen else state["now"])
+            _bind(trainer)
             with trainer.backend.use():
                 arrays = {name: _on_device(array, trainer) for name, array in state["arrays"].items()}
                 Snapshot(arrays, state["numbers"]).restore(trainer)
                 _fill(trainer.norm_buffer, state["gradient_norm"])
         except Exception as error:
             _set(trainer, now)
+            _bind(trainer)
             before.restore(trainer)
             raise CheckpointError(f"the checkpoint makes no sense ({type(error).__name__}: {error})") from None
         learn(trainer.model, state["learnt"], units)
@@ -230,7 +244,12 @@ class Interrupted:
         Raises:
             CheckpointError: it has other rows, other arguments or other callbacks.
         """
-        known = self.state["fit"]
+        known, made = self.state["fit"], int(self.state["numbers"]["trainer.epoch"]) + bool(self.seen)
+        if fit.last < made:
+            raise CheckpointError(
+                f"this run cannot go on for {fit.last - fit.first} epochs, as it has made {made - fit.first} already; "
+                "say how many in all"
+            )
         arguments = {name: known[name] for name in fit.arguments}
         if text := difference(arguments, fit.arguments) or other_data(known["data"], fit.data):
             raise CheckpointError(f"this run cannot go on, as {text}; call fit as for the run")
@@ -268,6 +287,8 @@ class Interrupted:
         fit.watch.good = Snapshot(_on_device(epoch["before"], trainer), dict(epoch["before_numbers"]))
         if "gradients" in epoch:
             trainer.model.store.sum_of_gradients[...] = _on_device(epoch["gradients"], trainer)
+        fit.now = epoch["now"]
+        _set(trainer, self.state["now"])  # for the next epoch, but for the learning rate
         fit.started = perf_counter() - epoch["seconds"]
 
 
@@ -281,25 +302,29 @@ def _now(trainer: Trainer) -> dict[str, Any]:
 
 
 def _set(trainer: Trainer, now: Mapping[str, Any]) -> None:
-    """Those settings as ``_now`` gave them, and the arrays that belong to them."""
+    """Those settings as ``_now`` gave them."""
     for name in AROUND_UPDATE:
         setattr(trainer, name, now[name])
     optimizer = trainer.optimizer
     for name, value in now["optimizer"].items():
         if getattr(optimizer, name) != value:
             setattr(optimizer, name, value)
+
+
+def _bind(trainer: Trainer) -> None:
+    """Have the arrays that belong to the settings."""
     with trainer.backend.use():
-        optimizer.bind(trainer.model.store)
+        trainer.optimizer.bind(trainer.model.store)
         settings_around_update(trainer)
 
 
 def _on_device(value: Any, trainer: Trainer) -> Any:
-    """``value`` with its arrays on the device."""
+    """``value`` with its arrays on the device, each of its own dtype."""
     if isinstance(value, dict):
         return {name: _on_device(item, trainer) for name, item in value.items()}
     if isinstance(value, list):
         return [_on_device(item, trainer) for item in value]
-    return trainer.backend.asarray(value) if hasattr(value, "shape") else value
+    return trainer.backend.device.from_numpy(value) if hasattr(value, "shape") else value
 
 
 def _fill(array: Array, numbers: Iterable[float]) -> None:
@@ -341,6 +366,7 @@ def _check(state: Mapping[str, Any]) -> None:
         _need("its epoch is", {*epoch["before"]} == {*state["arrays"]} and math.isfinite(epoch["seconds"]))
         shapes = [(array.shape, state["arrays"][name].shape) for name, array in epoch["before"].items()]
         _need("its epoch is", all(one == other for one, other in shapes))
+        _need("its epoch is", _is_count(epoch["now"]["accumulate"]) and isinstance(epoch["now"]["optimizer"], dict))
         _need("its epoch is", _are_numbers(epoch["totals"], 2) and isinstance(epoch["before_numbers"], dict))
         _need("its epoch is", all(_is_count(epoch["before_numbers"][name]) for name in counted))
 
