@@ -49,18 +49,13 @@ def start_from(model: Sequential, settings: Settings, training: Dataset) -> None
             columns or scale; the message names the difference.
         ValueError: the file cannot be read.
     """
-<<<<<<< HEAD
-    model_path(given)
-    trained = load_model(given, "cpu")
-=======
     given = settings.start_from
     if given is None:
         return
     path = model_path(given)
     if settings.output is not None and path.resolve().parent == Path(settings.output).resolve():
         raise UsageError(f"--weights {given}: it is in the folder that the run is written to; name another --output")
-    trained = load_model(path, "cpu")
->>>>>>> cmd
+    trained = load_model(given, "cpu")
     own, others = _without_dropout(model), _without_dropout(trained)
     pairs = zip_longest(own, others, fillvalue=(0, None))
     for position, (here, there) in enumerate((_written(layer), _written(other)) for (_, layer), (_, other) in pairs):

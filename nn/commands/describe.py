@@ -36,14 +36,8 @@ def arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Print the description."""
     path = model_path(options.model)
-<<<<<<< HEAD
     model = load_model(options.model, "cpu")
-    found = description(model, path)
-    print(json.dumps(found, ensure_ascii=False) if options.json else text_of(model, found))
-=======
-    model = load_model(path, "cpu")
-    print(json.dumps(description(model, path)) if options.json else text_of(model, path))
->>>>>>> cmd
+    print(json.dumps(description(model, path), ensure_ascii=False) if options.json else text_of(model, path))
     return 0
 
 
