@@ -19,7 +19,8 @@ source_suffix = {".md": "markdown"}
 html_theme = "furo"
 html_title = f"xpnet {version}"
 myst_heading_anchors = 4
-suppress_warnings = ["misc.highlighting_failure"]
+# Attributes of the same name in several classes: which one is meant is seen from the class that they stand in.
+suppress_warnings = ["misc.highlighting_failure", "ref.python"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_default_options = {"members": True, "inherited-members": False, "show-inheritance": True}
@@ -45,7 +46,7 @@ def as_written(app: Any, what: str, name: str, thing: Any, options: Any, lines: 
     for line in lines:
         indented = line.startswith("    ")
         if indented and found and not found[-1] and above and not above.startswith(" "):
-            found += ["::", ""]
+            found += [] if above.endswith("::") else ["::", ""]
             literal = True
         literal = literal and (indented or not line)
         parts = [line] if literal else re.split(r"(``.+?``)", line)
