@@ -89,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     code = 0
     with lasting_streams(program()) as output:
+        output.is_needed = True
         try:
             for settings in parse(argv):
                 output.is_needed = not settings.leaves_files
