@@ -7,7 +7,6 @@ set, and by which flag, is in ``nn/cli/settings.py``.
 
 from __future__ import annotations
 
-import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,16 +15,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 try:
     import recipes
     from backends import Backend, get_backend
     from nn import (
-        Data,
+        CheckpointError,
         Dataset,
         Dropout,
-        LambdaCallback,
         Layer,
         Linear,
         Sequential,
@@ -35,9 +32,8 @@ try:
         TrainingDiverged,
         __version__,
         compare_backends,
-        load_data,
     )
-    from nn.callbacks import CallbackError
+    from nn.callbacks import CallbackError, Checkpoint
     from nn.cli import (
         Settings,
         UsageError,
@@ -48,17 +44,18 @@ try:
         header_text,
         program,
         read_flags,
-        refuse_idle_on_rows,
         start_from,
     )
     from nn.cli.console import OutputLost, lasting_streams
+    from nn.cli.kinds import usage_errors
     from nn.cli.results import Saved, save_folder, save_report
+    from nn.cli.resume import folder_callbacks, go_on, record_of, resumed_settings, way_to_go_on
+    from nn.cli.rows import hold_out, load
     from nn.cli.run_folder import RunFolder, folder_of
     from nn.cli.run_record import RunRecord
-    from nn.data import DataError, as_dataset
+    from nn.cli.signals import Ended, Signals, caught_signals, name_of
+    from nn.data import DataError
     from nn.data.statistics import ScaleWarning
-    from nn.data.tables import is_table
-    from nn.data.weights import by_class
     from nn.divergence import exploded_text
     from nn.files import check_writable
     from nn.layers import ACTIVATION_LAYERS, NORMS, check_batches
@@ -77,23 +74,29 @@ except KeyboardInterrupt:  # Ctrl-C while the libraries are loaded, before ``mai
         sys.exit(130)
     raise
 
+#: A shell has this and the number of the signal for the exit code.
+ENDED_BY_SIGNAL = 128
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script with the command line ``argv``.
 
     Returns:
         The exit code: 0; 1 if training diverged or ran out of memory, if devices that were to be compared differ, or if
-        something could not be written where it belongs; 2 for a flag, a recipe or a file that cannot be used; 130 for
-        Ctrl-C before or twice during training, and 141 where the output is read no further and nothing else is left of
-        the run, as a shell has it.
+        something could not be written where it belongs; 2 for a flag, a recipe or a file that cannot be used; and, as
+        a shell has it, 130 for Ctrl-C, 143 and 129 for SIGTERM and SIGHUP, which a run with a folder goes on after,
+        and 141 where the output is read no further and nothing else is left of the run.
     """
     code = 0
     with lasting_streams(program()) as output:
+        output.is_needed = True
         try:
             for settings in parse(argv):
                 output.is_needed = not settings.leaves_files
                 with blas_threads(settings.threads):
                     code = max(code, compare_devices(settings) if settings.compare else run_once(settings))
+                if code > ENDED_BY_SIGNAL:
+                    break
             output.flush()
         except (TrainingDiverged, MemoryError, UsageError) as error:
             complain(error)
@@ -110,15 +113,34 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_once(settings: Settings) -> int:
     """One run, from its settings to its files, and its exit code."""
-    run = prepare(settings)
+    run = None
     try:
-        say(settings, describe(run))
-        train(run)
-        with run.trainer.averaged():
-            print(report(run), flush=True)
-            return 1 if save(run).problems else 0
+        with caught_signals(can_go_on=settings.output is not None) as signals:
+            run = prepare(settings)
+            say(settings, describe(run))
+            train(run, signals)
+            if signals.ends and not run.checkpoint_failure:
+                return stopped(settings, run, signals.caught)
+            with run.trainer.averaged():
+                if not signals.ends:
+                    print(report(run), flush=True)
+                problems = save(run).problems
+            return stopped(settings, run, signals.caught) if signals.caught else 1 if problems else 0
+    except Ended as ended:
+        return stopped(settings, run, ended.signum)
     finally:
-        run.close()
+        if run is not None:
+            run.close()
+
+
+def stopped(settings: Settings, run: Run | None, signum: int) -> int:
+    """Say how a run that a signal has ended goes on, if it can; the exit code."""
+    by = (run is not None and run.trainer.history.stopped) or name_of(signum)
+    if settings.resume is not None or (run is not None and run.folder is not None and run.folder.has_begun):
+        tell(f"stopped by {by}; {way_to_go_on(settings)}")
+    elif run is None:
+        tell(f"stopped by {by} before training began")
+    return ENDED_BY_SIGNAL + signum
 
 
 def parse(argv: Sequence[str] | None) -> list[Settings]:
@@ -134,8 +156,8 @@ def parse(argv: Sequence[str] | None) -> list[Settings]:
         for name in recipes.names():
             print(f"{name:<{width}}  {recipes.load(name).title}")
         return []
-    if "recipe" not in flags:
-        return [combine(flags)]
+    if "recipe" not in flags or "resume" in flags:
+        return [resumed_settings(flags) if "resume" in flags else combine(flags)]
     recipe = recipes.load(flags["recipe"])
     if "report" in flags and len(recipe.parts) > 1:
         raise UsageError(
@@ -169,6 +191,13 @@ class Run:
     trainer: Trainer
     record: RunRecord
     folder: RunFolder | None = None
+    goes_on: str = ""
+
+    @property
+    def checkpoint_failure(self) -> str:
+        """Why the run, as it is now, could not go on; "" if it can."""
+        last = next((callback for callback in self.trainer.callbacks if isinstance(callback, Checkpoint)), None)
+        return last.failure if last is not None else "there are no checkpoints"
 
     @cached_property
     def test_result(self) -> dict[str, float] | None:
@@ -182,15 +211,6 @@ class Run:
         """Let other processes write to the folder."""
         if self.folder is not None:
             self.folder.close()
-
-
-@contextmanager
-def usage_errors(*kinds: type[Exception]) -> Iterator[None]:
-    """Errors of these kinds say that a file, a device or a row cannot be used: the user's to change, exit code 2."""
-    try:
-        yield
-    except kinds as error:
-        raise UsageError(error) from None
 
 
 def prepare(settings: Settings) -> Run:
@@ -208,10 +228,10 @@ def prepare(settings: Settings) -> Run:
             check_writable(Path(settings.report), "--report")
             if Path(settings.report).suffix.lower() not in (".html", ".htm"):
                 raise UsageError(f"--report {settings.report}: a report is a page; name a file that ends in .html")
-        record = RunRecord.of(settings)
+        record = record_of(settings)
         folder = folder_of(settings, record)
         if folder is not None:
-            folder.open(may_hold_run=settings.overwrite)
+            folder.open(may_hold_run=settings.overwrite or settings.resume is not None)
         backend = get_backend(settings.device, settings.dtype, not settings.reference, settings.precision)
         if "threads" in settings.given and backend.device.spec.startswith(("cuda", "torch")) and not settings.compare:
             raise UsageError(f"--threads would do nothing on {backend.device.spec}; leave it out, or say --device cpu")
@@ -222,14 +242,16 @@ def prepare(settings: Settings) -> Run:
             check_batches(trainer.model.layers, len(training), settings.batch_size or len(training))
         record = replace(record, device=f"{backend.device.spec}: {backend.device.version()}")
         trainer.history.run = record.run
+        run = Run(settings, data.name, training, validation, data.test, trainer, record, folder)
         if folder is not None:
             folder.record = record
-            trainer.callbacks.append(LambdaCallback(on_fit_begin=lambda trainer, rows, epochs: folder.begin()))
-        return Run(settings, data.name, training, validation, data.test, trainer, record, folder)
+            trainer.callbacks += folder_callbacks(settings, folder)
+            run.goes_on = go_on(settings, folder, trainer) if settings.resume else ""
+        return run
 
 
-def train(run: Run) -> None:
-    """Train until the last epoch or Ctrl-C."""
+def train(run: Run, signals: Signals | None = None) -> None:
+    """Train until the last epoch or the first signal."""
     settings = run.settings
     if settings.epochs == 0:
         if run.folder is not None:
@@ -237,8 +259,8 @@ def train(run: Run) -> None:
         return
     try:
         # Rows that do not fit the network or the loss, and what callbacks cannot do: told before anything is trained.
-        refused = usage_errors(DataError, CallbackError, FileNotFoundError)
-        with refused, ctrl_c_stops(run.trainer), warnings.catch_warnings():
+        refused = usage_errors(DataError, CallbackError, CheckpointError, FileNotFoundError)
+        with refused, (signals or Signals()).training(run.trainer), warnings.catch_warnings():
             warnings.simplefilter("ignore", ScaleWarning)  # the header gives this advice
             history = run.trainer.fit(
                 run.training,
@@ -298,87 +320,6 @@ def compare_devices(settings: Settings) -> int:
 # ---- data, network, optimizer ----------------------------------------------------------------------------------------
 
 
-def load(settings: Settings) -> Data:
-    """The rows of the recipe or of the source, with the classes that were asked for."""
-
-    def chosen(rows: Dataset) -> Dataset:
-        if settings.only is not None:
-            rows = rows.only([class_of(name, rows) for name in settings.only])
-        if settings.positive is not None:
-            rows = rows.one_against_rest(class_of(settings.positive, rows))
-        return rows if settings.shift is None else replace(rows, shift=rows.shift + settings.shift)
-
-    def source(test_fraction: float) -> Data:
-        return load_data(
-            settings.data,
-            settings.data_dir,
-            limit=settings.limit,
-            test_fraction=test_fraction,
-            progress=not settings.quiet,
-            **table_options(settings),
-        )
-
-    if settings.rows is not None:
-        if settings.targets is None and settings.epochs:
-            raise UsageError("the recipe's `rows` have no `targets` to train on; add them, or say epochs = 0")
-        try:
-            rows = as_dataset((settings.rows, settings.targets))[: settings.limit]
-        except (ValueError, TypeError) as error:
-            raise UsageError(f"the recipe's `rows` and `targets` cannot be used: {error}") from None
-        data, own_test_rows = Data("the recipe's rows", rows, None), False
-    else:
-        own_test_rows = "test_fraction" in settings.given and source(0.0).test is not None
-        data = source(settings.test_fraction)
-    data = Data(data.name, chosen(data.train), None if data.test is None else chosen(data.test))
-    refuse_other_task(settings, data)
-    refuse_idle_on_rows(settings, data, own_test_rows)
-    return data
-
-
-def refuse_other_task(settings: Settings, data: Data) -> None:
-    """Refuse values for a loss of classes, and classes of which there is only one."""
-    train = data.train
-    if settings.rows is not None or settings.epochs == 0:
-        return
-    if not train.has_classes and train.y.size == len(train) and get_loss(settings.loss).targets == "classes":
-        raise UsageError(
-            f"{data.name}: the targets are values, but {settings.loss} is a loss for classes; say --loss mse, or "
-            "another loss for values"
-        )
-    if train.n_classes == 1:
-        (name,) = train.class_names or ("0",)
-        raise UsageError(f"{data.name}: all rows are of class {name}, so there is nothing to tell apart; add others")
-
-
-def class_of(name: int | str, rows: Dataset) -> int | str:
-    """A class that the user names: by its name as the file has it, else by its number."""
-    return str(name) if str(name) in (rows.class_names or ()) else name
-
-
-def table_options(settings: Settings) -> dict[str, Any]:
-    """What to do with the columns of a table; nothing for other data."""
-    if not is_table(settings.data):
-        return {}
-    loss = get_loss(settings.loss)
-    fits_values = loss.targets == "values" and not loss.unit_interval
-    return {
-        "label": settings.label,
-        "task": "values" if settings.task == "auto" and fits_values else settings.task,
-        "impute": settings.impute,
-        "categorical": settings.categorical,
-    }
-
-
-def hold_out(settings: Settings, data: Data) -> tuple[Dataset, Dataset | None]:
-    """The rows to train on, and those to evaluate on after each epoch."""
-    training, validation = data.train, None
-    if isinstance(settings.validation, str):
-        validation = data.test
-    elif settings.validation is not None:
-        training, validation = data.train.split(settings.validation, seed=settings.seed)
-    return training if settings.class_weight is None else by_class(training, settings.class_weight), validation
-
-
 def build_trainer(settings: Settings, train: Dataset, backend: Backend, rows: int) -> Trainer:
     """The network on its device, with its loss, and its optimizer for so many rows."""
     model = Sequential(build_layers(settings, train), backend=backend, seed=settings.seed)
@@ -426,21 +367,6 @@ def activation(name: str) -> list[Layer]:
     return [] if name == "identity" else [Softmax() if name == "softmax" else ACTIVATION_LAYERS[name]()]
 
 
-@contextmanager
-def ctrl_c_stops(trainer: Trainer) -> Iterator[None]:
-    """Let the first Ctrl-C end training after the current batch, and the second one end the program."""
-
-    def stop(signum: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, previous)
-        trainer.stop(f"Ctrl-C in epoch {trainer.epoch}")
-
-    previous = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
 # ---- what is printed and written -------------------------------------------------------------------------------------
 
 
@@ -451,10 +377,11 @@ def say(settings: Settings, text: str) -> None:
 
 
 def describe(run: Run, compared: dict[str, Backend] | None = None) -> str:
-    """The header of a run, or of a comparison of devices."""
-    return header_text(
+    """The header of a run, or of a comparison of devices; and where a run goes on."""
+    text = header_text(
         run.settings, __version__, run.name, run.trainer, run.training, run.validation, run.test, compared
     )
+    return f"{text}\n{run.goes_on}\n" if run.goes_on else text
 
 
 def report(run: Run) -> str:
@@ -505,7 +432,12 @@ def save(run: Run) -> Saved:
 
 def complain(what: object) -> None:
     """Say on standard error what went wrong."""
-    print(f"{program()}: error: {what}", file=sys.stderr, flush=True)
+    tell(f"error: {what}")
+
+
+def tell(text: str) -> None:
+    """Say something on standard error, also where --quiet is given."""
+    print(f"{program()}: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -31,12 +31,9 @@ class History:
         stopped: why training ended before its last epoch; "" if it did not.
         best_epoch: the best epoch by ``monitor``, as early stopping or keeping the best weights found it; or None.
         monitor: the column that it was chosen by; "" if none was.
-        run: the id of the run, where it has one.
         best_is_kept: whether ``fit`` leaves the weights of the best epoch in the model, not those of the last.
         run: the id of the run, which every file of it carries; "" if it has none.
     """
-
-    run = ""
 
     def __init__(self, records: list[Record] | None = None) -> None:
         for number, record in enumerate(_list_of_records(records)):

@@ -31,6 +31,8 @@ class ProgressBar(Callback):
         disable = False if self.disable is None and in_notebook() else self.disable
         total, seen = rows * epochs, trainer.seen
         self._bar: Any = tqdm(total=total, initial=seen, unit="row", unit_scale=True, leave=False, disable=disable)
+        if trainer.seen:  # an epoch that was interrupted goes on
+            self.on_epoch_begin(trainer, trainer.epoch + 1)
 
     def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
         self._bar.set_description(f"epoch {epoch}/{self._last}", refresh=False)
@@ -105,7 +107,9 @@ class PrintEpochs(Callback):
             cells = (
                 (form.format(record[key]) if key in record else "", width) for key, _, form, width in self._columns
             )
-            self._print("  ".join(f"{text:>{width}}" for text, width in cells))
+            line = "  ".join(f"{text:>{width}}" for text, width in cells)
+            rows = record.get("interrupted")
+            self._print(line if rows is None else f"{line}  interrupted after {rows:,} rows")
 
     def on_fit_end(self, trainer: Trainer) -> None:
         if text := trainer.history.best_text:

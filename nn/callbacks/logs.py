@@ -166,7 +166,7 @@ class CSVLog(EpochLog):
 
     def text(self, records: list[Record], columns: list[str]) -> str:
         known = [name for record in records[:1] for name in record if name not in WHOSE]
-        whose = [name for name in WHOSE if name in columns]
+        whose = [name for name in WHOSE if name in columns or any(record.get(name) for record in records)]
         self._columns = list(dict.fromkeys([*known, *(name for name in columns if name not in WHOSE), *whose]))
         return ",".join(self._columns) + "\n" + "".join(map(self.line, records))
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
+
+from ..callbacks.logs import LogWarning
+from ..storage.checkpoint import CheckpointWarning
 
 
 class OutputLost(Exception):
@@ -93,14 +97,20 @@ def lasting_streams(program: str) -> Iterator[Sink]:
         why = why or f"the output cannot be written: {reason_of(error)}"
         print(f"{program}: {why}; the run goes on and writes its files", file=sys.stderr, flush=True)
 
-    stdout, stderr = sys.stdout, sys.stderr
+    def show(message: Warning | str, category: type[Warning], *others: Any, **named: Any) -> None:
+        if issubclass(category, LogWarning | CheckpointWarning):  # of a run; whose line of code it is helps nobody
+            print(f"{program}: warning: {message}", file=sys.stderr, flush=True)
+        else:
+            show_others(message, category, *others, **named)
+
+    stdout, stderr, show_others = sys.stdout, sys.stderr, warnings.showwarning
     out = Sink(stdout, tell)
-    sys.stdout, sys.stderr = out, Sink(stderr)
+    sys.stdout, sys.stderr, warnings.showwarning = out, Sink(stderr), show
     try:
         yield out
         out.flush()
     finally:
-        sys.stdout, sys.stderr = stdout, stderr
+        sys.stdout, sys.stderr, warnings.showwarning = stdout, stderr, show_others
 
 
 def _occupy_closed_handles() -> None:

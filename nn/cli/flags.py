@@ -98,9 +98,14 @@ def read_flags(argv: Sequence[str] | None, version: str) -> dict[str, Any]:
     return {name: SETTINGS[name].from_words(words) for name, words in vars(given).items()}
 
 
+def words_of_program() -> list[str]:
+    """What a shell starts it by."""
+    return ["python", "train.py"] if program() == "train.py" else [program()]
+
+
 def command_line(settings: Settings) -> str:
     """The command that repeats a run: its flags, as a shell takes them."""
-    words = ["python", "train.py"] if program() == "train.py" else [program()]
+    words = words_of_program()
     for name, entry in SETTINGS.items():
         if name in settings.given:
             written = words_of(entry, getattr(settings, name))

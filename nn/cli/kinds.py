@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
@@ -20,6 +22,15 @@ class UsageError(ValueError):
 
     def __init__(self, message: object = "") -> None:
         super().__init__(sentence(str(message)))
+
+
+@contextmanager
+def usage_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """Errors of these kinds say that a file, a device or a row cannot be used: the user's to change, exit code 2."""
+    try:
+        yield
+    except kinds as error:
+        raise UsageError(error) from None
 
 
 @dataclass(frozen=True)
@@ -200,9 +211,28 @@ def taken_by(function: Callable[[Any], Any]) -> Check:
     return Check("", problem)
 
 
+def times_of_checkpoints(text: str) -> dict[str, Any]:
+    """When checkpoints are written, as the arguments of ``nn.Checkpoint``; none for ``never``.
+
+    Raises:
+        ValueError: it says no such time.
+    """
+    if text == "never":
+        return {}
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(epoch|step|minute)?s?", text)
+    count = float(found[1]) if found else 0.0
+    unit = f"{(found and found[2]) or 'epoch'}s"
+    if count == 0.0 or (unit != "minutes" and not count.is_integer()):
+        raise ValueError(
+            f"checkpoints are for every '10 minutes', '500 steps', '2 epochs' or 2, or never, not {text!r}"
+        )
+    return {unit: count if unit == "minutes" else int(count)}
+
+
 INITIAL_VALUES = taken_by(get_initializer)
 METRIC = taken_by(lambda value: get_metrics([value]))
 LOG = taken_by(log_to)
+CHECKPOINT_EVERY = taken_by(times_of_checkpoints)
 
 
 def shown(value: float) -> str:

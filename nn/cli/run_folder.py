@@ -42,12 +42,14 @@ class RunFolder:
         path: of the folder.
         record: of the run.
         pictures_alone: whether nothing but pictures is written to it.
+        has_begun: whether it says that it holds this run.
     """
 
     def __init__(self, path: Path, record: RunRecord, *, pictures_alone: bool = False) -> None:
         self.path = path
         self.record = record
         self.pictures_alone = pictures_alone
+        self.has_begun = False
         self._lock: int | None = None
 
     # ---- before training ---------------------------------------------------------------------------------------------
@@ -134,11 +136,19 @@ class RunFolder:
                 checkpoints = (path.name for path in self._checkpoints())
                 self._remove((SETTINGS, *checkpoints, WEIGHTS, HISTORY, *PICTURES, *COMPARISON))
             self.record.write(self.path)
+            self.has_begun = True
         except OSError as error:
             reason = error.strerror or error
             raise UsageError(
                 f"--output {self.path}: this folder cannot be written to: {reason}; name another"
             ) from None
+
+    def keep(self) -> None:
+        """Make the folder again, with the record of the run, if it was deleted, as far as that can be done now."""
+        with suppress(OSError):
+            if not self.pictures_alone and not self._is_there(RECORD):
+                self._make_again()
+                self.record.write(self.path)
 
     def _is_ours(self) -> bool:
         try:
@@ -241,7 +251,10 @@ def folder_of(settings: Settings, record: RunRecord) -> RunFolder | None:
     """The folder of a run; None where nothing is written to one. Pictures alone go to that of a recipe or of data."""
     if settings.output is None and not settings.plots:
         return None
+    return RunFolder(path_of(settings), record, pictures_alone=settings.output is None)
+
+
+def path_of(settings: Settings) -> Path:
+    """The path of that folder."""
     path = Path(settings.output or Path("runs") / (settings.recipe or Path(settings.data).stem))
-    if settings.part:
-        path /= str(settings.part)
-    return RunFolder(path, record, pictures_alone=settings.output is None)
+    return path / str(settings.part) if settings.part else path

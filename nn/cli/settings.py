@@ -25,6 +25,7 @@ from ..optimizers import OPTIMIZERS
 from .kinds import (
     ABOVE_0,
     BELOW_1,
+    CHECKPOINT_EVERY,
     CLASS,
     CLASS_WEIGHT,
     CLASSES,
@@ -495,6 +496,13 @@ class Settings:
         "write event files for TensorBoard to this folder (needs tensorboardX)", metavar="DIR",
         idle=(UNTRAINED, STEPS_COMPARED))
     quiet: bool = _output(False, "--quiet", SWITCH, "print the result only")
+    resume: str | None = _output(None, "--resume", TEXT,
+        "go on with the run that this folder of --output holds: its settings are those of the run; only where it is "
+        "computed, what is printed and drawn, and --epochs may be others", metavar="DIR")
+    checkpoint_every: str = _output("1 minute", "--checkpoint-every", TEXT,
+        "how often all that the run needs to go on is written to the folder of --output: '10 minutes', '500 steps', "
+        "'2 epochs' or 2, or never", metavar="WHEN", check=CHECKPOINT_EVERY,
+        idle=(UNTRAINED, STEPS_COMPARED, NO_OUTPUT))
     overwrite: bool = _output(False, "--overwrite", SWITCH,
         "replace the run that the folder of --output holds: its files are removed, and no others", idle=(NO_OUTPUT,))
 

@@ -68,7 +68,7 @@ def model_bytes(model: Sequential, run: str = "") -> bytes:
     }
     state = model.state_dict()
     description["sha256"] = checksum(description, state)
-    if run:
+    if run:  # not part of the checksum: files of equal networks from two runs differ in the id alone
         description["run"] = run
     # One entry of metadata: of several, safetensors writes now one first and now another.
     content: bytes = save(state, metadata={"xpnet": json.dumps(description)})
@@ -76,12 +76,8 @@ def model_bytes(model: Sequential, run: str = "") -> bytes:
 
 
 def checksum(description: Mapping[str, Any], state: Mapping[str, Any]) -> str:
-    """SHA-256 of a description and of names, dtypes, shapes and numbers of arrays: finds any bit that has changed.
-
-    The id of the run is left out: files of equal networks from two runs differ in that id alone.
-    """
-    told = {name: value for name, value in description.items() if name != "run"}
-    digest = sha256(json.dumps(told).encode())
+    """SHA-256 of a description and of names, dtypes, shapes and numbers of arrays: finds any bit that has changed."""
+    digest = sha256(json.dumps(description).encode())
     for name in sorted(state):
         array = state[name]
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
@@ -197,6 +193,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             raise ModelFileError(f"a newer version of xpnet wrote it (model format {written!r}); update xpnet")
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
     is_checked = written > 1 or "sha256" in description
+    description.pop("run", None)
     if is_checked and description.pop("sha256", None) != checksum(description, state):
         raise ModelFileError("its checksum is wrong, so something in it has changed; copy it again, or save it again")
     return description, state

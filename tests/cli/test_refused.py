@@ -117,6 +117,8 @@ REFUSED = [
     ("metrics", ["--test-fraction", "0", "--metrics", "auc"], "there are no test rows and no validation rows"),
     ("train_metrics", ["--train-metrics"], "there are no --metrics"),
     ("report", [*COMPARE, "--report", "r.html"], "--compare shows neither epochs nor a test result"),
+    ("checkpoint_every", ["--checkpoint-every", "3"], "there is no --output"),
+    ("checkpoint_every", [*NEURON, "--output", "x", "--checkpoint-every", "3"], "nothing is trained"),
     ("overwrite", ["--overwrite"], "there is no --output"),
     ("overwrite", ["--plots", "--overwrite"], "there is no --output"),
     ("plots", [*NEURON, "--plots"], "nothing is trained and there are no test rows"),
@@ -139,6 +141,7 @@ NEVER_REFUSED = {
     "epochs": "0 is a number of passes, too",
     "seed": "somebody who repeats a run with several seeds need not know whether it has any random numbers",
     "output": "there is always something to keep",
+    "resume": "it names the run",
     "quiet": "there is always something else that is printed",
 }
 

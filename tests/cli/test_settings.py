@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -169,9 +170,9 @@ def threads(tools: Tools) -> None:
 
     before, meanwhile, original = now(), [], train.train
 
-    def training(run: train.Run) -> None:
+    def training(run: train.Run, *signals: Any) -> None:
         meanwhile.append(now())
-        original(run)
+        original(run, *signals)
 
     tools.monkeypatch.setattr(train, "train", training)
     for count in (1, 2):
@@ -992,7 +993,7 @@ def output(tools: Tools) -> None:
     out = tools.printed("--seed", "5", "--output", str(folder))
     assert out.endswith(f"\nwrote weights.safetensors, history.jsonl, settings.json to {folder}\n")
     assert sorted(path.name for path in folder.iterdir()) == [
-        "history.jsonl", "run.json", "settings.json", "weights.safetensors",
+        "checkpoints", "history.jsonl", "run.json", "settings.json", "weights.safetensors",
     ]  # fmt: skip
     for name, values in load_model(folder / "weights.safetensors", "cpu").state_dict().items():
         np.testing.assert_array_equal(values, parameters(run)[name])
@@ -1010,6 +1011,58 @@ def overwrite(tools: Tools) -> None:
     assert f"holds the run {before} of " in tools.capsys.readouterr().err
     tools.printed("--output", str(folder), "--overwrite")
     assert json.loads((folder / "settings.json").read_text())["run"] != before
+
+
+@behaviour
+def resume(tools: Tools) -> None:
+    """Half an epoch, and then the rest: the same run as one that was never stopped."""
+    whole, parts = tools.folder / "whole", tools.folder / "parts"
+    flags = ["--epochs", "3", "--batch-size", "16", "--dropout", "0.2", "--quiet"]
+    tools.printed(*flags, "--output", str(whole))
+
+    class Stops(Callback):
+        reads_gradients = False
+
+        def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+            if trainer.model.step == 12:  # of 24
+                trainer.interrupt("test")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "build_callbacks", lambda settings: [Stops()])
+        tools.printed(*flags, "--output", str(parts))
+    assert '"interrupted": 64' in (parts / "history.jsonl").read_text()
+    assert train.main(["--resume", str(parts), "--quiet"]) == 0
+    assert tools.capsys.readouterr().out.startswith("test accuracy")
+    assert len((parts / "history.jsonl").read_text().splitlines()) == 3
+    run_of = {folder: json.loads((folder / "run.json").read_text())["run"].encode() for folder in (whole, parts)}
+    found = [(folder / "weights.safetensors").read_bytes().replace(run_of[folder], b"") for folder in (whole, parts)]
+    assert found[0] == found[1]
+
+
+@behaviour
+def checkpoint_every(tools: Tools) -> None:
+    written: list[int] = []
+    save = Trainer.save_checkpoint
+
+    def saved(self: Trainer, *arguments: Any) -> Path:
+        written.append(self.model.step)
+        return save(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "save_checkpoint", saved)
+        for when, steps in (("2 steps", None), ("1", [4, 8]), ("2 epochs", [8]), ("10 minutes", [8]), ("never", [])):
+            folder = tools.folder / when
+            tools.printed("--output", str(folder), "--checkpoint-every", when, "--quiet")
+            if steps is None:  # of several steps that are launched in one call, the last one
+                assert written[-1] == 8
+                assert all(later - earlier >= 2 for earlier, later in pairwise([0, *written[:-1]]))
+            else:
+                assert written == steps, when
+            written.clear()
+            assert (folder / "checkpoints").exists() == (when != "never")
+    for bad in ("sometimes", "0", "1.5 steps", "0 minutes", "-1", "2 hours"):
+        assert train.main([*SMALL, "--output", "x", f"--checkpoint-every={bad}"]) == 2
+        assert "--checkpoint-every: checkpoints are for every '10 minutes', " in tools.capsys.readouterr().err
 
 
 @behaviour
@@ -1416,6 +1469,8 @@ PLACEHOLDERS = {
     "min_delta": "X",
     "metrics": "NAME [NAME ...]",
     "log": "FILE",
+    "resume": "DIR",
+    "checkpoint_every": "WHEN",
     "tensorboard": "DIR",
     "report": "FILE",
     "label": "COLUMN [COLUMN ...]",

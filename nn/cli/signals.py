@@ -1,0 +1,87 @@
+"""Signals that end a run: it is interrupted where it can go on, and what it has learned is kept."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..trainer import Trainer
+
+#: Those by which the system, or a terminal that is closed, ends a program.
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+class Ended(BaseException):
+    """One of these signals, where there is no training that could be interrupted.
+
+    Attributes:
+        signum: which.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(name_of(signum))
+        self.signum = signum
+
+
+def name_of(signum: int) -> str:
+    """What a user calls a signal."""
+    return "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
+
+
+class Signals:
+    """What signals do to a run. The first one interrupts training after the current batch, the second one the program.
+
+    Attributes:
+        caught: the signal that has interrupted training; 0 as long as none has.
+    """
+
+    def __init__(self) -> None:
+        self.caught = 0
+        self._trainer: Trainer | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is one that ends a program at once, so that there is no time for a report."""
+        return self.caught in ENDING
+
+    @contextmanager
+    def training(self, trainer: Trainer) -> Iterator[None]:
+        """It is ``trainer`` that signals interrupt meanwhile."""
+        self._trainer = trainer
+        try:
+            yield
+        finally:
+            self._trainer = None
+
+    def handle(self, signum: int, frame: Any) -> None:
+        """What Python calls when there is a signal."""
+        if self._trainer is not None and not self.caught:
+            self.caught = signum
+            self._trainer.interrupt(f"{name_of(signum)} in epoch {self._trainer.epoch}")
+        elif signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        else:
+            raise Ended(signum)
+
+
+@contextmanager
+def caught_signals(*, can_go_on: bool) -> Iterator[Signals]:
+    """Signals are caught meanwhile, in the main thread: Ctrl-C, and those that end a program if the run can go on after
+    them. One that is ignored, as under ``nohup``, stays so."""
+    signals = Signals()
+    if threading.current_thread() is not threading.main_thread():
+        yield signals
+        return
+    caught = [signal.SIGINT, *(ENDING if can_go_on else [])]
+    before = {signum: signal.getsignal(signum) for signum in caught}
+    for signum, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(signum, signals.handle)
+    try:
+        yield signals
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, signal.SIG_DFL if handler is None else handler)

@@ -1,0 +1,199 @@
+"""Signals end a run so that it can go on: a checkpoint, a line that says how, and the exit code that a shell knows."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import train
+from tests.helpers.script import run
+
+ROOT = Path(train.__file__).parent
+LONG = ["--device", "cpu", "--limit", "400", "--epochs", "1000000", "--hidden", "8"]
+TIMES = {"seconds", "rows_per_second"}
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
+
+#: Says that it is where a test wants it, on a line of its own, and waits there for a signal.
+WAITS = """
+import sys, time
+import train
+where = sys.argv.pop(1)
+def waiting(function):
+    def wait(*arguments, **named):
+        print("\\nhere", flush=True)
+        for _ in range(600):
+            time.sleep(0.1)
+        return function(*arguments, **named)
+    return wait
+if where:
+    setattr(train, where, waiting(getattr(train, where)))
+sys.exit(train.main())
+"""
+
+
+@contextmanager
+def running(*flags: str, where: str = "", until: str = "", **options: object) -> Iterator[subprocess.Popen[str]]:
+    """The script, when it has printed a line that begins so."""
+    command = [sys.executable, "-c", WAITS, where, *flags]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes, **options) as script:  # type: ignore[call-overload]
+        try:
+            assert script.stdout is not None
+            while not (line := script.stdout.readline()).lstrip().startswith(until or "here"):
+                assert line, script.stderr.read()
+            yield script
+        finally:
+            script.kill()
+
+
+def way(folder: Path) -> str:
+    return f"go on with: python train.py --resume {folder}\n"
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_run_that_is_ended_by_the_system_goes_on(
+    name: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, log = tmp_path / "a", tmp_path / "log.csv"
+    flags = [*LONG, "--dropout", "0.1", "--output", str(folder), "--log", str(log), "--checkpoint-every", "10 minutes"]
+    with running(*flags, until="1 ") as script:
+        script.send_signal(getattr(signal, name))
+        rest, errors = script.communicate(timeout=60)
+    assert script.returncode == code
+    found = re.fullmatch(rf"train.py: stopped by {name} in epoch (\d+); (.*\n)", errors)
+    assert found is not None
+    assert found[2] == way(folder)
+    assert "test accuracy" not in rest  # there is no time for it
+    assert not (folder / "settings.json").exists()
+    last = int(found[1])
+    if " interrupted after " in rest:  # the signal may have come between two epochs
+        assert re.search(rf"^ +{last} .* interrupted after \d+ rows$", rest, flags=re.MULTILINE)
+        *_, line = log.read_text().splitlines()
+        assert line.split(",")[0] == str(last)
+        head = log.read_text().splitlines()[0].split(",")
+        assert head[-2:] == ["interrupted", "run"]
+        assert 0 < int(line.split(",")[-2]) < 400
+    epochs = str(last + 2)
+    assert run(capsys, "--resume", str(folder), "--epochs", epochs, "--quiet")[0] == 0
+    other = tmp_path / "never stopped"
+    other.mkdir()
+    (folder / "run.json").replace(other / "run.json")
+    log.unlink()
+    assert run(capsys, "--resume", str(other), "--epochs", epochs, "--quiet")[0] == 0
+    assert (folder / "weights.safetensors").read_bytes() == (other / "weights.safetensors").read_bytes()
+    histories = [
+        [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in path.read_text().splitlines()]
+        for path in (folder / "history.jsonl", other / "history.jsonl")
+    ]
+    assert histories[0] == histories[1]
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    with running(*LONG, "--output", str(tmp_path), where="report", until="1 ") as script:
+        script.send_signal(signal.SIGINT)
+        assert script.stdout is not None
+        while script.stdout.readline() != "here\n":
+            pass
+        script.send_signal(signal.SIGINT)
+        _, errors = script.communicate(timeout=60)
+    assert (script.returncode, errors) == (130, "")
+    assert not (tmp_path / "settings.json").exists()
+    assert len(list((tmp_path / "checkpoints").iterdir())) >= 1
+
+
+def test_an_interrupted_epoch_is_marked_in_what_is_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One epoch that never ends, of many small batches."""
+    flags = ["--device", "cpu", "--epochs", "3", "--batch-size", "1", "--hidden", "2000", "2000"]
+    with running(*flags, "--output", str(tmp_path), where="compare_devices", until="training ") as script:
+        while not list(tmp_path.glob("run.json")):
+            assert script.poll() is None
+        script.send_signal(signal.SIGINT)
+        out, errors = script.communicate(timeout=120)
+    assert script.returncode == 130
+    assert errors.endswith(way(tmp_path))
+    assert "test accuracy" in out
+    (record,) = map(json.loads, (tmp_path / "history.jsonl").read_text().splitlines())
+    assert record["stopped"] == "Ctrl-C in epoch 1"
+    assert 0 < record["interrupted"] < 1437
+    assert f" interrupted after {record['interrupted']:,} rows" in out
+
+
+def test_without_a_folder_it_ends_as_the_system_does_it() -> None:
+    with running(*LONG, until="1 ") as script:
+        script.terminate()
+        _, errors = script.communicate(timeout=60)
+    assert (script.returncode, errors) == (-signal.SIGTERM, "")
+
+
+def test_ctrl_c_without_a_folder_shows_what_was_learned() -> None:
+    with running(*LONG, until="1 ") as script:
+        script.send_signal(signal.SIGINT)
+        out, errors = script.communicate(timeout=60)
+    assert (script.returncode, errors) == (130, "")
+    assert "stopped by Ctrl-C in epoch " in out
+    assert "test accuracy" in out
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
+def test_before_training(name: str, code: int, tmp_path: Path) -> None:
+    """While data are loaded: nothing has begun, and an earlier run, which was to be replaced, is still there."""
+    (tmp_path / "history.jsonl").write_text("")
+    with running(*LONG, "--output", str(tmp_path), "--overwrite", where="load") as script:
+        script.send_signal(getattr(signal, name))
+        _, errors = script.communicate(timeout=60)
+    said = "" if name == "SIGINT" else f"train.py: stopped by {name} before training began\n"
+    assert (script.returncode, errors) == (code, said)
+    assert [path.name for path in tmp_path.iterdir()] == ["history.jsonl"]
+
+
+def test_during_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = [*LONG, "--epochs", "2", "--output", str(tmp_path)]
+    with running(*flags, where="report") as script:
+        script.terminate()
+        _, errors = script.communicate(timeout=60)
+    assert (script.returncode, errors) == (143, f"train.py: stopped by SIGTERM; {way(tmp_path)}")
+    assert not (tmp_path / "settings.json").exists()
+    code, out, _ = run(capsys, "--resume", str(tmp_path), "--quiet")
+    assert code == 0
+    assert out.startswith("test accuracy ")
+    assert (tmp_path / "settings.json").exists()
+
+
+def test_a_run_that_goes_on_is_told_how_to_go_on_also_before_it_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(capsys, "--device", "cpu", "--limit", "100", "--epochs", "1", "--quiet", "--output", str(tmp_path))
+    with running("--resume", str(tmp_path), where="load") as script:
+        script.terminate()
+        _, errors = script.communicate(timeout=60)
+    assert (script.returncode, errors) == (143, f"train.py: stopped by SIGTERM; {way(tmp_path)}")
+
+
+def test_what_nohup_ignores_stays_ignored(tmp_path: Path) -> None:
+    flags = [*LONG, "--epochs", "200", "--output", str(tmp_path)]
+    with running(*flags, until="1 ", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) as script:
+        script.send_signal(signal.SIGHUP)
+        out, errors = script.communicate(timeout=120)
+    assert (script.returncode, errors) == (0, "")
+    assert "test accuracy" in out
+
+
+def test_without_checkpoints_the_weights_so_far_are_kept(tmp_path: Path) -> None:
+    with running(*LONG, "--output", str(tmp_path), "--checkpoint-every", "never", until="1 ") as script:
+        script.terminate()
+        script.communicate(timeout=60)
+    assert script.returncode == 143
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "run.json", "weights.safetensors", "history.jsonl", "settings.json"
+    }  # fmt: skip
+    assert json.loads((tmp_path / "settings.json").read_text())["stopped"].startswith("SIGTERM in epoch ")
