@@ -19,6 +19,8 @@ from pathlib import Path
 from reprlib import Repr
 from typing import TYPE_CHECKING, Any
 
+from .messages import OneSentence
+
 #: A value takes so many characters of a message at most.
 LONGEST = 60
 #: And a list of names that are known so many.
@@ -59,7 +61,7 @@ ELSEWHERE = {
 }
 
 
-class ArgumentTypeError(TypeError, ValueError):
+class ArgumentTypeError(OneSentence, TypeError, ValueError):
     """An argument of the wrong kind."""
 
 

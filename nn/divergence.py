@@ -19,6 +19,7 @@ from .around_update import Share
 from .evaluation import totals_of
 from .feed import Rows
 from .history import Record
+from .messages import LONGEST, sentence
 from .plan import Stage
 from .snapshot import Snapshot
 from .steps import Epoch
@@ -67,12 +68,12 @@ class TrainingDiverged(ArithmeticError):
         self.saved_to = ""
 
     def __str__(self) -> str:
-        message = super().__str__()
         if self.weights_of is None:
-            return message
+            return sentence(super().__str__())
         whose = f"of epoch {self.weights_of}" if self.weights_of else "from before training"
         saved = f", saved in {self.saved_to}" if self.saved_to else ""
-        return f"{message}; the model has the weights {whose} again{saved}"
+        end = f"; the model has the weights {whose} again"
+        return f"{sentence(super().__str__(), LONGEST - len(end))}{end}{sentence(saved)}"
 
 
 @dataclass

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from .messages import sentence
+
 if sys.platform != "win32":
     import fcntl
 
@@ -34,7 +36,8 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     path = Path(path)
     target = path.resolve() if path.is_symlink() else path
     if not target.parent.is_dir():
-        raise FileNotFoundError(f"{path} cannot be written: there is no folder {target.parent}; make it first")
+        where = f"there is no folder {target.parent}"
+        raise FileNotFoundError(sentence(f"{path} cannot be written: {where}; make it first"))
     try:
         mode = target.stat().st_mode if target.exists() else None
         if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
@@ -141,8 +144,8 @@ def check_writable(path: Path, name: str) -> None:
         ValueError: it is a folder, or its own folder is not there or cannot be written to.
     """
     if path.is_dir():
-        raise ValueError(f"{name} {path}: this is a folder; name a file in it")
+        raise ValueError(sentence(f"{name} {path}: this is a folder; name a file in it"))
     if not path.parent.is_dir():
-        raise ValueError(f"{name} {path}: there is no folder {path.parent}; make it first")
+        raise ValueError(sentence(f"{name} {path}: there is no folder {path.parent}; make it first"))
     if not os.access(path.parent, os.W_OK):
-        raise ValueError(f"{name} {path}: the folder {path.parent} cannot be written to; name another")
+        raise ValueError(sentence(f"{name} {path}: the folder {path.parent} cannot be written to; name another"))

@@ -1,39 +1,8 @@
-"""Messages that hold what users or files have said: fit for any terminal, and short."""
+"""Messages that hold what users or files have said: see ``backends.messages``."""
 
 from __future__ import annotations
 
-import os
-import re
-
-#: So long may a word be that is no path, and so long a message.
-LONGEST_WORD, LONGEST = 80, 270
-
-
-def sentence(text: str) -> str:
-    """``text`` without what is no text (control characters could write anything on a terminal): those are shown as
-    Python writes them. Long words are cut, then the end of a long message; paths, which are known to whoever gave them,
-    stay whole and do not count."""
-    text = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
-    words = [_cut(word) for word in re.split(r"(\s+)", text)]
-    length = 0
-    for index, word in enumerate(words):
-        length += 0 if _is_path(word) else len(word)
-        if length > LONGEST:
-            return "".join(words[:index]).rstrip() + " ..."
-    return "".join(words)
-
-
-def first_line(error: Exception, most: int = 120) -> str:
-    """What an error says, in so many characters at most; its type, if it says nothing."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= most else f"{lines[0][: most - 3]}..."
-
-
-def _is_path(word: str) -> bool:
-    return os.sep in word and len(word) <= 255
-
-
-def _cut(word: str) -> str:
-    if len(word) <= LONGEST_WORD or _is_path(word):
-        return word
-    return f"{word[: LONGEST_WORD // 2]}...{word[-10:]}"
+from backends.messages import LONGEST as LONGEST
+from backends.messages import OneSentence as OneSentence
+from backends.messages import first_line as first_line
+from backends.messages import sentence as sentence

@@ -6,9 +6,10 @@ import warnings
 from typing import Any
 
 from backends import Backend, DeviceError, get_backend
+from backends.messages import OneSentence
 
 
-class AbsentDeviceWarning(UserWarning):
+class AbsentDeviceWarning(OneSentence, UserWarning):
     """What was pickled on a device that cannot be used here is on the CPU now."""
 
 

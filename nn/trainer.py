@@ -26,6 +26,7 @@ from .given import on_device, training_and_validation, uploaded
 from .history import History
 from .layers import check_batches
 from .losses import Loss, get_loss
+from .messages import sentence
 from .metrics import Metrics, check_metrics, get_metrics, means
 from .model import Sequential
 from .optimizers import Optimizer, get_optimizer
@@ -363,7 +364,8 @@ class Trainer(NamedArguments):
         if state is None:
             if missing_ok:
                 return False
-            raise FileNotFoundError(f"{folder}: there is no checkpoint to resume; name the folder of nn.Checkpoint")
+            wanted = "there is no checkpoint to resume; name the folder of nn.Checkpoint"
+            raise FileNotFoundError(sentence(f"{folder}: {wanted}"))
         interrupted = Interrupted(state)
         interrupted.restore(self)
         self._resumed = interrupted if interrupted.is_in_fit else None

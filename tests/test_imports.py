@@ -20,7 +20,7 @@ PACKAGES = ["benchmarks", "train", "recipes", "nn", "backends"]
 ROOMS = {
     "backends": [
         "__main__", "doctor", "check", "__init__", "registry", "cpu", "cuda", "base", "devices", "step", "updates",
-        "activations", "gelu", "random", "arguments", "typing",
+        "activations", "gelu", "random", "arguments", "messages", "typing",
     ],
     "nn": [
         "__main__",

@@ -19,24 +19,10 @@ from typing import Any, get_origin
 
 import pytest
 
+from tests.helpers.public_names import PACKAGES, SPECIAL, written
+
 SNAPSHOT = Path(__file__).parent / "public_api.txt"
 COMMAND = "python -m tests.test_public_api"
-PACKAGES = ["backends", "backends.check", "nn", "nn.callbacks", "nn.data", "nn.layers", "nn.optimizers"]
-#: Special methods that are called by users' code; those that ``dataclass`` writes follow from the fields.
-SPECIAL = {"__call__", "__contains__", "__enter__", "__exit__", "__getitem__", "__iter__", "__len__"}
-
-
-class Annotation(str):
-    """The text of an annotation, printed without quotation marks."""
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
-def written(annotation: Any) -> Any:
-    """An annotation as it stands in the source, where that is known."""
-    text = getattr(annotation, "__forward_arg__", annotation)
-    return Annotation(text) if isinstance(text, str) else annotation
 
 
 def signature(function: Callable[..., Any]) -> str:

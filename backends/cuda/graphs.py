@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from ..messages import OneSentence
 from ..step import Step, StepNumbers
 from ..typing import Array
 from .keep import collector_off, keeping
@@ -42,7 +43,7 @@ TRIES = 4
 _INTERRUPTED = (900, 901)
 
 
-class RecordingError(RuntimeError):
+class RecordingError(OneSentence, RuntimeError):
     """A step does something that cannot be recorded."""
 
 

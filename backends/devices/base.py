@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..messages import sentence
 from ..typing import Array
 from .arrays import as_numpy
 from .memory import OutOfMemoryError, asked_for, host_memory, is_of_host, size_text
@@ -47,7 +48,7 @@ class DeviceError(ValueError):
         self.spec = spec
 
     def __str__(self) -> str:
-        return f"{self.spec}: {self.reason}" if self.spec else self.reason
+        return sentence(f"{self.spec}: {self.reason}" if self.spec else self.reason)
 
 
 class Device:

@@ -7,6 +7,8 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from ..messages import sentence
+
 #: What a backend says that found no memory, and knows no more of it.
 ARRAYS = "arrays"
 #: How NumPy, CuPy and PyTorch say how much they asked for.
@@ -49,7 +51,7 @@ class OutOfMemoryError(MemoryError):
         self.batch_size = batch_size
 
     def __str__(self) -> str:
-        return "; ".join(filter(None, (super().__str__(), self.advice)))
+        return sentence("; ".join(filter(None, (super().__str__(), self.advice))))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

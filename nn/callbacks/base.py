@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 from backends.arguments import NamedArguments, check_flag, check_function, shown
 
 from ..history import Record
+from ..messages import OneSentence
 
 #: The ``nn.Trainer`` that calls. (Importing it here would be a circle: it imports this module.)
 Trainer = Any
 
 
-class CallbackError(ValueError):
+class CallbackError(OneSentence, ValueError):
     """A callback cannot do what it is asked to; nothing has been trained yet."""
 
 

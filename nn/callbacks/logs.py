@@ -16,13 +16,14 @@ from backends.arguments import check_path, shown
 
 from ..files import write_atomically
 from ..history import Record, json_line
+from ..messages import OneSentence
 from .base import Callback, CallbackError, Trainer
 
 #: Columns that come last: of an epoch that was interrupted, after how many rows; and the id of the run.
 WHOSE = ("interrupted", "run")
 
 
-class LogWarning(RuntimeWarning):
+class LogWarning(OneSentence, RuntimeWarning):
     """What is written while training runs cannot be written any more; training goes on."""
 
 

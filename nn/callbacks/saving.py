@@ -9,6 +9,7 @@ from typing import Any
 from backends.arguments import check_choice, check_path, check_text, check_whole_number
 
 from ..history import Record
+from ..messages import sentence
 from ..storage import save_model
 from .base import Callback, CallbackError, Trainer
 from .monitor import Monitor
@@ -47,7 +48,8 @@ class SaveModel(Callback):
             if name is not None and name not in trainer.columns:
                 raise CallbackError(f"{self.path}: there is no {{{name}}} (there are {', '.join(trainer.columns)})")
         if not Path(self.path).parent.is_dir():
-            raise FileNotFoundError(f"{self.path} cannot be written: there is no folder {Path(self.path).parent}")
+            where = f"there is no folder {Path(self.path).parent}"
+            raise FileNotFoundError(sentence(f"{self.path} cannot be written: {where}; make it first"))
         self._last = trainer.epoch + epochs
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:

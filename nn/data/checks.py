@@ -18,7 +18,7 @@ from backends.arguments import check_whole_number as check_whole_number
 from backends.arguments import is_number as is_number
 from backends.devices import as_numpy
 
-from ..messages import sentence
+from ..messages import OneSentence, sentence
 from .unusable import why_unusable
 
 #: A label above this is taken for a value that was meant as a regression target.
@@ -27,11 +27,8 @@ LARGEST_LABEL = 100_000
 EXACT_IN_FLOAT32 = 2**24
 
 
-class DataError(ValueError):
+class DataError(OneSentence, ValueError):
     """Data that cannot be used; the message is one sentence: where, what is wrong, and what to do."""
-
-    def __init__(self, message: object = "") -> None:
-        super().__init__(sentence(str(message)))
 
 
 class UnreadableError(DataError):
@@ -241,7 +238,7 @@ def first_true(bad: np.ndarray) -> tuple[int, ...]:
 
 def warn_user(message: str, kind: type[UserWarning]) -> None:
     """Warn about code outside this package."""
-    warnings.warn(message, kind, stacklevel=callers_level())
+    warnings.warn(sentence(message), kind, stacklevel=callers_level())
 
 
 def callers_level() -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..messages import OneSentence
 from .checks import LARGEST_LABEL, DataError, DataTypeError, check_labels, check_numbers, warn_user
 from .frames import frame_values
 from .values import column_of, is_absent, is_frame, is_series, library_of, listed, objects_of
@@ -157,7 +158,7 @@ def _of_series(y: Any) -> Any:
     return np.array(values.tolist()) if kind in "biuf" and not any(is_absent(v) for v in values.tolist()) else values
 
 
-class LabelsWarning(UserWarning):
+class LabelsWarning(OneSentence, UserWarning):
     """Integer labels that are names of classes, and so not what ``predict`` gives."""
 
 

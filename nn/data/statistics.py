@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from ..messages import OneSentence
 from .checks import DataError
 from .dataset import Dataset
 
@@ -19,7 +20,7 @@ FAR_TARGETS = 20.0
 ROWS_LOOKED_AT = 10_000
 
 
-class ScaleWarning(UserWarning):
+class ScaleWarning(OneSentence, UserWarning):
     """The columns of the training rows differ by orders of magnitude, and nothing brings them to one size."""
 
 

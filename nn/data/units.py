@@ -15,7 +15,7 @@ import numpy as np
 
 from backends.arguments import ArgumentTypeError, NamedArguments, check_kind, check_number, check_text, shown
 
-from ..messages import first_line
+from ..messages import OneSentence, first_line
 from .checks import check_finite, warn_user
 from .columns import Column, from_list, to_list
 from .dataset import Dataset
@@ -30,7 +30,7 @@ PIXEL_SCALE = 1 / 255
 CHUNK = 1 << 18
 
 
-class UnitsWarning(UserWarning):
+class UnitsWarning(OneSentence, UserWarning):
     """The numbers of some rows cannot be in the units of the training rows."""
 
 

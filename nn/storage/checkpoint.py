@@ -21,7 +21,7 @@ import numpy as np
 from backends.typing import Array, HostArray
 
 from ..files import write_atomically
-from ..messages import first_line, sentence
+from ..messages import OneSentence, first_line, sentence
 from .model_file import checksum
 
 #: The version of the format.
@@ -32,14 +32,11 @@ NAME = re.compile(r"checkpoint-(\d{6,12})\.safetensors")
 ARRAY, NUMBER = "$array", "$number"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(OneSentence, ValueError):
     """A checkpoint that is none, is damaged, is of a newer version or of another run; the message is one sentence."""
 
-    def __init__(self, message: object = "") -> None:
-        super().__init__(sentence(str(message)))
 
-
-class CheckpointWarning(RuntimeWarning):
+class CheckpointWarning(OneSentence, RuntimeWarning):
     """A checkpoint could not be written or not be read, so another one serves; or a run goes on elsewhere, where it is
     the same within rounding only."""
 
@@ -96,7 +93,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
+        raise FileNotFoundError(sentence(f"{path}: there is no such file"))
     try:
         with safe_open(path, framework="numpy") as file:
             written = json.loads((file.metadata() or {})["xpnet-checkpoint"])

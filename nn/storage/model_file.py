@@ -20,7 +20,7 @@ from backends.arguments import check_dtype, check_kind, check_path, check_text
 from ..data import Units
 from ..files import what_is_no_file, write_atomically
 from ..layers import LAYERS, Layer
-from ..messages import first_line, sentence
+from ..messages import OneSentence, first_line, sentence
 from ..model import Sequential
 from ..plan import output_activation_of
 
@@ -31,11 +31,8 @@ DTYPES = ("float32", "float64")
 WEIGHTS, SETTINGS = "weights.safetensors", "settings.json"
 
 
-class ModelFileError(ValueError):
+class ModelFileError(OneSentence, ValueError):
     """A file that is no model, is damaged, or is of a newer version; the message is one sentence."""
-
-    def __init__(self, message: object = "") -> None:
-        super().__init__(sentence(str(message)))
 
 
 def save_model(model: Sequential, path: str | Path, *, run: str = "") -> None:
@@ -173,8 +170,10 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from None
-    except OSError:
-        raise
+    except FileNotFoundError:
+        raise FileNotFoundError(sentence(f"{path}: there is no such file")) from None
+    except OSError as error:
+        raise OSError(error.errno, sentence(error.strerror or str(error)), str(path)) from None
     except Exception as error:
         what = f"{type(error).__name__}: {first_line(error, 100)}"
         raise ModelFileError(f"{path} is not a model that xpnet saved ({what})") from None

@@ -13,6 +13,7 @@ from backends.arguments import check_flag, check_kind, check_number, check_seed,
 from ..data import Dataset, as_dataset
 from ..data.weights import weighted
 from ..losses import Loss
+from ..messages import OneSentence
 from ..model import Sequential
 from ..trainer import Trainer
 
@@ -22,7 +23,7 @@ STEPS = (2e-4, 5e-5, 1.25e-5)
 FLOOR = 1e-3
 
 
-class GradientError(AssertionError):
+class GradientError(OneSentence, AssertionError):
     """A gradient from backpropagation differs from the numeric one."""
 
 
