@@ -400,7 +400,7 @@ def test_a_clock_that_jumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert len(checkpoints_in(tmp_path)) == 2
 
 
-# ---- from one process, and from one device, to another --------------------------------------------------------------------------------------
+# ---- from one process, and from one device, to another ---------------------------------------------------------------
 
 
 def test_what_else_a_process_has_imported_is_no_other_place() -> None:
