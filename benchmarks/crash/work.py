@@ -126,7 +126,7 @@ def pinball(xp: Any, outputs: Any, targets: Any) -> Any:
     """A loss of one's own: the 0.7 quantile."""
     short = targets - outputs
     losses = xp.mean(xp.maximum(0.7 * short, -0.3 * short), axis=1)
-    return losses, xp.where(short > 0, -0.7, 0.3) / outputs.shape[1]
+    return losses, (0.3 - xp.astype(short > 0, outputs.dtype)) / outputs.shape[1]
 
 
 def build(drawn: Drawn, kind: type[Trainer] = Trainer) -> Trainer:
@@ -145,7 +145,7 @@ def build(drawn: Drawn, kind: type[Trainer] = Trainer) -> Trainer:
     layers.append(Linear(width, drawn.classes if loss.targets == "classes" else 1))
     if loss.output_activation:
         layers.append({"softmax": Softmax, "sigmoid": Sigmoid}[loss.output_activation]())
-    return kind(
+    trainer = kind(
         Sequential(layers, backend=backend, seed=drawn.seed),
         loss,
         get_optimizer(drawn.optimizer[0], learning_rate=rate_of(drawn), **drawn.optimizer[1]),
@@ -156,6 +156,8 @@ def build(drawn: Drawn, kind: type[Trainer] = Trainer) -> Trainer:
         accumulate=drawn.accumulate,
         average=drawn.average,
     )
+    trainer.history.run = f"run-{drawn.number}"  # which every file of it carries
+    return trainer
 
 
 def rate_of(drawn: Drawn) -> Any:

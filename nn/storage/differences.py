@@ -86,9 +86,11 @@ def where(backend: Backend) -> dict[str, Any]:
 
 @cache
 def _blas() -> str:
-    """The libraries of matrix products on this CPU, with the kind of CPU that they have chosen their kernels for."""
+    """The library of matrix products on this CPU, with the kind of CPU that it has chosen its kernels for."""
     from threadpoolctl import threadpool_info
 
     blas = [library for library in threadpool_info() if library["user_api"] == "blas"]
-    names = {f"{one['internal_api']} {one['version']} {one.get('architecture', '')}".strip() for one in blas}
+    # Others bring one of their own, as SciPy does, which is there only if somebody has imported them.
+    own = [library for library in blas if "numpy" in library["filepath"]] or blas
+    names = {f"{one['internal_api']} {one['version']} {one.get('architecture', '')}".strip() for one in own}
     return ", ".join(sorted(names))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -398,7 +400,18 @@ def test_a_clock_that_jumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert len(checkpoints_in(tmp_path)) == 2
 
 
-# ---- from one device to another --------------------------------------------------------------------------------------
+# ---- from one process, and from one device, to another ---------------------------------------------------------------
+
+
+def test_what_else_a_process_has_imported_is_no_other_place() -> None:
+    def products(also: str) -> str:
+        code = f"{also}; from backends import get_backend; from nn.storage.differences import where; "
+        code += "print(where(get_backend('cpu'))['products'])"
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        return done.stdout
+
+    pytest.importorskip("scipy")
+    assert products("import numpy") == products("import scipy.linalg")
 
 
 @pytest.mark.skipif(not HAS_COMPILER, reason="no g++ to run the CUDA text on the CPU")
