@@ -119,7 +119,8 @@ def spread(scores: Sequence[float]) -> float:
 def lines_of(name: str, case: Case, found: dict[str, Measured]) -> list[str]:
     """The rows of the table for one data set: one for each of them."""
     theirs = found["scikit-learn"]
-    said = ", ".join(f"{key}={value!r}" for key, value in case.parameters.items()) or "defaults"
+    parameters = ", ".join(f"{key}={value!r}" for key, value in case.parameters.items())
+    said = f"`{parameters}`" if parameters else "defaults"
     lines = []
     for who, of in found.items():
         each = [seconds / count for seconds, count in zip(of.seconds, of.iterations, strict=True)]
@@ -130,7 +131,7 @@ def lines_of(name: str, case: Case, found: dict[str, Measured]) -> list[str]:
             else ""
         )
         lines.append(
-            f"| {name} | {f'`{said}`' if case.parameters else said} | {who} | {mean(of.scores):.4f} ± {spread(of.scores):.4f} | "
+            f"| {name} | {said} | {who} | {mean(of.scores):.4f} ± {spread(of.scores):.4f} | "
             f"{mean(of.iterations):.0f} | {median(of.seconds):.3f} | {1000 * median(each):.2f} | {faster} |"
         )
     return lines
