@@ -12,6 +12,7 @@ import inspect
 import os
 from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
+from functools import lru_cache
 from math import isfinite, isnan
 from numbers import Real
 from operator import index
@@ -315,20 +316,25 @@ class NamedArguments:
 
 def check_arguments(cls: type, given: tuple[Any, ...], settings: Collection[str]) -> None:
     """Raise an ArgumentTypeError unless ``cls`` can be called with these arguments, by position and by name."""
-    initialize: Callable[..., None] = cls.__init__  # type: ignore[misc]
-    if initialize is object.__init__:
-        parameters = []
-    else:
-        parameters = [*inspect.signature(initialize).parameters.values()][1:]
+    signature = _signature_of(cls.__init__)  # type: ignore[misc]
+    parameters = signature.parameters.values()
     names = [parameter.name for parameter in parameters if parameter.kind not in (parameter.VAR_POSITIONAL,)]
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     for name in settings:
         if name not in names and not takes_any:
             raise ArgumentTypeError(unknown_setting(cls, name, names))
     try:
-        inspect.Signature(parameters).bind(*given, **dict.fromkeys(settings))
+        signature.bind(*given, **dict.fromkeys(settings))
     except TypeError as error:
         raise ArgumentTypeError(f"{cls.__name__}: {error}; it takes {_listed(names)}") from None
+
+
+@lru_cache(512)
+def _signature_of(initialize: Callable[..., None]) -> inspect.Signature:
+    """That of an object's ``__init__`` without the object; kept, as it takes longer than a small prediction."""
+    if initialize is object.__init__:
+        return inspect.Signature()
+    return inspect.Signature([*inspect.signature(initialize).parameters.values()][1:])
 
 
 def unknown_setting(cls: type, name: str, known: Collection[str]) -> str:

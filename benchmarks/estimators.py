@@ -111,22 +111,27 @@ def measure(case: Case, seeds: int) -> dict[str, Measured]:
     return found
 
 
+def spread(scores: Sequence[float]) -> float:
+    """Their standard deviation; 0 for a single one."""
+    return stdev(scores) if len(scores) > 1 else 0.0
+
+
 def lines_of(name: str, case: Case, found: dict[str, Measured]) -> list[str]:
     """The rows of the table for one data set: one for each of them."""
     theirs = found["scikit-learn"]
-    said = ", ".join(f"{key}={value!r}" for key, value in case.parameters.items()) or "defaults"
+    parameters = ", ".join(f"{key}={value!r}" for key, value in case.parameters.items())
+    said = f"`{parameters}`" if parameters else "defaults"
     lines = []
     for who, of in found.items():
         each = [seconds / count for seconds, count in zip(of.seconds, of.iterations, strict=True)]
         their_each = [seconds / count for seconds, count in zip(theirs.seconds, theirs.iterations, strict=True)]
-        spread = stdev(of.scores) if len(of.scores) > 1 else 0.0
         faster = (
             f"{1 / ratio(of.seconds, theirs.seconds):.2f}, {1 / ratio(each, their_each):.2f}"
             if of is not theirs
             else ""
         )
         lines.append(
-            f"| {name} | {f'`{said}`' if case.parameters else said} | {who} | {mean(of.scores):.4f} ± {spread:.4f} | "
+            f"| {name} | {said} | {who} | {mean(of.scores):.4f} ± {spread(of.scores):.4f} | "
             f"{mean(of.iterations):.0f} | {median(of.seconds):.3f} | {1000 * median(each):.2f} | {faster} |"
         )
     return lines
@@ -135,7 +140,7 @@ def lines_of(name: str, case: Case, found: dict[str, Measured]) -> list[str]:
 def short_line(name: str, found: dict[str, Measured]) -> str:
     """The row of the shorter table for one data set."""
     theirs = found["scikit-learn"]
-    scores = [f"{mean(of.scores):.3f}" for of in found.values()]
+    scores = [f"{mean(of.scores):.3f} ± {spread(of.scores):.3f}" for of in found.values()]
     faster = [f"{1 / ratio(of.seconds, theirs.seconds):.1f}" for of in found.values() if of is not theirs]
     return f"| {name} | {' | '.join([*scores, *faster])} |"
 
@@ -152,7 +157,7 @@ def write(text: str, short: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.estimators", description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=5, help="how many (5)")
+    parser.add_argument("--seeds", type=int, default=10, help="how many (10)")
     parser.add_argument(
         "--only", nargs="*", choices=CASES, default=list(CASES), help="of these data sets alone; writes nothing"
     )
