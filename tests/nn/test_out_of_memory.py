@@ -27,6 +27,7 @@ from nn import (
     Callback,
     Checkpoint,
     Dropout,
+    LambdaCallback,
     LayerNorm,
     Linear,
     ReLU,
@@ -166,6 +167,26 @@ def test_memory_that_runs_out_later_costs_the_epoch_that_was_under_way_and_no_mo
     for found in (trainer, again):
         assert_same(everything(found), everything(alone))
         assert found.history["loss"] == alone.history["loss"]
+
+
+@needs_compiler
+@pytest.mark.parametrize("device", ["cpu", "numba", "cuda"])
+def test_what_is_given_back_is_made_anew_and_no_bit_changes(gpu: Backend, device: str) -> None:
+    backend = gpu if device == "cuda" else make_backend((device, True))
+    released, alone = make_trainer(backend, average=0.9), make_trainer(backend, average=0.9)
+    release = LambdaCallback(on_epoch_end=lambda trainer, record: trainer.release())
+    released.fit(X, Y, 4, 150, validation=(X[:70], Y[:70]), callbacks=[release])
+    alone.fit(X, Y, 4, 150, validation=(X[:70], Y[:70]))
+    assert_same(everything(released), everything(alone))
+    for name in ("loss", "val_loss"):
+        assert released.history[name] == alone.history[name]
+    if device == "cuda":
+        rows = released.upload(released.model.dataset((X, Y)))
+        released.evaluate(rows.data, batch_size=2000)
+        gc.collect()
+        used = memory.in_use()
+        released.release()
+        assert memory.in_use() <= used - 2000 * 100 * 4  # the outputs of the first layer alone
 
 
 @needs_compiler
