@@ -209,6 +209,7 @@ CALLS: dict[str, Callable[[Path], tuple[Callable[..., Any], dict[str, Any]]]] = 
     "nn.data.Units.from_dict": lambda _: (Units.from_dict, {"values": {"scale": 2.0}}),
     "nn.data.Units.of": lambda _: (Units.of, {"dataset": rows()}),
     "nn.data.Units.then": lambda _: (Units().then, {"later": Units()}),
+    "nn.data.as_given": lambda _: (nn.data.as_given, {"values": X, "like": X}),
     "nn.data.as_dataset": lambda _: (nn.data.as_dataset, {"data": (X, Y)}),
     "nn.data.as_rows": lambda _: (nn.data.as_rows, {"x": X}),
     "nn.data.check_labels": lambda _: (nn.data.check_labels, {"y": Y}),
@@ -294,6 +295,8 @@ ANYTHING = {
     "nn.Trainer.stop.reason": "text for people",
     "nn.Trainer.interrupt.reason": "text for people",
     "nn.save_model.run": "a name",
+    "nn.data.as_given.values": "an array of ours",
+    "nn.data.as_given.names": "names of columns, where like is a frame",
     "nn.data.check_labels.name": "text for a message",
     "nn.data.check_labels.reason": "text for a message",
     "nn.data.Units.check.name": "text for a message",
@@ -310,6 +313,8 @@ ARRAYS = [5, "text", b"a", True, int, object(), {"a": 1}, [], [["a"]], [[1.0, ma
 #: Of an argument that takes more or less than its annotation says: values that are wrong.
 WRONG: dict[str, list[Any]] = {
     "nn.Metric.value.*": [],
+    "nn.data.as_given.names": [],
+    "nn.data.as_given.like": [None, "text", object()],
     "nn.from_*.source": [None, 5, "text", b"a", True, int, object(), {}, [], [5], {"0.weight": "a"}],
     "nn.from_keras.backend": [None, 5, True, b"a", object(), int, []],  # with into, its name is of no use
     "nn.from_sklearn.estimator": [None, 5, "text", b"a", True, int, object(), {}, []],
