@@ -21,6 +21,7 @@ FOREIGN = {
     "_obj": "what ctypes.byref points to",
     "_fields_": "of a ctypes structure",
     "_replace": "of a named tuple",
+    "_repr_html_": "what a notebook calls",
 }
 
 #: The tests that need MNIST's own files, and for each the one that shows the same on made-up rows.

@@ -612,7 +612,8 @@ def test_optimizers_begin_with_the_usual_settings() -> None:
     assert SGD().settings() == {"learning_rate": 0.1, **plain, **decay}
     # Kingma and Ba, ICLR 2015, algorithm 1
     assert Adam().settings() == {
-        "learning_rate": 0.001, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.0, **decay
+        "learning_rate": 0.001, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "epsilon_hat": False,
+        "weight_decay": 0.0, **decay
     }  # fmt: skip
     assert SGD(0.2, 0.9, 0.8, True, 0.1).settings() == {
         "learning_rate": 0.2, "momentum": 0.9, "dampening": 0.8, "nesterov": True, "weight_decay": 0.1, **decay
