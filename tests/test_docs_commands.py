@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 import train
 from nn import Linear, Sequential, Trainer, load_data
 from nn.__main__ import COMMANDS, build_parser, main
+from nn.cli import rows as rows_of_runs
 from nn.commands import evaluate
 from nn.data.pictures import FORMATS
 from nn.report import write_report
@@ -41,7 +42,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the page names, where MNIST is made up."""
     pytest.importorskip("PIL", reason="pictures need Pillow")
     data = made_up.mnist(400, 100)
-    for module in (train, evaluate):
+    for module in (rows_of_runs, evaluate):
         monkeypatch.setattr(module, "load_data", lambda *given, **others: data)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scans").mkdir()

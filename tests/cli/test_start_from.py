@@ -113,6 +113,18 @@ def test_a_run_does_not_replace_what_it_starts_from(
     assert (first / "weights.safetensors").read_bytes() == before
 
 
+def test_a_run_from_a_trained_model_is_resumed_bit_for_bit(
+    first: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = [*FAST, "--norm", "batch", "--standardize", "--weights", str(first), "--quiet"]
+    assert run(capsys, *words, "--epochs", "3", "--output", str(tmp_path / "whole"))[0] == 0
+    assert run(capsys, *words, "--epochs", "1", "--output", str(tmp_path / "parts"))[0] == 0
+    assert run(capsys, "--resume", str(tmp_path / "parts"), "--epochs", "3", "--device", "cpu")[0] == 0
+    whole, parts = (load_model(tmp_path / name / "weights.safetensors", "cpu") for name in ("whole", "parts"))
+    assert whole.step == parts.step
+    assert all(np.array_equal(values, parts.state_dict()[name]) for name, values in whole.state_dict().items())
+
+
 def test_statistics_that_were_learnt_stay(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     model = Sequential(Standardize(64), Linear(64, 10), Softmax(), backend="cpu")
     Trainer(model).fit(DIGITS.train, 1)
