@@ -103,7 +103,9 @@ def test_what_is_asked_of_a_value(name: str) -> None:
 
 def test_initial_values_are_those_that_there_are() -> None:
     assert [kinds.INITIAL_VALUES.problem(value) for value in ("zeros", "normal:0.01", 0.5)] == ["", "", ""]
-    assert kinds.INITIAL_VALUES.problem("zero").startswith(": unknown initial values 'zero'; known are zeros, ")
+    assert kinds.INITIAL_VALUES.problem("zero").startswith(
+        ": unknown initial values 'zero' (did you mean zeros?); known are zeros, "
+    )
     assert kinds.INITIAL_VALUES.words == ""
 
 

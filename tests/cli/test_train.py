@@ -215,7 +215,7 @@ def test_two_classes_from_a_csv(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["--"], "unknown flag --; --help lists all"),
         (["--rows", "3"], "unknown flag --rows; rows is a key of [data] in recipes, and no flag"),
         (["--output-activation", "relu"], "output_activation is a key of [network] in recipes, and no flag"),
-        (["--recipe", "people", "--only", "0"], "class 0 cannot be chosen: the targets are values, not classes"),
+        (["--recipe", "people", "--only", "0"], "classes cannot be chosen: the targets are values, not classes"),
         (["--init", "xavier"], "--init: unknown "),
         (["--bias-init", "normal:0.1,0.2,0.3"], "--bias-init: "),
         (
