@@ -52,13 +52,10 @@ def raw_column(values: Any, name: str) -> RawColumn:
 
 
 def _is_plain(frame: Any) -> bool:
-    """Whether all columns are plain numbers or booleans, none of them missing."""
+    """Whether all columns are plain numbers or booleans."""
     if library_of(frame) != "polars":
         return all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in frame.dtypes)
-    return all(
-        (dtype.is_integer() or dtype.is_float() or str(dtype) == "Boolean") and frame.to_series(i).null_count() == 0
-        for i, dtype in enumerate(frame.dtypes)
-    )
+    return all(dtype.is_integer() or dtype.is_float() or str(dtype) == "Boolean" for dtype in frame.dtypes)
 
 
 def _is_number(value: Any) -> bool:

@@ -96,7 +96,7 @@ def _as_torch(part: Part) -> dict[str, np.ndarray]:
     """The arrays of a layer by PyTorch's names and in its shapes."""
     names = {"running_variance": "running_var"}
     return {
-        names.get(name, name): np.ascontiguousarray(array.T)
+        names.get(name, name): array.T
         for name, array in part.arrays.items()
         if not (part.kind is Standardize and name == "learnt")
     }

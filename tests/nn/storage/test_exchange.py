@@ -249,6 +249,7 @@ def test_layers_of_keras(keras: Any) -> None:
     model = from_keras(made, "cpu")
     assert model.units == Units(1.0, -0.5)
     assert model[3] == BatchNorm(8, 1e-3, momentum=1 - 0.99)
+    assert to_keras(Sequential(Linear(3, 2), BatchNorm(2, momentum=0.25), backend="cpu")).layers[1].momentum == 0.75
     assert model[5] == LeakyReLU(0.2)
     assert model[-1] == Softmax()
     same(model(x), made(x))
@@ -347,7 +348,9 @@ def test_a_network_goes_on_training_in_scikit_learn_and_here() -> None:
     model = Sequential(Linear(4, 16), Tanh(), Linear(16, 3), Softmax(), backend="cpu", dtype="float64")
     Trainer(model).fit(x, y, epochs=2)
     estimator = to_sklearn(model)
-    before = estimator.score(x, y)
+    before, coef = estimator.score(x, y), estimator.coefs_[0].copy()
+    estimator.partial_fit(x, y)
+    assert np.abs(estimator.coefs_[0] - coef).max() == pytest.approx(0.001, rel=1e-3)  # the first step of Adam
     for _ in range(40):
         estimator.partial_fit(x, y)
     assert estimator.score(x, y) > before
@@ -375,7 +378,11 @@ def test_estimators_of_scikit_learn(activation: str, targets: str) -> None:
     kind = MLPRegressor if "value" in targets else MLPClassifier
     settings = {"hidden_layer_sizes": (6, 5), "activation": activation, "max_iter": 5, "random_state": 0}
     estimator = make_pipeline(
-        StandardScaler(with_std=False), "passthrough", StandardScaler(with_mean=False), kind(**settings)
+        StandardScaler(with_mean=False),
+        "passthrough",
+        StandardScaler(),
+        StandardScaler(with_std=False),
+        kind(**settings),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it has not converged

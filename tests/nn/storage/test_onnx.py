@@ -22,6 +22,7 @@ from nn import (
     Linear,
     ReLU,
     Sequential,
+    Sigmoid,
     Softmax,
     Standardize,
     Trainer,
@@ -31,6 +32,7 @@ from nn.data import from_frame
 from nn.initializers import Constant
 from nn.layers import LAYERS, ElementwiseActivation
 from nn.storage.onnx_file import WRITERS
+from nn.storage.onnx_graph import OnnxGraph
 from tests.helpers.networks import networks, rows_for
 
 onnx: Any = pytest.importorskip("onnx", reason="onnx is not installed")
@@ -120,6 +122,9 @@ def test_probabilities_of_a_network_that_ends_before_them(tmp_path: Path, output
     export_onnx(model, tmp_path / "m.onnx", probabilities=True)
     np.testing.assert_allclose(run(tmp_path / "m.onnx", x), model.predict_proba(x), rtol=1e-5)
     assert not np.allclose(model(x), model.predict_proba(x))
+    ended = Sequential(*model.layers, Softmax() if outputs > 1 else Sigmoid(), backend="cpu")
+    export_onnx(ended, tmp_path / "m.onnx", probabilities=True)
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", x), ended(x), rtol=1e-5)
     with pytest.raises(ValueError, match="gives no probabilities"):
         export_onnx(Sequential(Linear(4, 1), backend="cpu"), tmp_path / "m.onnx", probabilities=True)
 
@@ -161,6 +166,12 @@ def test_missing_numbers_are_filled_without_categories(tmp_path: Path) -> None:
     export_onnx(model, tmp_path / "m.onnx")
     x = frame[["a", "b"]]
     np.testing.assert_allclose(run(tmp_path / "m.onnx", x.to_numpy(dtype="float32")), model(x), rtol=1e-5)
+
+
+def test_equal_numbers_are_kept_once_unless_their_dtypes_differ() -> None:
+    graph = OnnxGraph("float64", 17)
+    assert graph.constant(0.0) == graph.constant(0) != graph.constant(0, "int64")
+    assert graph.constant([0.0]) != graph.constant(0.0)
 
 
 # ---- layers and activations of one's own -----------------------------------------------------------------------------
