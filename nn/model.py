@@ -25,6 +25,7 @@ from backends.typing import Array, Shape
 from .data import Dataset, Units, as_dataset, as_given, as_rows
 from .data.checks import DataError, check_range, warn_user
 from .data.statistics import ScaleWarning, advice, column_statistics
+from .device_rows import device_rows
 from .initializers import Initializer
 from .layers import Dropout, ElementwiseActivation, Flatten, Layer, Softmax, Standardize
 from .losses import LOSSES, Loss, get_loss
@@ -443,20 +444,22 @@ class Sequential(NamedArguments):
             like: an array, DataFrame or Series, mostly ``x``: the outputs then come as its kind, on its device.
         """
         batch_size = check_whole_number("batch_size", batch_size)
-        data, backend = self.rows(x), self.backend
-        size, numbers = min(batch_size, len(data)), len(data) * (data.n_features + self.n_outputs)
+        backend = self.backend
+        data = device_rows(x, backend, self.units, self.row_shape) or self.rows(x)
+        m = int(data.x.shape[0])
+        size, numbers = min(batch_size, m), m * (data.n_features + self.n_outputs)
         other = numbers * ITEMSIZE[backend.dtype_name]  # rows and outputs
         with backend.use(), in_batches(self, "predictions", data.x.shape[1:], size, other):
             rows = backend.asarray(data.x)
             if "predict" not in self._own.plans:
-                first = min(len(data), LOOKED_AT)
+                first = min(m, LOOKED_AT)
                 self._look_at_own_layers(backend.take_rows(rows, None, 0, first, scale=data.scale, shift=data.shift))
             plan, outputs = self._plan("predict"), None
-            for start in range(0, len(data), batch_size):
-                count = min(batch_size, len(data) - start)
+            for start in range(0, m, batch_size):
+                count = min(batch_size, m - start)
                 part = plan.outputs(backend.take_rows(rows, None, start, count, scale=data.scale, shift=data.shift))
                 if outputs is None:
-                    outputs = backend.empty((len(data), *part.shape[1:]))
+                    outputs = backend.empty((m, *part.shape[1:]))
                 outputs[start : start + count, ...] = part
             return backend.to_numpy(outputs) if like is None else as_given(outputs, like)
 

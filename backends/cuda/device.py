@@ -98,6 +98,9 @@ class CupyDevice(Device):
                 return self.cupy.asarray(self.cupy.from_dlpack(x))
         return super().asarray(x, floats)
 
+    def holds(self, x: Any) -> bool:
+        return is_on_cuda(x) and int(x.__dlpack_device__()[1]) == self.index
+
     def from_numpy(self, x: np.ndarray) -> Array:
         with self.handle:
             return self.cupy.asarray(x)

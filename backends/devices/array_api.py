@@ -43,6 +43,9 @@ class TorchDevice(Device):
             return dense_tensor(x).to(self.handle)
         return super().asarray(x, floats)
 
+    def holds(self, x: Any) -> bool:
+        return isinstance(x, self.torch.Tensor) and x.device == self.handle
+
     def from_numpy(self, x: np.ndarray) -> Array:
         # PyTorch warns about memory that may not be written, and has no big-endian or negative-stride arrays.
         contiguous = np.ascontiguousarray(x) if x.flags.writeable else np.array(x, order="C")
@@ -92,6 +95,10 @@ class ArrayApiDevice(Device):
         if array_api_compat.is_array_api_obj(x) and array_api_compat.get_namespace(x) is self.xp:
             return array_api_compat.to_device(x, self.handle)
         return super().asarray(x, floats)
+
+    def holds(self, x: Any) -> bool:
+        is_ours = array_api_compat.is_array_api_obj(x) and array_api_compat.get_namespace(x) is self.xp
+        return bool(is_ours and array_api_compat.device(x) == self.handle)
 
     def to_numpy(self, x: Array) -> np.ndarray:
         return as_numpy(x)

@@ -90,6 +90,11 @@ class Device:
         host = as_numpy(x)
         return self.from_numpy(host.astype(floats, copy=False) if host.dtype.kind == "f" else host)
 
+    def holds(self, x: Any) -> bool:
+        """Whether ``x`` is an array in the memory of this device, where that is not the host's or not known to be: one
+        that ``asarray`` takes without a copy, and that NumPy would have to copy."""
+        return False
+
     def from_numpy(self, x: np.ndarray) -> Array:
         return self.xp.asarray(x, device=self.handle)
 

@@ -161,12 +161,11 @@ class Units(NamedArguments):
         """
         check_kind("x", x, np.ndarray, "a NumPy array")
         check_text("name", name)
-        saw_more = self.low >= 0 and self.smallest_peak > 2
-        saw_unit_interval = self.low >= 0 and 0 < self.high <= 1
+        saw_more, saw_unit_interval = self._seen()
         if not (saw_more or saw_unit_interval) or not x.size:
             return
         high = float(x.max())
-        if not ((saw_more and 0 < high <= 1) or (saw_unit_interval and high > 2)):
+        if not self.may_differ(high):
             return
         low = float(x.min())
         if low < 0 or (high > 2 and 2 * np.count_nonzero(x > 1) <= np.count_nonzero(x)):
@@ -178,6 +177,15 @@ class Units(NamedArguments):
             f"{remedy}, or pass a Dataset that states its scale",
             UnitsWarning,
         )
+
+    def may_differ(self, high: float) -> bool:
+        """Whether ``check`` has to look at rows whose largest number is ``high``; else they are in these units."""
+        saw_more, saw_unit_interval = self._seen()
+        return (saw_more and 0 < high <= 1) or (saw_unit_interval and high > 2)
+
+    def _seen(self) -> tuple[bool, bool]:
+        """Whether every training row went beyond 2; whether all of them lay within [0, 1]."""
+        return self.low >= 0 and self.smallest_peak > 2, self.low >= 0 and 0 < self.high <= 1
 
 
 # ---- pixels ----------------------------------------------------------------------------------------------------------
