@@ -17,7 +17,7 @@ LOWEST_NUMPY = "2.1.*"
 USER = "import nn\nmodel = nn.Sequential(nn.Linear(2, 1), backend='cpu')\nmodel.predict(1, 2, 3, 4)\n"
 
 nox.needs_version = ">=2024.4"
-nox.options.sessions = ["lint", "types", "tests", "lowest", "docs", "package"]
+nox.options.sessions = ["lint", "types", "tests", "lowest", "docs", "exchange", "package"]
 nox.options.default_venv_backend = "venv"
 
 
@@ -64,6 +64,15 @@ def docs(session: nox.Session) -> None:
     pages = ("tests/test_docs.py", "tests/test_readme.py", "tests/test_docstrings.py")
     session.run("python", "-m", "pytest", *pages, *session.posargs)
     session.run("python", "-m", "sphinx", "-W", "docs", "build/docs")
+
+
+@nox.session
+def exchange(session: nox.Session) -> None:
+    """Networks and arrays to and from the libraries that the other sessions have not: ONNX, PyTorch, Keras, polars."""
+    one_thread(session)
+    session.install("-e", ".[exchange]")
+    tests = ("tests/nn/storage", "tests/nn/data", "tests/nn/test_device_rows.py", "tests/test_docs_exchange.py")
+    session.run("python", "-m", "pytest", *tests, *session.posargs)
 
 
 @nox.session
