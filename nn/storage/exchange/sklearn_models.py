@@ -11,7 +11,19 @@ from backends import Backend
 from backends.devices import as_numpy
 
 from ...data.labels import are_numbers
-from ...layers import Dropout, ElementwiseActivation, Flatten, Layer, Linear, ReLU, Sigmoid, Softmax, Standardize, Tanh
+from ...layers import (
+    ACTIVATION_LAYERS,
+    Dropout,
+    ElementwiseActivation,
+    Flatten,
+    Layer,
+    Linear,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Standardize,
+    Tanh,
+)
 from ...model import Sequential
 from ...plan import output_activation_of
 from ..optional import library
@@ -142,8 +154,9 @@ def _scaler(mean: np.ndarray, variance: np.ndarray) -> Any:
 def from_sklearn(
     estimator: Any, backend: str | Backend = "auto", dtype: str | None = None, *, seed: int = 0
 ) -> Sequential:
-    """A network with the weights and the outputs of a fitted ``MLPClassifier`` or ``MLPRegressor``, alone or in a
-    ``Pipeline`` after one ``StandardScaler`` or several; with the names of its classes and its loss.
+    """A network with the weights and the outputs of a fitted ``MLPClassifier`` or ``MLPRegressor``, scikit-learn's or
+    ``nn``'s, alone or in a ``Pipeline`` after one ``StandardScaler`` or several; with the names of its classes and its
+    loss.
 
     Args:
         backend, dtype, seed: of the new model; by default in the dtype of the weights.
@@ -164,17 +177,17 @@ def from_sklearn(
     builder = Builder(LIBRARY)
     builder.dtype = float_dtype(network.coefs_)
     _add_scalers(builder, before)
-    hidden, end = network.activation, network.out_activation_
-    if hidden not in ACTIVATIONS or end not in ("identity", "logistic", "softmax"):
-        raise builder.refused(kind, f"its activations are {hidden} and {end}")
+    end = network.out_activation_
+    known, between = _hidden(network.activation)
+    if not known or end not in ("identity", "logistic", "softmax"):
+        raise builder.refused(kind, f"its activations are {network.activation} and {end}")
     layers = [*zip(network.coefs_, network.intercepts_, strict=True)]
     for index, (coef, intercept) in enumerate(layers):
         builder.add(Linear(*coef.shape), weight=as_numpy(coef), bias=as_numpy(intercept))
-        activation = Sigmoid if end == "logistic" else Softmax if end == "softmax" else None
-        if index < len(layers) - 1:
-            activation = ACTIVATIONS[hidden]  # type: ignore[assignment]
+        last: Layer | None = Sigmoid() if end == "logistic" else Softmax() if end == "softmax" else None
+        activation = last if index == len(layers) - 1 else between
         if activation is not None:
-            builder.add(activation())
+            builder.add(activation)
     classes = getattr(network, "classes_", None)
     loss = "mean_squared_error" if classes is None else None
     if classes is not None:
@@ -185,6 +198,14 @@ def from_sklearn(
     elif model.task == "classes":
         model.class_names = tuple(str(label) for label in classes)
     return model
+
+
+def _hidden(activation: Any) -> tuple[bool, Layer | None]:
+    """Whether the activation of hidden layers is known, and its layer; ``nn``'s estimators have all of xpnet's."""
+    if isinstance(activation, ElementwiseActivation):
+        return True, activation
+    kind = ACTIVATIONS.get(activation) or ACTIVATION_LAYERS.get(activation)
+    return activation in ACTIVATIONS or kind is not None, None if kind is None else kind()
 
 
 def _add_scalers(builder: Builder, steps: Sequence[tuple[str, Any]]) -> None:

@@ -20,6 +20,7 @@ from nn import (
     Dropout,
     LeakyReLU,
     Linear,
+    MLPClassifier,
     ReLU,
     Sequential,
     SiLU,
@@ -363,7 +364,8 @@ def test_a_network_goes_on_training_in_scikit_learn_and_here() -> None:
 @pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
 @pytest.mark.parametrize("targets", ["two classes", "three classes", "labels", "a value", "values"])
 def test_estimators_of_scikit_learn(activation: str, targets: str) -> None:
-    from sklearn.neural_network import MLPClassifier, MLPRegressor
+    from sklearn.neural_network import MLPClassifier as Classifier
+    from sklearn.neural_network import MLPRegressor
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -375,7 +377,7 @@ def test_estimators_of_scikit_learn(activation: str, targets: str) -> None:
         "a value": x[:, 0],
         "values": x[:, :2],
     }[targets]
-    kind = MLPRegressor if "value" in targets else MLPClassifier
+    kind = MLPRegressor if "value" in targets else Classifier
     settings = {"hidden_layer_sizes": (6, 5), "activation": activation, "max_iter": 5, "random_state": 0}
     estimator = make_pipeline(
         StandardScaler(with_mean=False),
@@ -397,6 +399,17 @@ def test_estimators_of_scikit_learn(activation: str, targets: str) -> None:
         np.testing.assert_array_equal(model.predict(x), estimator.predict(x))
     else:
         assert model.predict_names(x) == estimator.predict(x).astype(str).tolist()
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "sigmoid", LeakyReLU(0.2)])
+def test_estimators_of_xpnet(activation: Any) -> None:
+    x = RNG.normal(size=(40, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it has not converged
+        estimator = MLPClassifier((6, 5), activation=activation, max_iter=5, device="cpu").fit(x, np.arange(40) % 3 + 1)
+    model = from_sklearn(estimator, "cpu")
+    same(model.predict_proba(x), estimator.predict_proba(x))
+    assert model.class_names == ("1", "2", "3")
 
 
 def test_estimators_that_are_refused() -> None:
