@@ -64,7 +64,8 @@ ROOMS = {
 }  # fmt: skip
 #: What is computed with arrays of any library, and so knows none.
 NETWORK_CODE = [
-    "nn.around_update", "nn.device_rows", "nn.divergence", "nn.evaluation", "nn.feed", "nn.given", "nn.layers", "nn.optimizers",
+    "nn.around_update", "nn.device_rows", "nn.divergence", "nn.evaluation", "nn.feed", "nn.given", "nn.layers",
+    "nn.optimizers",
     "nn.initializers", "nn.losses", "nn.memory", "nn.metrics", "nn.model", "nn.out_of_memory", "nn.own_layers",
     "nn.plan", "nn.snapshot", "nn.steps", "nn.trainer",
 ]  # fmt: skip
