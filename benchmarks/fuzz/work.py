@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -20,6 +21,16 @@ BYTES = 400_000_000
 #: What the process may take at all: with more, the machine would suffer.
 LIMIT = 4 << 30
 LONGEST = 300
+#: After so many seconds a reader is given up.
+GIVEN_UP = 20
+
+
+class GivenUp(BaseException):
+    """A reader takes too long."""
+
+
+def give_up(*_: object) -> None:
+    raise GivenUp
 
 
 def outcome(reader: Reader, path: Path, content: bytes) -> tuple[str, str]:
@@ -54,6 +65,7 @@ def main(name: str, first: int, last: int) -> None:
     reader = READERS[name]
     resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))
     warnings.simplefilter("ignore")
+    signal.signal(signal.SIGALRM, give_up)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"file{reader.suffix}"
         for number in range(first, last):
@@ -62,7 +74,12 @@ def main(name: str, first: int, last: int) -> None:
             path.write_bytes(content)
             most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             began = time.perf_counter()
-            kind, how = outcome(reader, path, content)
+            signal.setitimer(signal.ITIMER_REAL, GIVEN_UP)
+            try:
+                kind, how = outcome(reader, path, content)
+            except GivenUp:
+                kind, how = "slow", f"more than {GIVEN_UP} s"
+            signal.setitimer(signal.ITIMER_REAL, 0)
             seconds = time.perf_counter() - began
             taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - most) * 1024
             if kind in ("right", "clean"):

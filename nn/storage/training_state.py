@@ -250,8 +250,12 @@ class Interrupted:
                 f"this run cannot go on for {fit.last - fit.first} epochs, as it has made {made - fit.first} already; "
                 "say how many in all"
             )
-        arguments = {name: known[name] for name in fit.arguments}
-        if text := difference(arguments, fit.arguments) or other_data(known["data"], fit.data):
+        try:
+            arguments = {name: known[name] for name in fit.arguments}
+            text = difference(arguments, fit.arguments) or other_data(known["data"], fit.data)
+        except Exception as error:
+            raise CheckpointError(f"the checkpoint makes no sense ({type(error).__name__}: {error})") from None
+        if text:
             raise CheckpointError(f"this run cannot go on, as {text}; call fit as for the run")
         here = [{"kind": kind, "settings": callback.settings()} for kind, callback in remembering(fit.called)]
         there = [{"kind": entry["kind"], "settings": entry["settings"]} for entry in known["callbacks"]]
@@ -360,6 +364,7 @@ def _check(state: Mapping[str, Any]) -> None:
         _need("its call of fit is", _is_count(fit["seen"]) and _is_count(fit["first"]))
         _need("its call of fit is", isinstance(fit["stopping"], str) and isinstance(fit["data"], dict))
         _need("its callbacks are", all(isinstance(entry["state"], dict) for entry in fit["callbacks"]))
+        _need("its callbacks are", all(isinstance(entry["settings"], dict) for entry in fit["callbacks"]))
         _need("its callbacks are", all(isinstance(entry["kind"], str) for entry in fit["callbacks"]))
     if state.get("fit", {}).get("seen"):
         epoch = state["epoch"]
