@@ -25,7 +25,7 @@ def _member(piece: bytes) -> bytes:
 
 def csv_bomb(rng: random.Random) -> bytes:
     begins = rng.choice((b"a,label\n1,0\n", b"1,0\n", b'"', b""))
-    return gzip.compress(begins, mtime=0) + _member(rng.choice(PIECES)) * rng.choice((150, 400, 2000))
+    return gzip.compress(begins, mtime=0) + _member(rng.choice(PIECES)) * rng.choice((100, 150, 400))
 
 
 def idx_bomb(rng: random.Random) -> bytes:
