@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from backends.arguments import check_whole_number
 from backends.typing import Array
 
 #: An ``nn.Trainer``. (Importing it here would be a circle: it imports this module.)
@@ -30,6 +31,21 @@ class Snapshot:
     def __init__(self, arrays: dict[str, Array], numbers: dict[str, Any]) -> None:
         self._arrays = arrays
         self._numbers = numbers
+
+    @classmethod
+    def from_file(cls, arrays: Any, numbers: Any) -> Snapshot:
+        """One of what ``arrays()`` and ``numbers()`` gave, as a file says.
+
+        Raises:
+            ValueError: they cannot be that.
+        """
+        are_arrays = isinstance(arrays, dict) and all(hasattr(array, "shape") for array in arrays.values())
+        counted = ("trainer.epoch", "model.step", "optimizer.steps")
+        if not (are_arrays and isinstance(numbers, dict) and {*counted} <= {*numbers}):
+            raise ValueError("this is no snapshot of a training run")
+        for name in counted:
+            check_whole_number(name, numbers[name], least=0)
+        return cls(arrays, numbers)
 
     @classmethod
     def of(cls, trainer: Trainer) -> Snapshot:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from backends.arguments import shown
 from nn.cli import SETTINGS, TABLES, Settings, UsageError, changed_problem, combine
 from nn.cli.kinds import NUMBERS, STRING_TABLE, TEXT, Kind, did_you_mean, nearest
 from nn.files import what_is_no_file
@@ -110,7 +111,7 @@ def load(name_or_path: str) -> Recipe:
         return Recipe(path.stem, title, [_part(content, path, f"{path}: ")])
     parts = content["parts"]
     if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
-        raise RecipeError(f"{path}: parts must be tables, as in [[parts]], not {parts!r}")
+        raise RecipeError(f"{path}: parts must be tables, as in [[parts]], not {shown(parts)}")
     if unknown := sorted(set(content) - {"title", "parts"}):
         raise RecipeError(f"{path}: beside [[parts]] there may only be a title, not {', '.join(unknown)}")
     return Recipe(path.stem, title, [_part(part, path, f"{path}: parts {i}: ") for i, part in enumerate(parts, 1)])
@@ -165,7 +166,7 @@ def _part(content: dict[str, Any], path: Path, where: str) -> Part:
     for key, value in reproduced.items():
         _check(NUMBERS, value, f"{where}[reproduced] {key}")
         if key != "predictions" and not (len(value) == 2 and value[0] <= value[1]):
-            raise RecipeError(f"{where}[reproduced] {key} must be [low, high], not {value}")
+            raise RecipeError(f"{where}[reproduced] {key} must be [low, high], not {shown(value)}")
     return Part(content.get("title", path.stem), settings, author, reproduced, where)
 
 
@@ -194,4 +195,4 @@ def _unknown_key(key: str, table: str) -> str:
 
 def _check(kind: Kind, value: Any, where: str) -> None:
     if not kind.holds(value):
-        raise RecipeError(f"{where} must be {kind.words}, not {value!r}")
+        raise RecipeError(f"{where} must be {kind.words}, not {shown(value)}")

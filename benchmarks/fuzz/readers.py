@@ -31,10 +31,14 @@ from nn.data.idx import read_idx
 from nn.data.sources import load_data
 from nn.storage.model_file import checksum
 
+from .bombs import csv_bomb, hdf5_bomb, idx_bomb, npz_bomb
 from .mutate import BINARY, TEXT, VALUES, WORDS, damaged, json_changed, json_text
+from .runs import make_checkpoint, make_run, read_checkpoint_file, read_run
 
 ROWS = np.random.default_rng(0).integers(0, 256, (30, 16), dtype=np.uint8)
 LABELS = np.arange(30, dtype=np.uint8) % 3
+#: So many of the files would grow to gigabytes.
+BOMBS = 0.02
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ def idx_file() -> bytes:
 
 
 def make_idx(rng: random.Random) -> bytes:
+    if rng.random() < BOMBS:
+        return idx_bomb(rng)
     content = idx_file()
     kind = rng.random()
     if kind < 0.3:
@@ -99,6 +105,8 @@ def npy(array: np.ndarray) -> bytes:
 
 
 def make_npz(rng: random.Random) -> bytes:
+    if rng.random() < BOMBS:
+        return damaged(rng, npz_bomb(300), BINARY) if rng.random() < 0.5 else npz_bomb(300)
     members = {"x_train.npy": npy(ROWS), "y_train.npy": npy(LABELS)}
     compression = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA))
     inside = rng.random() < 0.5
@@ -125,6 +133,9 @@ def as_lists(x: np.ndarray, y: np.ndarray) -> Any:
 def make_hdf5(rng: random.Random) -> bytes:
     import h5py
 
+    if rng.random() < BOMBS:
+        bomb = hdf5_bomb(300, rng.choice(((30, 16), (20_000, 100_000))))
+        return damaged(rng, bomb, BINARY) if rng.random() < 0.5 else bomb
     content = io.BytesIO()
     with h5py.File(content, "w", track_order=rng.random() < 0.2) as file:
         options = rng.choice(({}, {"compression": "gzip"}, {"chunks": (5, 4)}, {"fletcher32": True}))
@@ -155,6 +166,8 @@ def read_archive(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
 
 
 def make_csv(rng: random.Random) -> bytes:
+    if rng.random() < BOMBS:
+        return csv_bomb(rng)
     lines = [",".join(map(str, [*row, label])) for row, label in zip(ROWS.tolist(), LABELS.tolist(), strict=True)]
     if rng.random() < 0.3:
         values = [",".join(f"{value / 7:.4g}" for value in row) for row in ROWS]
@@ -292,6 +305,8 @@ READERS = {
         Reader("CSV", ".csv", make_csv, read_csv_file, meant_by_csv),
         Reader("recipe", ".toml", make_recipe, read_recipe, meant_by_recipe, (UsageError,)),
         Reader("model", ".safetensors", make_model, read_model, None, (ValueError,)),
+        Reader("checkpoint", ".safetensors", make_checkpoint, read_checkpoint_file, None, (ValueError,)),
+        Reader("run", ".json", make_run, read_run, None, (UsageError,)),
         Reader("command line", ".json", make_command, read_command, None, (UsageError,)),
     )
 }

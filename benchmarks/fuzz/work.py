@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -14,12 +15,22 @@ from typing import Any
 
 from .readers import READERS, Reader
 
-#: A file of a few kilobytes may take so long, and so much memory.
+#: A file may take so long of the processor, whatever else it does, and so much memory.
 SECONDS = 2.0
 BYTES = 400_000_000
 #: What the process may take at all: with more, the machine would suffer.
 LIMIT = 4 << 30
 LONGEST = 300
+#: After so many seconds a reader is given up.
+GIVEN_UP = 20
+
+
+class GivenUp(BaseException):
+    """A reader takes too long."""
+
+
+def give_up(*_: object) -> None:
+    raise GivenUp
 
 
 def outcome(reader: Reader, path: Path, content: bytes) -> tuple[str, str]:
@@ -54,6 +65,7 @@ def main(name: str, first: int, last: int) -> None:
     reader = READERS[name]
     resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))
     warnings.simplefilter("ignore")
+    signal.signal(signal.SIGALRM, give_up)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"file{reader.suffix}"
         for number in range(first, last):
@@ -61,9 +73,14 @@ def main(name: str, first: int, last: int) -> None:
             content = reader.make(random.Random(f"{name} {number}"))
             path.write_bytes(content)
             most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            began = time.perf_counter()
-            kind, how = outcome(reader, path, content)
-            seconds = time.perf_counter() - began
+            began = time.process_time()
+            signal.setitimer(signal.ITIMER_REAL, GIVEN_UP)
+            try:
+                kind, how = outcome(reader, path, content)
+            except GivenUp:
+                kind, how = "slow", f"more than {GIVEN_UP} s"
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            seconds = time.process_time() - began
             taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - most) * 1024
             if kind in ("right", "clean"):
                 kind, how = ("slow", f"{seconds:.1f} s") if seconds > SECONDS else (kind, how)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from backends.arguments import check_choice, check_number, check_text
+from backends.arguments import check_choice, check_number, check_text, check_whole_number
 
 from ..history import Record
 from ..metrics import is_metric, larger_is_better
@@ -81,5 +81,13 @@ class Monitor:
         return {"best": self.best, "epoch": self.epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with what ``state_dict`` gave."""
-        self.best, self.epoch = state["best"], state["epoch"]
+        """Go on with what ``state_dict`` gave.
+
+        Raises:
+            ValueError: it cannot have given that.
+        """
+        best, epoch = state["best"], state["epoch"]
+        if (best is None) != (epoch is None):
+            raise ValueError("the best value and its epoch go together")
+        self.best = None if best is None else check_number("best", best, infinite=True)
+        self.epoch = None if epoch is None else check_whole_number("epoch", epoch, least=0)

@@ -104,8 +104,10 @@ class ReduceOnPlateau(Callback):
         return {name: getattr(self, name) for name in self.REMEMBERED}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name in self.REMEMBERED:
-            setattr(self, name, state[name])
+        best = state["best"]
+        self.best = None if best is None else check_number("best", best, infinite=True)
+        self.bad_epochs = check_whole_number("bad_epochs", state["bad_epochs"], least=0)
+        self.cooldown_left = check_whole_number("cooldown_left", state["cooldown_left"], least=0)
 
     def _is_better(self, value: float) -> bool:
         """NaN never is, and neither is a first value that is the worst there is."""

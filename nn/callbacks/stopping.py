@@ -90,5 +90,5 @@ class EarlyStopping(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.monitor.load_state_dict(state["monitor"])
-        self._first, best = state["first"], state["best"]
-        self._best = None if best is None else Snapshot(best["arrays"], best["numbers"])
+        self._first, best = check_whole_number("first", state["first"], least=0), state["best"]
+        self._best = None if best is None else Snapshot.from_file(best["arrays"], best["numbers"])

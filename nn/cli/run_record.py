@@ -77,6 +77,8 @@ class RunRecord:
         if unknown := sorted(set(self.settings) - set(known)):
             raise UsageError(f"its setting {unknown[0]!r} is unknown here; update xpnet")
         values = {name: _value(name, value) for name, value in self.settings.items()}
+        if not _makes_sense(self.beside):
+            raise UsageError(f"what {RECORD} says beside its settings makes no sense; begin another run")
         beside = self.beside | {"given": frozenset(self.beside["given"]), "changed": tuple(self.beside["changed"])}
         return Settings(**values, **beside)
 
@@ -111,13 +113,30 @@ class RunRecord:
                 raise UsageError(f"{path}: a newer version of xpnet wrote it (format {written}); update xpnet")
             if content.pop("sha256") != _checksum({"format": written, **content}):
                 raise ValueError("its checksum is wrong")
-            return cls(**content)
+            record = cls(**content)
+            kinds = {"settings": dict, "beside": dict, "process": int}
+            for entry in fields(record):
+                if not isinstance(getattr(record, entry.name), kinds.get(entry.name, str)):
+                    raise ValueError(f"its {entry.name} is none")
+            if not (record.run + record.begun).isprintable():
+                raise ValueError("its id or its time is none")
+            return record
         except UsageError:
             raise
         except OSError as error:
             raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
         except Exception as error:  # whatever the bytes are
             raise UsageError(f"{path} is damaged ({first_line(error)}); a new run replaces it by --overwrite") from None
+
+
+def _makes_sense(beside: dict[str, Any]) -> bool:
+    """Whether these are values of ``BESIDE``."""
+    if {*beside} != {*BESIDE} or not isinstance(beside["title"], str):
+        return False
+    lists, tables = (beside["given"], beside["changed"]), (beside["author"], beside["reproduced"])
+    return all(isinstance(table, dict) for table in tables) and all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists
+    )
 
 
 def working_directory() -> str:

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 
 from .checks import DataError
-from .reading import ALWAYS_PLAUSIBLE, DEFLATE_RATIO, refuse_implausible
+from .reading import refuse_implausible
+
+#: So many bytes the checksum of a chunk takes.
+CHECKSUM = 4
 
 
 def read_array(file: Any, name: str, path: Path) -> np.ndarray:
@@ -39,14 +42,17 @@ def read_array(file: Any, name: str, path: Path) -> np.ndarray:
     # A chunk is taken whole into memory, whatever part of it the array has.
     chunk = math.prod(item.chunks) * item.dtype.itemsize if item.chunks else 0
     refuse_implausible(max(item.nbytes, chunk), stored, what)
-    _check_filters(item, chunk, what)
+    if item.chunks:
+        _check_chunks(item, chunk, what)
+    elif stored < item.nbytes:
+        raise DataError(f"{what} is damaged (it has {stored:,} of {item.nbytes:,} bytes); copy or download it again")
     array: np.ndarray = np.asarray(item[()])
     return array
 
 
-def _check_filters(item: Any, chunk: int, what: str) -> None:
-    """Refuse chunks that cannot be unpacked here, or that unpack to more than the ``chunk`` bytes that they should
-    have: the library would take as much memory as there comes out.
+def _check_chunks(item: Any, size: int, what: str) -> None:
+    """Refuse chunks that cannot be unpacked here, or that do not have the ``size`` bytes that each should have: for
+    more the library takes as much memory as there comes out, for less it gives what happens to lie in memory.
 
     Raises:
         DataError: naming what is wrong.
@@ -62,13 +68,18 @@ def _check_filters(item: Any, chunk: int, what: str) -> None:
     numbers = [code for code, *_ in filters]
     if numbers.count(h5z.FILTER_DEFLATE) > 1:
         raise DataError(f"{what} is compressed several times over; store it with gzip once")
-    if h5z.FILTER_DEFLATE not in numbers:
-        return
 
     def check(info: Any) -> None:
-        if info.size * DEFLATE_RATIO > ALWAYS_PLAUSIBLE and not info.filter_mask:
-            _, packed = item.id.read_direct_chunk(info.chunk_offset)
-            if len(zlib.decompressobj().decompress(packed, chunk + 1)) > chunk:
-                raise DataError(f"{what} is damaged (a chunk unpacks to more than it should); download it again")
+        used = [code for index, code in enumerate(numbers) if not info.filter_mask >> index & 1]
+        if not {*used} <= {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32}:
+            return  # one that nobody writes to do harm
+        packed = h5z.FILTER_DEFLATE in used
+        before = used[: used.index(h5z.FILTER_DEFLATE)] if packed else used
+        expected, found = size + CHECKSUM * before.count(h5z.FILTER_FLETCHER32), info.size
+        if packed:
+            _, content = item.id.read_direct_chunk(info.chunk_offset)
+            found = len(zlib.decompressobj().decompress(content, expected + 1))
+        if found != expected:
+            raise DataError(f"{what} is damaged (a chunk is larger or smaller than it should be); download it again")
 
     item.id.chunk_iter(check)

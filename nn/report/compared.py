@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from ..files import check_writable, write_atomically
+from ..files import check_writable, what_is_no_file, write_atomically
 from .collected import FORMAT, NO_CURVES, look_of
 from .html import duration, figure, in_words, page_text, points, said, section, table
 from .svg import Curve, curves
@@ -59,6 +59,8 @@ def read_report(path: str | Path) -> Report:
     Raises:
         ValueError: it is no report of this version of xpnet, or cannot be read.
     """
+    if kind := what_is_no_file(Path(path)):
+        raise ValueError(f"{path} is {kind}, not a file; name the file that train.py --report wrote")
     try:
         page = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -67,7 +69,7 @@ def read_report(path: str | Path) -> Report:
     found = re.search(r'<script type="application/json" id="report">(.*?)</script>', page, flags=re.DOTALL)
     try:
         report = json.loads(found[1]) if found else None
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         report = None
     if not isinstance(report, dict) or report.get("format") != FORMAT:
         raise ValueError(f"{path} is no report that this version of xpnet wrote; train.py --report FILE writes one")

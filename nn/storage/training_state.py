@@ -8,7 +8,8 @@ A batch is a function of (seed, epoch, position) and so is all randomness: there
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from time import perf_counter
@@ -187,13 +188,9 @@ class Interrupted:
             CheckpointWarning: the run was on another device or with other versions.
         """
         state = self.state
-        try:
+        with _making_sense():
             _check(state)
             units = _units_for(trainer, state)
-        except CheckpointError:
-            raise
-        except Exception as error:
-            raise CheckpointError(f"the checkpoint makes no sense ({type(error).__name__}: {error})") from None
         if text := difference(state["settings"], settings_of(trainer)):
             raise CheckpointError(
                 f"this run cannot go on, as {text}; build model and trainer as for the run, or begin another"
@@ -250,8 +247,10 @@ class Interrupted:
                 f"this run cannot go on for {fit.last - fit.first} epochs, as it has made {made - fit.first} already; "
                 "say how many in all"
             )
-        arguments = {name: known[name] for name in fit.arguments}
-        if text := difference(arguments, fit.arguments) or other_data(known["data"], fit.data):
+        with _making_sense():
+            arguments = {name: known[name] for name in fit.arguments}
+            text = difference(arguments, fit.arguments) or other_data(known["data"], fit.data)
+        if text:
             raise CheckpointError(f"this run cannot go on, as {text}; call fit as for the run")
         here = [{"kind": kind, "settings": callback.settings()} for kind, callback in remembering(fit.called)]
         there = [{"kind": entry["kind"], "settings": entry["settings"]} for entry in known["callbacks"]]
@@ -282,14 +281,26 @@ class Interrupted:
 
     def restore_epoch(self, trainer: Trainer, fit: Fit) -> None:
         """Let the epoch, which was interrupted in its middle, be as it was."""
-        epoch = self.state["epoch"]
-        _fill(trainer.totals, epoch["totals"])
-        fit.watch.good = Snapshot(_on_device(epoch["before"], trainer), dict(epoch["before_numbers"]))
-        if "gradients" in epoch:
-            trainer.model.store.sum_of_gradients[...] = _on_device(epoch["gradients"], trainer)
-        fit.now = epoch["now"]
-        _set(trainer, self.state["now"])  # for the next epoch, but for the learning rate
-        fit.started = perf_counter() - epoch["seconds"]
+        with _making_sense():
+            epoch = self.state["epoch"]
+            _fill(trainer.totals, epoch["totals"])
+            fit.watch.good = Snapshot(_on_device(epoch["before"], trainer), dict(epoch["before_numbers"]))
+            if "gradients" in epoch:
+                trainer.model.store.sum_of_gradients[...] = _on_device(epoch["gradients"], trainer)
+            fit.now = epoch["now"]
+            _set(trainer, self.state["now"])  # for the next epoch, but for the learning rate
+            fit.started = perf_counter() - epoch["seconds"]
+
+
+@contextmanager
+def _making_sense() -> Iterator[None]:
+    """Turns whatever values that nobody meant lead to into a CheckpointError."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"the checkpoint makes no sense ({type(error).__name__}: {error})") from None
 
 
 def _kind(entry: Mapping[str, Any]) -> str:
@@ -360,6 +371,7 @@ def _check(state: Mapping[str, Any]) -> None:
         _need("its call of fit is", _is_count(fit["seen"]) and _is_count(fit["first"]))
         _need("its call of fit is", isinstance(fit["stopping"], str) and isinstance(fit["data"], dict))
         _need("its callbacks are", all(isinstance(entry["state"], dict) for entry in fit["callbacks"]))
+        _need("its callbacks are", all(isinstance(entry["settings"], dict) for entry in fit["callbacks"]))
         _need("its callbacks are", all(isinstance(entry["kind"], str) for entry in fit["callbacks"]))
     if state.get("fit", {}).get("seen"):
         epoch = state["epoch"]

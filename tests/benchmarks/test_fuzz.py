@@ -14,6 +14,7 @@ from benchmarks.fuzz.work import outcome
 INPUTS = 150
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", READERS)
 def test_damaged_files_are_read_right_or_refused_in_one_sentence(tmp_path: Path, name: str) -> None:
     if name == "HDF5":

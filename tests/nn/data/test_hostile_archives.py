@@ -168,7 +168,7 @@ def zeros(megabytes: int) -> bytes:
 @pytest.mark.parametrize(
     ("chunks", "megabytes", "message"),
     [
-        ((40, 9), 270, "x_train is damaged .a chunk unpacks to more than it should"),
+        ((40, 9), 270, "x_train is damaged .a chunk is larger or smaller than it should be"),
         ((20_000, 100_000), 300, r"x_train claims 2\.0 GB but has 0\.3"),
     ],
 )
@@ -183,6 +183,33 @@ def test_a_chunk_does_not_unpack_to_gigabytes(
         x.id.write_direct_chunk((0, 0), zeros(megabytes))
     with pytest.raises(DataError, match=message):
         read_hdf5(path)
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}, {"shuffle": True}, {"fletcher32": True}])
+def test_a_chunk_that_is_too_short_is_not_filled_with_what_lies_in_memory(
+    h5py: Any, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["y_train"] = LABELS
+        x = file.create_dataset("x_train", ROWS.shape, "u1", chunks=ROWS.shape, **options)
+        half = ROWS[:20].tobytes()
+        x.id.write_direct_chunk((0, 0), zlib.compress(half) if "compression" in options else half)
+    with pytest.raises(DataError, match=r"x_train is damaged \(a chunk is larger or smaller than it should be"):
+        read_hdf5(path)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("fletcher32", [False, True])
+@pytest.mark.parametrize("compression", [None, "gzip", "lzf"])
+def test_chunks_of_every_kind_are_read(
+    h5py: Any, tmp_path: Path, compression: str | None, fletcher32: bool, shuffle: bool
+) -> None:
+    options = {"compression": compression, "fletcher32": fletcher32, "shuffle": shuffle, "chunks": (7, 4)}
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["y_train"] = LABELS
+        file.create_dataset("x_train", data=ROWS.astype("<f4"), **options)
+    np.testing.assert_array_equal(read_hdf5(tmp_path / "a.h5")[0].x, ROWS)
 
 
 def test_large_chunks_that_are_what_they_say_are_read(h5py: Any, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -139,3 +140,17 @@ def test_what_cannot_be_compared_is_one_sentence_and_exit_code_2(
     (line,) = err.splitlines()
     assert line.startswith("python -m nn: error: ")
     assert sentence in line
+
+
+def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.html"
+    deep = "[" * 100_000 + "]" * 100_000
+    path.write_text(f'<script type="application/json" id="report">{deep}</script>')
+    with pytest.raises(ValueError, match="is no report that this version of xpnet wrote"):
+        read_report(path)
+    with pytest.raises(ValueError, match="is a folder, not a file"):
+        read_report(tmp_path)
+    if sys.platform != "win32":
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(ValueError, match="is a pipe, not a file"):
+            read_report(tmp_path / "pipe")
