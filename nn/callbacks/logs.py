@@ -51,6 +51,7 @@ class EpochLog(Callback):
     def __init__(self, path: str | Path) -> None:
         self.path = check_path("path", path)
         self._file: TextIO | None = None
+        self._before: list[Record] = []
         self._has_warned = False
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
@@ -65,26 +66,28 @@ class EpochLog(Callback):
             # The last ones of a run that was killed may not have reached the disk.
             known = {record["epoch"]: record for record in trainer.history} | there
             kept = [known[epoch] for epoch in sorted(known) if epoch <= trainer.epoch]
+        in_history = {record["epoch"] for record in trainer.history}
+        self._before = [line for line in kept if int(line["epoch"]) not in in_history]
         self._write(kept, trainer)
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
         try:
             if self._file is None or is_deleted(self._file):
-                self._write(list(trainer.history), trainer)
+                self._write([*self._before, *trainer.history], trainer)
             elif new := self.new_columns(record):
                 self._write([*self.read(), record], trainer, new)
             else:
                 self._file.write(self.line(trainer.history.with_run(record)))
                 self._file.flush()
         except OSError as error:
-            self._warn(error)
+            self._fail(error)
 
     def on_fit_end(self, trainer: Trainer) -> None:
         try:
             if self._file is not None:
                 self._file.close()
         except OSError as error:
-            self._warn(error)
+            self._fail(error)
         finally:
             self._file = None
 
@@ -98,7 +101,12 @@ class EpochLog(Callback):
         write_atomically(self.path, self.text(list(map(trainer.history.with_run, records)), columns).encode())
         self._file = self.path.open("a", encoding="utf-8", newline="")
 
-    def _warn(self, error: OSError) -> None:
+    def _fail(self, error: OSError) -> None:
+        """The file may have a part of a line: it is written anew as soon as it can be."""
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+            self._file = None
         if not self._has_warned:
             self._has_warned = True
             warn_of(self.path, error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -63,28 +64,49 @@ class TensorBoard(Callback):
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
         try:
-            records = [record]
-            if self._file is None or not self._file.path.exists():
-                records = list(trainer.history)
-                self._file = EventFile(self.folder, records[0]["epoch"])
-            for each in records:
-                for name, value in each.items():
-                    if name not in NO_CURVES:
-                        self._file.add(tag(name, trainer.columns), float(value), each["epoch"])
-            self._file.flush()
+            if self._file is not None and not self._file.path.exists():
+                self._file.discard()
+                self._file = None
+            if self._file is None:
+                self._file = self._written_anew(trainer)
+            else:
+                self._add(self._file, record, trainer)
+                self._file.flush()
         except OSError as error:
-            self._warn(error)
+            self._fail(error)
+
+    def _written_anew(self, trainer: Trainer) -> EventFile:
+        """Another file, with all epochs; it is gone where it cannot be written."""
+        file = EventFile(self.folder, trainer.history[0]["epoch"])
+        try:
+            for record in trainer.history:
+                self._add(file, record, trainer)
+            file.flush()
+        except OSError:
+            file.discard()
+            file.path.unlink(missing_ok=True)
+            raise
+        return file
+
+    def _add(self, file: EventFile, record: Record, trainer: Trainer) -> None:
+        for name, value in record.items():
+            if name not in NO_CURVES:
+                file.add(tag(name, trainer.columns), float(value), record["epoch"])
 
     def on_fit_end(self, trainer: Trainer) -> None:
         try:
             if self._file is not None:
                 self._file.close()
         except OSError as error:
-            self._warn(error)
+            self._fail(error)
         finally:
             self._file = None
 
-    def _warn(self, error: OSError) -> None:
+    def _fail(self, error: OSError) -> None:
+        """The file may have a part of an event: another is written as soon as it can be."""
+        if self._file is not None:
+            self._file.discard()
+            self._file = None
         if not self._has_warned:
             self._has_warned = True
             warn_of(self.folder, error)
@@ -141,9 +163,14 @@ class EventFile:
 
             self._file = RecordWriter(self.path.open("wb"))
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
-        self._write(file_version="brain.Event:2")
-        self._write(first, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
-        self.flush()
+        try:
+            self._write(file_version="brain.Event:2")
+            self._write(first, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
+            self.flush()
+        except OSError:
+            self.discard()
+            self.path.unlink(missing_ok=True)
+            raise
 
     def add(self, tag: str, value: float, epoch: int) -> None:
         """A point of the curve ``tag``."""
@@ -155,6 +182,11 @@ class EventFile:
 
     def close(self) -> None:
         self._file.close()
+
+    def discard(self) -> None:
+        """Close the file, whether all of it can be written or not."""
+        with suppress(OSError):
+            self.close()
 
     def _write(self, step: int = 0, **what: Any) -> None:
         self._file.write(self._event(wall_time=time.time(), step=step, **what).SerializeToString())

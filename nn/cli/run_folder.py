@@ -122,6 +122,10 @@ class RunFolder:
     def __del__(self) -> None:
         self.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has no lock, as it would be closed twice."""
+        return vars(self) | {"_lock": None}
+
     def begin(self) -> None:
         """Remove what an earlier run has left here, unless it is this run, and write down which one begins.
 

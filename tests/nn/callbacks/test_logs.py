@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import pytest
 from nn import (
     SGD,
     Callback,
+    Checkpoint,
     CSVLog,
     JSONLog,
     LambdaCallback,
@@ -27,8 +31,9 @@ from nn import (
     Trainer,
     load_model,
 )
-from nn.callbacks.logs import log_to
+from nn.callbacks.logs import LogWarning, log_to
 from nn.callbacks.tensorboard import find_library
+from nn.history import Record
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 4))
@@ -184,6 +189,116 @@ def test_without_a_library_for_event_files_it_is_said_what_to_install(
         TensorBoard(tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True if name == "tensorboard" else None)
     assert find_library() == "tensorboard"
+
+
+# ---- what goes wrong while training runs -----------------------------------------------------------------------------
+
+LIBRARIES = [name for name in ("tensorboardX", "tensorboard") if importlib.util.find_spec(name) is not None]
+
+
+@contextmanager
+def files_may_not_grow(path: Path) -> Iterator[None]:
+    """As on a full disk: no file may be larger than this one is now."""
+    resource = pytest.importorskip("resource", reason="this system has no limits on files")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def in_epochs(first: int, last: int, before: Callable[[], Any], after: Callable[[], Any]) -> list[Callback]:
+    """Callbacks that call ``before`` when an epoch begins, and ``after`` when another one has ended."""
+
+    def begins(trainer: Trainer, epoch: int) -> None:
+        if epoch == first:
+            before()
+
+    def ends(trainer: Trainer, record: Record) -> None:
+        if record["epoch"] == last:
+            after()
+
+    return [LambdaCallback(on_epoch_begin=begins, on_epoch_end=ends)]
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "log.csv"])
+def test_a_full_disk_costs_no_training_and_what_is_missing_is_written_later(name: str, tmp_path: Path) -> None:
+    path, stack = tmp_path / name, ExitStack()
+    full = in_epochs(3, 90, lambda: stack.enter_context(files_may_not_grow(path)), stack.close)
+    trainer = trainer_with(log_to(path), *full)
+    with stack, pytest.warns(LogWarning, match=rf"{name} cannot be written: File too large; training goes on") as seen:
+        trainer.fit(DATA, 100, 8)
+    assert len(seen) == 1
+    records = [json.loads(line) for line in path.read_text().splitlines()] if name == "log.jsonl" else table(path)
+    assert [float(record["loss"]) for record in records] == trainer.history["loss"]
+    assert len(records) == 100
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "log.csv"])
+def test_a_log_that_is_deleted_is_written_again(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    gone = in_epochs(3, 5, lambda: shutil.rmtree(folder), folder.mkdir)
+    trainer = trainer_with(log_to(folder / name), *gone)
+    with pytest.warns(LogWarning, match="there is no folder") as seen:
+        trainer.fit(DATA, 7, 8)
+    assert len(seen) == 1
+    assert len((folder / name).read_text().splitlines()) == (7 if name == "log.jsonl" else 8)
+    unlinked = in_epochs(3, 3, (folder / name).unlink, lambda: None)
+    trainer_with(log_to(folder / name), *unlinked).fit(DATA, 4, 8)  # without a warning
+    assert len((folder / name).read_text().splitlines()) == (4 if name == "log.jsonl" else 5)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_event_files_that_cannot_be_written_cost_no_training(
+    library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of more epochs than the libraries' own queues hold, which would wait for ever."""
+    monkeypatch.setattr("nn.callbacks.tensorboard.find_library", lambda: library)
+    folder, stack = tmp_path / "full", ExitStack()
+    full = in_epochs(3, 30, lambda: stack.enter_context(files_may_not_grow(next(folder.iterdir()))), stack.close)
+    trainer = trainer_with(TensorBoard(folder), *full)
+    with stack, pytest.warns(LogWarning, match="full cannot be written: File too large; training goes on") as seen:
+        trainer.fit(DATA, 40, 8)
+    assert len(seen) == 1
+    assert [step for step, _ in events(folder)["loss/training"]] == list(range(1, 41))
+    gone = in_epochs(3, 5, lambda: shutil.rmtree(folder), lambda: None)
+    history = trainer_with(TensorBoard(folder), *gone).fit(DATA, 7, 8)
+    found = events(folder)["loss/training"]
+    assert [step for step, _ in found] == [1, 2, 3, 4, 5, 6, 7]
+    np.testing.assert_allclose([value for _, value in found], history["loss"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "log.csv"])
+def test_an_interrupted_epoch_is_marked_and_then_whole(name: str, tmp_path: Path) -> None:
+    path, checkpoints = tmp_path / name, tmp_path / "checkpoints"
+
+    def read() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in path.read_text().splitlines()] if name == "log.jsonl" else table(path)
+
+    class Stops(Callback):
+        reads_gradients = False
+
+        def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+            if trainer.epoch == 3 and trainer.seen == 16:
+                trainer.interrupt("a signal")
+
+    trainer_with(log_to(path), Stops(), Checkpoint(checkpoints)).fit(DATA, 5, 8)
+    marked = read()
+    assert [record.get("interrupted") or "" for record in marked[:2]] == ["", ""]
+    assert int(marked[2]["interrupted"]) == 16
+    resumed = trainer_with(log_to(path), Checkpoint(checkpoints))
+    resumed.resume(checkpoints)
+    resumed.fit(DATA, 5, 8)
+    records = read()
+    assert [int(record["epoch"]) for record in records] == [1, 2, 3, 4, 5]
+    assert not any("interrupted" in record for record in records)
+    assert {record["run"] for record in records} == {resumed.history.run}
+    whole = trainer_with()
+    whole.fit(DATA, 5, 8)
+    assert [float(record["loss"]) for record in records] == whole.history["loss"]
 
 
 # ---- saved models ----------------------------------------------------------------------------------------------------
