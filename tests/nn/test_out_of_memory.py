@@ -393,6 +393,37 @@ sys.exit(train.main(sys.argv[1:]))
     ), done.stderr
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory are set as on Linux")
+@pytest.mark.parametrize("kind", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_rows_that_fit_into_memory_once_but_not_twice_are_told(tmp_path: Path, kind: str) -> None:
+    """An archive of 80 MB is read, and there is no room for the rows in another order."""
+    small, large = tmp_path / "small.npz", tmp_path / "large.npz"
+    for path, rows in ((small, 10), (large, 100_000)):
+        np.savez(path, x_train=np.zeros((rows, 800), np.uint8), y_train=np.arange(rows) % 2)
+    program = f"""
+import resource, sys
+from pathlib import Path
+from nn import OutOfMemoryError, load_data
+
+load_data(sys.argv[1])
+pages = Path("/proc/self/statm").read_text().split()
+used = resource.getpagesize() * int(pages[0 if "{kind}" == "RLIMIT_AS" else 5])
+resource.setrlimit(resource.{kind}, (used + 100_000_000, resource.RLIM_INFINITY))
+try:
+    load_data(sys.argv[2])
+except OutOfMemoryError as error:
+    print(error)
+"""
+    done = limited("-c", program, str(small), str(large))
+    assert (done.returncode, done.stderr) == (0, "")
+    size = r"[\d.]+ [KM]iB"
+    assert re.fullmatch(
+        rf"out of memory on the host: rows of large\\.npz ask for {size}, and {size} of {size} are free; "
+        r"store them in fewer bytes \(uint8, float32\), or use fewer of them\n",
+        done.stdout,
+    ), done.stdout
+
+
 @pytest.mark.parametrize(
     ("error", "asked"),
     [
