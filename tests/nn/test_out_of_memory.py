@@ -418,7 +418,7 @@ except OutOfMemoryError as error:
     assert (done.returncode, done.stderr) == (0, "")
     size = r"[\d.]+ [KM]iB"
     assert re.fullmatch(
-        rf"out of memory on the host: rows of large\\.npz ask for {size}, and {size} of {size} are free; "
+        rf"out of memory on the host: rows of large\.npz ask for {size}, and {size} of {size} are free; "
         r"store them in fewer bytes \(uint8, float32\), or use fewer of them\n",
         done.stdout,
     ), done.stdout
