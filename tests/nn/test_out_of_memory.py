@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import train
 from backends import Backend, OutOfMemoryError
 from backends.activations import ACTIVATIONS
 from backends.cuda.cupy_backend import CupyBackend
@@ -40,6 +41,7 @@ from nn import (
 )
 from nn.layers import Layer
 from nn.out_of_memory import output_bytes
+from tests.helpers import script
 from tests.helpers.backends import backend_params, make_backend
 from tests.helpers.emulated_cuda import EmulatedCudaDevice, memory, needs_compiler
 
@@ -391,6 +393,18 @@ sys.exit(train.main(sys.argv[1:]))
         r"batch_size=\d+ would fit\n",
         done.stderr,
     ), done.stderr
+
+
+def test_an_error_without_a_word_is_said_to_be_one_of_memory(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prepare(settings: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(train, "prepare", prepare)
+    code, out, errors = script.run(capsys, "--data", "digits", "--epochs", "1")
+    assert (code, out) == (1, "")
+    assert errors.endswith(": error: out of memory\n")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory are set as on Linux")
