@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     break
             output.flush()
         except (TrainingDiverged, MemoryError, UsageError) as error:
-            complain(error)
+            complain(str(error) or "out of memory")  # Python's own MemoryError says nothing
             return 2 if isinstance(error, UsageError) else 1
         except KeyboardInterrupt:
             return 130

@@ -6,7 +6,7 @@ from .array_api import ArrayApiDevice, TorchDevice
 from .arrays import array_like, as_numpy, first_line
 from .base import Device, DeviceError, ErrorKind
 from .library import Library
-from .memory import ARRAYS, OutOfMemoryError, asked_for, host_memory, is_out_of_memory, size_text
+from .memory import ARRAYS, OutOfMemoryError, asked_for, host_memory, is_out_of_memory, told_on_host
 from .prove import prove, proved
 
 __all__ = [
@@ -26,5 +26,5 @@ __all__ = [
     "is_out_of_memory",
     "prove",
     "proved",
-    "size_text",
+    "told_on_host",
 ]

@@ -13,7 +13,7 @@ import numpy as np
 from ..messages import sentence
 from ..typing import Array
 from .arrays import as_numpy
-from .memory import OutOfMemoryError, asked_for, host_memory, is_of_host, size_text
+from .memory import OutOfMemoryError, host_memory, is_of_host, out_of_memory
 
 
 class ErrorKind(Enum):
@@ -119,16 +119,6 @@ class Device:
     def out_of_memory(self, error: BaseException, what: str, advice: str = "") -> OutOfMemoryError:
         """What to raise for an error that says that ``what`` found no memory, here or on the host: one sentence, which
         ends in ``advice``."""
-        asked = asked_for(error)
         on_host = is_of_host(error) or not self.own_memory
-        found = host_memory() if on_host else self.memory()
         where = "the host" if on_host and self.own_memory else self.spec
-        needs = "find no memory" if asked is None else f"ask for {size_text(asked)}"
-        free = "" if found is None else f", and {size_text(found[0])} of {size_text(found[1])} are free"
-        return OutOfMemoryError(
-            f"out of memory on {where}: {what} {needs}{free}",
-            what=what,
-            asked=asked,
-            free=None if found is None else found[0],
-            advice=advice,
-        )
+        return out_of_memory(error, where, what, host_memory() if on_host else self.memory(), advice)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..messages import sentence
@@ -95,11 +96,43 @@ def host_memory() -> tuple[int, int] | None:
         return None
     with suppress(OSError, ValueError, IndexError):  # the pages above are without those that only cache files
         free = 1024 * int(MEMINFO.read_text().partition("MemAvailable:")[2].split()[0])
-    with suppress(ImportError, AttributeError, OSError, ValueError):
+    with suppress(ImportError, AttributeError, OSError, ValueError, IndexError):
         import resource
 
-        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-        if limit != resource.RLIM_INFINITY:
-            used = page * int(Path("/proc/self/statm").read_text().split()[0])
-            free, total = min(free, max(limit - used, 0)), min(total, limit)
+        pages = [int(number) for number in Path("/proc/self/statm").read_text().split()]
+        for kind, used in ((resource.RLIMIT_AS, pages[0]), (resource.RLIMIT_DATA, pages[5])):
+            limit, _ = resource.getrlimit(kind)
+            if limit != resource.RLIM_INFINITY:
+                free, total = min(free, max(limit - used * page, 0)), min(total, limit)
     return free, total
+
+
+def out_of_memory(
+    error: BaseException, where: str, what: str, found: tuple[int, int] | None, advice: str = ""
+) -> OutOfMemoryError:
+    """What to raise for an error that says that ``what``, in the plural, found no memory ``where``, of which so many
+    bytes are free and there: one sentence, which ends in ``advice``."""
+    asked = asked_for(error)
+    needs = "find no memory" if asked is None else f"ask for {size_text(asked)}"
+    free = "" if found is None else f", and {size_text(found[0])} of {size_text(found[1])} are free"
+    return OutOfMemoryError(
+        f"out of memory on {where}: {what} {needs}{free}",
+        what=what,
+        asked=asked,
+        free=None if found is None else found[0],
+        advice=advice,
+    )
+
+
+@contextmanager
+def told_on_host(what: str, advice: str) -> Iterator[None]:
+    """A context in which the host's memory may run out for ``what``, in the plural."""
+    try:
+        yield
+    except MemoryError as error:
+        if isinstance(error, OutOfMemoryError):
+            raise
+        told = out_of_memory(error, "the host", what, host_memory(), advice)
+    else:
+        return
+    raise told

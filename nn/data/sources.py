@@ -24,6 +24,7 @@ from backends.arguments import (
     check_whole_number,
     shown,
 )
+from backends.devices import told_on_host
 
 from .archives import read_hdf5, read_npz
 from .checks import DataError
@@ -79,6 +80,7 @@ def load_data(
 
     Raises:
         DataError: (a ValueError) the source is unknown or cannot be read, or its content cannot be used.
+        OutOfMemoryError: (a MemoryError) there is not so much memory.
     """
     if not isinstance(source, str | os.PathLike):
         raise ArgumentTypeError(f"source must be {KNOWN_SOURCES}, not {shown(source)}")
@@ -90,14 +92,18 @@ def load_data(
     check_number("test_fraction", test_fraction, least=0.0)
     seed, progress = check_seed("seed", seed), check_flag("progress", progress)
     options = TableOptions(label, task, impute, categorical)
-    if is_table(source) and Path(source).is_file():
-        name, train, test = Path(source).name, *_load_table(source, options, test_fraction, seed)
-    else:
-        if options != TableOptions():
-            raise DataError(f"{source} is no table: label, task, impute and categorical are for columns of tables")
-        name, train, test = _load(source, data_dir, progress)
-        if test is None and test_fraction != 0:
-            train, test = _divided(name, train, test_fraction, seed)
+    with told_on_host(
+        f"rows of {shown(Path(source).name, quotes=False)}",
+        "store them in fewer bytes (uint8, float32), or use fewer of them",
+    ):
+        if is_table(source) and Path(source).is_file():
+            name, train, test = Path(source).name, *_load_table(source, options, test_fraction, seed)
+        else:
+            if options != TableOptions():
+                raise DataError(f"{source} is no table: label, task, impute and categorical are for columns of tables")
+            name, train, test = _load(source, data_dir, progress)
+            if test is None and test_fraction != 0:
+                train, test = _divided(name, train, test_fraction, seed)
     return Data(name, train[:limit], None if test is None else test[:limit])
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import train
 from backends import Backend, OutOfMemoryError
 from backends.activations import ACTIVATIONS
 from backends.cuda.cupy_backend import CupyBackend
@@ -40,6 +41,7 @@ from nn import (
 )
 from nn.layers import Layer
 from nn.out_of_memory import output_bytes
+from tests.helpers import script
 from tests.helpers.backends import backend_params, make_backend
 from tests.helpers.emulated_cuda import EmulatedCudaDevice, memory, needs_compiler
 
@@ -391,6 +393,49 @@ sys.exit(train.main(sys.argv[1:]))
         r"batch_size=\d+ would fit\n",
         done.stderr,
     ), done.stderr
+
+
+def test_an_error_without_a_word_is_said_to_be_one_of_memory(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prepare(settings: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(train, "prepare", prepare)
+    code, out, errors = script.run(capsys, "--data", "digits", "--epochs", "1")
+    assert (code, out) == (1, "")
+    assert errors.endswith(": error: out of memory\n")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory are set as on Linux")
+@pytest.mark.parametrize("kind", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_rows_that_fit_into_memory_once_but_not_twice_are_told(tmp_path: Path, kind: str) -> None:
+    """An archive of 80 MB is read, and there is no room for the rows in another order."""
+    small, large = tmp_path / "small.npz", tmp_path / "large.npz"
+    for path, rows in ((small, 10), (large, 100_000)):
+        np.savez(path, x_train=np.zeros((rows, 800), np.uint8), y_train=np.arange(rows) % 2)
+    program = f"""
+import resource, sys
+from pathlib import Path
+from nn import OutOfMemoryError, load_data
+
+load_data(sys.argv[1])
+pages = Path("/proc/self/statm").read_text().split()
+used = resource.getpagesize() * int(pages[0 if "{kind}" == "RLIMIT_AS" else 5])
+resource.setrlimit(resource.{kind}, (used + 100_000_000, resource.RLIM_INFINITY))
+try:
+    load_data(sys.argv[2])
+except OutOfMemoryError as error:
+    print(error)
+"""
+    done = limited("-c", program, str(small), str(large))
+    assert (done.returncode, done.stderr) == (0, "")
+    size = r"[\d.]+ [KM]iB"
+    assert re.fullmatch(
+        rf"out of memory on the host: rows of large\.npz ask for {size}, and {size} of {size} are free; "
+        r"store them in fewer bytes \(uint8, float32\), or use fewer of them\n",
+        done.stdout,
+    ), done.stdout
 
 
 @pytest.mark.parametrize(
