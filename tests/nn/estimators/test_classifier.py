@@ -162,6 +162,13 @@ def test_a_loss_that_is_a_function() -> None:
     assert found.loss_curve_[-1] < found.loss_curve_[0]
 
 
+def test_a_network_may_have_no_hidden_layer() -> None:
+    found = made(hidden_layer_sizes=(), max_iter=100).fit(X, THREE)
+    assert found.score(X, THREE) > 0.8
+    assert [array.shape for array in found.coefs_] == [(4, 3)]
+    found.set_params(warm_start=True).fit(X, THREE)
+
+
 @pytest.mark.parametrize("activation", ["gelu", "silu", "elu", "leaky_relu", "softplus", LeakyReLU(0.3)])
 def test_other_activations(activation: Any) -> None:
     found = made(activation=activation, max_iter=60).fit(X, THREE)
@@ -269,6 +276,7 @@ def test_a_warm_start_goes_on() -> None:
         ({"alpha": -1}, r"The 'alpha' parameter of MLPClassifier must be a float in the range \[0.0, inf\). Got -1"),
         ({"activation": "no"}, "The 'activation' parameter of MLPClassifier must be a str among"),
         ({"momentum": 1.0}, r"The 'momentum' parameter of MLPClassifier must be a float in the range \[0.0, 1.0\)"),
+        ({"hidden_layer_sizes": (3.5,)}, r"hidden_layer_sizes must be whole numbers, got \[3\.5\]"),
         ({"hidden_layer_sizes": (3, -1)}, r"hidden_layer_sizes must be > 0, got \[3, -1\]"),
         ({"solver": "lbfgs", "dropout": 0.5}, "dropout has no meaning for solver='lbfgs'"),
         ({"solver": "lbfgs", "callbacks": [LambdaCallback()]}, "callbacks has no meaning for solver='lbfgs'"),
@@ -308,6 +316,17 @@ def test_an_interrupt_keeps_what_was_learnt() -> None:
         found.fit(X, THREE)
     assert found.n_iter_ == 5
     assert found.predict(X).shape == THREE.shape
+
+
+def test_an_interrupt_before_the_first_epoch_has_ended() -> None:
+    def interrupt(trainer: Any, epoch: int) -> None:
+        raise KeyboardInterrupt
+
+    found = made(callbacks=[LambdaCallback(on_epoch_begin=interrupt)])
+    with pytest.warns(UserWarning, match=r"Training interrupted by user\."):
+        found.fit(X, THREE)
+    assert (found.n_iter_, found.loss_curve_) == (0, [])
+    assert not hasattr(found, "loss_")
 
 
 def test_the_network_can_be_saved(tmp_path: Any) -> None:

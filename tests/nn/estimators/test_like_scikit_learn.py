@@ -15,6 +15,7 @@ from sklearn.model_selection import train_test_split
 
 import nn as ours
 
+pytest.importorskip("sklearn", "1.9", reason="the MLP of an older scikit-learn has fewer parameters")
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 KINDS = ["binary", "multiclass", "multilabel", "values", "several values", "poisson"]
@@ -117,6 +118,23 @@ def test_partial_fit_goes_on_from_weights_that_were_set(kind: str, solver: str) 
     assert_equal_weights(their, our)
     assert len(our.loss_curve_) == len(their.loss_curve_) == 2
     assert (our.n_iter_, our.t_) == (their.n_iter_, their.t_) == (1, 120)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize("learning_rate", ["constant", "invscaling", "adaptive"])
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_several_fits_after_each_other(solver: str, learning_rate: str, warm: bool) -> None:
+    """What goes on: counts, records, learning rate and velocity by partial_fit; a warm start begins these two anew."""
+    x, y = rows_of("multiclass", 40)
+    settings = {"solver": solver, "learning_rate": learning_rate, "learning_rate_init": 0.1, "n_iter_no_change": 1}
+    their, our = pair("multiclass", warm_start=warm, max_iter=4, tol=0.5, **settings)
+    for estimator in (their, our):
+        estimator.fit(x, y).fit(x, y)
+        for _ in range(6):
+            estimator.partial_fit(x, y)
+    assert_equal_weights(their, our, 1e-8, 1e-8)
+    assert (our.n_iter_, our.t_, len(our.loss_curve_)) == (their.n_iter_, their.t_, len(their.loss_curve_))
+    np.testing.assert_allclose(our.loss_curve_, their.loss_curve_, 1e-8)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
