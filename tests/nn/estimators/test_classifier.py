@@ -153,6 +153,21 @@ def test_other_losses(loss: Any, outputs: tuple[int | None, ...]) -> None:
         made(loss="nope").fit(X, TWO)
 
 
+def test_answers_that_are_all_no_are_no_class_more_than_another() -> None:
+    found = made(loss="focal", max_iter=2).fit(X, THREE)
+    found.intercepts_[-1] = np.full(3, -1e4)
+    np.testing.assert_allclose(found.predict_proba(X), 1 / 3)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_rows_are_taken_as_they_are(solver: str) -> None:
+    """Without the advice that nn gives on columns of different sizes, and without a scale for pixels."""
+    found = made(solver=solver, max_iter=3).fit(X * [1.0, 1e5, 1e-5, 1.0], THREE)
+    assert found.model_.units.scale == 1.0
+    pixels = np.arange(90 * 4).reshape(90, 4) % 256
+    assert made(solver=solver, max_iter=3).fit(pixels, THREE).model_.units.high == 255.0
+
+
 def test_a_loss_that_is_a_function() -> None:
     def brier(xp: Any, outputs: Any, targets: Any) -> Any:
         return xp.sum((outputs - targets) ** 2, axis=1), 2 * (outputs - targets)
