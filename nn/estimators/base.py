@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil, inf, isfinite
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -93,13 +94,17 @@ class MLP(TasksMixin, BaseEstimator, ABC):
             else:
                 self._fit_by_lbfgs(x, targets, weights, tasks)
             self._show()
-        if not (isfinite(self.loss_) and all(np.isfinite(array).all() for array in self._shown)):
+        loss = getattr(self, "loss_", 0.0)  # an interrupt may have come before the first
+        if not (isfinite(loss) and all(np.isfinite(array).all() for array in self._shown)):
             raise ValueError(_not_finite("the loss or a parameter is infinite or NaN"))
         return self
 
     def _hidden_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
-        sizes = [int(size) for size in (sizes if hasattr(sizes, "__iter__") else [sizes])]
+        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if not all(isinstance(size, Integral) for size in sizes):
+            raise ValueError(f"hidden_layer_sizes must be whole numbers, got {sizes}.")
+        sizes = [int(size) for size in sizes]
         if any(size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return sizes
@@ -260,8 +265,11 @@ class MLP(TasksMixin, BaseEstimator, ABC):
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
-        of = (lambda rows: None) if weights is None else (lambda rows: weights[rows])
-        return self._data(x[rest], y[rest], of(rest)), self._data(x[held_out], y[held_out], of(held_out))
+
+        def part(rows: np.ndarray) -> Dataset:
+            return self._data(x[rows], y[rows], None if weights is None else weights[rows])
+
+        return part(rest), part(held_out)
 
     def _validation_rows(self) -> Dataset:
         if len(self.validation_data) not in (2, 3):

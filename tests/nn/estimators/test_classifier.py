@@ -153,6 +153,21 @@ def test_other_losses(loss: Any, outputs: tuple[int | None, ...]) -> None:
         made(loss="nope").fit(X, TWO)
 
 
+def test_answers_that_are_all_no_are_no_class_more_than_another() -> None:
+    found = made(loss="focal", max_iter=2).fit(X, THREE)
+    found.intercepts_[-1] = np.full(3, -1e4)
+    np.testing.assert_allclose(found.predict_proba(X), 1 / 3)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_rows_are_taken_as_they_are(solver: str) -> None:
+    """Without the advice that nn gives on columns of different sizes, and without a scale for pixels."""
+    found = made(solver=solver, max_iter=3).fit(X * [1.0, 1e5, 1e-5, 1.0], THREE)
+    assert found.model_.units.scale == 1.0
+    pixels = np.arange(90 * 4).reshape(90, 4) % 256
+    assert made(solver=solver, max_iter=3).fit(pixels, THREE).model_.units.high == 255.0
+
+
 def test_a_loss_that_is_a_function() -> None:
     def brier(xp: Any, outputs: Any, targets: Any) -> Any:
         return xp.sum((outputs - targets) ** 2, axis=1), 2 * (outputs - targets)
@@ -160,6 +175,13 @@ def test_a_loss_that_is_a_function() -> None:
     found = made(loss=brier).fit(X, THREE)
     assert found.score(X, THREE) > 0.8
     assert found.loss_curve_[-1] < found.loss_curve_[0]
+
+
+def test_a_network_may_have_no_hidden_layer() -> None:
+    found = made(hidden_layer_sizes=(), max_iter=100).fit(X, THREE)
+    assert found.score(X, THREE) > 0.8
+    assert [array.shape for array in found.coefs_] == [(4, 3)]
+    found.set_params(warm_start=True).fit(X, THREE)
 
 
 @pytest.mark.parametrize("activation", ["gelu", "silu", "elu", "leaky_relu", "softplus", LeakyReLU(0.3)])
@@ -269,6 +291,7 @@ def test_a_warm_start_goes_on() -> None:
         ({"alpha": -1}, r"The 'alpha' parameter of MLPClassifier must be a float in the range \[0.0, inf\). Got -1"),
         ({"activation": "no"}, "The 'activation' parameter of MLPClassifier must be a str among"),
         ({"momentum": 1.0}, r"The 'momentum' parameter of MLPClassifier must be a float in the range \[0.0, 1.0\)"),
+        ({"hidden_layer_sizes": (3.5,)}, r"hidden_layer_sizes must be whole numbers, got \[3\.5\]"),
         ({"hidden_layer_sizes": (3, -1)}, r"hidden_layer_sizes must be > 0, got \[3, -1\]"),
         ({"solver": "lbfgs", "dropout": 0.5}, "dropout has no meaning for solver='lbfgs'"),
         ({"solver": "lbfgs", "callbacks": [LambdaCallback()]}, "callbacks has no meaning for solver='lbfgs'"),
@@ -308,6 +331,17 @@ def test_an_interrupt_keeps_what_was_learnt() -> None:
         found.fit(X, THREE)
     assert found.n_iter_ == 5
     assert found.predict(X).shape == THREE.shape
+
+
+def test_an_interrupt_before_the_first_epoch_has_ended() -> None:
+    def interrupt(trainer: Any, epoch: int) -> None:
+        raise KeyboardInterrupt
+
+    found = made(callbacks=[LambdaCallback(on_epoch_begin=interrupt)])
+    with pytest.warns(UserWarning, match=r"Training interrupted by user\."):
+        found.fit(X, THREE)
+    assert (found.n_iter_, found.loss_curve_) == (0, [])
+    assert not hasattr(found, "loss_")
 
 
 def test_the_network_can_be_saved(tmp_path: Any) -> None:

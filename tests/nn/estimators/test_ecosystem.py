@@ -225,6 +225,17 @@ def test_arrays_of_other_libraries_give_results_of_theirs() -> None:
     assert done.stdout.split() == ["done"], done.stderr
 
 
+def test_a_scikit_learn_that_is_too_old_is_named() -> None:
+    program = (
+        "import sklearn.utils.validation as old; del old.validate_data\n"
+        "import nn\n"
+        "try: nn.MLPClassifier\n"
+        "except ImportError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "need scikit-learn 1.6 or newer: pip install -U scikit-learn" in done.stdout
+
+
 def test_the_import_line_is_all_that_changes() -> None:
     script = """
 import warnings

@@ -15,6 +15,7 @@ from sklearn.model_selection import train_test_split
 
 import nn as ours
 
+pytest.importorskip("sklearn", "1.9", reason="the MLP of an older scikit-learn has fewer parameters")
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 KINDS = ["binary", "multiclass", "multilabel", "values", "several values", "poisson"]
@@ -119,6 +120,23 @@ def test_partial_fit_goes_on_from_weights_that_were_set(kind: str, solver: str) 
     assert (our.n_iter_, our.t_) == (their.n_iter_, their.t_) == (1, 120)
 
 
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize("learning_rate", ["constant", "invscaling", "adaptive"])
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_several_fits_after_each_other(solver: str, learning_rate: str, warm: bool) -> None:
+    """What goes on: counts, records, learning rate and velocity by partial_fit; a warm start begins these two anew."""
+    x, y = rows_of("multiclass", 40)
+    settings = {"solver": solver, "learning_rate": learning_rate, "learning_rate_init": 0.1, "n_iter_no_change": 1}
+    their, our = pair("multiclass", warm_start=warm, max_iter=4, tol=0.5, **settings)
+    for estimator in (their, our):
+        estimator.fit(x, y).fit(x, y)
+        for _ in range(6):
+            estimator.partial_fit(x, y)
+    assert_equal_weights(their, our, 1e-8, 1e-8)
+    assert (our.n_iter_, our.t_, len(our.loss_curve_)) == (their.n_iter_, their.t_, len(their.loss_curve_))
+    np.testing.assert_allclose(our.loss_curve_, their.loss_curve_, 1e-8)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel", "values", "poisson"])
 def test_lbfgs_comes_to_the_same_weights(kind: str, weighted: bool) -> None:
@@ -129,6 +147,23 @@ def test_lbfgs_comes_to_the_same_weights(kind: str, weighted: bool) -> None:
     assert our.n_iter_ == their.n_iter_
     assert our.loss_ == pytest.approx(their.loss_, rel=1e-7)
     assert_equal_weights(their, our, 1e-4, 1e-5)
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "values"])
+def test_lbfgs_goes_on_after_adam(kind: str) -> None:
+    x, y = rows_of(kind)
+    their, our = pair(kind, solver="adam", max_iter=3, warm_start=True)
+    for estimator in (their, our):
+        estimator.fit(x, y).set_params(solver="lbfgs", max_iter=10).fit(x, y)
+    assert_equal_weights(their, our, 1e-5, 1e-6)
+
+
+@pytest.mark.parametrize("settings", [{"max_fun": 7}, {"tol": 0.05}, {"max_iter": 1}])
+def test_lbfgs_ends_where_that_of_scikit_learn_does(settings: dict[str, Any]) -> None:
+    x, y = rows_of("multiclass")
+    their, our = (estimator.fit(x, y) for estimator in pair("multiclass", solver="lbfgs", **settings))
+    assert 0 < our.n_iter_ == their.n_iter_ < 20
+    assert our.loss_ == pytest.approx(their.loss_, rel=1e-6)
 
 
 def test_lbfgs_makes_the_sum_over_several_values_small() -> None:
@@ -165,6 +200,20 @@ def test_early_stopping_holds_out_the_same_rows_and_keeps_the_best_weights() -> 
         assert estimator.best_loss_ is None
         assert len(estimator.validation_scores_) == estimator.n_iter_
     assert abs(our.n_iter_ - their.n_iter_) < 15
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel", "values"])
+def test_early_stopping_is_equal_where_the_rows_are_in_their_order(kind: str, solver: str) -> None:
+    """The same held-out rows, in proportion for two classes; of epochs with the same score the first one is kept."""
+    x, y = rows_of(kind, 100)
+    y = np.where(np.arange(100) % 10 == 0, 1, 0) if kind == "binary" else y
+    settings: dict[str, Any] = {"shuffle": False, "batch_size": 16, "max_iter": 40, "learning_rate_init": 0.02}
+    estimators = pair(kind, solver=solver, early_stopping=True, validation_fraction=0.2, **settings)
+    their, our = (estimator.fit(x, y) for estimator in estimators)
+    np.testing.assert_allclose(our.validation_scores_, their.validation_scores_, 1e-8)
+    assert len(set(our.validation_scores_)) < our.n_iter_ or kind == "values"
+    assert_equal_weights(their, our, 1e-8, 1e-8)
 
 
 def _split_after_initial_values(x: np.ndarray, y: np.ndarray) -> Any:
