@@ -60,16 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"run {number}: {outcome.fault}", file=sys.stderr, flush=True)
         return outcome
 
+    command = f"python -m benchmarks.crash --runs {options.runs} --first {options.first} --seed {options.seed}"
+    outcomes: list[Outcome] = []
     with ThreadPoolExecutor(options.jobs) as pool:
-        outcomes = []
         for outcome in pool.map(made, range(options.first, options.first + options.runs)):
             outcomes.append(outcome)
-            if len(outcomes) % 10 == 0:
-                faults = sum(bool(outcome.fault) for outcome in outcomes)
-                print(f"{len(outcomes)} runs, {faults} faults", flush=True)
-    command = f"python -m benchmarks.crash --runs {options.runs} --first {options.first} --seed {options.seed}"
-    text = page(outcomes, command, options.jobs, time.perf_counter() - began)
-    write_atomically(options.output, text.encode())
+            if len(outcomes) % 10 == 0 or len(outcomes) == options.runs:
+                text = page(outcomes, options.runs, command, options.jobs, time.perf_counter() - began)
+                write_atomically(options.output, text.encode())
+                print(f"{len(outcomes)} runs, {sum(bool(one.fault) for one in outcomes)} faults", flush=True)
     print(text)
     if any(outcome.fault for outcome in outcomes):
         return 1

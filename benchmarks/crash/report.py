@@ -53,8 +53,8 @@ FEATURES: dict[str, Callable[[Drawn], Any]] = {
 }
 
 
-def page(outcomes: Sequence[Outcome], command: str, jobs: int, seconds: float) -> str:
-    """The figures of runs that took so long."""
+def page(outcomes: Sequence[Outcome], runs: int, command: str, jobs: int, seconds: float) -> str:
+    """The figures of runs that took so long, of so many that there will be."""
     kills = [kill for outcome in outcomes for kill in outcome.kills]
     of_kills = [
         ("a draft of a checkpoint was left behind", sum(kill.draft for kill in kills)),
@@ -68,7 +68,7 @@ def page(outcomes: Sequence[Outcome], command: str, jobs: int, seconds: float) -
         "optimizer and layers keep, counters, records (but for their seconds), what callbacks remember, and the files "
         "that they write.",
         f"**{_same(outcomes)} of {len(outcomes)} runs ended bit for bit as if nothing had happened**, after "
-        f"{len(kills)} kills.",
+        f"{len(kills)} kills." + (f" (The first {len(outcomes)} of {runs}.)" if len(outcomes) < runs else ""),
         f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {_cpu()}, {jobs} runs at a time, {seconds / 60:.0f} "
         f"minutes; xpnet {__version__}, Python {platform.python_version()}, {_versions()}.",
         _table(("killed", "kills"), [(words, sum(kill.doing == words for kill in kills)) for words in WHEN]),

@@ -80,7 +80,7 @@ def test_what_is_not_restored_is_seen(tmp_path: Path, fault: str, seen: str) -> 
     assert seen in outcome.fault
     assert json.dumps(asdict(run)) in outcome.fault  # what is needed to repeat it
     assert (tmp_path / "run" / "killed" / "resumed-after-kill-1.safetensors").exists()
-    assert "**0 of 1 runs" in page([outcome], "command", 1, 60.0)
+    assert "**0 of 1 runs" in page([outcome], 1, "command", 1, 60.0)
 
 
 def test_a_process_that_fails_is_a_fault(tmp_path: Path) -> None:
