@@ -2,7 +2,8 @@
 
 Each run is drawn by its number: network, data, loss, optimizer, schedule, callbacks, device, how often it is written,
 and one to five moments at which its process is ended by SIGKILL. It is made without an interruption and without
-checkpoints, then with checkpoints, then killed and resumed until it ends by itself. All three must amount to the same:
+checkpoints, then with checkpoints, then killed and resumed until it ends by itself. Every fourth run is one of
+``train.py``, which other signals end as well. All three must amount to the same:
 parameters, averages, what optimizer and layers keep, counters, records but for their seconds, what callbacks remember,
 and the files they have written. Written is ``benchmarks/results/reliability.md``.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from nn.files import write_atomically
 
+from .command import Commands
 from .draw import DEVICES, draw
 from .report import page
 from .runs import Outcome, Processes, make
@@ -48,25 +50,25 @@ def here() -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the runs; 1 if there is a fault."""
     options = make_parser().parse_args(argv)
-    processes, devices = Processes(), options.devices.split(",")
+    processes, commands, devices = Processes(), Commands(), options.devices.split(",")
     began, folder = time.perf_counter(), Path(tempfile.mkdtemp(prefix="xpnet-crash-"))
 
     def made(number: int) -> Outcome:
-        outcome = make(draw(number, options.seed, devices), folder / str(number), processes)
+        drawn = draw(number, options.seed, devices)
+        outcome = make(drawn, folder / str(number), commands if drawn.command_line else processes)
         if outcome.fault:
             print(f"run {number}: {outcome.fault}", file=sys.stderr, flush=True)
         return outcome
 
+    command = f"python -m benchmarks.crash --runs {options.runs} --first {options.first} --seed {options.seed}"
+    outcomes: list[Outcome] = []
     with ThreadPoolExecutor(options.jobs) as pool:
-        outcomes = []
         for outcome in pool.map(made, range(options.first, options.first + options.runs)):
             outcomes.append(outcome)
-            if len(outcomes) % 10 == 0:
-                faults = sum(bool(outcome.fault) for outcome in outcomes)
-                print(f"{len(outcomes)} runs, {faults} faults", flush=True)
-    command = f"python -m benchmarks.crash --runs {options.runs} --first {options.first} --seed {options.seed}"
-    text = page(outcomes, command, options.jobs, time.perf_counter() - began)
-    write_atomically(options.output, text.encode())
+            if len(outcomes) % 10 == 0 or len(outcomes) == options.runs:
+                text = page(outcomes, options.runs, command, options.jobs, time.perf_counter() - began)
+                write_atomically(options.output, text.encode())
+                print(f"{len(outcomes)} runs, {sum(bool(one.fault) for one in outcomes)} faults", flush=True)
     print(text)
     if any(outcome.fault for outcome in outcomes):
         return 1

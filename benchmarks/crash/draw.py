@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 #: On what runs are made, with how often each is drawn; what is not installed counts as ``cpu``.
-DEVICES = {"cpu": 10, "cpu/reference": 3, "numba": 4, "array_api_strict": 2}
+DEVICES = {"cpu": 12, "cpu/reference": 4, "numba": 2, "array_api_strict": 2}
 OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
     ("sgd", {}),
     ("sgd", {"momentum": 0.9, "weight_decay": 1e-3}),
@@ -40,6 +40,8 @@ LOSSES: list[tuple[str, dict[str, Any]]] = [
 ]
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "gelu", "silu", "elu")
 MOST_KILLS = 5
+#: What ends a run of the command line.
+SIGNALS = ("SIGKILL", "SIGKILL", "SIGTERM", "SIGHUP", "SIGINT")
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Drawn:
         often: arguments of ``Checkpoint``.
         kills: when it is killed: parts of the time that training takes, in order.
         early: whether the first kill falls before training, while the process starts.
+        command_line: whether it is made by ``train.py``.
+        signals: by which it is killed each time.
     """
 
     number: int
@@ -90,6 +94,8 @@ class Drawn:
     often: dict[str, float]
     kills: tuple[float, ...] = field(default=())
     early: bool = False
+    command_line: bool = False
+    signals: tuple[str, ...] = ()
 
     @classmethod
     def of_json(cls, text: str) -> Drawn:
@@ -129,6 +135,8 @@ def draw(number: int, seed: int = 0, devices: Sequence[str] = (*DEVICES,)) -> Dr
     if norm == "batch" and validation == "fraction":
         validation = "rows"  # what is left might end with a batch of one row
     schedule = dice.choice((*[""] * len(SCHEDULES), *SCHEDULES))
+    kills = tuple(sorted(dice.random() for _ in range(dice.randint(1, MOST_KILLS))))
+    command_line = number % 4 == 3
     return Drawn(
         number=number,
         seed=dice.randint(0, 2**31),
@@ -159,8 +167,10 @@ def draw(number: int, seed: int = 0, devices: Sequence[str] = (*DEVICES,)) -> Dr
         train_metrics=dice.random() < 0.3,
         callbacks=_callbacks(dice, schedule),
         often={"steps": 1} if large else often,
-        kills=tuple(sorted(dice.random() for _ in range(dice.randint(1, MOST_KILLS)))),
+        kills=kills,
         early=dice.random() < 0.1,
+        command_line=command_line,
+        signals=tuple(dice.choice(SIGNALS) if command_line else "SIGKILL" for _ in kills),
     )
 
 

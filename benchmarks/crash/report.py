@@ -11,11 +11,14 @@ from typing import Any
 
 from nn import __version__
 
-from .draw import MOST_KILLS, Drawn
+from .draw import MOST_KILLS, SIGNALS, Drawn
 from .runs import DOING, ENDED, Outcome
 
+#: What processes were doing when they were killed.
+WHEN = (*DOING.values(), ENDED, *(f"{name} to train.py" for name in dict.fromkeys(SIGNALS)))
 #: What a run may have, to be counted.
 FEATURES: dict[str, Callable[[Drawn], Any]] = {
+    "train.py and --resume": lambda run: run.command_line,
     "float64": lambda run: run.dtype == "float64",
     "a state of several megabytes, written after every step": lambda run: run.large,
     "a checkpoint after every step": lambda run: run.often == {"steps": 1},
@@ -50,8 +53,8 @@ FEATURES: dict[str, Callable[[Drawn], Any]] = {
 }
 
 
-def page(outcomes: Sequence[Outcome], command: str, jobs: int, seconds: float) -> str:
-    """The figures of runs that took so long."""
+def page(outcomes: Sequence[Outcome], runs: int, command: str, jobs: int, seconds: float) -> str:
+    """The figures of runs that took so long, of so many that there will be."""
     kills = [kill for outcome in outcomes for kill in outcome.kills]
     of_kills = [
         ("a draft of a checkpoint was left behind", sum(kill.draft for kill in kills)),
@@ -65,13 +68,10 @@ def page(outcomes: Sequence[Outcome], command: str, jobs: int, seconds: float) -
         "optimizer and layers keep, counters, records (but for their seconds), what callbacks remember, and the files "
         "that they write.",
         f"**{_same(outcomes)} of {len(outcomes)} runs ended bit for bit as if nothing had happened**, after "
-        f"{len(kills)} kills.",
+        f"{len(kills)} kills." + (f" (The first {len(outcomes)} of {runs}.)" if len(outcomes) < runs else ""),
         f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {_cpu()}, {jobs} runs at a time, {seconds / 60:.0f} "
         f"minutes; xpnet {__version__}, Python {platform.python_version()}, {_versions()}.",
-        _table(
-            ("killed", "kills"),
-            [(words, sum(kill.doing == words for kill in kills)) for words in (*DOING.values(), ENDED)],
-        ),
+        _table(("killed", "kills"), [(words, sum(kill.doing == words for kill in kills)) for words in WHEN]),
         _table(("of all these", "kills"), of_kills),
         _table(("kills", "runs", "identical"), _by(outcomes, lambda outcome: len(outcome.kills))),
         _table(("device", "runs", "identical"), _by(outcomes, lambda outcome: outcome.drawn.device)),

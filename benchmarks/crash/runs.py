@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -24,6 +24,7 @@ from .draw import Drawn
 from .phase import BETWEEN, EPOCH, STARTING, WRITING, Phase
 from .work import ARRAYS, CHECKPOINTS, KILLED, NUMBERS, PHASE, PLAIN, WHOLE
 
+ROOT = Path(__file__).parents[2]
 #: Longer than that, and a process hangs.
 SECONDS = 300.0
 #: What a process was doing when it was killed, in words.
@@ -43,7 +44,7 @@ class Kill:
     """A process that was killed.
 
     Attributes:
-        doing: what it was doing, of ``DOING`` or ``ENDED``.
+        doing: what it was doing, of ``DOING`` or ``ENDED``; of the command line, which signal it was.
         epoch, step: in which it was.
         draft: whether the draft of a checkpoint was left.
         first: whether there was no checkpoint yet.
@@ -83,36 +84,56 @@ class Processes:
 
     Args:
         worker: the module that they run, with its first arguments.
+
+    Attributes:
+        checkpoints: where they are, in the run's folder.
     """
 
     worker: Sequence[str] = ("benchmarks.crash.work",)
+    checkpoints: ClassVar[str] = CHECKPOINTS
 
-    def start(self, drawn: Drawn, folder: Path, what: str) -> subprocess.Popen[str]:
+    def make_whole(self, drawn: Drawn, folder: Path) -> float:
+        """Make a run without checkpoints and with them, neither interrupted; how long its training takes."""
+        with self._start(drawn, folder, "whole") as process:
+            return float(json.loads(self.wait(process, "without an interruption"))["seconds"])
+
+    def start(self, drawn: Drawn, folder: Path) -> subprocess.Popen[str]:
+        """Begin a run in ``folder``, or go on with it; the process prints a line when it begins training."""
+        return self._start(drawn, folder, "killed")
+
+    def end(self, drawn: Drawn, folder: Path) -> None:
+        """Go on with a run to its end."""
+        with self.start(drawn, folder) as process:
+            self.wait(process, "the last one")
+
+    def _start(self, drawn: Drawn, folder: Path, what: str) -> subprocess.Popen[str]:
+        return self.open([sys.executable, "-m", *self.worker, json.dumps(asdict(drawn)), what], folder)
+
+    def open(self, command: list[str], folder: Path) -> subprocess.Popen[str]:
         folder.mkdir(parents=True, exist_ok=True)
         threads = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "MKL", "NUMBA")}
         return subprocess.Popen(
-            [sys.executable, "-m", *self.worker, json.dumps(asdict(drawn)), what],
+            command,
             cwd=folder,
-            env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+            env={**os.environ, **threads, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def finish(self, drawn: Drawn, folder: Path, what: str) -> str:
+    def wait(self, process: subprocess.Popen[str], which: str) -> str:
         """Let a process end by itself, and give what it said.
 
         Raises:
             Fault: it failed, or hangs.
         """
-        with self.start(drawn, folder, what) as process:
-            try:
-                said, error = process.communicate(timeout=SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise Fault(f"the process that was not killed ({what}) was not done after {SECONDS:g} s") from None
+        try:
+            said, error = process.communicate(timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise Fault(f"a process that was not killed ({which}) was not done after {SECONDS:g} s") from None
         if process.returncode:
-            raise Fault(f"the process that was not killed ({what}) ended with {process.returncode}: {error[-1500:]}")
+            raise Fault(f"a process that was not killed ({which}) ended with {process.returncode}: {error[-1500:]}")
         return said
 
 
@@ -121,7 +142,7 @@ def make(drawn: Drawn, folder: Path, processes: Processes) -> Outcome:
     outcome = Outcome(drawn)
     try:
         began = time.perf_counter()
-        outcome.seconds = json.loads(processes.finish(drawn, folder, "whole"))["seconds"]
+        outcome.seconds = processes.make_whole(drawn, folder)
         starting = max(time.perf_counter() - began - 2.0 * outcome.seconds, 0.1)
         compare(folder / PLAIN, folder / WHOLE, "without an interruption, but with checkpoints")
         for trial in range(TRIES):
@@ -131,9 +152,9 @@ def make(drawn: Drawn, folder: Path, processes: Processes) -> Outcome:
             shutil.rmtree(folder / KILLED)
         else:
             raise Fault(f"it was over before it could be killed, in {TRIES} tries")
-        processes.finish(drawn, folder / KILLED, "killed")
+        processes.end(drawn, folder / KILLED)
         compare(folder / PLAIN, folder / KILLED, f"killed {len(outcome.kills)} times and resumed")
-        look_for_leftovers(folder / KILLED / CHECKPOINTS)
+        look_for_leftovers(folder / KILLED / processes.checkpoints)
     except Fault as fault:
         outcome.fault = f"{fault}\n  in {folder}, which stays; {outcome.kills}; {json.dumps(asdict(drawn))}"
     else:
@@ -150,42 +171,36 @@ def kill_often(drawn: Drawn, folder: Path, processes: Processes, seconds: float,
     """
     kills: list[Kill] = []
     before = 0.0
-    for moment in drawn.kills:
-        phase = folder / PHASE
+    checkpoints = folder / processes.checkpoints
+    for moment, name in zip(drawn.kills, drawn.signals, strict=True):
+        phase, signum = folder / PHASE, signal.Signals[name]
         phase.unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         Phase(phase)
-        there = checkpoints_in(folder / CHECKPOINTS)
-        with processes.start(drawn, folder, "killed") as process:
+        there = checkpoints_in(checkpoints)
+        with processes.start(drawn, folder) as process:
             assert process.stdout is not None
-            assert process.stderr is not None
             if drawn.early and not kills:
                 time.sleep(moment * starting)
             else:
                 process.stdout.readline()  # training has begun, or never will
                 time.sleep((moment - before) * seconds)
                 before = moment
-            process.kill()
-            process.wait()
-            error = process.stderr.read()
+            process.send_signal(signum)
+            _, error = process.communicate(timeout=SECONDS)
         if process.returncode == 0:  # it was over before
             return kills
-        if process.returncode != -signal.SIGKILL:
+        if process.returncode not in (-signum, 128 + signum):  # the second as train.py says that it goes on
             how = f"ended by itself, with {process.returncode}: {error[-1500:]}"
-            raise Fault(f"the process of kill {len(kills) + 1} {how}")
-        kills.append(_seen(folder, resumed=bool(there)))
-        newest = checkpoints_in(folder / CHECKPOINTS)
+            raise Fault(f"the process of kill {len(kills) + 1} by {name} {how}")
+        doing = f"{name} to train.py" if drawn.command_line else DOING.get(Phase(phase).moment.doing, ENDED)
+        draft = checkpoints.is_dir() and any(DRAFT.fullmatch(path.name) for path in checkpoints.iterdir())
+        newest = checkpoints_in(checkpoints)
+        moment_of = Phase(phase).moment
+        kills.append(Kill(doing, moment_of.epoch, moment_of.step, draft, first=not newest, resumed=bool(there)))
         if newest:  # to look at, should there be a fault
             os.link(newest[0], folder / f"resumed-after-kill-{len(kills)}.safetensors")
     return kills
-
-
-def _seen(folder: Path, resumed: bool) -> Kill:
-    """What a killed process has left."""
-    moment, checkpoints = Phase(folder / PHASE).moment, folder / CHECKPOINTS
-    draft = checkpoints.is_dir() and any(DRAFT.fullmatch(path.name) for path in checkpoints.iterdir())
-    first = not checkpoints_in(checkpoints)
-    return Kill(DOING.get(moment.doing, ENDED), moment.epoch, moment.step, draft, first, resumed)
 
 
 def compare(one: Path, other: Path, how: str) -> None:
@@ -223,7 +238,7 @@ def look_for_leftovers(folder: Path, keep: int = 2) -> None:
         Fault: there are more checkpoints than are kept, or a draft.
     """
     checkpoints = checkpoints_in(folder)
-    if len(checkpoints) > keep:
+    if len(checkpoints) > keep + 1:  # one more, if it was killed after the last was written and before one was removed
         raise Fault(f"there are {len(checkpoints)} checkpoints left, not {keep}")
     others = [path.name for path in folder.iterdir() if path not in checkpoints]
     if others:

@@ -74,23 +74,28 @@ def tell_differences(run: Mapping[str, Any], here: Mapping[str, Any]) -> None:
 
 def where(backend: Backend) -> dict[str, Any]:
     """What bits depend on, beside what is computed."""
+    blas = [] if backend.device.queues else _blas()
     return {
         "device": backend.device.spec + ("" if backend.fused else "/reference"),
         "library": backend.device.version(),
         "precision": getattr(backend, "precision", "float32"),
-        "products": "" if backend.device.queues else _blas(),
+        "products": ", ".join(sorted({_told(library.info()) for library in blas})),
+        "threads of products": max((library.num_threads for library in blas), default=0),
         "machine": platform.machine(),
         "xpnet": __version__,
     }
 
 
 @cache
-def _blas() -> str:
-    """The library of matrix products on this CPU, with the kind of CPU that it has chosen its kernels for."""
-    from threadpoolctl import threadpool_info
+def _blas() -> list[Any]:
+    """The library of matrix products on this CPU."""
+    from threadpoolctl import ThreadpoolController
 
-    blas = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    blas = [library for library in ThreadpoolController().lib_controllers if library.user_api == "blas"]
     # Others bring one of their own, as SciPy does, which is there only if somebody has imported them.
-    own = [library for library in blas if "numpy" in library["filepath"]] or blas
-    names = {f"{one['internal_api']} {one['version']} {one.get('architecture', '')}".strip() for one in own}
-    return ", ".join(sorted(names))
+    return [library for library in blas if "numpy" in library.filepath] or blas
+
+
+def _told(library: Mapping[str, Any]) -> str:
+    """A library with the kind of CPU that it has chosen its kernels for."""
+    return f"{library['internal_api']} {library['version']} {library.get('architecture', '')}".strip()

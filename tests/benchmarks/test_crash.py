@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.crash import __main__ as crash
+from benchmarks.crash.command import Commands, flags_of
 from benchmarks.crash.draw import DEVICES, MOST_KILLS, Drawn, draw
 from benchmarks.crash.phase import EPOCH, WRITING, Phase
 from benchmarks.crash.report import FEATURES, page
 from benchmarks.crash.runs import Fault, Outcome, Processes, compare, look_for_leftovers, make
 from benchmarks.crash.work import NUMBERS
+from nn.cli import combine, read_flags
 from nn.storage.checkpoint import write_checkpoint
 
 #: A run with all that has a memory, of well below a second, checkpoints included.
@@ -43,16 +45,29 @@ SMALL = replace(
     often={"steps": 1},
     kills=(0.3, 0.7),
     early=False,
+    command_line=False,
+    signals=("SIGKILL", "SIGKILL"),
 )
 
 
 def test_runs_that_are_killed_go_on_bit_for_bit(tmp_path: Path) -> None:
-    momentum = replace(SMALL, optimizer=("sgd", {"momentum": 0.9}), schedule="", callbacks=("ReduceOnPlateau",))
-    for run in (SMALL, replace(momentum, kills=(0.5,))):
-        outcome = make(run, tmp_path / "run", Processes())
-        assert outcome.fault == ""
-        assert outcome.kills
-        assert not (tmp_path / "run").exists()
+    outcome = make(SMALL, tmp_path / "run", Processes())
+    assert outcome.fault == ""
+    assert outcome.kills
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_the_command_line_that_is_killed_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    run = replace(SMALL, command_line=True, rows=2000, kills=(0.2, 0.6), signals=("SIGTERM", "SIGKILL"))
+    outcome = make(run, tmp_path / "run", Commands())
+    assert outcome.fault == ""
+    assert [kill.doing for kill in outcome.kills][:1] == ["SIGTERM to train.py"]
+
+
+@pytest.mark.parametrize("number", range(3, 203, 40))
+def test_every_command_that_is_drawn_can_be_used(number: int) -> None:
+    flags = read_flags(flags_of(draw(number, devices=["cpu"])), "")
+    combine(flags)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +80,7 @@ def test_what_is_not_restored_is_seen(tmp_path: Path, fault: str, seen: str) -> 
     assert seen in outcome.fault
     assert json.dumps(asdict(run)) in outcome.fault  # what is needed to repeat it
     assert (tmp_path / "run" / "killed" / "resumed-after-kill-1.safetensors").exists()
-    assert "**0 of 1 runs" in page([outcome], "command", 1, 60.0)
+    assert "**0 of 1 runs" in page([outcome], 1, "command", 1, 60.0)
 
 
 def test_a_process_that_fails_is_a_fault(tmp_path: Path) -> None:
@@ -111,9 +126,9 @@ def test_what_a_process_is_doing_outlives_it(tmp_path: Path) -> None:
 
 
 def test_leftovers_are_seen(tmp_path: Path) -> None:
-    for _ in range(3):
+    for _ in range(4):
         write_checkpoint(tmp_path, {}, keep=9)
-    with pytest.raises(Fault, match="3 checkpoints left, not 2"):
+    with pytest.raises(Fault, match="4 checkpoints left, not 2"):
         look_for_leftovers(tmp_path)
     look_for_leftovers(tmp_path, keep=3)
     (tmp_path / ".0.xpnet-draft").touch()

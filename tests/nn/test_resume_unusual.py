@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from backends import get_backend
 from backends.cuda.cupy_backend import CupyBackend
@@ -412,6 +413,14 @@ def test_what_else_a_process_has_imported_is_no_other_place() -> None:
 
     pytest.importorskip("scipy")
     assert products("import numpy") == products("import scipy.linalg")
+
+
+def test_another_number_of_threads_is_told(tmp_path: Path) -> None:
+    with threadpool_limits(1, user_api="blas"):
+        kill(RUNS["momentum"]("cpu"), tmp_path)
+        RUNS["momentum"]("cpu").resume(tmp_path)
+    with threadpool_limits(2, user_api="blas"), pytest.warns(CheckpointWarning, match="threads of products 1, now 2"):
+        RUNS["momentum"]("cpu").resume(tmp_path)
 
 
 @pytest.mark.skipif(not HAS_COMPILER, reason="no g++ to run the CUDA text on the CPU")
