@@ -343,7 +343,7 @@ except OutOfMemoryError as error:
 
 
 def limited(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=300)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory are set as on Linux")
