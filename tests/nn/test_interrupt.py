@@ -13,7 +13,7 @@ import pytest
 
 from nn import SGD, Adam, Callback, Checkpoint, EarlyStopping, LambdaCallback, ReduceOnPlateau, SaveModel, Trainer
 from nn.files import DRAFT
-from tests.nn.test_resume import Counts, fit, model, outcome
+from tests.helpers.resumed import Counts, fit, model, outcome
 
 #: The files in whose lines a signal is let arrive.
 FILES = ("nn/trainer.py", "nn/callbacks/checkpoint.py", "nn/callbacks/base.py", "nn/divergence.py", "nn/storage/")

@@ -40,7 +40,7 @@ from nn import (
 from nn.callbacks import CallbackError
 from nn.storage.checkpoint import checkpoints_in, read_checkpoint, write_checkpoint
 from tests.helpers.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
-from tests.nn.test_resume import EPOCHS, HELD_OUT, RUNS, Kill, Killed, X, Y, fit, model, outcome
+from tests.helpers.resumed import EPOCHS, HELD_OUT, RUNS, Kill, Killed, X, Y, fit, model, outcome
 
 
 def kill(trainer: Trainer, folder: Path, batches: int = 10, **given: Any) -> None:
