@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn import get_config
 
-from backends.devices import as_numpy
+from backends.devices import array_like, as_numpy
 
 #: A sparse matrix is made dense for training if that takes no more bytes than this.
 MOST_BYTES = 4 << 30
@@ -44,7 +44,7 @@ def like(result: np.ndarray, x: Any) -> Any:
     kind = dispatched_kind(x)
     if kind is None or isinstance(x, np.ndarray) or issparse(result) or result.dtype.kind not in "biuf":
         return result
-    return array_api_compat.array_namespace(x).asarray(result, device=array_api_compat.device(x))
+    return array_like(result, x)
 
 
 def dense(x: Any) -> Any:
