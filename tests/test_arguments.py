@@ -243,6 +243,7 @@ CALLS: dict[str, Callable[[Path], tuple[Callable[..., Any], dict[str, Any]]]] = 
 
 #: What users do not call, by pattern, and who does.
 NOT_CALLED = {
+    "nn.data.Units.may_differ": "asked where rows come in",
     "backends.Backend.?*": "operations, called in every step; backends.check proves them, and a check would cost time",
     "backends.Device*": "made by find_device",
     "backends.RecordedStep*": "made by Backend.record",
@@ -315,6 +316,8 @@ WRONG: dict[str, list[Any]] = {
     "nn.Metric.value.*": [],
     "nn.data.as_given.names": [],
     "nn.data.as_given.like": [None, "text", object()],
+    "nn.Sequential.*.like": ["text", object()],
+    "nn.Trainer.*.like": ["text", object()],
     "nn.from_*.source": [None, 5, "text", b"a", True, int, object(), {}, [], [5], {"0.weight": "a"}],
     "nn.from_keras.backend": [None, 5, True, b"a", object(), int, []],  # with into, its name is of no use
     "nn.from_sklearn.estimator": [None, 5, "text", b"a", True, int, object(), {}, []],

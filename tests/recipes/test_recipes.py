@@ -72,7 +72,7 @@ def test_people_are_told_apart_whatever_the_seed(seed: int) -> None:
 
 @pytest.mark.parametrize("name", LONG)
 def test_the_long_ones_give_the_same_numbers_on_array_api_strict(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "load_data", made_up_mnist)
+    monkeypatch.setattr("nn.cli.rows.load_data", made_up_mnist)
     flags = ["--recipe", name, "--epochs", "5", "--validation", "50"]
     cpu = run_part([*flags, "--device", "cpu"])
     strict = run_part([*flags, "--device", "array_api_strict:device1"])
@@ -83,7 +83,7 @@ def test_the_long_ones_give_the_same_numbers_on_array_api_strict(name: str, monk
 
 @pytest.mark.parametrize("name", LONG)
 def test_every_figure_that_a_recipe_names_is_one_of_its_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "load_data", made_up_mnist)
+    monkeypatch.setattr("nn.cli.rows.load_data", made_up_mnist)
     full_batch = recipes.load(name).parts[0].settings["batch_size"] == "full"
     epochs = "101" if full_batch else "2"  # some authors report the cost after 100 passes
     run = run_part(["--recipe", name, "--device", "cpu", "--epochs", epochs, "--validation", "50"])
@@ -131,7 +131,7 @@ def test_the_confusion_matrix_has_the_predicted_classes_as_rows(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As the author of `zero-logistic` has it; after no training nearly everything is predicted wrong."""
-    monkeypatch.setattr(train, "load_data", made_up_mnist)
+    monkeypatch.setattr("nn.cli.rows.load_data", made_up_mnist)
     train.main(["--recipe", "zero-logistic", "--device", "cpu", "--epochs", "1"])
     out = capsys.readouterr().out
     assert "rows are the predicted classes, columns the true" in out
@@ -141,7 +141,7 @@ def test_the_confusion_matrix_has_the_predicted_classes_as_rows(
 
 
 def test_start_values_and_shuffles_do_not_depend_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "load_data", made_up_mnist)
+    monkeypatch.setattr("nn.cli.rows.load_data", made_up_mnist)
     for name in LONG:
         states = [
             train.prepare(
