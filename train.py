@@ -136,8 +136,9 @@ def run_once(settings: Settings) -> int:
 def stopped(settings: Settings, run: Run | None, signum: int) -> int:
     """Say how a run that a signal has ended goes on, if it can; the exit code."""
     by = (run is not None and run.trainer.history.stopped) or name_of(signum)
-    if settings.resume is not None or (run is not None and run.folder is not None and run.folder.has_begun):
-        tell(f"stopped by {by}; {way_to_go_on(settings)}")
+    begun = run is not None and run.folder is not None and run.folder.has_begun
+    if begun or settings.resume is not None:
+        tell(f"stopped by {by}{way_to_go_on(settings)}")
     elif run is None:
         tell(f"stopped by {by} before training began")
     return ENDED_BY_SIGNAL + signum

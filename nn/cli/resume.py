@@ -11,12 +11,12 @@ from typing import Any
 
 from ..callbacks import Callback, Checkpoint
 from ..history import Record
-from ..storage.checkpoint import CheckpointError, newest_checkpoint
+from ..storage.checkpoint import CheckpointError, checkpoints_in, newest_checkpoint
 from ..trainer import Trainer
 from .flags import words_of, words_of_program
 from .kinds import SWITCH, UsageError, times_of_checkpoints
 from .run_folder import CHECKPOINTS, SETTINGS, RunFolder, path_of
-from .run_record import RunRecord, working_directory
+from .run_record import RECORD, RunRecord, working_directory
 from .settings import SETTINGS as ENTRIES
 from .settings import Settings
 
@@ -177,5 +177,9 @@ def folder_callbacks(settings: Settings, folder: RunFolder) -> list[Callback]:
 
 
 def way_to_go_on(settings: Settings) -> str:
-    """The command by which a run with a folder goes on."""
-    return f"go on with: {shlex.join([*words_of_program(), '--resume', str(path_of(settings))])}"
+    """The command by which a run with a folder goes on, to be read after another sentence; "" if it cannot."""
+    path = path_of(settings)
+    can_go_on = checkpoints_in(path / CHECKPOINTS) or not (path / SETTINGS).exists()
+    if not (can_go_on and (path / RECORD).is_file()):
+        return ""
+    return f"; go on with: {shlex.join([*words_of_program(), '--resume', str(path)])}"
