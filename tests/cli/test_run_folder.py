@@ -260,7 +260,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 #: Removes or spoils the folder of the run while it trains.
 SPOILED = """
-import shutil, sys
+import os, shutil, signal, sys
 from pathlib import Path
 import train
 from nn import LambdaCallback
@@ -268,8 +268,10 @@ folder, how = Path(sys.argv[sys.argv.index("--output") + 1]), sys.argv.pop(1)
 def spoil(trainer, record):
     if record["epoch"] == 1:
         shutil.rmtree(folder)
-        if how == "replaced by a file":
+        if how != "deleted":
             folder.write_text("a file")
+    if record["epoch"] == 2 and how == "replaced by a file, and ended":
+        os.kill(os.getpid(), signal.SIGTERM)
 build = train.build_callbacks
 train.build_callbacks = lambda settings: [*build(settings), LambdaCallback(on_epoch_end=spoil)]
 sys.exit(train.main())
@@ -305,6 +307,16 @@ def test_a_folder_that_cannot_be_made_again_does_not_cost_the_weights(tmp_path: 
     assert_whole(fallback(done.stderr))
     assert "test accuracy" in done.stdout
     assert (tmp_path / "a").read_text() == "a file"
+
+
+@POSIX
+def test_what_was_learned_before_a_signal_is_kept_where_no_checkpoint_can_be(tmp_path: Path, elsewhere: Path) -> None:
+    done = spoiled("replaced by a file, and ended", tmp_path / "a", elsewhere)
+    assert done.returncode == 143
+    _, sentence, last = done.stderr.splitlines()
+    assert_whole(fallback(sentence))
+    assert last.startswith("train.py: stopped by SIGTERM")
+    assert "--resume" not in last  # there is nothing to go on with
 
 
 @POSIX

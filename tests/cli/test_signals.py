@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,17 +43,28 @@ sys.exit(train.main())
 
 
 @contextmanager
-def running(*flags: str, where: str = "", until: str = "", **options: object) -> Iterator[subprocess.Popen[str]]:
-    """The script, when it has printed a line that begins so."""
-    command = [sys.executable, "-c", WAITS, where, *flags]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes, **options) as script:  # type: ignore[call-overload]
+def running(
+    *flags: str, where: str = "", until: str = "", ignored: int | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """The script, when it has printed a line that begins so; it is started with signal ``ignored`` ignored."""
+
+    def inherited() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is started in the background ignores it
+        if ignored is not None:
+            signal.signal(ignored, signal.SIG_IGN)
+
+    command, pipe = [sys.executable, "-c", WAITS, where, *flags], subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, text=True, stdout=pipe, stderr=pipe, preexec_fn=inherited) as script:
+        too_late = threading.Timer(180, script.kill)
+        too_late.start()
         try:
             assert script.stdout is not None
+            assert script.stderr is not None
             while not (line := script.stdout.readline()).lstrip().startswith(until or "here"):
                 assert line, script.stderr.read()
             yield script
         finally:
+            too_late.cancel()
             script.kill()
 
 
@@ -102,8 +114,8 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     with running(*LONG, "--output", str(tmp_path), where="report", until="1 ") as script:
         script.send_signal(signal.SIGINT)
         assert script.stdout is not None
-        while script.stdout.readline() != "here\n":
-            pass
+        while (line := script.stdout.readline()) != "here\n":
+            assert line
         script.send_signal(signal.SIGINT)
         _, errors = script.communicate(timeout=60)
     assert (script.returncode, errors) == (130, "")
@@ -181,7 +193,7 @@ def test_a_run_that_goes_on_is_told_how_to_go_on_also_before_it_does(
 
 def test_what_nohup_ignores_stays_ignored(tmp_path: Path) -> None:
     flags = [*LONG, "--epochs", "200", "--output", str(tmp_path)]
-    with running(*flags, until="1 ", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) as script:
+    with running(*flags, until="1 ", ignored=signal.SIGHUP) as script:
         script.send_signal(signal.SIGHUP)
         out, errors = script.communicate(timeout=120)
     assert (script.returncode, errors) == (0, "")

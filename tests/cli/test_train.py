@@ -351,8 +351,13 @@ def test_the_script_calls_itself_as_it_was_called(
 def test_ctrl_c_ends_cleanly_with_what_was_learned(tmp_path: Path) -> None:
     command = [sys.executable, "train.py", "--device", "cpu", "--epochs", "1000000", "--output", str(tmp_path)]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    pipe = subprocess.PIPE
+
+    def inherited() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is started in the background ignores it
+
     with subprocess.Popen(
-        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command, cwd=ROOT, env=environment, text=True, stdout=pipe, stderr=pipe, preexec_fn=inherited
     ) as script:
         assert script.stdout is not None
         assert script.stderr is not None
