@@ -78,7 +78,7 @@ def test_an_error_without_a_stream_to_say_it(tmp_path: Path) -> None:
 
 
 def test_a_library_that_writes_to_standard_error_does_not_write_into_a_file(tmp_path: Path) -> None:
-    """Files are opened in the place of closed streams otherwise, and get what is written to these."""
+    """Otherwise files are opened with the handles of closed streams, and get what is written to these."""
     code = """
 import os, sys, train
 from pathlib import Path
