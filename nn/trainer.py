@@ -86,6 +86,8 @@ class Trainer(NamedArguments):
         totals: (2,) on the device: loss sum and correct rows of the current epoch so far.
         norm_buffer: (1,) on the device: what ``gradient_norm`` reads.
         interrupted: whether training is ended by ``interrupt``.
+        first_settings: what the first call of ``fit`` was begun with, which callbacks may have changed since; None
+            before it.
         diverged: in ``on_fit_end`` of callbacks, the error of a divergence by which training ends; else None.
 
     Raises:
@@ -119,6 +121,7 @@ class Trainer(NamedArguments):
         self.epoch, self.seen, self.stopping, self.interrupted = 0, 0, "", False
         self.diverged: TrainingDiverged | None = None
         self.columns: tuple[str, ...] = ()
+        self.first_settings: dict[str, Any] | None = None
         self._fit: Fit | None = None
         self._resumed: Interrupted | None = None  # what the next call of ``fit`` goes on with
         self._interruption = ""  # what was asked for, until it takes effect
@@ -376,7 +379,7 @@ class Trainer(NamedArguments):
         resumed = self._resumed
         if resumed is None:
             self.history.begin()
-            self.seen = 0
+            self.seen, self.first_settings = 0, self.first_settings or fit.settings
         else:
             resumed.check_fit(fit)
             fit.settings = resumed.state["settings"]

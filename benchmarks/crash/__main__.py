@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -23,7 +24,7 @@ from pathlib import Path
 from nn.files import write_atomically
 
 from .command import Commands
-from .draw import DEVICES, draw
+from .draw import DEVICES, SIGNALS, draw
 from .report import page
 from .runs import Outcome, Processes, make
 
@@ -51,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Make the runs; 1 if there is a fault."""
     options = make_parser().parse_args(argv)
     processes, commands, devices = Processes(), Commands(), options.devices.split(",")
+    for name in SIGNALS:  # what is ignored here, as under nohup, would be in the processes; what is handled is not
+        if signal.getsignal(signal.Signals[name]) is signal.SIG_IGN:
+            signal.signal(signal.Signals[name], lambda signum, frame: None)
     began, folder = time.perf_counter(), Path(tempfile.mkdtemp(prefix="xpnet-crash-"))
 
     def made(number: int) -> Outcome:

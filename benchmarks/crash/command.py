@@ -75,13 +75,17 @@ def flags_of(drawn: Drawn, often: str = "") -> list[str]:
     loss, settings = ("mean_squared_error", {}) if drawn.loss[0] == "own function" else drawn.loss
     has_classes = loss in ("softmax_cross_entropy", "binary_cross_entropy", "focal")
     data = f"{DATA}.npz" if has_classes else f"{DATA}.csv"
+    # What is held out of the rows must not leave a batch of one row for it.
+    norm, held_out = drawn.norm, "test" if has_classes and drawn.norm == "batch" else "0.2"
+    if norm == "batch" and not has_classes:
+        norm = "layer"
     given: dict[str, Any] = {
         "--device": device, "--dtype": drawn.dtype, "--data": data, "--hidden": drawn.hidden,
-        "--activation": drawn.activation, "--dropout": drawn.dropout or None, "--norm": drawn.norm or None,
+        "--activation": drawn.activation, "--dropout": drawn.dropout or None, "--norm": norm or None,
         "--seed": drawn.seed, "--loss": loss, "--optimizer": drawn.optimizer[0], "--lr": RATES[drawn.optimizer[0]],
         "--epochs": drawn.epochs, "--batch-size": drawn.batch_size, "--accumulate": drawn.accumulate,
         "--average": drawn.average, "--clip-norm": drawn.clip_norm, "--clip-value": drawn.clip_value,
-        "--validation": 0.2 if drawn.validation else None, "--every": drawn.validation_every,
+        "--validation": held_out if drawn.validation else None, "--every": drawn.validation_every,
         "--class-weight": "balanced" if drawn.weights and has_classes else None,
         "--output": RUN, "--log": f"{LOG}.csv" if "CSVLog" in drawn.callbacks else f"{LOG}.jsonl",
         "--checkpoint-every": often or next(f"{count} {unit}" for unit, count in drawn.often.items()),

@@ -129,14 +129,15 @@ def draw(number: int, seed: int = 0, devices: Sequence[str] = (*DEVICES,)) -> Dr
     each_step = large or often == {"steps": 1}
     loss = dice.choice(LOSSES)
     batch_size = dice.choice([16, 32, 50])
+    command_line = number % 4 == 3
     batches = dice.choice([3, 5, 8] if each_step else [10, 20] if slow else [40, 80, 200])
+    batches = batches if large or not command_line else 30 if each_step else 4 * batches  # it is harder to hit
     rest = dice.choice([0, 0, 2, batch_size // 2, batch_size - 1])
     norm, validation = dice.choice(["", "batch", "layer"]), dice.choice(["", "rows", "rows", "fraction"])
     if norm == "batch" and validation == "fraction":
         validation = "rows"  # what is left might end with a batch of one row
     schedule = dice.choice((*[""] * len(SCHEDULES), *SCHEDULES))
     kills = tuple(sorted(dice.random() for _ in range(dice.randint(1, MOST_KILLS))))
-    command_line = number % 4 == 3
     return Drawn(
         number=number,
         seed=dice.randint(0, 2**31),

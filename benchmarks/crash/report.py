@@ -63,10 +63,10 @@ def page(outcomes: Sequence[Outcome], runs: int, command: str, jobs: int, second
     ]
     parts = [
         "# Killed and resumed",
-        f"`{command}`: each run is killed by SIGKILL one to {MOST_KILLS} times at random moments, resumed, and "
-        "compared with the same run without an interruption and without checkpoints: parameters, averages, what "
-        "optimizer and layers keep, counters, records (but for their seconds), what callbacks remember, and the files "
-        "that they write.",
+        f"`{command}`: each run is killed by SIGKILL one to {MOST_KILLS} times at random moments (every fourth "
+        "is one of `train.py`, ended by other signals, too), resumed, and compared with the same run without an "
+        "interruption and without checkpoints: parameters, averages, what optimizer and layers keep, counters, records "
+        "(but for their seconds), what callbacks remember, and the files that they write.",
         f"**{_same(outcomes)} of {len(outcomes)} runs ended bit for bit as if nothing had happened**, after "
         f"{len(kills)} kills." + (f" (The first {len(outcomes)} of {runs}.)" if len(outcomes) < runs else ""),
         f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {_cpu()}, {jobs} runs at a time, {seconds / 60:.0f} "

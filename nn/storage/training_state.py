@@ -126,6 +126,7 @@ def state_of(trainer: Trainer, fit: Fit | None) -> dict[str, Any]:
         "run": history.run,
         "where": where(trainer.backend),
         "settings": settings_of(trainer) if fit is None else fit.settings,
+        "first settings": trainer.first_settings,
         "now": _now(trainer),
         "learnt": learnt_of(trainer.model),
         "arrays": dict(moved_arrays(trainer)),
@@ -191,7 +192,8 @@ class Interrupted:
         with _making_sense():
             _check(state)
             units = _units_for(trainer, state)
-        if text := difference(state["settings"], settings_of(trainer)):
+        here, first = settings_of(trainer), state.get("first settings")
+        if (text := difference(state["settings"], here)) and (first is None or difference(first, here)):
             raise CheckpointError(
                 f"this run cannot go on, as {text}; build model and trainer as for the run, or begin another"
             )
@@ -209,6 +211,7 @@ class Interrupted:
             before.restore(trainer)
             raise CheckpointError(f"the checkpoint makes no sense ({type(error).__name__}: {error})") from None
         learn(trainer.model, state["learnt"], units)
+        trainer.first_settings = first
         self._restore_history(trainer)
         trainer.seen = self.seen
         tell_differences(state["where"], where(trainer.backend))
@@ -287,8 +290,8 @@ class Interrupted:
             fit.watch.good = Snapshot(_on_device(epoch["before"], trainer), dict(epoch["before_numbers"]))
             if "gradients" in epoch:
                 trainer.model.store.sum_of_gradients[...] = _on_device(epoch["gradients"], trainer)
-            fit.now = epoch["now"]
-            _set(trainer, self.state["now"])  # for the next epoch, but for the learning rate
+            fit.now, now = epoch["now"], self.state["now"]
+            _set(trainer, _changes(fit.now, now))  # for the next epoch
             fit.started = perf_counter() - epoch["seconds"]
 
 
@@ -312,10 +315,17 @@ def _now(trainer: Trainer) -> dict[str, Any]:
     return {"optimizer": _numbers(trainer.optimizer), **{name: getattr(trainer, name) for name in AROUND_UPDATE}}
 
 
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of them that are others than before."""
+    changed = {name: value for name, value in now["optimizer"].items() if value != before["optimizer"].get(name)}
+    return {name: now[name] for name in AROUND_UPDATE if now[name] != before[name]} | {"optimizer": changed}
+
+
 def _set(trainer: Trainer, now: Mapping[str, Any]) -> None:
     """Those settings as ``_now`` gave them."""
     for name in AROUND_UPDATE:
-        setattr(trainer, name, now[name])
+        if name in now:
+            setattr(trainer, name, now[name])
     optimizer = trainer.optimizer
     for name, value in now["optimizer"].items():
         if getattr(optimizer, name) != value:

@@ -31,6 +31,7 @@ from nn import (
     JSONLog,
     LambdaCallback,
     Layer,
+    LearningRateSchedule,
     Linear,
     SaveModel,
     Sequential,
@@ -223,6 +224,31 @@ def test_a_setting_that_was_changed_in_an_epoch_takes_effect_with_the_next(tmp_p
         return Trainer(model(), optimizer=SGD(0.1, momentum=0.9), callbacks=[Changes()], clip_norm=0.5)
 
     assert_goes_on(make, tmp_path)
+
+
+def test_what_a_callback_has_changed_in_an_earlier_fit_is_no_other_trainer(tmp_path: Path) -> None:
+    def make() -> Trainer:
+        callbacks = [LearningRateSchedule(lambda epoch: 0.3 / epoch)]
+        return Trainer(model(), optimizer=SGD(0.3, momentum=0.9), callbacks=callbacks)
+
+    whole, killed, later = make(), make(), make()
+    for trainer in (whole, killed):
+        fit(trainer, epochs=2)
+    fit(whole)
+    kill(killed, tmp_path)
+    later.resume(tmp_path)
+    fit(later)
+    assert outcome(later) == outcome(whole)
+
+
+def test_what_is_changed_between_resume_and_fit_stays(tmp_path: Path) -> None:
+    kill(RUNS["momentum"]("cpu"), tmp_path)
+    trainer = RUNS["momentum"]("cpu")
+    trainer.resume(tmp_path)
+    trainer.optimizer.learning_rate = 0.01
+    fit(trainer)
+    assert trainer.optimizer.learning_rate == 0.01
+    assert trainer.history["learning_rate"][1:] == [0.01] * 5
 
 
 @pytest.mark.parametrize("kind", [JSONLog, CSVLog])
