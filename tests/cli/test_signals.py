@@ -124,10 +124,21 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_epoch_is_marked_in_what_is_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One epoch that never ends, of many small batches."""
-    flags = ["--device", "cpu", "--epochs", "3", "--batch-size", "1", "--hidden", "2000", "2000"]
-    with running(*flags, "--output", str(tmp_path), where="compare_devices", until="training ") as script:
-        while not list(tmp_path.glob("run.json")):
+    """One epoch of many small batches, which has begun when there is a checkpoint of its middle."""
+    flags = [
+        "--device",
+        "cpu",
+        "--epochs",
+        "3",
+        "--batch-size",
+        "1",
+        "--hidden",
+        "300",
+        "--checkpoint-every",
+        "1 steps",
+    ]
+    with running(*flags, "--output", str(tmp_path), until="training ") as script:
+        while not list(tmp_path.glob("checkpoints/*.safetensors")):
             assert script.poll() is None
         script.send_signal(signal.SIGINT)
         out, errors = script.communicate(timeout=120)
