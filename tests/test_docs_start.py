@@ -1,4 +1,4 @@
-"""The quick starts and the pages for those who come from Keras and PyTorch: their blocks run and print what they say."""
+"""The quick starts and the pages for those from Keras and PyTorch: their blocks run and print what they say."""
 
 from __future__ import annotations
 
