@@ -45,7 +45,7 @@ def grant(names: dict[str, Any], test: str) -> Any:
 
 
 def test_class_weights(names: dict[str, Any]) -> None:
-    """Wrong about the rare class less often, at each probability of the other one."""
+    """Rows of the rare class get a higher probability of being so."""
     weighted = grant(names, "test_class_weights")
     plain = names["MLPClassifier"](random_state=0).fit(names["x"], names["rare"])
     truth = names["y_new"] == 8
@@ -73,7 +73,7 @@ def test_leaky_relu(names: dict[str, Any]) -> None:
 
 
 def test_dropout(names: dict[str, Any]) -> None:
-    """Other weights than without it, and no unit left out of predictions."""
+    """The loss of training is higher, and no unit is left out of predictions."""
     model = grant(names, "test_dropout")
     plain = names["MLPClassifier"](random_state=0).fit(names["x"], names["y"])
     assert model.loss_curve_[20] > 1.1 * plain.loss_curve_[20]
