@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,11 @@ def test_bounded_memory(names: dict[str, Any]) -> None:
     peaks = []
     theirs = neural_network.MLPClassifier((400,), max_iter=1).fit(x, y)
     grant(names, "test_bounded_memory")  # what is made once
-    for ask in (lambda: grant(names, "test_bounded_memory"), lambda: theirs.predict_proba(np.tile(x, (50, 1)))):
+    asks: list[Callable[[], Any]] = [
+        lambda: grant(names, "test_bounded_memory"),
+        lambda: theirs.predict_proba(np.tile(x, (50, 1))),
+    ]
+    for ask in asks:
         tracemalloc.start()
         found = ask()
         peaks.append(tracemalloc.get_traced_memory()[1] - 50 * x.nbytes - found.nbytes)
