@@ -26,7 +26,7 @@ class Callback(NamedArguments):
 
     Attributes:
         reads_gradients: whether the callback reads ``trainer.model.gradients``, which costs a pass over memory in each
-            step. None: if it overrides ``on_batch_end``.
+            step, and changes the last bits of the run. None: if it overrides ``on_batch_end``.
         takes_parts: whether ``on_batch_end`` may be called once for several batches with all their rows; then they are
             launched in one call, which costs less where they are small.
         of_fit: the names of attributes that belong to one call of ``fit``, such as an open file: a copy and a pickle

@@ -274,7 +274,7 @@ def test_precision_of_other_devices() -> None:
 def test_train_py_prints_and_keeps_the_precision(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     flags = ["--device", "cuda", "--epochs", "1", "--limit", "100", "--hidden", "8", "--output", str(tmp_path)]
     outputs = []
-    for more in ([], ["--precision", "tf32"]):
+    for more in ([], ["--precision", "tf32", "--overwrite"]):
         assert train.main([*flags, *more]) == 0
         outputs.append(capsys.readouterr().out)
     assert "an emulated GPU, float32\n" in outputs[0]
