@@ -260,7 +260,7 @@ def train(run: Run, signals: Signals | None = None) -> None:
         return
     try:
         # Rows that do not fit the network or the loss, and what callbacks cannot do: told before anything is trained.
-        refused = usage_errors(DataError, CallbackError, CheckpointError, FileNotFoundError)
+        refused = usage_errors(DataError, CallbackError, CheckpointError, OSError)
         with refused, (signals or Signals()).training(run.trainer), warnings.catch_warnings():
             warnings.simplefilter("ignore", ScaleWarning)  # the header gives this advice
             history = run.trainer.fit(
@@ -275,7 +275,7 @@ def train(run: Run, signals: Signals | None = None) -> None:
         if error.weights_of:  # an epoch that went well
             with run.trainer.averaged():
                 saved = save(run)
-            error.saved_to = "" if settings.output is None else str(saved.folder)
+            error.saved_to = "" if settings.output is None else str(saved.folder or "")
         raise
     if history.stopped:
         say(settings, f"stopped by {history.stopped}")
@@ -413,16 +413,11 @@ def report(run: Run) -> str:
 
 
 def save(run: Run) -> Saved:
-    """Write the report, the weights, the history, the settings and the pictures; say what went where.
-
-    Raises:
-        UsageError: nothing could be written anywhere.
-    """
+    """Write the report, the weights, the history, the settings and the pictures; say what went where."""
     settings, saved = run.settings, []
-    with usage_errors(OSError):
-        if run.folder is not None:
-            saved.append(save_folder(run.folder, settings, run.trainer, run.test, run.test_result))
-        saved.append(save_report(settings, run.trainer, run.name, run.training, run.validation, run.test))
+    if run.folder is not None:
+        saved.append(save_folder(run.folder, settings, run.trainer, run.test, run.test_result))
+    saved.append(save_report(settings, run.trainer, run.name, run.training, run.validation, run.test))
     for line in (line for each in saved for line in each.written):
         say(settings, f"\n{line}")
     problems = tuple(problem for each in saved for problem in each.problems)

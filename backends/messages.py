@@ -22,7 +22,7 @@ def sentence(text: str, most: int = LONGEST) -> str:
     """``text`` without what is no text (control characters could write anything on a terminal): those are shown as
     Python writes them. Long words are cut, then the end of a long message; paths stay whole and do not count. What
     is left has ``most`` characters at most, and the dots."""
-    text = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    text = printable(text)
     words, length, paths = re.split(r"(\s+)", text), 0, 0
     for index, word in enumerate(words):
         paths += _is_path(word)
@@ -32,6 +32,11 @@ def sentence(text: str, most: int = LONGEST) -> str:
         if length > most:
             return "".join(words[:index]).rstrip() + " ..."
     return "".join(words)
+
+
+def printable(text: str) -> str:
+    """``text`` with what is no text, such as control characters, as Python writes it."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def first_line(error: Exception, most: int = 120) -> str:

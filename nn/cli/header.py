@@ -13,6 +13,7 @@ from ..data import Dataset
 from ..data.labels import are_numbers
 from ..data.statistics import advice, target_advice
 from ..data.values import listed
+from ..messages import printable
 from ..optimizers import Optimizer
 from ..trainer import Trainer
 from ..verify.rounding import rounding_text
@@ -55,7 +56,7 @@ def header_text(
 
 def entry(word: str, text: str) -> list[str]:
     """The lines of one entry: its word at the left, the text beside it."""
-    pieces = wrap(text, WIDTH - INDENT, break_on_hyphens=False)
+    pieces = wrap(printable(text), WIDTH - INDENT, break_on_hyphens=False)
     return [f"{word if number == 0 else '':<{INDENT}}{piece}" for number, piece in enumerate(pieces)]
 
 

@@ -29,6 +29,11 @@ def usage_errors(*kinds: type[Exception]) -> Iterator[None]:
     """Errors of these kinds say that a file, a device or a row cannot be used: the user's to change, exit code 2."""
     try:
         yield
+    except OSError as error:
+        if not isinstance(error, kinds):
+            raise
+        has_name = error.filename and error.strerror  # of the system; else it is a sentence
+        raise UsageError(f"{error.filename}: {error.strerror}" if has_name else error) from None
     except kinds as error:
         raise UsageError(error) from None
 

@@ -25,7 +25,7 @@ class Saved:
 
     Attributes:
         written: what went where, in words, a line each.
-        problems: what could not be written where it belongs, and where it is instead, a sentence each.
+        problems: what could not be written where it belongs, and where it is instead, if anywhere, a sentence each.
         folder: of the weights; None where there are none.
     """
 
@@ -45,9 +45,6 @@ def save_folder(
 
     Args:
         found: the result on the test rows.
-
-    Raises:
-        OSError: nothing could be written anywhere.
     """
     about = {
         "xpnet": __version__,
@@ -72,7 +69,10 @@ def save_folder(
     if not folder.pictures_alone:
         history = trainer.history.to_json_lines().encode()
         files = {WEIGHTS: model_bytes(trainer.model, folder.record.run), HISTORY: history}
-    path, names, error = folder.commit(files, about, draw)
+    try:
+        path, names, error = folder.commit(files, about, draw)
+    except OSError as lost:
+        return Saved(problems=(f"nothing can be written to {folder.path}, nor elsewhere: {reason_of(lost)}",))
     said = f"wrote {', '.join(names)} to {path}"
     if error is None:
         return Saved((said,), folder=path)
@@ -86,9 +86,6 @@ def save_report(
 
     Args:
         name: of the data.
-
-    Raises:
-        OSError: it could not be written anywhere.
     """
     if settings.report is None:
         return Saved()
@@ -109,7 +106,10 @@ def save_report(
     try:
         write(path)
     except OSError as error:
-        folder, _ = elsewhere(lambda folder: write(folder / path.name), error)
-        problem = f"{path} cannot be written: {reason_of(error)}; the report is in {folder}"
-        return Saved((f"wrote {folder / path.name}",), (problem,))
+        problem = f"{path} cannot be written: {reason_of(error)}"
+        try:
+            folder, _ = elsewhere(lambda folder: write(folder / path.name), error)
+        except OSError:
+            return Saved(problems=(f"{problem}; neither can it elsewhere",))
+        return Saved((f"wrote {folder / path.name}",), (f"{problem}; the report is in {folder}",))
     return Saved((f"wrote {path}",))

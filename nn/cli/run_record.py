@@ -102,9 +102,9 @@ class RunRecord:
             UsageError: it has none, or one that is damaged, or of a newer version.
         """
         path = folder / RECORD
-        if not path.is_file():
-            raise UsageError(f"{folder} holds no run: there is no {RECORD}")
         try:
+            if not path.is_file():
+                raise UsageError(f"{folder} holds no run: there is no {RECORD}")
             if path.stat().st_size > MOST_BYTES:
                 raise ValueError("it is too large")
             content = json.loads(path.read_bytes())

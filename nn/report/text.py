@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..data import Dataset
+from ..messages import printable
 from ..trainer import Trainer
 
 
@@ -31,7 +32,7 @@ def classification_text(trainer: Trainer, data: Dataset, rows_are: str = "true")
     """
     from sklearn.metrics import classification_report, confusion_matrix
 
-    predicted, labels, names = trainer.predict(data), list(range(data.n_classes)), list(data.class_names or ())
+    predicted, labels, names = trainer.predict(data), list(range(data.n_classes)), _names(data)
     table = classification_report(data.y, predicted, labels=labels, target_names=names, digits=4, zero_division=0)
     matrix = confusion_matrix(data.y, predicted, labels=labels)
     if rows_are == "predicted":
@@ -49,7 +50,7 @@ def predictions_text(trainer: Trainer, data: Dataset, count: int) -> str:
     first = data[:count]
     predicted = np.asarray(trainer.predict(first)).tolist()
     if data.has_classes:
-        names = dict(enumerate(data.class_names or ()))  # with more outputs than classes, a guess may be none of them
+        names = dict(enumerate(_names(data)))  # with more outputs than classes, a guess may be none of them
         cells = [(names.get(guess, str(guess)), names[label]) for guess, label in zip(predicted, first.y, strict=True)]
         head = ("predicted", "label")
     else:
@@ -59,6 +60,11 @@ def predictions_text(trainer: Trainer, data: Dataset, count: int) -> str:
     marks = ["", *("  wrong" if data.has_classes and guess != label else "" for guess, label in cells)]
     lines = [f"{a:>{widths[0]}}{b:>{widths[1]}}{mark}" for (a, b), mark in zip((head, *cells), marks, strict=True)]
     return "\n".join((f"the first {len(first)} test rows", *lines))
+
+
+def _names(data: Dataset) -> list[str]:
+    """The names of the classes, as a terminal may show them."""
+    return [printable(name) for name in data.class_names or ()]
 
 
 def _value_text(value: Any) -> str:

@@ -335,6 +335,25 @@ def test_a_recipe_of_several_runs_goes_on_by_each(capsys: pytest.CaptureFixture[
     assert len(history(tmp_path / "out" / "1")) == 1
 
 
+@pytest.mark.skipif(os.name == "nt", reason="the limit of names, in the words of POSIX")
+@pytest.mark.parametrize("flag", ["--resume {}", "--output {}", "--log {}.csv", "--report {}.html", "--tensorboard {}"])
+def test_a_path_that_the_system_refuses_is_a_sentence(
+    flag: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """As one in a folder that may not be looked into, which root, who runs tests in containers, may."""
+    if "tensorboard" in flag:
+        pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
+    flag, path = flag.format(tmp_path / ("x" * 300)).split()
+    beside = [] if flag == "--resume" else [*SMALL, "--epochs", "1"]
+    code, out, err = run(capsys, *beside, flag, path)
+    assert (code, out.count("\n1 ")) == (2, 0)
+    assert "File name too long" in err
+    assert "Errno" not in err
+    assert err.count("\n") == 1
+    assert len(err) < 320
+    assert not [*tmp_path.iterdir()]
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written_to_does_not_go_on(ended: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ended.chmod(0o500)

@@ -217,3 +217,12 @@ def test_figures_are_held_against_those_of_the_author() -> None:
     assert note == "nothing is reproduced: --epochs, --loss made this another run than the author's"
     only_said = reproduced_text({"predictions": [1]}, {"predictions": "1"}, {}).splitlines()[1]
     assert only_said.split() == ["predictions", "1"]
+
+
+def test_names_from_files_cannot_control_the_terminal() -> None:
+    data = Dataset(X[:2], np.array([0, 1]), class_names=("\x1b[31mred", "猫"))
+    trainer = Trainer(Sequential(Linear(X.shape[1], 2), Softmax(), backend="cpu"))
+    text = classification_text(trainer, data) + predictions_text(trainer, data, 2)
+    assert "\x1b" not in text
+    assert text.count(r"\x1b[31mred") >= 3
+    assert "猫" in text
