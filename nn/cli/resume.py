@@ -28,8 +28,6 @@ MAY_DIFFER = {
 }  # fmt: skip
 #: Settings that are paths, which start from the folder in which the run began.
 PATHS = ("data", "data_dir", "start_from", "report", "log", "tensorboard")
-
-
 #: Data that are no path.
 SOURCES = ("digits", "mnist")
 
@@ -124,11 +122,12 @@ def go_on(settings: Settings, folder: RunFolder, trainer: Trainer) -> str:
             if trainer.history.run != record.run:
                 raise UsageError(f"{checkpoints} has checkpoints of another run, {trainer.history.run}; remove them")
             if settings.epochs < trainer.epoch + bool(trainer.seen):
+                made = trainer.epoch + bool(trainer.seen)
                 raise UsageError(
-                    f"--epochs {settings.epochs}: {record.told} has made more already; say how many in all"
+                    f"--epochs {settings.epochs}: {record.told} has begun {made} already; say how many in all"
                 )
             return _where(trainer)
-        why = "there is no checkpoint yet"
+        why = "there is no checkpoint"
     except CheckpointError as error:
         if "newer version" in str(error) or is_whole(checkpoints):
             raise UsageError(f"--resume {folder.path}: {error}") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 from ..files import remove_drafts, write_atomically
 from ..report.plots import PICTURES
+from ..storage.checkpoint import NAME as CHECKPOINT_NAME
 from .kinds import UsageError
 from .run_record import RECORD, RunRecord
 from .settings import Settings
@@ -27,7 +27,6 @@ if sys.platform != "win32":
 WEIGHTS, HISTORY, SETTINGS = "weights.safetensors", "history.jsonl", "settings.json"
 COMPARISON = ("compare.jsonl", "compare.png")
 CHECKPOINTS = "checkpoints"
-CHECKPOINT = re.compile(r"checkpoint-\d+\.safetensors")
 T = TypeVar("T")
 #: What a folder of a run has at least one of.
 OF_A_RUN = (RECORD, SETTINGS, WEIGHTS, HISTORY, COMPARISON[0])
@@ -164,7 +163,7 @@ class RunFolder:
         """Remove files of these names, here or among the checkpoints, and nothing else."""
         checkpoints = self.path / CHECKPOINTS
         for name in names:
-            ((checkpoints if CHECKPOINT.fullmatch(name) else self.path) / name).unlink(missing_ok=True)
+            ((checkpoints if CHECKPOINT_NAME.fullmatch(name) else self.path) / name).unlink(missing_ok=True)
         remove_drafts(self.path)
         if checkpoints.is_dir():
             remove_drafts(checkpoints)
@@ -176,7 +175,7 @@ class RunFolder:
 
     def _checkpoints(self) -> Iterator[Path]:
         with suppress(OSError):
-            yield from (path for path in (self.path / CHECKPOINTS).iterdir() if CHECKPOINT.fullmatch(path.name))
+            yield from (path for path in (self.path / CHECKPOINTS).iterdir() if CHECKPOINT_NAME.fullmatch(path.name))
 
     # ---- after training ----------------------------------------------------------------------------------------------
 

@@ -498,7 +498,7 @@ class Settings:
     quiet: bool = _output(False, "--quiet", SWITCH, "print the result only")
     resume: str | None = _output(None, "--resume", TEXT,
         "go on with the run that this folder of --output holds: its settings are those of the run; only where it is "
-        "computed, what is printed and drawn, and --epochs may be others", metavar="DIR")
+        "computed, where the same data lie, what is printed and drawn, and --epochs may be others", metavar="DIR")
     checkpoint_every: str = _output("1 minute", "--checkpoint-every", TEXT,
         "how often all that the run needs to go on is written to the folder of --output: '10 minutes', '500 steps', "
         "'2 epochs' or 2, or never", metavar="WHEN", check=CHECKPOINT_EVERY,

@@ -245,7 +245,7 @@ def test_a_run_without_a_checkpoint_begins_again(capsys: pytest.CaptureFixture[s
     code, out, err = run(capsys, "--resume", str(folder))
     assert (code, err) == (0, "")
     run_id = json.loads((folder / "run.json").read_text())["run"]
-    assert f"there is no checkpoint yet: the run {run_id} of " in out
+    assert f"there is no checkpoint: the run {run_id} of " in out
     other = twin(folder)
     run(capsys, "--resume", str(other))
     assert_same(folder, other)
@@ -298,7 +298,7 @@ def test_a_run_that_had_no_checkpoints_does_not_go_on(capsys: pytest.CaptureFixt
     run(capsys, *SMALL, "--epochs", "1", "--output", str(tmp_path), "--checkpoint-every", "never")
     code, _, err = run(capsys, "--resume", str(tmp_path))
     assert code == 2
-    assert "there is no checkpoint yet, so the run " in err
+    assert "there is no checkpoint, so the run " in err
     assert "begin it again by --overwrite" in err
 
 

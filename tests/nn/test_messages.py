@@ -27,7 +27,7 @@ TEXT = st.text(max_size=3000) | st.lists(
     st.text(string.ascii_letters + "/\x1b\n\u202e ", max_size=400), max_size=40
 ).map(" ".join)
 #: Errors that are made from more than a message, and errors of the command line, which has its own way to print.
-OTHERWISE = {"DeviceError", "OutOfMemoryError", "TrainingDiverged", "UsageError", "CublasError", "OutputLost"}
+OTHERWISE = {"Ended", "DeviceError", "OutOfMemoryError", "TrainingDiverged", "UsageError", "CublasError", "OutputLost"}
 
 
 def errors() -> list[type[BaseException]]:
