@@ -315,16 +315,16 @@ def _word(*values: float) -> str:
 
 
 def _advice(trainer: Trainer, rate: float) -> str:
-    zeros, optimizer = "", trainer.optimizer
+    optimizer = trainer.optimizer
     if optimizer.divides_zeros:
-        zeros = (
-            f"; and with an epsilon of {optimizer.epsilon:g}, {optimizer.name} moves an element whose gradients have "
-            "all been 0 by 0 / 0: use 1e-8 for instance"
+        return (
+            f"with an epsilon of {optimizer.epsilon:g}, {optimizer.name} moves an element whose gradients have all "
+            "been 0 by 0 / 0: use 1e-8 for instance"
         )
     limit = "" if trainer.clip_norm is not None else ", or limit the gradients (clip_norm=1.0)"
     return (
         f"the learning rate was {rate:g}: use a smaller one, {min(rate / 10, 0.1):g} for instance, or smaller initial "
-        f"values{limit}{zeros}"
+        f"values{limit}"
     )
 
 

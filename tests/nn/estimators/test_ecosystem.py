@@ -184,9 +184,14 @@ def test_its_own_callbacks_serve() -> None:
     found = made().set_callbacks(monitor).fit(X, Y)
     scores = [entry["accuracy"] for entry in monitor.get_logs(select="all")[0].data]
     assert scores[-1] == found.score(X, Y)
+    assert found.n_iter_ == 15
+
+
+def test_its_progress_bar_serves_in_a_pipeline() -> None:
+    callback = pytest.importorskip("sklearn.callback")
+    pytest.importorskip("rich", reason="scikit-learn's progress bar needs rich")
     pipeline = make_pipeline(StandardScaler(), made(max_iter=3)).set_callbacks(callback.ProgressBar())
     assert pipeline.fit(X, Y)[-1].n_iter_ == 3
-    assert found.n_iter_ == 15
 
 
 PROGRAM = """

@@ -116,7 +116,7 @@ def made_up_mnist(*_: Any, limit: int | None = None, **__: Any) -> Data:
 
 @pytest.mark.parametrize("name", ["momentum", "ten-relu", "first-network", "people", "zero-logistic"])
 def test_200_steps_of_a_recipe_are_no_false_alarm(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "load_data", made_up_mnist)
+    monkeypatch.setattr("nn.cli.rows.load_data", made_up_mnist)
     flags = ["--recipe", name, "--epochs", "200", "--limit", "150", "--quiet", "--device", "cpu"]
     held_out = ["--validation", "0.1"] if name == "ten-relu" else []  # it holds out more rows than there are here
     run = train.prepare(train.parse([*flags, *held_out])[0])
