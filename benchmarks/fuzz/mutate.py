@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+import struct
 from collections.abc import Callable
 from typing import Any
+
+from safetensors.numpy import load
+
+from nn.storage.model_file import checksum
 
 Mutation = Callable[[random.Random, bytes], bytes]
 
@@ -170,3 +175,21 @@ def json_changed(rng: random.Random, document: Any) -> Any:
         elif isinstance(node, dict) or key < len(node):
             node[key] = rng.choice(VALUES)
     return changed
+
+
+def safetensors_changed(rng: random.Random, whole: bytes, part: str) -> bytes:
+    """A safetensors file with a change in its ``"header"``, in its ``"tensors"``, or in what the entry of that name in
+    its metadata says, which then has the checksum of an attacker."""
+    (size,) = struct.unpack("<Q", whole[:8])
+    header, tensors = json.loads(whole[8 : 8 + size]), whole[8 + size :]
+    if part == "header":
+        header = json_changed(rng, header)
+    elif part == "tensors":
+        tensors = damaged(rng, tensors, BINARY)
+    else:
+        said = json_changed(rng, json.loads(header["__metadata__"][part]))
+        said.pop("sha256", None)
+        said["sha256"] = checksum(said, load(whole))
+        header["__metadata__"][part] = json_text(said)
+    text = json_text(header).encode()
+    return struct.pack("<Q", len(text)) + text + tensors

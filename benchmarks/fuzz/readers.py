@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load
 
 import recipes
 import train
@@ -29,10 +28,9 @@ from nn.data import DataError
 from nn.data.archives import read_hdf5, read_npz
 from nn.data.idx import read_idx
 from nn.data.sources import load_data
-from nn.storage.model_file import checksum
 
 from .bombs import csv_bomb, hdf5_bomb, idx_bomb, npz_bomb
-from .mutate import BINARY, TEXT, VALUES, WORDS, damaged, json_changed, json_text
+from .mutate import BINARY, TEXT, VALUES, WORDS, damaged, safetensors_changed
 from .runs import make_checkpoint, make_run, read_checkpoint_file, read_run
 
 ROWS = np.random.default_rng(0).integers(0, 256, (30, 16), dtype=np.uint8)
@@ -239,19 +237,8 @@ def make_model(rng: random.Random) -> bytes:
     whole = model_file()
     if rng.random() < 0.35:
         return damaged(rng, whole, BINARY)
-    (size,) = struct.unpack("<Q", whole[:8])
-    header, tensors = json.loads(whole[8 : 8 + size]), whole[8 + size :]
-    if rng.random() < 0.25:
-        header = json_changed(rng, header)
-    elif rng.random() < 0.2:
-        tensors = damaged(rng, tensors, BINARY)
-    else:
-        said = json_changed(rng, json.loads(header["__metadata__"]["xpnet"]))
-        said.pop("sha256", None)
-        said["sha256"] = checksum(said, load(whole))  # as an attacker would
-        header["__metadata__"]["xpnet"] = json_text(said)
-    text = json_text(header).encode()
-    return struct.pack("<Q", len(text)) + text + tensors
+    part = "header" if rng.random() < 0.25 else "tensors" if rng.random() < 0.2 else "xpnet"
+    return safetensors_changed(rng, whole, part)
 
 
 def read_model(path: Path) -> Any:

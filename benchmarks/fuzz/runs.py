@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import struct
 import tempfile
 from functools import cache
 from hashlib import sha256
@@ -13,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load
 
 import train
 from nn import Adam, Callback, Checkpoint, Dropout, Linear, ReLU, Sequential, Trainer, TrainingDiverged
 from nn.callbacks import EarlyStopping
 from nn.cli.run_record import RECORD, RunRecord
-from nn.storage.model_file import checksum
 
-from .mutate import BINARY, TEXT, damaged, json_changed, json_text
+from .mutate import BINARY, TEXT, damaged, json_changed, json_text, safetensors_changed
 
 ROWS = np.random.default_rng(1).standard_normal((30, 4)).astype(np.float32)
 LABELS = np.arange(30) % 3
@@ -58,20 +55,9 @@ def make_checkpoint(rng: random.Random) -> bytes:
     whole = checkpoint_file(rng.random() < 0.7)
     if rng.random() < 0.3:
         return damaged(rng, whole, BINARY)
-    (size,) = struct.unpack("<Q", whole[:8])
-    header, tensors = json.loads(whole[8 : 8 + size]), whole[8 + size :]
     kind = rng.random()
-    if kind < 0.2:
-        header = json_changed(rng, header)
-    elif kind < 0.35:
-        tensors = damaged(rng, tensors, BINARY)
-    else:
-        said = json_changed(rng, json.loads(header["__metadata__"]["xpnet-checkpoint"]))
-        said.pop("sha256", None)
-        said["sha256"] = checksum(said, load(whole))  # as an attacker would
-        header["__metadata__"]["xpnet-checkpoint"] = json_text(said)
-    text = json_text(header).encode()
-    return struct.pack("<Q", len(text)) + text + tensors
+    part = "header" if kind < 0.2 else "tensors" if kind < 0.35 else "xpnet-checkpoint"
+    return safetensors_changed(rng, whole, part)
 
 
 def read_checkpoint_file(path: Path) -> None:

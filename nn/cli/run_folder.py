@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 from ..files import remove_drafts, write_atomically
 from ..report.plots import PICTURES
 from ..storage.checkpoint import NAME as CHECKPOINT_NAME
+from ..storage.model_file import SETTINGS as SETTINGS
+from ..storage.model_file import WEIGHTS as WEIGHTS
 from .kinds import UsageError
 from .run_record import RECORD, RunRecord
 from .settings import Settings
@@ -24,7 +26,7 @@ from .settings import Settings
 if sys.platform != "win32":
     import fcntl
 
-WEIGHTS, HISTORY, SETTINGS = "weights.safetensors", "history.jsonl", "settings.json"
+HISTORY = "history.jsonl"
 COMPARISON = ("compare.jsonl", "compare.png")
 CHECKPOINTS = "checkpoints"
 T = TypeVar("T")

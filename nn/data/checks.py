@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.arguments import ArgumentTypeError, check_text, shown
-from backends.arguments import check_whole_number as check_whole_number
-from backends.arguments import is_number as is_number
+from backends.arguments import ArgumentTypeError, check_text, check_whole_number, is_number, shown
 from backends.devices import as_numpy
 
 from ..messages import OneSentence, sentence

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from backends.arguments import is_whole_number, shown
+from backends.arguments import is_number, is_whole_number, shown
 
-from .checks import DataError, DataTypeError, check_numbers, check_weights, is_number
+from .checks import DataError, DataTypeError, check_numbers, check_weights
 from .dataset import Dataset
 from .values import listed
 

@@ -198,30 +198,31 @@ class Interrupted:
                 f"this run cannot go on, as {text}; build model and trainer as for the run, or begin another"
             )
         before, now = Snapshot.of(trainer), _now(trainer)
-        try:
-            _set(trainer, state["epoch"]["now"] if self.seen else state["now"])
-            _bind(trainer)
-            with trainer.backend.use():
-                arrays = {name: _on_device(array, trainer) for name, array in state["arrays"].items()}
-                Snapshot(arrays, state["numbers"]).restore(trainer)
-                _fill(trainer.norm_buffer, state["gradient_norm"])
-        except Exception as error:
-            _set(trainer, now)
-            _bind(trainer)
-            before.restore(trainer)
-            raise CheckpointError(f"the checkpoint makes no sense ({type(error).__name__}: {error})") from None
+        with _making_sense():
+            try:
+                _set(trainer, state["epoch"]["now"] if self.seen else state["now"])
+                _bind(trainer)
+                with trainer.backend.use():
+                    Snapshot(_on_device(state["arrays"], trainer), state["numbers"]).restore(trainer)
+                    _fill(trainer.norm_buffer, state["gradient_norm"])
+            except Exception:
+                _set(trainer, now)
+                _bind(trainer)
+                before.restore(trainer)
+                raise
         learn(trainer.model, state["learnt"], units)
         trainer.first_settings = first
-        self._restore_history(trainer)
+        history = trainer.history
+        history.records[:] = [dict(record) for record in state["history"]["records"]]
+        history.run = state["run"]
+        self._restore_best(trainer)
         trainer.seen = self.seen
         tell_differences(state["where"], where(trainer.backend))
 
-    def _restore_history(self, trainer: Trainer) -> None:
-        history, kept = trainer.history, self.state["history"]
-        history.records[:] = [dict(record) for record in kept["records"]]
-        history.run = self.state["run"]
+    def _restore_best(self, trainer: Trainer) -> None:
+        """What the history has beside its records."""
         for name in OF_HISTORY:
-            setattr(history, name, kept[name])
+            setattr(trainer.history, name, self.state["history"][name])
 
     @property
     def seen(self) -> int:
@@ -278,8 +279,7 @@ class Interrupted:
                 raise CheckpointError(
                     f"what {kind} remembers of this run cannot be used ({type(error).__name__}: {error})"
                 ) from error
-        for name in OF_HISTORY:
-            setattr(trainer.history, name, self.state["history"][name])
+        self._restore_best(trainer)
         trainer.stopping = self.state["fit"]["stopping"]
 
     def restore_epoch(self, trainer: Trainer, fit: Fit) -> None:
@@ -354,7 +354,7 @@ def _fill(array: Array, numbers: Iterable[float]) -> None:
         array[index : index + 1] = number
 
 
-# ---- what makes sense ------------------------------------------------------------------------------
+# ---- what makes sense ------------------------------------------------------------------------------------------------
 
 
 def _check(state: Mapping[str, Any]) -> None:
