@@ -6,7 +6,9 @@ the same result; ``get_backend(..., fused=False)`` gives this class itself on an
 
 Rules that hold for every operation:
 
-* Rows are examples: ``x (m, n_in)``, ``W (n_in, n_out)``, ``b (n_out,)``.
+* Rows are examples: ``x (m, n_in)``, ``W (n_in, n_out)``, ``b (n_out,)``. Pictures are ``x (m, height, width,
+  channels)``: so their channels are the columns of a matrix (m height width, channels), on which every operation on
+  columns works as it is.
 * Arrays are on this backend's device and, unless the text says otherwise, in its float dtype.
 * The result is returned and, where ``out`` is given, written into it. Callers use what is returned. ``out`` may be one
   of the inputs only where the text says so.
@@ -17,128 +19,20 @@ Rules that hold for every operation:
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import Any
 
 from . import random
 from .activations import get_activation
-from .arguments import check_dtype, check_kind
-from .devices import Device, DeviceError, ErrorKind
-from .step import RecordedStep, Step, StepNumbers
+from .core import DTYPES as DTYPES
+from .core import scaled
+from .pictures import ConvolutionOperations, PoolingOperations
 from .typing import Array
 from .updates import get_rule
 
-DTYPES = ("float32", "float64")
 
-
-class Backend:
-    """An array library on a device, a float dtype, and the operations of network training.
-
-    Args:
-        device: where arrays live and how they get there; see ``backends.devices``.
-        dtype: ``"float32"`` to train, ``"float64"`` to check.
-
-    Attributes:
-        xp: the array-API namespace.
-        dtype: the float dtype, as an object of that namespace; ``dtype_name`` is its name.
-        wide: the dtype of loss sums and counts: float64 where the device has it.
-        accumulates: whether ``matmul`` adds to what stands in ``out`` at little cost, so that a gradient need not be
-            written before it is added to a velocity.
-        accumulates_from: how many numbers must be added so for that to gain more than an update in two parts loses.
-        multiplies: whether ``times`` of ``matmul`` costs little as well, so that a gradient need not be written before
-            a parameter moves against it.
-        why_device: why it is this device, where ``auto`` chose it; "" where it was named.
-        why_eager: why steps that ``record`` was to record run as they are; "" where there is nothing to say.
-    """
-
-    fused = False
-    accumulates = False
-    accumulates_from = 0
-    multiplies = False
-    why_device = ""
-    why_eager = ""
-
-    def __init__(self, device: Device, dtype: str = "float32") -> None:
-        check_kind("device", device, Device, "a Device, as find_device gives it")
-        dtype = check_dtype("dtype", dtype, DTYPES)
-        self.device = device
-        self.xp = device.xp
-        self.dtype_name = dtype
-        self.dtype = getattr(self.xp, dtype)
-        self.wide = self.xp.float64 if device.has_float64 else self.xp.float32
-        if dtype == "float64" and not device.has_float64:
-            raise DeviceError(f"{device.spec} has no float64; ask for dtype='float32'", ErrorKind.LACKS_PRECISION)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.device.spec} {self.dtype_name}{'' if self.fused else ' reference'}>"
-
-    # ---- the device -------------------------------------------------------------------------------------------------
-
-    def use(self) -> AbstractContextManager[Any]:
-        """A context in which this backend's device (and its stream) is the current one of the calling thread."""
-        return self.device.use()
-
-    def synchronize(self) -> None:
-        """Wait until everything that was launched on the device has finished."""
-        self.device.synchronize()
-
-    def record(self, step: Step, *, only_operations: bool = True) -> RecordedStep:
-        """Something that makes the same step, once or several times in one call, with less overhead where possible.
-
-        ``step`` must only launch operations of this backend, on arrays that stay where they are from call to call, and
-        must hand the numbers on as they come: its Python code may run once for each ``count``, not at every step.
-        This class runs ``step`` itself.
-
-        Args:
-            only_operations: whether that is known. With False a backend that would not notice what else the step
-                computes runs it as it is.
-        """
-
-        def recorded(numbers: StepNumbers, count: int, times: int = 1) -> None:
-            for each in numbers.steps(count, times):
-                step(each, count)
-
-        return recorded
-
-    # ---- arrays in and out ------------------------------------------------------------------------------------------
-
-    def asarray(self, x: Any, dtype: Any = None) -> Array:
-        """``x`` as an array on this device.
-
-        Takes numbers, lists and arrays of NumPy, CuPy, PyTorch or any library with DLPack; shares memory where the
-        array is already here, copies through the host otherwise. ``dtype`` is an object of ``self.xp``; by default
-        floats become the backend's dtype and integers and booleans keep theirs.
-
-        Raises:
-            TypeError: ``x`` is ragged, sparse, or holds text or objects.
-        """
-        xp = self.xp
-        array = self.device.asarray(x, self.dtype_name)
-        if not xp.isdtype(array.dtype, ("bool", "integral", "real floating")):
-            raise TypeError(f"an array of numbers is needed, not of dtype {array.dtype}")
-        if dtype is None:
-            dtype = self.dtype if xp.isdtype(array.dtype, "real floating") else array.dtype
-        return array if array.dtype == dtype else xp.astype(array, dtype)
-
-    def to_numpy(self, x: Array) -> Any:
-        """``x`` as a NumPy array on the host. Waits for the device. May share memory with ``x`` on the CPU."""
-        return self.device.to_numpy(x)
-
-    def item(self, x: Array) -> float:
-        """The one number in ``x``, as a Python float. Waits for the device."""
-        return float(self.to_numpy(x).reshape(()))
-
-    def empty(self, shape: tuple[int, ...], dtype: Any = None) -> Array:
-        """An array of that shape, its contents arbitrary."""
-        return self.xp.empty(shape, dtype=self.dtype if dtype is None else dtype, device=self.device.handle)
-
-    def zeros(self, shape: tuple[int, ...], dtype: Any = None) -> Array:
-        """An array of that shape, filled with 0."""
-        return self.xp.zeros(shape, dtype=self.dtype if dtype is None else dtype, device=self.device.handle)
-
-    def copy(self, x: Array, out: Array | None = None) -> Array:
-        """A copy of ``x``."""
-        return self._result(x, out) if out is not None else self.xp.asarray(x, copy=True)
+class Backend(ConvolutionOperations, PoolingOperations):
+    """An array library on a device, a float dtype, and the operations of network training; ``Core`` says what the
+    arguments and attributes are. Those on pictures are in ``backends.pictures``."""
 
     # ---- products and activations -----------------------------------------------------------------------------------
 
@@ -160,15 +54,7 @@ class Backend:
         ``beta == 0`` its contents, NaN included, are not read. ``times`` may be an array of shape (1,) on the device.
         """
         product = self.xp.matmul(a.T if transpose_a else a, b.T if transpose_b else b)
-        if alpha != 1.0:
-            product = alpha * product
-        if not isinstance(times, float) or times != 1.0:
-            product = times * product
-        if beta != 0.0:
-            if out is None:
-                raise ValueError("matmul with beta needs the array `out` that beta scales")
-            product = product + beta * out
-        return self._result(product, out)
+        return self._result(scaled(product, "matmul", alpha, beta, times, out), out)
 
     def bias_activation(
         self,
@@ -763,13 +649,6 @@ class Backend:
         return self._result(xp.reshape(kept * (1.0 / (1.0 - rate)), shape), out)
 
     # ---- inside -----------------------------------------------------------------------------------------------------
-
-    def _result(self, result: Array, out: Array | None) -> Array:
-        """``result``, in ``out`` where that is given."""
-        if out is None:
-            return result
-        out[...] = result
-        return out
 
     def _check_z_out(self, z_out: Array | None, out: Array | None) -> None:
         if z_out is not None and z_out is out:

@@ -19,8 +19,8 @@ PACKAGES = ["benchmarks", "train", "recipes", "nn", "backends"]
 #: The rooms of a package, from the upper ones down: each may import those after it, and no other.
 ROOMS = {
     "backends": [
-        "__main__", "doctor", "check", "__init__", "registry", "cpu", "cuda", "base", "devices", "step", "updates",
-        "activations", "gelu", "random", "arguments", "messages", "typing",
+        "__main__", "doctor", "check", "__init__", "registry", "cpu", "cuda", "base", "pictures", "core", "devices",
+        "step", "updates", "activations", "gelu", "random", "arguments", "messages", "typing",
     ],
     "nn": [
         "__main__",
