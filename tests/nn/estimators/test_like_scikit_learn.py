@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -242,6 +243,46 @@ def test_whole_fits_are_equal_where_the_rows_are_in_their_order(kind: str, solve
     their, our = (estimator.fit(x, y) for estimator in pair(kind, **settings))
     np.testing.assert_allclose(our.loss_curve_, their.loss_curve_, rtol=2e-3)
     assert_equal_weights(their, our, 1e-8, 1e-8)
+
+
+class Shuffles(np.random.RandomState):
+    """Keeps the orders that scikit-learn draws from it."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.drawn: list[np.ndarray] = []
+
+    def shuffle(self, x: Any) -> None:
+        super().shuffle(x)
+        self.drawn.append(np.array(x))
+
+    def orders(self, epochs: int) -> list[np.ndarray]:
+        """The order of the rows in each of so many last epochs: scikit-learn shuffles that of the epoch before. What
+        was drawn before these has held rows out."""
+        return list(accumulate(self.drawn[-epochs:], lambda before, drawn: before[drawn]))
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_fits_are_equal_in_the_orders_that_scikit_learn_draws(
+    kind: str, solver: str, early_stopping: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the order of the rows is all in which fits differ whose batches are full."""
+    x, y = rows_of(kind, 200)
+    settings = {"batch_size": 20, "max_iter": 25, "solver": solver, "early_stopping": early_stopping}
+    their, our = pair(kind, learning_rate_init=0.02, **settings)
+    shuffles = Shuffles(3)
+    their.set_params(random_state=shuffles).fit(x, y)
+    orders = shuffles.orders(their.n_iter_)
+    assert len(orders) > 10
+    assert any((one != other).any() for one, other in pairwise(orders))
+    monkeypatch.setattr("nn.feed.permutation", lambda n, seed, epoch: orders[min(epoch, len(orders)) - 1])
+    our.fit(x, y)
+    assert (our.n_iter_, our.t_) == (their.n_iter_, their.t_)
+    assert_equal_weights(their, our, 1e-8, 1e-8)
+    if early_stopping:
+        np.testing.assert_allclose(our.validation_scores_, their.validation_scores_, 1e-8)
 
 
 @pytest.mark.filterwarnings("default")
