@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from copy import deepcopy
+from functools import cache
 from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 import sklearn.neural_network as theirs
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -313,3 +317,57 @@ def test_verbose_prints_what_scikit_learn_prints(settings: dict[str, Any], capsy
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1]
     assert "Training loss did not improve more than tol=" in texts[0]
+
+
+@cache
+def predictors() -> list[Any]:
+    return [estimator.fit(*rows_of("multiclass")) for estimator in pair("multiclass", shuffle=False, max_iter=3)]
+
+
+def answer(estimator: Any, method: str, x: Any) -> Any:
+    """What it gives for these rows, or the error, with the warnings."""
+    with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
+        warnings.simplefilter("always")
+        try:
+            found: Any = getattr(estimator, method)(x)
+        except (ValueError, TypeError) as error:
+            found = type(error).__name__, str(error).partition("[")[0]  # an array follows, which has been converted
+    return found, [str(warning.message) for warning in caught if warning.category is UserWarning]
+
+
+@given(
+    shape=st.sampled_from([(1, 5), (3, 5), (2, 4), (2, 6), (0, 5), (3, 0), (5,), (2, 5, 1)]),
+    dtype=st.sampled_from(["f8", "f4", "f2", "i8", "u1", "?", "c16", "O"]),
+    special=st.sampled_from([0.0, np.nan, np.inf, -np.inf, 1e300, 3e38]),
+    form=st.sampled_from([np.ascontiguousarray, np.asfortranarray, scipy.sparse.csr_matrix]),
+    named=st.booleans(),
+    method=st.sampled_from(["predict", "predict_proba"]),
+)
+@settings(max_examples=300)
+def test_rows_to_predict_are_taken_and_refused_as_by_scikit_learn(
+    shape: tuple[int, ...], dtype: str, special: float, form: Any, named: bool, method: str
+) -> None:
+    """Also where those of NumPy in order do not go through its validation."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        x = np.random.default_rng(0).normal(size=shape)
+        x[..., -1:] = special or x[..., -1:]
+        x = x.astype(dtype) if special == 0 or dtype in ("f8", "f4", "O") else x
+    try:
+        rows = form(x)
+    except (ValueError, TypeError):  # it has no such rows
+        return
+    found = []
+    for estimator in predictors():
+        predictor = deepcopy(estimator)
+        if named:
+            predictor.feature_names_in_ = np.array([f"column {number}" for number in range(5)], dtype=object)
+        found.append(answer(predictor, method, rows))
+    (their, their_warnings), (our, our_warnings) = found
+    assert our_warnings == their_warnings
+    if isinstance(their, tuple):
+        assert our == their
+    elif special in (0.0, 3e38) and method == "predict_proba":
+        np.testing.assert_allclose(our, their, 1e-3 if dtype == "f4" else 1e-6, 1e-9)
+    else:
+        assert our.shape == their.shape
