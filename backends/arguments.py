@@ -117,13 +117,8 @@ def check_number(
         ValueError: it is out of them.
         ArgumentTypeError: it is no number.
     """
-    limits = (("above", above), ("of at least", least), ("below", below), ("at most", most))
-    wanted = " and ".join(f"{word} {limit:g}" for word, limit in limits if limit is not None)
-    if least is not None and most is not None:
-        wanted = f"from {least:g} to {most:g}"
-    message = f"{name} must be {f'a number {wanted}' if wanted else 'a finite number'}"
     if not is_number(value):
-        raise ArgumentTypeError(f"{message}, not {shown(value)}{hint}")
+        raise ArgumentTypeError(f"{name} must be {_wanted(above, least, below, most)}, not {shown(value)}{hint}")
     try:
         number = value if type(value) in (int, float) else float(value)
         is_finite = isfinite(number)
@@ -137,8 +132,17 @@ def check_number(
         or (below is not None and not number < below)
         or (most is not None and not number <= most)
     ):
-        raise ValueError(f"{message}, not {shown(value)}{hint}")
+        raise ValueError(f"{name} must be {_wanted(above, least, below, most)}, not {shown(value)}{hint}")
     return number
+
+
+def _wanted(above: float | None, least: float | None, below: float | None, most: float | None) -> str:
+    """Which numbers are within these limits."""
+    if least is not None and most is not None:
+        return f"a number from {least:g} to {most:g}"
+    limits = (("above", above), ("of at least", least), ("below", below), ("at most", most))
+    wanted = " and ".join(f"{word} {limit:g}" for word, limit in limits if limit is not None)
+    return f"a number {wanted}" if wanted else "a finite number"
 
 
 def check_whole_number(name: str, value: Any, least: int = 1, most: int = LARGEST) -> int:
@@ -172,11 +176,10 @@ def check_shape(name: str, value: Any) -> None:
     """Raise an error unless ``value`` is None or a shape, a tuple of whole numbers above 0."""
     if value is None:
         return
-    message = f"{name} must be a tuple of whole numbers above 0, not {shown(value)}"
-    if not isinstance(value, tuple | list) or not all(map(is_whole_number, value)):
-        raise ArgumentTypeError(message)
-    if not value or min(value) < 1:
-        raise ValueError(message)
+    numbers = isinstance(value, tuple | list) and all(map(is_whole_number, value))
+    if not (numbers and value and min(value) >= 1):
+        kind: type[ValueError] = ValueError if numbers else ArgumentTypeError
+        raise kind(f"{name} must be a tuple of whole numbers above 0, not {shown(value)}")
 
 
 def check_seed(name: str, value: Any) -> int:
@@ -316,7 +319,11 @@ class NamedArguments:
 
 def check_arguments(cls: type, given: tuple[Any, ...], settings: Collection[str]) -> None:
     """Raise an ArgumentTypeError unless ``cls`` can be called with these arguments, by position and by name."""
-    signature = _signature_of(cls.__init__)  # type: ignore[misc]
+    signature, taken, needed = _signature_of(cls.__init__)  # type: ignore[misc]
+    if len(given) <= len(taken):
+        named = {*taken[: len(given)], *settings}
+        if len(named) == len(given) + len(settings) and needed <= named and named.issubset(taken):
+            return
     parameters = signature.parameters.values()
     names = [parameter.name for parameter in parameters if parameter.kind not in (parameter.VAR_POSITIONAL,)]
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
@@ -330,11 +337,15 @@ def check_arguments(cls: type, given: tuple[Any, ...], settings: Collection[str]
 
 
 @lru_cache(512)
-def _signature_of(initialize: Callable[..., None]) -> inspect.Signature:
-    """That of an object's ``__init__`` without the object; kept, as it takes longer than a small prediction."""
+def _signature_of(initialize: Callable[..., None]) -> tuple[inspect.Signature, tuple[str, ...], frozenset[str]]:
+    """That of an object's ``__init__`` without the object; the parameters that are taken by position and by name, in
+    order; and those without a default. Kept, as it takes longer than a small prediction."""
     if initialize is object.__init__:
-        return inspect.Signature()
-    return inspect.Signature([*inspect.signature(initialize).parameters.values()][1:])
+        return inspect.Signature(), (), frozenset()
+    parameters = [*inspect.signature(initialize).parameters.values()][1:]
+    either = [parameter for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+    needed = {p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    return inspect.Signature(parameters), tuple(parameter.name for parameter in either), frozenset(needed)
 
 
 def unknown_setting(cls: type, name: str, known: Collection[str]) -> str:

@@ -98,8 +98,8 @@ def on_device(trainer: Trainer, train: Any, validation: Any, keep_scaled: bool) 
     """
     model = trainer.model
     rows = train if isinstance(train, Rows) else trainer.upload(train, keep_scaled)
-    units = rows.units if model.units is None else model.units.then(rows.units)
     if not (validation is None or isinstance(validation, Rows)):
+        units = rows.units if model.units is None else model.units.then(rows.units)
         validation = trainer.upload(model.dataset(validation, units))
     model.remember_data(rows.units, rows.data, trainer.loss)
     return rows, validation

@@ -1,4 +1,4 @@
-"""The quick starts and the pages for those from Keras and PyTorch: their blocks run and print what they say."""
+"""The quick starts, the pages for those from Keras and PyTorch, and how it works: blocks run and print what they say."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 from sklearn.datasets import load_iris
 
 import train
+from tests.test_docs import blocks, problem
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = ["start.md", "from-keras.md", "from-pytorch.md"]
+PAGES = ["start.md", "from-keras.md", "from-pytorch.md", "how-it-works.md"]
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```\n)?", flags=re.MULTILINE | re.DOTALL)
 
 
@@ -42,6 +43,14 @@ def test_every_block_prints_what_stands_below_it(name: str, folder: Path, capsys
             assert capsys.readouterr().out == expected, code
             ran += 1
     assert ran == text.count("```python") >= 5
+
+
+def test_what_is_quoted_stands_in_its_file() -> None:
+    quoted = [
+        block for block in blocks((DOCS / "how-it-works.md").read_text(encoding="utf-8")) if block.language == "py"
+    ]
+    assert quoted
+    assert [problem(block) for block in quoted if problem(block)] == []
 
 
 @pytest.mark.parametrize("name", ["from-keras.md", "from-pytorch.md"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from difflib import get_close_matches
@@ -180,9 +181,21 @@ def _how_to_make_one_of_class(kind: type) -> str:
     return f"; derive its class from nn.Callback, as in class {kind.__name__}(nn.Callback)"
 
 
+#: The classes of callbacks whose hooks have been looked at: that takes longer than a step on a few rows.
+_CHECKED: weakref.WeakSet[type[Callback]] = weakref.WeakSet()
+
+
 def _check_hooks(callback: Callback) -> None:
+    if type(callback) not in _CHECKED:
+        _check_all(callback, dir(callback))
+        _CHECKED.add(type(callback))
+    elif own := [name for name in vars(callback) if name.startswith("on_")]:
+        _check_all(callback, own)
+
+
+def _check_all(callback: Callback, names: Iterable[str]) -> None:
     kind = type(callback).__name__
-    for name in dir(callback):
+    for name in names:
         if not name.startswith("on_") or not callable(getattr(callback, name)):
             continue
         if name not in HOOKS:

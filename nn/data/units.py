@@ -104,16 +104,15 @@ class Units(NamedArguments):
     def then(self, later: Units) -> Units:
         """The units after training on further rows: these rows' own, and the range of both where they are alike."""
         check_kind("later", later, Units, "Units")
-        later = replace(later, class_names=later.class_names or self.class_names, columns=later.columns or self.columns)
-        if (self.scale, self.shift) != (later.scale, later.shift):
-            return later
-        peaks = [peak for peak in (self.smallest_peak, later.smallest_peak) if peak > 0]
-        return replace(
-            later,
-            low=min(self.low, later.low),
-            high=max(self.high, later.high),
-            smallest_peak=min(peaks, default=0.0),
-        )
+        known: dict[str, Any] = {
+            "class_names": later.class_names or self.class_names,
+            "columns": later.columns or self.columns,
+        }
+        if (self.scale, self.shift) == (later.scale, later.shift):
+            peaks = [peak for peak in (self.smallest_peak, later.smallest_peak) if peak > 0]
+            known["low"], known["high"] = min(self.low, later.low), max(self.high, later.high)
+            known["smallest_peak"] = min(peaks, default=0.0)
+        return replace(later, **known)
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers and lists only, for JSON; ``Units.from_dict`` reads it back."""

@@ -190,8 +190,8 @@ class MLPClassifier(ClassifierMixin, MLP):
                 number is that of the columns.
         """
         labels, classes = on_host(y), on_host(classes)
-        several = type_of_target(labels).startswith("multilabel")
-        if classes is None and not hasattr(self, "classes_") and several:
+        several = not hasattr(self, "classes_") and type_of_target(labels).startswith("multilabel")
+        if classes is None and several:
             classes = np.arange(np.shape(labels)[1])
         if _check_partial_fit_first_call(self, classes):
             self._labels = Labels.of(labels, None if several else self.classes_)
@@ -223,7 +223,8 @@ class MLPClassifier(ClassifierMixin, MLP):
                     f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. "
                     f"'y' has {Labels.of(y).classes}."
                 )
-        elif first:
+            return self._labels.encode(y)
+        if first:
             self._labels = Labels.of(y)
             self.classes_ = self._labels.classes
         elif (now := Labels.of(y)).kind != self._labels.kind or list(now.classes) != list(self.classes_):
@@ -231,7 +232,7 @@ class MLPClassifier(ClassifierMixin, MLP):
                 "warm_start can only be used where `y` has the same classes as in the previous call to fit. Previously "
                 f"got {self.classes_}, `y` has {now.classes}"
             )
-        return self._encoded(y)
+        return self._labels.encode(y)
 
     def _encoded(self, y: Any) -> np.ndarray:
         if self._labels.missing(y):

@@ -338,6 +338,8 @@ class Optimizer(NamedArguments):
 
 def _is_number(value: Any) -> bool:
     """Whether it is one number of Python, NumPy or another library, be it an array of one element, but no text."""
+    if type(value) is float:  # the usual case, which the rest takes many times as long for
+        return True
     if not isinstance(value, SupportsFloat) or isinstance(value, str | bool):
         return False
     try:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from copy import deepcopy
+from functools import cache
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 import sklearn.neural_network as theirs
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -244,6 +249,46 @@ def test_whole_fits_are_equal_where_the_rows_are_in_their_order(kind: str, solve
     assert_equal_weights(their, our, 1e-8, 1e-8)
 
 
+class Shuffles(np.random.RandomState):
+    """Keeps the orders that scikit-learn draws from it."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.drawn: list[np.ndarray] = []
+
+    def shuffle(self, x: Any) -> None:
+        super().shuffle(x)
+        self.drawn.append(np.array(x))
+
+    def orders(self, epochs: int) -> list[np.ndarray]:
+        """The order of the rows in each of so many last epochs: scikit-learn shuffles that of the epoch before. What
+        was drawn before these has held rows out."""
+        return list(accumulate(self.drawn[-epochs:], lambda before, drawn: before[drawn]))
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_fits_are_equal_in_the_orders_that_scikit_learn_draws(
+    kind: str, solver: str, early_stopping: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the order of the rows is all in which fits differ whose batches are full."""
+    x, y = rows_of(kind, 200)
+    settings = {"batch_size": 20, "max_iter": 25, "solver": solver, "early_stopping": early_stopping}
+    their, our = pair(kind, learning_rate_init=0.02, **settings)
+    shuffles = Shuffles(3)
+    their.set_params(random_state=shuffles).fit(x, y)
+    orders = shuffles.orders(their.n_iter_)
+    assert len(orders) > 10
+    assert any((one != other).any() for one, other in pairwise(orders))
+    monkeypatch.setattr("nn.feed.permutation", lambda n, seed, epoch: orders[min(epoch, len(orders)) - 1])
+    our.fit(x, y)
+    assert (our.n_iter_, our.t_) == (their.n_iter_, their.t_)
+    assert_equal_weights(their, our, 1e-8, 1e-8)
+    if early_stopping:
+        np.testing.assert_allclose(our.validation_scores_, their.validation_scores_, 1e-8)
+
+
 @pytest.mark.filterwarnings("default")
 def test_too_few_iterations_are_told_as_by_scikit_learn() -> None:
     x, y = rows_of("multiclass")
@@ -272,3 +317,57 @@ def test_verbose_prints_what_scikit_learn_prints(settings: dict[str, Any], capsy
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1]
     assert "Training loss did not improve more than tol=" in texts[0]
+
+
+@cache
+def predictors() -> list[Any]:
+    return [estimator.fit(*rows_of("multiclass")) for estimator in pair("multiclass", shuffle=False, max_iter=3)]
+
+
+def answer(estimator: Any, method: str, x: Any) -> Any:
+    """What it gives for these rows, or the error, with the warnings."""
+    with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
+        warnings.simplefilter("always")
+        try:
+            found: Any = getattr(estimator, method)(x)
+        except (ValueError, TypeError) as error:
+            found = type(error).__name__, str(error).partition("[")[0]  # an array follows, which has been converted
+    return found, [str(warning.message) for warning in caught if warning.category is UserWarning]
+
+
+@given(
+    shape=st.sampled_from([(1, 5), (3, 5), (2, 4), (2, 6), (0, 5), (3, 0), (5,), (2, 5, 1)]),
+    dtype=st.sampled_from(["f8", "f4", "f2", "i8", "u1", "?", "c16", "O"]),
+    special=st.sampled_from([0.0, np.nan, np.inf, -np.inf, 1e300, 3e38]),
+    form=st.sampled_from([np.ascontiguousarray, np.asfortranarray, scipy.sparse.csr_matrix]),
+    named=st.booleans(),
+    method=st.sampled_from(["predict", "predict_proba"]),
+)
+@settings(max_examples=300)
+def test_rows_to_predict_are_taken_and_refused_as_by_scikit_learn(
+    shape: tuple[int, ...], dtype: str, special: float, form: Any, named: bool, method: str
+) -> None:
+    """Also where those of NumPy in order do not go through its validation."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        x = np.random.default_rng(0).normal(size=shape)
+        x[..., -1:] = special or x[..., -1:]
+        x = x.astype(dtype) if special == 0 or dtype in ("f8", "f4", "O") else x
+    try:
+        rows = form(x)
+    except (ValueError, TypeError):  # it has no such rows
+        return
+    found = []
+    for estimator in predictors():
+        predictor = deepcopy(estimator)
+        if named:
+            predictor.feature_names_in_ = np.array([f"column {number}" for number in range(5)], dtype=object)
+        found.append(answer(predictor, method, rows))
+    (their, their_warnings), (our, our_warnings) = found
+    assert our_warnings == their_warnings
+    if isinstance(their, tuple):
+        assert our == their
+    elif special in (0.0, 3e38) and method == "predict_proba":
+        np.testing.assert_allclose(our, their, 1e-3 if dtype == "f4" else 1e-6, 1e-9)
+    else:
+        assert our.shape == their.shape
