@@ -1,8 +1,9 @@
 """Initial values: drawn on the host from the stream of (seed, parameter name), so that they are equal on every device.
 
-An initializer is called with the shape of a parameter, ``(fan_in, fan_out)`` for weights, and a random generator, and
-gives float64 values. It is named by a string such as ``"glorot_uniform"``, ``"normal"`` (N(0, 1)), ``"normal:0.01"``
-(scaled by 0.01), ``"uniform:-0.5,0.5"`` or ``"constant:4"``: see ``get_initializer``.
+An initializer is called with the shape of a parameter, ``(fan_in, fan_out)`` for weights and ``(height, width,
+channels, filters)`` for those of a convolution, and a random generator, and gives float64 values. It is named by a
+string such as ``"glorot_uniform"``, ``"normal"`` (N(0, 1)), ``"normal:0.01"`` (scaled by 0.01), ``"uniform:-0.5,0.5"``
+or ``"constant:4"``: see ``get_initializer``.
 """
 
 from __future__ import annotations
@@ -83,7 +84,13 @@ class ScaledUniform(Initializer):
 
 
 def _fan(shape: Shape, which: str) -> float:
-    fan_in, fan_out = shape[0], shape[-1]
+    """How many numbers a sum is made of, or the mean of that and of how many sums a number enters.
+
+    A filter of a convolution adds up height width channels numbers, and each is seen by so many windows as there are
+    positions in one, of every filter: so PyTorch and Keras count, whose fan_out takes no notice of groups.
+    """
+    window = shape[0] * shape[1] if len(shape) == 4 else 1
+    fan_in, fan_out = window * shape[-2] if len(shape) == 4 else shape[0], window * shape[-1]
     return fan_in if which == "in" else (fan_in + fan_out) / 2
 
 

@@ -27,7 +27,7 @@ from .data.checks import DataError, check_range, warn_user
 from .data.statistics import ScaleWarning, advice, column_statistics
 from .device_rows import device_rows
 from .initializers import Initializer
-from .layers import Dropout, ElementwiseActivation, Flatten, Layer, Softmax, Standardize
+from .layers import Dropout, ElementwiseActivation, Layer, Softmax, Standardize
 from .losses import LOSSES, Loss, get_loss
 from .memory import Store
 from .optimizers import Optimizer, get_optimizer
@@ -38,6 +38,10 @@ from .summary import ITEMSIZE, Summary, summarize
 
 #: What a copy and a pickle of a model are without: it follows from the rest.
 _MADE_ANEW = {"backend", "_initial", "_own"}
+
+
+#: Of a network whose outputs are not known.
+_NO_OUTPUTS = "a network needs a Linear layer, from which the number of its outputs follows"
 
 
 class _Forward(NamedTuple):
@@ -347,7 +351,7 @@ class Sequential(NamedArguments):
     def _adapt(self, data: Dataset) -> None:
         """Let a layer that standardizes learn the statistics of the training rows, once; give advice where there is
         none that does, once too."""
-        index = next((i for i, layer in enumerate(self.layers) if not isinstance(layer, Flatten)), 0)
+        index = next((i for i, layer in enumerate(self.layers) if not layer.only_moves), 0)
         if isinstance(self.layers[index], Standardize):
             state = {name: self.store.state[f"{index}.{name}"] for name in ("mean", "variance", "learnt")}
             if self.backend.item(state["learnt"]) == 0:
@@ -385,7 +389,7 @@ class Sequential(NamedArguments):
         for layer in self.layers:
             if (shape := layer.input_shape()) is not None:
                 return shape
-            if not isinstance(layer, ElementwiseActivation | Dropout | Flatten):
+            if not (layer.only_moves or isinstance(layer, ElementwiseActivation | Dropout)):
                 break
         return None
 
@@ -563,7 +567,7 @@ def _checked_layers(layers: tuple[Any, ...]) -> tuple[list[Layer], int]:
             raise TypeError(f"layer {index} is {shown(layer)}, not a layer{hint}")
         if "output" in layer.parameters():
             raise ValueError(f"layer {index} names a parameter `output`, as its result is called; give it another name")
-        if isinstance(layer, Standardize) and any(not isinstance(before, Flatten) for before in layers[:index]):
+        if isinstance(layer, Standardize) and not all(before.only_moves for before in layers[:index]):
             raise ValueError(f"layer {index} is {layer!r}, which takes raw columns; let the network begin with it")
         if isinstance(layer, Softmax) and index < len(layers) - 1:
             raise ValueError(f"layer {index} is Softmax(), which belongs at the end of a network")
@@ -574,5 +578,5 @@ def _checked_layers(layers: tuple[Any, ...]) -> tuple[list[Layer], int]:
             own = f"; by its output_shape {before!r} gives rows of shape {shape}" if before and is_own(before) else ""
             raise ValueError(f"layer {index} does not fit the one before it: {error}{own}") from None
     if shape is None or len(shape) != 1:
-        raise ValueError("a network needs a Linear layer, from which the number of its outputs follows")
+        raise ValueError(_NO_OUTPUTS if shape is None else f"{_NO_OUTPUTS}, but it ends in rows of shape {shape}")
     return list(layers), shape[0]

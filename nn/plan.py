@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol
 from backends.typing import Array
 
 from .around_update import Average, Clipping, Share
-from .layers import Context, ElementwiseActivation, Flatten, Layer, Linear, Sigmoid, Softmax
+from .layers import Context, ElementwiseActivation, Layer, Sigmoid, Softmax
 from .layers.base import Sink
 from .losses import Loss
 from .memory import Layout, Store
@@ -323,7 +323,7 @@ def _context(index: int, layer: Layer, store: Store, seed: int, training: bool) 
         gradients=gradients,
         state=of_layer(store.state, layer.state()),
         buffer=store.workspace_of(index).buffer,
-        sinks={"output": {}} | {name: {"out": gradient} for name, gradient in gradients.items()},
+        sinks={"output": {}} | {name: {layer.target: gradient} for name, gradient in gradients.items()},
         seed=seed,
         name=str(index),
         training=training,
@@ -334,9 +334,9 @@ def _context(index: int, layer: Layer, store: Store, seed: int, training: bool) 
 
 
 def join_activations(layers: Sequence[Layer]) -> list[tuple[int, Layer]]:
-    """The layers and their indices, an activation after a ``Linear`` joined into it: bias and activation are one
-    operation. An output activation stays by itself, so that its loss can be computed before it; and so does a layer
-    that computes in a way of its own."""
+    """The layers and their indices, an activation after a layer that can end in one (``Linear``, ``Conv2d``) joined
+    into it: bias and activation are one operation. An output activation stays by itself, so that its loss can be
+    computed before it; and so does a layer that computes in a way of its own."""
     joined: list[tuple[int, Layer]] = []
     end = end_of(layers)
     for index, layer in enumerate(layers):
@@ -345,33 +345,33 @@ def join_activations(layers: Sequence[Layer]) -> list[tuple[int, Layer]]:
         if (
             isinstance(layer, ElementwiseActivation)
             and not at_end
-            and isinstance(previous, Linear)
-            and previous.activation == "identity"
-            and _computes_as(ElementwiseActivation, layer)
-            and _computes_as(Linear, previous)
+            and not layer.own_way
+            and previous is not None
+            and previous.ends_in_activation
+            and not previous.own_way
+            and function_of(previous) == "identity"
         ):
-            joined[-1] = (joined[-1][0], replace(previous, activation=layer.activation))
+            joined[-1] = (joined[-1][0], _ending_in(previous, layer.activation))
         else:
             joined.append((index, layer))
     return joined
 
 
-def _computes_as(kind: type[Layer], layer: Layer) -> bool:
-    """Whether a layer of that kind overrides neither its forward nor its backward."""
-    return type(layer).forward is kind.forward and type(layer).backward is kind.backward
+def _ending_in(layer: Layer, activation: str) -> Layer:
+    """A layer that ends in an activation, with another one."""
+    ending: Layer = replace(layer, activation=activation)  # type: ignore[type-var]
+    return ending
 
 
 def end_of(layers: Sequence[Layer]) -> int:
-    """The index of the last layer that computes: one that only changes the shape of rows may follow it."""
-    computing = [
-        i for i, layer in enumerate(layers) if not (isinstance(layer, Flatten) and _computes_as(Flatten, layer))
-    ]
+    """The index of the last layer that computes: those that only move numbers may follow it."""
+    computing = [i for i, layer in enumerate(layers) if not layer.only_moves]
     return computing[-1] if computing else len(layers) - 1
 
 
 def function_of(layer: Layer) -> str:
     """The activation that a layer is or ends in; ``"identity"`` for none."""
-    name: str = layer.activation if isinstance(layer, Linear) else getattr(layer, "function", "identity")
+    name: str = getattr(layer, "activation" if layer.ends_in_activation else "function", "identity")
     return name
 
 
@@ -388,7 +388,7 @@ def without_output_activation(joined: list[tuple[int, Layer]], activation: str) 
         return joined
     end = end_of(layers)
     index, last = joined[end]
-    instead = [(index, replace(last, activation="identity"))] if isinstance(last, Linear) else []
+    instead = [(index, _ending_in(last, "identity"))] if last.ends_in_activation else []
     return [*joined[:end], *instead, *joined[end + 1 :]]
 
 
@@ -397,13 +397,13 @@ def without_output_activation(joined: list[tuple[int, Layer]], activation: str) 
 
 def takes_input_scale(layers: Sequence[Layer]) -> bool:
     """Whether the first product of the network can multiply the rows by a number, so that no pass over them has to."""
-    first = next((layer for layer in layers if not isinstance(layer, Flatten)), None)
+    first = next((layer for layer in layers if not layer.only_moves), None)
     return first is not None and {"output", "weight"} <= {*first.products}
 
 
 def _scale_input(stages: Sequence[Stage], scale: float) -> None:
     """(s x) W = s (x W), and the gradient of W is s x^T dz."""
-    sinks = next(ctx.sinks for layer, ctx in stages if not isinstance(layer, Flatten))
+    sinks = next(ctx.sinks for layer, ctx in stages if not layer.only_moves)
     for name in ("output", "weight"):
         sinks[name]["alpha"] = scale * sinks[name].get("alpha", 1.0)
 
@@ -416,7 +416,7 @@ def _fold(stages: Sequence[Stage], store: Store, optimizer: Optimizer) -> dict[s
     if fold is None or not fold.state:
         return {}
     products = _gradients_by_products(stages)
-    if sum(prod(ctx.gradients[name].shape) for ctx, name in products) < backend.accumulates_from:
+    if sum(prod(stage.ctx.gradients[name].shape) for stage, name in products) < backend.accumulates_from:
         return {}
     return _redirect(products, fold, store.layout.views(backend, optimizer.state[fold.state]))
 
@@ -427,22 +427,22 @@ def _move(stages: Sequence[Stage], store: Store, optimizer: Optimizer) -> dict[s
     fold = optimizer.fold() if store.backend.multiplies else None
     if fold is None or fold.state:
         return {}
-    products = [(ctx, name) for ctx, name in _gradients_by_products(stages) if not ctx.needs_dx]
+    products = [(stage, name) for stage, name in _gradients_by_products(stages) if not stage.ctx.needs_dx]
     return _redirect(products, fold, store.parameters)
 
 
-def _gradients_by_products(stages: Sequence[Stage]) -> list[tuple[Context, str]]:
+def _gradients_by_products(stages: Sequence[Stage]) -> list[tuple[Stage, str]]:
     """The parameters whose gradients are one product each."""
-    return [(ctx, name) for layer, ctx in stages for name in {*layer.products} & {*ctx.gradients}]
+    return [(stage, name) for stage in stages for name in {*stage.layer.products} & {*stage.ctx.gradients}]
 
 
-def _redirect(products: list[tuple[Context, str]], fold: Fold, targets: Mapping[str, Array]) -> dict[str, Sink]:
+def _redirect(products: list[tuple[Stage, str]], fold: Fold, targets: Mapping[str, Array]) -> dict[str, Sink]:
     """Let products add the gradients that they compute to these arrays; the new sinks, by the parameters' names."""
     sinks: dict[str, Sink] = {}
-    for ctx, name in products:
+    for (layer, ctx), name in products:
         full = f"{ctx.name}.{name}"
         alpha = fold.fresh * ctx.sinks[name].get("alpha", 1.0)
-        ctx.sinks[name] = sinks[full] = {"alpha": alpha, "beta": fold.kept, "out": targets[full]}
+        ctx.sinks[name] = sinks[full] = {"alpha": alpha, "beta": fold.kept, layer.target: targets[full]}
     return sinks
 
 

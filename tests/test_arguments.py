@@ -102,7 +102,10 @@ CALLS: dict[str, Callable[[Path], tuple[Callable[..., Any], dict[str, Any]]]] = 
         backends.check.check, {"backend": get_backend("cpu"), "operations": ["argmax"], "every": 50}
     ),
     "nn.BatchNorm": lambda _: (nn.BatchNorm, {"features": 3}),
+    "nn.AvgPool2d": lambda _: (nn.AvgPool2d, {"kernel_size": 2}),
+    "nn.BatchNorm2d": lambda _: (nn.BatchNorm2d, {"features": 3}),
     "nn.CSVLog": lambda folder: (nn.CSVLog, {"path": folder / "log.csv"}),
+    "nn.Conv2d": lambda _: (nn.Conv2d, {"in_channels": 2, "out_channels": 4, "kernel_size": 3}),
     "nn.Dataset": lambda _: (Dataset, {"x": X, "y": Y}),
     "nn.Dataset.__getitem__": lambda _: (rows().__getitem__, {"rows": slice(2)}),
     "nn.Dataset.features": lambda _: (rows().features, {}),
@@ -127,12 +130,14 @@ CALLS: dict[str, Callable[[Path], tuple[Callable[..., Any], dict[str, Any]]]] = 
     "nn.LearningRateSchedule": lambda _: (nn.LearningRateSchedule, {"rate": lambda epoch: 0.1}),
     "nn.Linear": lambda _: (Linear, {"in_features": 3, "out_features": 2}),
     "nn.Loss": lambda _: (nn.Loss, {"name": "mine", "operation": "squared_error"}),
+    "nn.MaxPool2d": lambda _: (nn.MaxPool2d, {"kernel_size": 2}),
     "nn.Metric": lambda _: (nn.Metric, {"name": "mine", "function": lambda targets, found: 1.0}),
     "nn.Metric.value": lambda _: (
         nn.Metric("mine", lambda targets, found: 1.0).value, {"targets": Y, "found": Y}
     ),
     "nn.PrintEpochs": lambda _: (nn.PrintEpochs, {"file": io.StringIO()}),
     "nn.ProgressBar": lambda _: (nn.ProgressBar, {}),
+    "nn.Reshape": lambda _: (nn.Reshape, {"shape": (2, 3)}),
     "nn.ReduceOnPlateau": lambda _: (nn.ReduceOnPlateau, {}),
     "nn.SaveModel": lambda folder: (nn.SaveModel, {"path": folder / "model.safetensors"}),
     "nn.Sequential": lambda _: (
@@ -335,6 +340,8 @@ WRONG: dict[str, list[Any]] = {
     ],
     "nn.*.learning_rate": ["0.1", None, True, 0.0, -0.1, math.nan, math.inf, [0.1], object(), int, {"a": 1}, b"a"],
     "nn.Linear.*_init": [None, True, math.nan, object(), int, b"a", {"a": 1}, "glorot", "normal:a", "zeros:1", ["a"]],
+    "nn.Conv2d.*_init": [None, True, math.nan, object(), int, b"a", {"a": 1}, "glorot", "normal:a", "zeros:1", ["a"]],
+    "nn.Reshape.shape": [5, "text", (3, "a"), (1.5,), (-3,), (0,), (True,), object(), int],
     "nn.Standardize.*_init": [None, True, "text", 5, [1.0], [1.0, "a"], [1.0, math.nan], int, object()],
     "nn.optimizers.LinearWarmup.then": [None, "0.1", True, -0.1, math.nan, object(), [0.1], nn.optimizers.Constant],
     "nn.optimizers.get_optimizer.optimizer": [None, "sdg", 5, True, nn.SGD, object(), [], {}],

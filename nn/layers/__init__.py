@@ -16,10 +16,12 @@ from .activations import (
     Tanh,
 )
 from .base import LAYERS, Context, Layer, check_batches
+from .conv import Conv2d
 from .dropout import Dropout
 from .linear import Linear
-from .norm import NORMS, BatchNorm, LayerNorm
-from .shape import Flatten
+from .norm import NORMS, BatchNorm, BatchNorm2d, LayerNorm
+from .pool import AvgPool2d, GlobalAvgPool2d, GlobalMaxPool2d, MaxPool2d
+from .shape import ChannelsLast, Flatten, Reshape
 from .standardize import Standardize
 
 __all__ = [
@@ -28,16 +30,24 @@ __all__ = [
     "GELU",
     "LAYERS",
     "NORMS",
+    "AvgPool2d",
     "BatchNorm",
+    "BatchNorm2d",
+    "ChannelsLast",
     "Context",
+    "Conv2d",
     "Dropout",
     "ElementwiseActivation",
     "Flatten",
+    "GlobalAvgPool2d",
+    "GlobalMaxPool2d",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "MaxPool2d",
     "ReLU",
+    "Reshape",
     "SiLU",
     "Sigmoid",
     "Softmax",

@@ -13,7 +13,7 @@ from backends.activations import get_activation, name_with
 from backends.arguments import check_choice
 from backends.typing import Array
 
-from .base import Context, Layer, check_setting
+from .base import Context, Layer, as_matrix, check_setting, in_shape
 
 
 class ElementwiseActivation(Layer, abstract=True):
@@ -28,13 +28,16 @@ class ElementwiseActivation(Layer, abstract=True):
 
     def forward(self, x: Array, ctx: Context) -> Array:
         """y = f(x)"""
+        shape, x = x.shape, as_matrix(x, ctx)
         y = ctx.backend.bias_activation(x, None, self.activation, out=ctx.buffer("y", x.shape))
         ctx.saved = x if get_activation(self.activation).needs_z else y
-        return y
+        return in_shape(y, shape, ctx)
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
         """dx = dy * f'(x), f' computed from y where it can be"""
-        return ctx.backend.bias_activation_backward(dy, ctx.saved, self.activation, out=dy)[0]
+        shape, dy = dy.shape, as_matrix(dy, ctx)
+        dx = ctx.backend.bias_activation_backward(dy, ctx.saved, self.activation, out=dy)[0]
+        return in_shape(dx, shape, ctx)
 
 
 @dataclass(frozen=True, repr=False)

@@ -30,7 +30,7 @@ LAYERS: dict[str, type[Layer]] = {}
 
 #: So many rows and columns a matrix may have: BLAS counts them by 32 bits.
 LARGEST_SIDE = 2**31 - 1
-#: Keywords of ``Backend.matmul``: alpha, beta, out.
+#: Keywords of ``Backend.matmul`` (alpha, beta, times, out), or of another operation that has these.
 Sink = dict[str, Any]
 
 
@@ -74,23 +74,44 @@ def activate(z: Array, bias: Array | None, activation: str, ctx: Context) -> tup
     return y, y
 
 
+def in_shape(x: Array, shape: Shape, ctx: Context) -> Array:
+    """``x`` seen in a shape that may be its own."""
+    return x if x.shape == shape else ctx.backend.xp.reshape(x, shape)
+
+
+def as_matrix(x: Array, ctx: Context) -> Array:
+    """Rows of any shape as a matrix, its columns the last axis: the channels of pictures."""
+    return x if x.ndim == 2 else ctx.backend.xp.reshape(x, (prod(x.shape[:-1]), x.shape[-1]))
+
+
 class Layer(NamedArguments):
     """A function of rows, with its derivative. Subclasses are frozen dataclasses of their settings.
 
     Attributes:
-        products: which results the layer computes by one ``backend.matmul(..., **ctx.sinks[name])`` each: ``"output"``,
-            or names of parameters, for their gradients. Such a product can be scaled, and a gradient can be added to a
-            velocity by the product itself. A subclass that computes otherwise, by a forward or backward of its own,
-            has none unless it says so.
+        products: which results the layer computes by one operation ``backend.matmul(..., **ctx.sinks[name])`` each, or
+            by a convolution: ``"output"``, or names of parameters, for their gradients. Such a product can be scaled,
+            and a gradient can be added to a velocity by the product itself. A subclass that computes otherwise, by a
+            forward or backward of its own, has none unless it says so.
+        target: what the operation that computes a gradient calls the array where it goes; the other keywords of a sink
+            are ``alpha``, ``beta`` and ``times``.
         recordable: whether forward and backward compute by operations of ``ctx.backend`` alone, on arrays of the
             context, so that a step can be repeated without their Python code. Of a subclass with a forward or backward
             of its own it is not known, unless it says so; its steps then run on the CPU as they are written.
+        ends_in_activation: whether y = f(z + b), f being the function that its setting ``activation`` names: an
+            activation layer after it is then joined into it, because bias and activation are one operation.
+        only_moves: whether it moves the numbers of a row and computes none: the shape of rows, or their order. Not of a
+            subclass with a forward or backward of its own, unless it says so.
+        own_way: whether forward or backward are not those of a layer of xpnet.
         least_rows: how many rows a training batch must have at least.
         registered_name: its name in ``LAYERS``.
     """
 
     products: ClassVar[tuple[str, ...]] = ()
+    target: ClassVar[str] = "out"
     recordable: ClassVar[bool] = False
+    ends_in_activation: ClassVar[bool] = False
+    only_moves: ClassVar[bool] = False
+    own_way: ClassVar[bool] = False
     least_rows: ClassVar[int] = 1
     registered_name: ClassVar[str] = ""
 
@@ -103,6 +124,9 @@ class Layer(NamedArguments):
                 cls.products = ()
             if "recordable" not in own:
                 cls.recordable = is_ours
+            if "only_moves" not in own:
+                cls.only_moves = False
+            cls.own_way = not is_ours
         cls.registered_name = cls.__name__ if is_ours else f"{cls.__module__}.{cls.__qualname__}"
         if not abstract:
             LAYERS[cls.registered_name] = cls

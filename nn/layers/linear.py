@@ -14,6 +14,8 @@ from .base import Context, Layer, activate, check_features, check_flags, check_s
 
 #: What a comparison calls x W + b, where backward needs it.
 BEFORE_ACTIVATION = "value before the activation"
+#: What it calls dz.
+GRADIENT_BEFORE_ACTIVATION = "gradient before the activation"
 
 
 @dataclass(frozen=True, repr=False)
@@ -31,6 +33,7 @@ class Linear(Layer):
     """
 
     products: ClassVar[tuple[str, ...]] = ("output", "weight")
+    ends_in_activation: ClassVar[bool] = True
 
     in_features: int
     out_features: int
@@ -79,5 +82,4 @@ class Linear(Layer):
         """x W + b, where forward keeps it; dz, which backward leaves where dy was."""
         if phase == "forward":
             return {BEFORE_ACTIVATION: ctx.saved[1]} if get_activation(self.activation).needs_z else {}
-        has_dz = self.activation != "identity"
-        return {"gradient before the activation": given} if has_dz else {}
+        return {GRADIENT_BEFORE_ACTIVATION: given} if self.activation != "identity" else {}

@@ -8,7 +8,8 @@ from typing import ClassVar
 from backends.typing import Array, Shape
 
 from ..initializers import Initializer, get_initializer
-from .base import Context, Layer, check_features, check_flags, check_setting, check_sizes
+from .base import Context, Layer, as_matrix, check_features, check_flags, check_setting, check_sizes, in_shape
+from .pictures import picture_of
 
 #: What a comparison calls x^ and 1 / sqrt(variance + epsilon), which backward needs.
 NORMALIZED, INVERSE = "normalized", "inverse deviation"
@@ -149,6 +150,35 @@ class BatchNorm(Normalization):
         weight, bias = ctx.parameters.get("weight"), ctx.parameters.get("bias")
         buffer = ctx.buffer("y", x.shape)
         return ctx.backend.normalize_by(x, mean, variance, weight, bias, epsilon=self.epsilon, out=buffer)
+
+
+@dataclass(frozen=True, repr=False)
+class BatchNorm2d(BatchNorm):
+    """Each channel of pictures (height, width, channels) by its mean and variance over the batch, height and width; by
+    running ones after training.
+
+    ``BatchNorm`` of the matrix (m height width, channels), which says all else, so also PyTorch's ``BatchNorm2d``.
+
+    Args:
+        features: the number of channels.
+    """
+
+    least_rows: ClassVar[int] = 1
+
+    def input_shape(self) -> Shape | None:  # type: ignore[override]
+        return None
+
+    def output_shape(self, shape: Shape | None) -> Shape | None:  # type: ignore[override]
+        return None if shape is None else picture_of(self, shape, self.features, plain=False)
+
+    def forward(self, x: Array, ctx: Context) -> Array:
+        """y = weight (x - mean) / sqrt(variance + epsilon) + bias, mean and variance of each channel"""
+        return in_shape(super().forward(as_matrix(x, ctx), ctx), x.shape, ctx)
+
+    def backward(self, dy: Array, ctx: Context) -> Array | None:
+        """As of ``BatchNorm``, over all windows"""
+        dx = super().backward(as_matrix(dy, ctx), ctx)
+        return None if dx is None else in_shape(dx, dy.shape, ctx)
 
 
 #: The layers by the names that the command line uses.

@@ -29,7 +29,7 @@ from backends.check.formulas import ACTIVATIONS
 from backends.typing import HostArray
 from backends.updates import BUILT_IN
 
-from ..layers import BatchNorm, Dropout, ElementwiseActivation, Flatten, Layer, LayerNorm, Linear, Softmax
+from ..layers import BatchNorm, Dropout, ElementwiseActivation, Layer, LayerNorm, Linear, Softmax
 from ..layers.linear import BEFORE_ACTIVATION
 from ..layers.norm import INVERSE, NORMALIZED, Normalization
 from ..optimizers import Optimizer
@@ -113,7 +113,7 @@ class Rounding:
 
     def moves(self, layer: Layer) -> bool:
         """Whether a layer moves numbers and computes none."""
-        return _computes_as(layer, Flatten)
+        return layer.only_moves
 
     def of_layer(self, numbers: LayerNumbers, phase: str, name: str) -> HostArray:
         """For what a layer computes, forward or backward."""
