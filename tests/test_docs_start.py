@@ -1,4 +1,4 @@
-"""The quick starts, the pages for those from Keras and PyTorch, and how it works: blocks run and print what they say."""
+"""The quick starts, the pages for those from Keras and PyTorch, how it works: blocks run and print what they say."""
 
 from __future__ import annotations
 
