@@ -156,7 +156,8 @@ class ByHand:
     def _layer(self, layer: Any, index: str, x: Any, training: bool) -> Any:
         torch = self.torch
         of = torch.nn.functional
-        weight, bias = (self.parameters.get(f"{index}.{name}") for name in ("weight", "bias"))
+        weight: Any = self.parameters.get(f"{index}.weight")
+        bias = self.parameters.get(f"{index}.bias")
         if isinstance(layer, ChannelsLast):  # PyTorch has them first
             return x
         if isinstance(layer, Reshape):
