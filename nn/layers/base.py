@@ -124,9 +124,10 @@ class Layer(NamedArguments):
                 cls.products = ()
             if "recordable" not in own:
                 cls.recordable = is_ours
-            if "only_moves" not in own:
+            if cls.only_moves and "only_moves" not in own:
                 cls.only_moves = False
-            cls.own_way = not is_ours
+            if not is_ours:
+                cls.own_way = True
         cls.registered_name = cls.__name__ if is_ours else f"{cls.__module__}.{cls.__qualname__}"
         if not abstract:
             LAYERS[cls.registered_name] = cls
