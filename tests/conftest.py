@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -35,6 +36,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, MOST_WORKERS) if cores > 1 else 0
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What is here before the first test stays to the end: 15,000 tests, and the modules. The garbage collector need
+    not look through these 400,000 objects again, which takes 0.2 s each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def reason_of(report: Any) -> str:

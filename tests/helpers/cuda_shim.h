@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include <barrier>
+#include <functional>
 #include <thread>
 #include <vector>
 
@@ -33,10 +34,9 @@ static void __syncthreads()
     return old;
 }
 
-template <typename Kernel>
-void emulate(unsigned blocks_x, unsigned blocks_y, unsigned threads, Kernel kernel)
+static void emulate(unsigned blocks_x, unsigned blocks_y, unsigned threads, const std::function<void()>& kernel)
 {
-    auto thread = [=](unsigned index) {
+    auto thread = [&](unsigned index) {
         gridDim = {blocks_x, blocks_y};
         blockDim = {threads, 1};
         threadIdx = {index, 0};

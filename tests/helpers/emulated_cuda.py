@@ -29,6 +29,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
@@ -40,12 +41,17 @@ import pytest
 from backends.cuda import cublas
 from backends.cuda.device import CupyDevice
 from backends.devices import Device
+from nn.files import lock
 
 HAS_COMPILER = shutil.which("g++") is not None
 needs_compiler = pytest.mark.skipif(not HAS_COMPILER, reason="no g++ to compile the CUDA text for the CPU")
 #: For a run under a sanitizer, e.g. "-g -fsanitize=address,undefined", with the sanitizer's library in LD_PRELOAD.
 EXTRA_FLAGS = os.environ.get("XPNET_EMULATOR_FLAGS", "").split()
 FLAGS = ["-std=c++20", "-O1", "-fPIC", "-shared", "-pthread", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall"]
+SHIM = Path(__file__).parent / "cuda_shim.h"
+#: What g++ has made, and how many of these are kept; who changes the CUDA text makes two more each time.
+LIBRARIES = Path(__file__).parents[2] / ".pytest_cache" / "emulated_cuda"
+MOST_LIBRARIES = 60
 
 _C_TYPES = {
     "bool": ctypes.c_bool,
@@ -351,13 +357,42 @@ def compiled(text: str) -> ctypes.PyDLL:
             f'extern "C" void emulate_{name}(unsigned blocks_x, unsigned blocks_y, unsigned threads{declared})\n'
             f"{{ emulate(blocks_x, blocks_y, threads, [=] {{ {name}({names}); }}); }}"
         )
-    with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "kernels.so"
-        command = ["g++", *FLAGS, *EXTRA_FLAGS, "-I", str(Path(__file__).parent), "-x", "c++", "-", "-o", str(library)]
-        result = subprocess.run(command, input="\n".join(parts), capture_output=True, text=True, check=False)
-        if result.returncode or "warning" in result.stderr:
-            raise RuntimeError(f"g++ on the CUDA text:\n{result.stderr}")
-        return ctypes.PyDLL(str(library))
+    text = "\n".join(parts)
+    try:
+        LIBRARIES.mkdir(parents=True, exist_ok=True)
+        return ctypes.PyDLL(str(kept(text)))
+    except OSError:  # the folder cannot be written to, or what is in it is damaged
+        with tempfile.TemporaryDirectory() as folder:
+            return ctypes.PyDLL(str(built(text, Path(folder) / "kernels.so")))
+
+
+def built(text: str, library: Path) -> Path:
+    """A library that g++ makes of a text."""
+    command = ["g++", *FLAGS, *EXTRA_FLAGS, "-I", str(SHIM.parent), "-x", "c++", "-", "-o", str(library)]
+    result = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    if result.returncode or "warning" in result.stderr:
+        raise RuntimeError(f"g++ on the CUDA text:\n{result.stderr}")
+    return library
+
+
+def kept(text: str) -> Path:
+    """The library of a text as g++ has made it before, in this process or in another; else it is made.
+
+    The whole text takes g++ three seconds. Whoever wants it at the same time, as the workers of a test run do, waits.
+    """
+    compiler = Path(shutil.which("g++") or "g++").resolve()
+    of = [text, SHIM.read_text(), *FLAGS, *EXTRA_FLAGS, str(compiler), str(compiler.stat().st_mtime_ns)]
+    library = LIBRARIES / f"{sha256(chr(0).join(of).encode()).hexdigest()}.so"
+    with library.with_suffix(".lock").open("wb") as waiting:
+        lock(waiting)
+        if library.exists():
+            library.touch()
+            return library
+        built(text, library.with_suffix(f".{os.getpid()}")).replace(library)
+    for old in sorted(LIBRARIES.glob("*.so"), key=lambda path: path.stat().st_mtime)[:-MOST_LIBRARIES]:
+        old.unlink(missing_ok=True)
+        old.with_suffix(".lock").unlink(missing_ok=True)
+    return library
 
 
 class RawKernel:

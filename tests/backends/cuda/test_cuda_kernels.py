@@ -25,6 +25,7 @@ from backends.activations import ACTIVATIONS
 from backends.base import Backend
 from backends.cuda import launch, source
 from backends.cuda.cupy_backend import CupyBackend
+from tests.helpers import emulated_cuda
 from tests.helpers.emulated_cuda import EmulatedCudaDevice, declarations, needs_compiler
 
 ARCHITECTURES = ("75", "80", "90")
@@ -68,8 +69,10 @@ def test_compiles_for_gpus(real: str, tmp_path: Path) -> None:
     text = source.source(real)
     if (nvcc := shutil.which("nvcc")) is not None:
         (tmp_path / "kernels.cu").write_text(text)
-        targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES]
-        command = [nvcc, *OPTIONS, *targets, "-Werror=all-warnings", "-fatbin", "kernels.cu", "-o", "kernels.fatbin"]
+        # Read once, for the oldest, since the text asks nowhere for which it is; compiled for each.
+        assert "__CUDA_ARCH__" not in text
+        targets = f"-gencode=arch=compute_{ARCHITECTURES[0]},code=[{','.join(f'sm_{a}' for a in ARCHITECTURES)}]"
+        command = [nvcc, *OPTIONS, targets, "-Werror=all-warnings", "-fatbin", "kernels.cu", "-o", "kernels.fatbin"]
         result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
     elif (path := find_nvrtc()) is not None:
@@ -117,6 +120,28 @@ def test_signature(name: str) -> None:
 
 
 # ---- the emulated device against the reference -----------------------------------------------------------------------
+
+
+@emulated
+def test_a_text_is_compiled_once_for_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "#define REAL float\n#define KERNEL static void\nKERNEL fill(REAL* x)\n{ x[0] = %d; }"
+    times, built = [], emulated_cuda.built
+    monkeypatch.setattr(emulated_cuda, "built", lambda *arguments: times.append(1) or built(*arguments))
+    monkeypatch.setattr(emulated_cuda, "LIBRARIES", tmp_path)
+
+    def filled(number: int) -> tuple[float, int]:
+        """What the kernel writes, and how often g++ has run by then."""
+        emulated_cuda.compiled.cache_clear()  # as in another process
+        x, one = np.zeros(1, "f4"), ctypes.c_uint(1)
+        emulated_cuda.compiled(text % number)["emulate_fill"](one, one, one, ctypes.c_void_p(x.ctypes.data))
+        return x[0], len(times)
+
+    assert [filled(3), filled(3), filled(4), filled(3)] == [(3, 1), (3, 1), (4, 2), (3, 2)]
+    for library in tmp_path.glob("*.so"):
+        library.unlink()
+    assert filled(3) == (3, 3)
+    monkeypatch.setattr(emulated_cuda, "FLAGS", [*emulated_cuda.FLAGS, "-DUNUSED"])
+    assert filled(3) == (3, 4)
 
 
 class Pair:
