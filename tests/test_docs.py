@@ -24,7 +24,7 @@ PAGE = ROOT / "docs" / "tutorials.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 QUOTED = ("python", "toml")
 
-FENCE = re.compile(r"^```(\w*)$")
+FENCE = re.compile(r"^```([\w{}-]*)$")
 MARKER = re.compile(r"^`([^`]+)`(?:, `([\w.]+)`)?:$")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
