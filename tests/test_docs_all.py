@@ -4,8 +4,7 @@ not."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from itertools import chain
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,44 +18,32 @@ import train
 from backends import DeviceError, get_backend
 from nn.cli import rows as rows_of_runs
 from nn.commands import evaluate
-from tests import (
-    test_docs,
-    test_docs_commands,
-    test_docs_estimators,
-    test_docs_exchange,
-    test_docs_start,
-    test_docs_tables,
-    test_docs_training,
-    test_docs_wishes,
-    test_extending_page,
-    test_python_api,
-    test_readme,
-)
 from tests.helpers import made_up
 from tests.helpers.console import run
 from tests.helpers.drawings import as_picture
-from tests.test_docs import Block, blocks
+from tests.helpers.pages import Block, blocks, without_blocks
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in [*map(ROOT.joinpath, ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *(ROOT / "docs").rglob("*.md")]
 }
-#: The Python of each page that a test of its own runs, or holds against the file that it is quoted from.
-RUN: dict[str, Sequence[str]] = {
-    "README.md": test_readme.EXAMPLES,
-    "docs/estimators.md": [code for code, _ in test_docs_estimators.BLOCKS],
-    "docs/exchange.md": [code for _, code in test_docs_exchange.BLOCKS],
-    "docs/extending.md": test_extending_page.BLOCKS,
-    "docs/python-api.md": [code for code, _ in test_python_api.BLOCKS],
-    "docs/tables.md": test_docs_tables.EXAMPLES,
-    "docs/training.md": test_docs_training.BLOCKS,
-    "docs/tutorials.md": [f"{block.text}\n" for block in test_docs.CODE],
-    "docs/wishes.md": [test_docs_wishes.SETUP],
-    **{
-        f"docs/{name}": [code for code, _ in test_docs_start.BLOCK.findall(PAGES[f"docs/{name}"])]
-        for name in test_docs_start.PAGES
-    },
+#: Pages whose Python, all of it, a test of their own runs, or holds against the file that it is quoted from.
+RUN = {
+    "README.md": "test_readme.py",
+    "docs/estimators.md": "test_docs_estimators.py",
+    "docs/exchange.md": "test_docs_exchange.py",
+    "docs/extending.md": "test_extending_page.py",
+    "docs/from-keras.md": "test_docs_start.py",
+    "docs/from-pytorch.md": "test_docs_start.py",
+    "docs/how-it-works.md": "test_docs_start.py",
+    "docs/plots.md": "test_docs_start.py",
+    "docs/python-api.md": "test_python_api.py",
+    "docs/start.md": "test_docs_start.py",
+    "docs/tables.md": "test_docs_tables.py",
+    "docs/training.md": "test_docs_training.py",
+    "docs/tutorials.md": "test_docs.py",
+    "docs/wishes.md": "test_docs_wishes.py",
 }
 #: What blocks are that no program of ours runs: output, formulas, differences, directives of Sphinx; and ``py``, code
 #: of other libraries, or quoted from a file of ours (``test_docs_start``).
@@ -67,8 +54,9 @@ NOT_RUN = {
     "python -m venv": "makes the environment that the tests run in",
     "python -m benchmarks.mutation": "takes minutes; tests/benchmarks/test_mutation.py runs parts of it",
 }
-#: Pages whose commands a test of their own runs.
-COMMANDS_RUN = {"docs/commands.md": test_docs_commands.LINES, "docs/tutorials.md": test_docs.commands(test_docs.TEXT)}
+#: Pages whose commands, all of them, a test of their own runs; those of the tutorials are of recipes, which
+#: ``tests/recipes`` runs.
+COMMANDS_RUN = {"docs/commands.md": "test_docs_commands.py", "docs/tutorials.md": "test_docs.py"}
 #: Words that are added, so that a command that tries thousands of inputs, or trains for long, is done soon.
 SOONER = {"python -m backends check": ["--every", "60"]}
 #: A device that a command names is another one here, unless there is a GPU.
@@ -99,8 +87,11 @@ COMMANDS = [
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_python_is_run(page: str) -> None:
     code = [block for block in blocks(PAGES[page]) if block.language == "python"]
-    run = {text.rstrip("\n") for text in chain(RUN.get(page, ()), OWN.get(page, {}))}
-    assert [block.number for block in code if block.text not in run] == []
+    if page in RUN:
+        assert code
+        assert f'"{Path(page).name}"' in (ROOT / "tests" / RUN[page]).read_text(encoding="utf-8")
+    else:
+        assert [block.number for block in code if block.text not in OWN.get(page, {})] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -184,7 +175,10 @@ def test_every_command_of_a_page_runs(page: str, folder: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_is_run_or_it_is_said_why_not(page: str) -> None:
-    done = {*COMMANDS_RUN.get(page, ()), *(line for other, line in COMMANDS if other == page)}
+    if page in COMMANDS_RUN:
+        assert f'"{Path(page).name}"' in (ROOT / "tests" / COMMANDS_RUN[page]).read_text(encoding="utf-8")
+        return
+    done = {line for other, line in COMMANDS if other == page}
     assert [line for line in lines_of(page) if line not in done and not line.startswith(tuple(NOT_RUN))] == []
 
 
@@ -192,7 +186,7 @@ INLINE = sorted(
     {
         (page, command.strip())
         for page, text in PAGES.items()
-        for command in re.findall(r"`python train\.py((?: [^`\n]+)?)`", test_docs.without_blocks(text))
+        for command in re.findall(r"`python train\.py((?: [^`\n]+)?)`", without_blocks(text))
     }
 )
 

@@ -11,7 +11,7 @@ import pytest
 from sklearn.datasets import load_iris
 
 import train
-from tests.test_docs import blocks, problem
+from tests.helpers.pages import blocks, problem
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = ["start.md", "from-keras.md", "from-pytorch.md", "how-it-works.md", "plots.md"]
