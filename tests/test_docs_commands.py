@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import glob
 import re
 import shlex
-from contextlib import redirect_stdout
 from importlib.util import find_spec
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-import train
 from nn import Linear, Sequential, Trainer, load_data
 from nn.__main__ import COMMANDS, build_parser, main
 from nn.cli import rows as rows_of_runs
@@ -22,7 +18,7 @@ from nn.commands import evaluate
 from nn.data.pictures import FORMATS
 from nn.report import write_report
 from tests.helpers import made_up
-from tests.helpers.command import stdin_holds
+from tests.helpers.console import run
 from tests.helpers.drawings import as_picture
 
 PAGE = (Path(__file__).parent.parent / "docs" / "commands.md").read_text(encoding="utf-8")
@@ -58,27 +54,6 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("a.html", "b.html"):
         write_report(tmp_path / name, trainer)
     return tmp_path
-
-
-def run(line: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
-    """A line as a shell takes it, as far as the page needs one: exit code and output."""
-    line, _, target = line.partition(" > ")
-    first, pipe, second = line.partition(" | ")
-    if pipe:
-        command, name = first.split()
-        assert command == "cat"
-        stdin_holds(monkeypatch, Path(name).read_bytes())
-    words = [found for word in shlex.split(second or first) for found in (sorted(glob.glob(word)) or [word])]
-    out = StringIO()
-    with redirect_stdout(out):
-        if words[:3] == ["python", "-m", "nn"]:
-            code = main(words[3:])
-        else:
-            assert words[:2] == ["python", "train.py"]
-            code = train.main(words[2:])
-    if target:
-        Path(target).write_text(out.getvalue(), encoding="utf-8")
-    return code, out.getvalue()
 
 
 def test_every_command_runs(files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The quick starts, the pages for those from Keras and PyTorch, how it works: blocks run and print what they say."""
+"""Pages of programs, such as the quick starts: their blocks run and print what stands below them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from sklearn.datasets import load_iris
 
 import train
-from tests.test_docs import blocks, problem
+from tests.helpers.pages import blocks, problem
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = ["start.md", "from-keras.md", "from-pytorch.md", "how-it-works.md"]
+PAGES = ["start.md", "from-keras.md", "from-pytorch.md", "how-it-works.md", "plots.md"]
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```\n)?", flags=re.MULTILINE | re.DOTALL)
 
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backends.arguments import check_path
+
 from ..data import Dataset
 from ..files import write_atomically
 from ..history import History
@@ -48,17 +50,19 @@ def check_installed() -> None:
         raise ValueError("pictures need matplotlib, which is not installed; pip install matplotlib") from None
 
 
-def draw_all(trainer: Trainer, test: Dataset | None, folder: Path, rows_are: str) -> list[str]:
+def draw_all(trainer: Trainer, test: Dataset | None, folder: str | Path, rows_are: str = "true") -> list[str]:
     """Write the pictures that make sense for this run to ``folder`` as PNG, each file whole or not at all.
 
     Args:
         test: rows to predict; without them there is a cost curve only.
+        folder: is made if need be.
         rows_are: see ``confusion_heat_map``.
 
     Returns:
         The names of the files: those of ``PICTURES`` that were written.
     """
-    model, pictures = trainer.model, dict[str, Callable[[], "Figure"]]()
+    model, pictures, folder = trainer.model, dict[str, Callable[[], "Figure"]](), check_path("folder", folder)
+    folder.mkdir(parents=True, exist_ok=True)
     if len(trainer.history):
         pictures["cost.png"] = lambda: cost_curve(trainer.history)
     if test is not None and test.has_classes and model.task == "classes":
@@ -78,13 +82,13 @@ def draw_all(trainer: Trainer, test: Dataset | None, folder: Path, rows_are: str
     return list(pictures)
 
 
-def write_picture(figure: Figure, path: Path, run: str = "") -> None:
+def write_picture(figure: Figure, path: str | Path, run: str = "") -> None:
     """Write a PNG file, whole or not at all; its text ``run`` is the id of the run that it is of."""
     content = BytesIO()
     # The name and version of the program would make the bytes differ where the picture does not.
     metadata = {"Software": None} | ({"run": run} if run else {})
     figure.savefig(content, format="png", dpi=100, metadata=metadata)
-    write_atomically(path, content.getvalue())
+    write_atomically(check_path("path", path), content.getvalue())
 
 
 def cost_curve(history: History) -> Figure:
