@@ -31,7 +31,7 @@ from backends.base import DTYPES
 from backends.check import check, parts
 from backends.check.cases import WITHOUT_RESULT
 from backends.cuda.device import CupyDevice
-from backends.cuda.source import source
+from backends.cuda.launch import texts
 
 ROOT = Path(__file__).parent.parent
 OUT = Path(__file__).parent / "results" / "gpu-operations.json"
@@ -129,9 +129,9 @@ def record_of(backends: Sequence[Backend], commit: str, seed: int = 0, every: in
 
 
 def text_digests() -> dict[str, str]:
-    """SHA-256 of the CUDA text, for each dtype."""
+    """SHA-256 of the CUDA texts, for each dtype."""
     reals = {"float32": "float", "float64": "double"}
-    return {dtype: hashlib.sha256(source(real).encode()).hexdigest() for dtype, real in reals.items()}
+    return {dtype: hashlib.sha256("".join(texts(real)).encode()).hexdigest() for dtype, real in reals.items()}
 
 
 # ---- the file --------------------------------------------------------------------------------------------------------

@@ -17,8 +17,7 @@ from pathlib import Path
 from backends import Backend, DeviceError, get_backend
 from backends.base import DTYPES
 from backends.cuda.cupy_backend import CupyBackend
-from backends.cuda.launch import parameters
-from backends.cuda.source import source
+from backends.cuda.launch import parameters, texts
 from backends.registry import find_library
 from benchmarks.gpu_record import Record, Tried, operations, read, text_digests, try_operations
 from tests.helpers.backends import BACKENDS, NOT_HERE, is_on_gpu
@@ -99,7 +98,8 @@ def show(backend: Backend, every: int = 1) -> Shown:
 
 def kernel_names(dtype: str) -> set[str]:
     """The kernels of the CUDA text."""
-    return set(parameters(source(REALS[dtype]), REALS[dtype]))
+    real = REALS[dtype]
+    return {name for text in texts(real) for name in parameters(text, real)}
 
 
 def kernel_cells(kernels: Mapping[str, Iterable[str]], dtype: str) -> dict[str, str]:

@@ -198,8 +198,9 @@ class Cublas:
     ) -> None:
         """out = alpha op(a) op(b) + beta out, on the current stream.
 
-        ``a`` and ``b`` must be C- or F-contiguous, ``out`` C-contiguous, and no extent 0. cuBLAS takes the memory of a
-        row-major matrix for that of its transpose, and so is asked for out^T = op(b)^T op(a)^T.
+        Each must be C-contiguous or some columns of such a matrix, ``a`` and ``b`` may be F-contiguous, and no extent
+        may be 0. cuBLAS takes the memory of a row-major matrix for that of its transpose, and so is asked for
+        out^T = op(b)^T op(a)^T.
         """
         m, n = out.shape
         k = a.shape[0 if transpose_a else 1]
@@ -207,12 +208,13 @@ class Cublas:
             raise ValueError(f"matmul: cuBLAS takes no matrix of more than {_INT_MAX:,} rows or columns")
         op_a, lda = _seen_by_columns(a, transpose_a)
         op_b, ldb = _seen_by_columns(b, transpose_b)
+        _, ldc = _seen_by_columns(out, False)
         handle = self._handle
         with handle.lock:
             handle.library.cublasGemmEx(
                 *(handle.on(self._current_stream()), op_b, op_a, n, m, k),
                 *(ctypes.byref(self._scalar(alpha)), b.data.ptr, self._type, ldb, a.data.ptr, self._type, lda),
-                *(ctypes.byref(self._scalar(beta)), out.data.ptr, self._type, n, self._compute, _DEFAULT_ALGORITHM),
+                *(ctypes.byref(self._scalar(beta)), out.data.ptr, self._type, ldc, self._compute, _DEFAULT_ALGORITHM),
             )
         keep(a, b, out)
 
@@ -222,4 +224,6 @@ def _seen_by_columns(x: Array, transpose: bool) -> tuple[int, int]:
     rows, columns = x.shape
     if x.flags.c_contiguous:
         return _OP_T if transpose else _OP_N, columns
-    return _OP_N if transpose else _OP_T, rows
+    if x.flags.f_contiguous:
+        return _OP_N if transpose else _OP_T, rows
+    return _OP_T if transpose else _OP_N, x.strides[0] // x.itemsize  # some columns of a wider matrix

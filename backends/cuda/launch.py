@@ -12,6 +12,7 @@ import numpy as np
 from ..activations import ACTIVATIONS, Activation
 from ..updates import Rule
 from .keep import keep
+from .picture_source import picture_source
 from .source import MAX_ROW_BLOCKS, MAX_THREADS, OPTIONS, ROWS_OF_BLOCK, TILE, source, source_of, source_of_rule
 from .tape import Call, tape
 
@@ -44,6 +45,11 @@ _DTYPES = {
 }
 _KERNEL = re.compile(r"^KERNEL (\w+)\(([^)]*)\)", re.MULTILINE)
 _PARAMETER = re.compile(r"(const )?([\w ]+?)(\*?) (\w+)")
+
+
+def texts(real: str) -> tuple[str, ...]:
+    """The CUDA texts of ``real``. Each is compiled at the first launch of one of its kernels."""
+    return source(real), picture_source(real)
 
 
 def parameters(text: str, real: str) -> dict[str, tuple[Parameter, ...]]:
@@ -89,7 +95,8 @@ class Kernels:
         self._activations = {a.name: (a, a.name) for a in ACTIVATIONS.values() if a.has_cuda}
         self._names = {source_of(a, name, real): name for a, name in self._activations.values()}  # by their texts
         self.ticket = cupy.asarray(np.zeros(1, np.uint32))
-        self._add(source(real))
+        for text in texts(real):
+            self._add(text)
 
     def _add(self, text: str) -> None:
         """The kernels of a CUDA text, which is compiled at the first launch of one of them."""

@@ -234,7 +234,7 @@ def _gradients_and_update(calls: list[Call], index: int, kernels: Kernels) -> li
         if calls[i].op != "gemm" or not has["transpose_a"] or has["transpose_b"]:
             continue
         at = _place(has["out"], of_update)
-        fits = has["a"].shape[0] <= GROUP_ROWS and has["a"].flags.c_contiguous and has["b"].flags.c_contiguous
+        fits = has["a"].shape[0] <= GROUP_ROWS and all(has[name].flags.c_contiguous for name in ("a", "b", "out"))
         if at is not None and fits and can_wait(calls, i, index):
             found[at] = i
     places = sorted(found)[:MOST_GRADIENTS]

@@ -1125,9 +1125,9 @@ KERNEL take_rows_@KIND@(
 def source(real: str) -> str:
     """The CUDA text with ``REAL`` as ``"float"`` or ``"double"``, and with the activations known by now."""
     activations = [_activation(a, a.name) for a in ACTIVATIONS.values() if a.has_cuda]
-    parts = [_head(real), _DIVIDE, _BATCH, _TREES, *activations, _ROWS, _NORMALIZE, _fill(_LOSSES, **_OF_LOSSES)]
+    parts = [head(real), _DIVIDE, _BATCH, _TREES, *activations, _ROWS, _NORMALIZE, fill(_LOSSES, **_OF_LOSSES)]
     for template, kernels in ((_SOFTMAX_LOSS, _SOFTMAX_LOSSES), (_ERROR_LOSS, _ERROR_LOSSES)):
-        parts += [_fill(template, **words, **_OF_LOSSES, NAME=name) for name, words in kernels.items()]
+        parts += [fill(template, **words, **_OF_LOSSES, NAME=name) for name, words in kernels.items()]
     parts += [_FLAT, _COLUMN_SUMS]
     for activation in ACTIVATIONS.values():
         if activation.has_cuda and activation.name not in WITHOUT_HEAD:
@@ -1138,11 +1138,11 @@ def source(real: str) -> str:
     parts += [_sgd_updates(count) for count in range(2, MOST_UPDATES + 1)]
     parts += [_gradients_and_update(count) for count in range(1, MOST_GRADIENTS + 1)]
     parts += [
-        _fill(_TAKE_ROWS, KIND=f"scaled_{kind}", SOURCE=c_type, RESULT="REAL", EXPRESSION="(REAL)value * scale + shift")
+        fill(_TAKE_ROWS, KIND=f"scaled_{kind}", SOURCE=c_type, RESULT="REAL", EXPRESSION="(REAL)value * scale + shift")
         for kind, c_type in SCALED.items()
     ]
     parts += [
-        _fill(_TAKE_ROWS, KIND=kind, SOURCE=c_type, RESULT=c_type, EXPRESSION="value")
+        fill(_TAKE_ROWS, KIND=kind, SOURCE=c_type, RESULT=c_type, EXPRESSION="value")
         for kind, c_type in GATHERED.items()
     ]
     return "\n".join(parts)
@@ -1150,12 +1150,12 @@ def source(real: str) -> str:
 
 def source_of(activation: Activation, name: str, real: str) -> str:
     """A CUDA text with the kernels of one activation only, under ``name``."""
-    return f"{_head(real)}\n{_DIVIDE}\n{_activation(activation, name)}"
+    return f"{head(real)}\n{_DIVIDE}\n{_activation(activation, name)}"
 
 
 def source_of_rule(rule: Rule, name: str, real: str) -> str:
     """A CUDA text with the kernel of one rule of updating only, under ``name``."""
-    return f"{_head(real)}\n{_rule(rule, name)}"
+    return f"{head(real)}\n{_rule(rule, name)}"
 
 
 def update_kernel(rule: str) -> str:
@@ -1174,11 +1174,11 @@ def _rule(rule: Rule, name: str) -> str:
         "STORE": " ".join(f"if ({key}_of) {key}_of[i] = {key};" for key in rule.state),
         "STATEMENTS": rule.cuda,
     }
-    return _fill(_RULE, **words)
+    return fill(_RULE, **words)
 
 
 def _head_of(activation: str, kind: str) -> str:
-    return _fill(_HEAD, **_HEADS[kind], **_OF_LOSSES, NAME=activation)
+    return fill(_HEAD, **_HEADS[kind], **_OF_LOSSES, NAME=activation)
 
 
 def _section(k: int) -> str:
@@ -1204,7 +1204,7 @@ def _update_of_element(count: int) -> str:
 
 def _sgd_updates(count: int) -> str:
     sections = ",\n".join(map(_section, range(1, count + 1)))
-    return _fill(_SGD_UPDATES, COUNT=str(count), PARAMETERS=sections, UPDATES=_update_of_element(count))
+    return fill(_SGD_UPDATES, COUNT=str(count), PARAMETERS=sections, UPDATES=_update_of_element(count))
 
 
 def _gradients_and_update(count: int) -> str:
@@ -1223,7 +1223,7 @@ def _gradients_and_update(count: int) -> str:
         choices.append(f"{kind} {'first' if name == 'at' else name} = {cases}{name}_{count};")
     before = "".join(f"tile < tiles_{k} ? {f'tiles_{k - 1}' if k > 1 else 'Index(0)'} : " for k in range(1, count))
     choices.append(f"const Index tile_here = tile - ({before}{f'tiles_{count - 1}' if count > 1 else 'Index(0)'});")
-    return _fill(
+    return fill(
         _GRADIENTS_AND_UPDATE,
         COUNT=str(count),
         PRODUCTS=",\n".join(products),
@@ -1236,10 +1236,11 @@ def _gradients_and_update(count: int) -> str:
 
 def _activation(activation: Activation, name: str) -> str:
     words = {"FORWARD": activation.cuda_forward, "DERIVATIVE": activation.cuda_derivative}
-    return _fill(_ACTIVATION, NAME=name, SAVED="z" if activation.needs_z else "y", **words)
+    return fill(_ACTIVATION, NAME=name, SAVED="z" if activation.needs_z else "y", **words)
 
 
-def _head(real: str) -> str:
+def head(real: str, **others: object) -> str:
+    """What a CUDA text begins with: the constants, of which ``others`` are added or are others, and what is common."""
     constants = {
         "REAL": real,
         "MAX_THREADS": MAX_THREADS,
@@ -1264,11 +1265,12 @@ def _head(real: str) -> str:
         "SHIFT_1": random.SHIFT_1,
         "SHIFT_2": random.SHIFT_2,
         "SHIFT_3": random.SHIFT_3,
-    }
+    } | others
     return "\n".join([*(f"#define {name} {value}" for name, value in constants.items()), _COMMON])
 
 
-def _fill(template: str, **words: str) -> str:
+def fill(template: str, **words: str) -> str:
+    """The template with each ``@WORD@`` replaced by its text."""
     for word, text in words.items():
         template = template.replace(f"@{word}@", text)
     return template

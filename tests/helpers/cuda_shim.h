@@ -12,6 +12,9 @@
 #define __shared__ static
 #define __launch_bounds__(threads)
 
+[[maybe_unused]] static int min(int a, int b) { return a < b ? a : b; }
+[[maybe_unused]] static int max(int a, int b) { return a > b ? a : b; }
+
 struct Position {
     unsigned x = 0, y = 0;
 };
