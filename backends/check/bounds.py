@@ -331,6 +331,10 @@ class Bounded:
         """This value, however of two ways it was computed: with the larger of the two bounds."""
         return Bounded(self.arithmetic, self.value, np.maximum(self.error, other.error), lambda: self.size)
 
+    def overflowed(self) -> Bounded:
+        """The same, with infinity for what is too large for the dtype."""
+        return self._of(self.value, self.error, lambda: self.size)
+
     def wide(self, arithmetic: Arithmetic) -> Bounded:
         """The same in an arithmetic that has all numbers of this one."""
         value, error = (x.astype(arithmetic.reference) for x in (self.value, self.error))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..base import Backend
+from ..pictures import Windows
 from ..step import StepNumbers
 from ..typing import Array
 from .cases import Case
@@ -37,8 +38,10 @@ LOSSES = {"softmax_cross_entropy", "binary_cross_entropy", "sigmoid_focal", "squ
 #: The inputs that an operation writes its results into, and those whose contents are arbitrary afterwards.
 WRITTEN = {"update": (1,), "axpby": (3,), "clip_norm": (0,), "clip_values": (0,), "update_average": (0,)}
 ARBITRARY = {"update": (2,)}
-#: Arrays that an operation writes beside its results, and which input each may be.
-KEPT: dict[str, tuple[int, ...]] = {"z_out": (0,), "losses": ()}
+#: Arrays that an operation writes beside its results.
+KEPT = ("z_out", "losses")
+#: Which inputs another array that is written may be.
+MAY_BE = {("bias_activation", "z_out"): (0,), ("conv2d_backward", "dz"): (0,)}
 #: Arguments that a step hands on as it is given them: how they come in a step's numbers, and what they were before.
 #: (Not the learning rate, which is rounded to the backend's dtype on a GPU.)
 OF_STEP: dict[str, Callable[[StepNumbers], Any]] = {
@@ -46,7 +49,8 @@ OF_STEP: dict[str, Callable[[StepNumbers], Any]] = {
     "step": lambda numbers: numbers.step,
     "number": lambda numbers: numbers.update,
 }
-TAKES_OUT = {*MAY_BE_OUT, "matmul", "column_sum", "take_rows", "dropout_mask", "copy"}
+ON_PICTURES = {"conv2d", "conv2d_backward", "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward"}
+TAKES_OUT = {*MAY_BE_OUT, *ON_PICTURES, "matmul", "column_sum", "take_rows", "dropout_mask", "copy"}
 
 
 def ways(case: Case) -> Iterator[str]:
@@ -55,19 +59,20 @@ def ways(case: Case) -> Iterator[str]:
     if case.operation in ("asarray", "zeros", "empty", "record"):
         return
     arrays = [x for x in (*case.inputs, *case.state.values(), *case.options.values()) if isinstance(x, np.ndarray)]
-    if any(x.ndim == 2 and x.size > 1 for x in arrays):
+    if any(x.ndim in (2, 4) and x.size > 1 for x in arrays):
         yield "transposed"
     if any(x.ndim and x.size > 1 for x in arrays):
         yield "strided"
     if case.operation not in WRITTEN and any(isinstance(x, np.ndarray) for x in case.inputs):
         yield "read-only"
-    if case.operation in TAKES_OUT and case.options.get("gradient", True):
+    has_out = case.options.get("gradient", True) and case.options.get("needs_dx", True)
+    if case.operation in TAKES_OUT and has_out:
         yield "into out"
         yield "into strided out"
         for index in MAY_BE_OUT.get(case.operation, ()):
             yield f"into input {index}"
-    for name, indices in KEPT.items():
-        if name in case.options:
+    for (operation, name), indices in MAY_BE.items():
+        if operation == case.operation and name in case.options:
             for index in indices:
                 yield f"{name} into input {index}"
     if case.operation not in SPECIAL:
@@ -79,7 +84,14 @@ def _plain(backend: Backend, x: Array) -> Array:
 
 
 def _transposed(backend: Backend, x: Array) -> Array:
+    """In the order of Fortran, of matrices; of pictures with the channels first, as other libraries have them."""
+    if x.ndim == 4:
+        return _rearranged(backend.asarray(x.transpose(0, 3, 1, 2).copy()), (0, 2, 3, 1), backend)
     return backend.asarray(x.T.copy()).T if x.ndim == 2 else _plain(backend, x)
+
+
+def _rearranged(x: Array, axes: tuple[int, ...], backend: Backend) -> Array:
+    return backend.xp.permute_dims(x, axes)
 
 
 def _strided(backend: Backend, x: Array) -> Array:
@@ -193,10 +205,26 @@ def _blank_result(case: Case, dtype: str) -> Array:
         shape = shape[1:]
     elif case.operation == "dropout_mask":
         shape = options["shape"]
+    elif case.operation in ON_PICTURES:
+        shape = _of_pictures(case)
     elif case.operation == "take_rows":
         shape = (options["count"], *shape[1:])
         real = real if "scale" in options else x.dtype
     return np.full(shape, np.nan if real.kind == "f" else 77, real)
+
+
+def _of_pictures(case: Case) -> tuple[int, ...]:
+    """The shape of the result of an operation on pictures."""
+    first, second, *others = case.inputs
+    if case.operation == "avg_pool2d_backward":
+        return (first.shape[0], *second, first.shape[3])
+    if case.operation.endswith("_backward"):
+        shape: tuple[int, ...] = (others[0] if case.operation == "conv2d_backward" else second).shape
+        return shape
+    is_convolution = case.operation == "conv2d"
+    size = second.shape[:2] if is_convolution else second
+    windows = Windows.over(first.shape[1:3], size, case.options["stride"], case.options.get("padding", (0, 0)))
+    return (first.shape[0], *windows.grid, second.shape[3] if is_convolution else first.shape[3])
 
 
 def _look_at_arrays(
@@ -208,6 +236,8 @@ def _look_at_arrays(
         return np.array_equal(backend.to_numpy(x), value, equal_nan=value.dtype.kind == "f")
 
     written = {"totals": 0, "bias_gradient": 1, "gain_gradient": 2, "norm": 1, "normalized": 1, "inverse": 2}
+    if case.operation == "conv2d_backward":
+        written |= {"dz": 1, "weight_gradient": 2, "bias_gradient": 3}
     written["out"] = 1 if case.operation in LOSSES else 0
     for name, index in written.items():
         if options.get(name) is not None and host[index] is not None and not is_same(options[name], host[index]):

@@ -19,16 +19,13 @@ import numpy
 
 from .. import random
 from ..activations import get_activation
-from ..base import Backend
-from ..devices import Device
-from ..step import RecordedStep, Step
 from ..typing import Array
 from ..updates import bias_correction, get_rule
-from .blas import Blas, Cut, numpy_blas
-from .recording import Memory, Recording
-from .threads import Alone, Product, Threads, cut_for_one_thread, depends_on_threads, numpy_threads
+from .blas import Blas, Cut
+from .convolution import NumpyConvolutions
+from .pooling import NumpyPoolings
+from .threads import Alone, Product, Threads, cut_for_one_thread, depends_on_threads
 
-SCRATCH_LIMIT = 1000
 #: Fewer columns than this are narrow: see ``_SoftmaxBuffers``.
 NARROW = 32
 #: Elements of a vector that are squared and added up at a time; OpenBLAS takes several threads above 10,000.
@@ -106,31 +103,8 @@ class _SoftmaxBuffers:
         self.normalizer = numpy.empty_like(self.top)
 
 
-class NumpyBackend(Backend):
+class NumpyBackend(NumpyConvolutions, NumpyPoolings):
     """The CPU, through NumPy."""
-
-    fused = True
-
-    def __init__(self, device: Device, dtype: str = "float32") -> None:
-        super().__init__(device, dtype)
-        self._memory = Memory()
-        self._blas = numpy_blas(dtype)
-        self._threads = numpy_threads()
-        self.accumulates = self.multiplies = self._blas is not None
-
-    def record(self, step: Step, *, only_operations: bool = True) -> RecordedStep:
-        """``step`` as prepared calls for each count: its Python code runs at the first step of a count only."""
-        return Recording(self._memory, step, self._threads) if only_operations else super().record(step)
-
-    def _call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a function and, while a step is recorded, note it. The functions that it calls itself are not noted, and
-        numbers of the step are arrays, of which it takes ``host_number``."""
-        memory = self._memory
-        if memory.tape is None:
-            return function(*args)
-        tape = memory.tape
-        with memory.noting(None):
-            return tape.call(function, *args)
 
     # ---- arrays in and out ------------------------------------------------------------------------------------------
 
@@ -1060,30 +1034,6 @@ class NumpyBackend(Backend):
             np.multiply(out, scale, out=out)
         return out if shift == 0.0 else np.add(out, shift, out=out)
 
-    def _scratch(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> numpy.ndarray:
-        """Memory of that shape for the operation that is running; ``name`` keeps two uses in one operation apart."""
-        dtype = self.dtype if dtype is None else dtype
-        buffers = self._memory.buffers
-        key = (name, shape, dtype)
-        buffer: numpy.ndarray | None = buffers.get(key)
-        if buffer is None:
-            buffer = self._keep(key, numpy.empty(shape, dtype))
-        return buffer
-
-    def _keep(self, key: Any, made: Any) -> Any:
-        if len(self._memory.buffers) >= SCRATCH_LIMIT:  # somebody predicts with ever new numbers of rows
-            self._memory.buffers.clear()
-        self._memory.buffers[key] = made
-        return made
-
-    def _constant(self, name: str, size: int, make: Callable[[], Any]) -> Any:
-        """Something that is made once for its name and size."""
-        made = self._memory.buffers.get((name, size))
-        return self._keep((name, size), make()) if made is None else made
-
-    def _ones(self, size: int) -> Any:
-        return self._constant("ones", size, lambda: numpy.ones(size, self.dtype))
-
     def _softmax_buffers(self, m: int, n: int) -> _SoftmaxBuffers:
         key = ("softmax", m, n)
         made: _SoftmaxBuffers | None = self._memory.buffers.get(key)
@@ -1108,9 +1058,6 @@ class NumpyBackend(Backend):
             numpy.multiply(x, numpy.uint32(multiplier), out=x)
         numpy.bitwise_xor(x, numpy.right_shift(x, random.SHIFT_3, out=shifted), out=x)
         return x
-
-    def _number(self, x: float) -> Any:
-        return numpy.float32(x) if self.dtype_name == "float32" else x
 
     def _row_max(self, x: Array) -> Array:
         return self._memory.numpy.maximum.reduce(x, 1, None, self._scratch("row_max", (x.shape[0], 1)), True)

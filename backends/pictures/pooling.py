@@ -51,11 +51,12 @@ class PoolingOperations(Core):
             out: in the shape of x; must overlap nothing else.
         """
         xp, windows = self.xp, check_pooling("max_pool2d_backward", x.shape, size, stride, padding)
+        is_picture = windows.views(padded(self, xp.ones(x.shape, dtype=xp.bool, device=self.device.handle), windows))
         x = padded(self, x, windows, -inf)
         dx = xp.zeros_like(x)
         left = xp.ones(y.shape, dtype=xp.bool, device=self.device.handle)  # windows whose largest value is to come
-        for view, (_, _, rows, columns) in zip(windows.views(x), windows.positions(), strict=True):
-            chosen = left & ((view == y) | ((view != view) & (y != y)))
+        for view, mine, (_, _, rows, columns) in zip(windows.views(x), is_picture, windows.positions(), strict=True):
+            chosen = left & mine & ((view == y) | ((view != view) & (y != y)))
             dx[:, rows, columns, :] = dx[:, rows, columns, :] + xp.where(chosen, dy, xp.zeros_like(dy))
             left = left & ~chosen
         return self._result(dx[:, *windows.inside, :], out)

@@ -79,7 +79,7 @@ class Windows(NamedTuple):
         for side in (0, 1):
             picture, size, stride, padding = (pair[side] for pair in self)
             begins = [window * stride - padding for window in range(self.grid[side])]
-            extents.append([min(begin + size, picture) - max(begin, 0) for begin in begins])
+            extents.append([max(min(begin + size, picture) - max(begin, 0), 0) for begin in begins])
         return [[height * width for width in extents[1]] for height in extents[0]]
 
     def views(self, padded: Array) -> list[Array]:

@@ -25,7 +25,7 @@ import numpy as np
 from backends import Backend
 from backends.activations import get_activation
 from backends.check import Bounded, formulas
-from backends.check.formulas import ACTIVATIONS
+from backends.check.activations import ACTIVATIONS
 from backends.typing import HostArray
 from backends.updates import BUILT_IN
 

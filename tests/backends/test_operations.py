@@ -211,7 +211,8 @@ def test_cross_entropy_is_positive_and_its_gradient_sums_to_zero(
 
 
 def public_methods(cls: type) -> dict[str, Callable[..., Any]]:
-    return {name: x for name, x in vars(cls).items() if inspect.isfunction(x) and not name.startswith("_")}
+    """Its own and those it inherits."""
+    return {name: x for name, x in inspect.getmembers(cls, inspect.isfunction) if not name.startswith("_")}
 
 
 @pytest.mark.parametrize(

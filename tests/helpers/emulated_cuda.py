@@ -637,6 +637,14 @@ class Namespace:
         array[...] = 0
         return array
 
+    def ones(self, shape: Any, *, dtype: Any, device: Any) -> Any:
+        return self.full(shape, 1, dtype=dtype, device=device)
+
+    def full(self, shape: Any, value: Any, *, dtype: Any, device: Any) -> Any:
+        array = self._cupy.allocate(shape, dtype)
+        array[...] = np.asarray(value, dtype)
+        return array
+
     def arange(self, *limits: Any, dtype: Any, device: Any) -> Any:
         return self._cupy.asarray(np.arange(*limits, dtype=dtype))
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backends import StepNumbers
+from backends.check.activations import ACTIVATIONS
 from backends.check.bounds import Arithmetic, Bounded
-from backends.check.formulas import ACTIVATIONS
 from backends.cuda.cupy_backend import CupyBackend
 from backends.cuda.launch import ROWS_OF_LAST_BLOCK
 from backends.cuda.rules import EXACT, RULES

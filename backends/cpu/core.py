@@ -1,0 +1,73 @@
+"""What NumPy's operations are written upon: the memory of the calling thread, and calls that are noted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from ..base import Backend
+from ..devices import Device
+from ..step import RecordedStep, Step
+from .blas import numpy_blas
+from .recording import Memory, Recording
+from .threads import numpy_threads
+
+SCRATCH_LIMIT = 1000
+
+
+class NumpyCore(Backend):
+    """``NumpyBackend`` without its operations."""
+
+    fused = True
+
+    def __init__(self, device: Device, dtype: str = "float32") -> None:
+        super().__init__(device, dtype)
+        self._memory = Memory()
+        self._blas = numpy_blas(dtype)
+        self._threads = numpy_threads()
+        self.accumulates = self.multiplies = self._blas is not None
+
+    def record(self, step: Step, *, only_operations: bool = True) -> RecordedStep:
+        """``step`` as prepared calls for each count: its Python code runs at the first step of a count only."""
+        return Recording(self._memory, step, self._threads) if only_operations else super().record(step)
+
+    def _call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function and, while a step is recorded, note it. The functions that it calls itself are not noted, and
+        numbers of the step are arrays, of which it takes ``host_number``."""
+        memory = self._memory
+        if memory.tape is None:
+            return function(*args)
+        tape = memory.tape
+        with memory.noting(None):
+            return tape.call(function, *args)
+
+    # ---- inside ------------------------------------------------------------------------------------------------------
+
+    def _scratch(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> numpy.ndarray:
+        """Memory of that shape for the operation that is running; ``name`` keeps two uses in one operation apart."""
+        dtype = self.dtype if dtype is None else dtype
+        buffers = self._memory.buffers
+        key = (name, shape, dtype)
+        buffer: numpy.ndarray | None = buffers.get(key)
+        if buffer is None:
+            buffer = self._keep(key, numpy.empty(shape, dtype))
+        return buffer
+
+    def _keep(self, key: Any, made: Any) -> Any:
+        if len(self._memory.buffers) >= SCRATCH_LIMIT:  # somebody predicts with ever new numbers of rows
+            self._memory.buffers.clear()
+        self._memory.buffers[key] = made
+        return made
+
+    def _constant(self, name: str, size: int, make: Callable[[], Any]) -> Any:
+        """Something that is made once for its name and size."""
+        made = self._memory.buffers.get((name, size))
+        return self._keep((name, size), make()) if made is None else made
+
+    def _ones(self, size: int) -> Any:
+        return self._constant("ones", size, lambda: numpy.ones(size, self.dtype))
+
+    def _number(self, x: float) -> Any:
+        return numpy.float32(x) if self.dtype_name == "float32" else x
