@@ -578,5 +578,14 @@ def _checked_layers(layers: tuple[Any, ...]) -> tuple[list[Layer], int]:
             own = f"; by its output_shape {before!r} gives rows of shape {shape}" if before and is_own(before) else ""
             raise ValueError(f"layer {index} does not fit the one before it: {error}{own}") from None
     if shape is None or len(shape) != 1:
-        raise ValueError(_NO_OUTPUTS if shape is None else f"{_NO_OUTPUTS}, but it ends in rows of shape {shape}")
+        raise ValueError(f"{_NO_OUTPUTS}{_why_no_outputs(layers, shape)}")
     return list(layers), shape[0]
+
+
+def _why_no_outputs(layers: tuple[Layer, ...], shape: Shape | None) -> str:
+    """What to do about a network whose last rows have this shape."""
+    if shape is not None:
+        end = "Flatten() or GlobalAvgPool2d()" if len(shape) == 3 else "Flatten()"
+        return f", but it ends in rows of shape {shape}; put {end} after it"
+    has_filters = any(layer.parameters() for layer in layers)
+    return "; begin one on pictures with Reshape(height, width, channels)" if has_filters else ""

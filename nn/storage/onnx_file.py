@@ -19,12 +19,32 @@ from backends.arguments import check_flag, check_kind, check_path, is_whole_numb
 
 from ..data.columns import Column
 from ..files import write_atomically
-from ..layers import BatchNorm, Dropout, ElementwiseActivation, Flatten, Layer, LayerNorm, Linear, Softmax, Standardize
+from ..layers import (
+    AvgPool2d,
+    BatchNorm,
+    BatchNorm2d,
+    ChannelsLast,
+    Conv2d,
+    Dropout,
+    ElementwiseActivation,
+    Flatten,
+    GlobalAvgPool2d,
+    GlobalMaxPool2d,
+    Layer,
+    LayerNorm,
+    Linear,
+    MaxPool2d,
+    Reshape,
+    Softmax,
+    Standardize,
+)
+from ..layers.pictures import pair
 from ..messages import first_line
 from ..model import Sequential
 from ..plan import output_activation_of
 from ..version import __version__
 from .onnx_graph import OnnxGraph
+from .rows_taken import ON_PICTURES, are_plain, row_shape_of
 
 #: LayerNormalization is an operator since this version.
 OLDEST_OPSET = 17
@@ -45,7 +65,9 @@ def export_onnx(
     """Write ``model`` to ``path`` (by custom ``.onnx``) as it predicts, whole or not at all.
 
     The graph has an input ``input``, (rows, ...) in the model's dtype, any number of rows, and an output ``output``,
-    what ``model(x)`` gives. The names of the classes, the task, the loss and the units stand in the file's metadata, as
+    what ``model(x)`` gives. Pictures are as the model takes them; inside they have their channels first, as ONNX wants
+    them. Convolutions, mean and global pooling are computed in float32, which is all that onnxruntime has for them. The
+    names of the classes, the task, the loss and the units stand in the file's metadata, as
     JSON. It needs the package onnx.
 
     Args:
@@ -80,17 +102,20 @@ def export_onnx(
     if preprocessing and columns and any(column.categories is not None for column in columns):
         inputs, x = _columns(graph, columns)
     else:
-        shape = model.row_shape or (None if model.units is None else model.units.row_shape) or (None,)
-        inputs, x = [helper.make_tensor_value_info("input", graph.type_of(graph.dtype), ["rows", *shape])], "input"
+        shape = ["rows", *row_shape_of(model)]
+        inputs, x = [helper.make_tensor_value_info("input", graph.type_of(graph.dtype), shape)], "input"
         if preprocessing and columns:
             x = _filled(graph, x, [column.fill for column in columns])
     if preprocessing and model.units is not None:
         x = _in_units(graph, x, model.units.scale, model.units.shift)
+    if are_plain(model):
+        x = graph.with_channels_first(graph.add("Unsqueeze", x, graph.constant([1], "int64")))
     for index, layer in enumerate(model.layers):
         prefix = f"{index}."
         graph.begin(prefix, {n.removeprefix(prefix): array for n, array in arrays.items() if n.startswith(prefix)})
         x = _written(graph, layer, x, index)
     graph.begin("", {})
+    x = graph.channels_last(x)
     if probabilities and not output_activation_of(model.layers):
         x = graph.add("Softmax", x, axis=1) if model.output_activation == "softmax" else graph.add("Sigmoid", x)
     graph.nodes.append(helper.make_node("Identity", [x], ["output"], name="output"))
@@ -177,21 +202,26 @@ def _written(graph: OnnxGraph, layer: Layer, x: str, index: int) -> str:
     """Write a layer; the name of its output."""
     by_hand = _definer(layer, "to_onnx")
     if by_hand is not Layer and issubclass(by_hand, _definer(layer, "forward")):
-        result: Any = layer.to_onnx(x, graph)
+        result: Any = layer.to_onnx(graph.channels_last(x), graph)
         if not isinstance(result, str):
             raise TypeError(
                 f"layer {index}, {layer!r}: to_onnx gave {type(result).__name__} instead of the name of its output, "
                 "which graph.add gives"
             )
         return result
-    write = WRITERS.get(type(layer).forward)
+    kind = type(layer).forward
+    write = WRITERS.get(kind)
     if write is None:
         raise TypeError(
             f"layer {index}, {layer!r}, cannot be written to an ONNX file: its class has no to_onnx(x, graph) for its "
             "forward; docs/extending.md shows one"
         )
+    is_first = graph.has_channels_first(x)
     try:
-        return write(graph, layer, x)
+        if kind not in OF_ELEMENTS:
+            return write(graph, layer, x if kind in TRANSPOSING else graph.channels_last(x))
+        y = write(graph, layer, x)
+        return graph.with_channels_first(y) if is_first else y
     except TypeError as error:
         raise TypeError(f"layer {index}, {layer!r}, cannot be written to an ONNX file: {error}") from None
 
@@ -250,6 +280,64 @@ def _normalized(graph: OnnxGraph, x: str, mean: str, variance: str, epsilon: flo
     return graph.add("Div", graph.add("Sub", x, graph.array(mean)), graph.add("Sqrt", spread))
 
 
+def _reshape(graph: OnnxGraph, layer: Reshape, x: str) -> str:
+    if len(layer.shape) == 3 and layer.shape[2] == 1:  # channels first and last are the same
+        shape = -1, 1, *layer.shape[:2]
+        return graph.with_channels_first(graph.add("Reshape", x, graph.constant(shape, "int64")))
+    return graph.add("Reshape", x, graph.constant((-1, *layer.shape), "int64"))
+
+
+def _channels_last(graph: OnnxGraph, layer: Layer, x: str) -> str:
+    return graph.with_channels_first(x)
+
+
+def _conv2d(graph: OnnxGraph, layer: Conv2d, x: str) -> str:
+    arrays = [graph.array("weight", (3, 2, 0, 1)), *([graph.array("bias")] if layer.bias else [])]
+    settings = {"kernel_shape": pair(layer.kernel_size), "strides": pair(layer.stride), "pads": layer.around * 2}
+    z = _in_float32(graph, "Conv", x, *arrays, group=layer.groups, **settings)
+    return graph.with_channels_first(activation(graph, layer.activation, z))
+
+
+def _max_pool(graph: OnnxGraph, layer: MaxPool2d, x: str) -> str:
+    return graph.with_channels_first(graph.add("MaxPool", graph.channels_first(x), **_windows(layer)))
+
+
+def _avg_pool(graph: OnnxGraph, layer: AvgPool2d, x: str) -> str:
+    counted = int(layer.count_include_pad)
+    return graph.with_channels_first(_in_float32(graph, "AveragePool", x, count_include_pad=counted, **_windows(layer)))
+
+
+def _windows(layer: MaxPool2d | AvgPool2d) -> dict[str, Any]:
+    stride = layer.kernel_size if layer.stride is None else layer.stride
+    return {"kernel_shape": pair(layer.kernel_size), "strides": pair(stride), "pads": pair(layer.padding) * 2}
+
+
+def _global_pool(operator: str) -> Callable[[OnnxGraph, Any, str], str]:
+    def write(graph: OnnxGraph, layer: Layer, x: str) -> str:
+        return graph.add("Flatten", _in_float32(graph, operator, x), axis=1)
+
+    return write
+
+
+def _batch_norm2d(graph: OnnxGraph, layer: BatchNorm2d, x: str) -> str:
+    """By the operator, which readers join with the convolution before it."""
+    if layer.affine:
+        weight, bias = graph.array("weight"), graph.array("bias")
+    else:
+        weight, bias = graph.constant(np.ones(layer.features)), graph.constant(np.zeros(layer.features))
+    statistics = graph.array("running_mean"), graph.array("running_variance")
+    arrays = graph.channels_first(x), weight, bias, *statistics
+    return graph.with_channels_first(graph.add("BatchNormalization", *arrays, epsilon=layer.epsilon))
+
+
+def _in_float32(graph: OnnxGraph, operator: str, x: str, *arrays: str, **settings: Any) -> str:
+    """An operator on pictures with their channels first that onnxruntime has for float32 alone."""
+    names = [graph.channels_first(x), *arrays]
+    if graph.dtype == "float32":
+        return graph.add(operator, *names, **settings)
+    return graph.cast(graph.add(operator, *(graph.cast(name, "float32") for name in names), **settings))
+
+
 WRITERS: dict[Any, Callable[[OnnxGraph, Any, str], str]] = {
     Linear.forward: _linear,
     ElementwiseActivation.forward: _elementwise,
@@ -259,7 +347,19 @@ WRITERS: dict[Any, Callable[[OnnxGraph, Any, str], str]] = {
     LayerNorm.forward: _layer_norm,
     BatchNorm.forward: _batch_norm,
     Standardize.forward: _standardize,
+    Reshape.forward: _reshape,
+    ChannelsLast.forward: _channels_last,
+    Conv2d.forward: _conv2d,
+    MaxPool2d.forward: _max_pool,
+    AvgPool2d.forward: _avg_pool,
+    GlobalAvgPool2d.forward: _global_pool("GlobalAveragePool"),
+    GlobalMaxPool2d.forward: _global_pool("GlobalMaxPool"),
+    BatchNorm2d.forward: _batch_norm2d,
 }
+#: Those that compute element by element, of pictures with their channels first as well.
+OF_ELEMENTS = {ElementwiseActivation.forward, Dropout.forward}
+#: Those that bring pictures into the order that they need themselves.
+TRANSPOSING = {layer.forward for layer in ON_PICTURES}
 
 
 # ---- activations -----------------------------------------------------------------------------------------------------

@@ -13,6 +13,10 @@ from .optional import library
 class OnnxGraph:
     """What a layer writes its operators into. Values are known by their names, which are texts.
 
+    Pictures are (rows, height, width, channels), as in the network. ONNX's operators on them take the channels first;
+    so a value may be one whose channels are first here, and ``channels_first`` and ``channels_last`` give it as it is
+    wanted: they write a transposition only where it is not there yet.
+
     Attributes:
         dtype: of the floats of the network, ``"float32"`` or ``"float64"``.
         opset: the version of ONNX's operators.
@@ -29,6 +33,8 @@ class OnnxGraph:
         self._prefix = ""
         self._named: set[str] = set()
         self._constants: dict[Any, str] = {}
+        self._channels_first: set[str] = set()
+        self._transposed: dict[str, str] = {}
 
     def begin(self, prefix: str, arrays: Mapping[str, np.ndarray]) -> None:
         """From here on ``array`` means these: the parameters and the state of one layer, by name."""
@@ -43,13 +49,35 @@ class OnnxGraph:
             self.domains.setdefault(domain, 3)
         return name
 
-    def array(self, name: str) -> str:
-        """The layer's parameter or state of that name."""
+    def array(self, name: str, axes: tuple[int, ...] | None = None) -> str:
+        """The layer's parameter or state of that name, its axes in this order."""
         full = f"{self._prefix}{name}"
         if full not in self._named:
             self._named.add(full)
-            self._store(full, self._arrays[name])
+            self._store(full, self._arrays[name] if axes is None else self._arrays[name].transpose(axes))
         return full
+
+    def with_channels_first(self, x: str) -> str:
+        """``x``, of which it is noted that it has its channels first."""
+        self._channels_first.add(x)
+        return x
+
+    def has_channels_first(self, x: str) -> bool:
+        """Whether that is noted of ``x``."""
+        return x in self._channels_first
+
+    def channels_first(self, x: str) -> str:
+        """The pictures ``x`` as (rows, channels, height, width)."""
+        return x if x in self._channels_first else self.with_channels_first(self._transpose(x, (0, 3, 1, 2)))
+
+    def channels_last(self, x: str) -> str:
+        """``x`` as it is in the network, pictures as (rows, height, width, channels)."""
+        return self._transpose(x, (0, 2, 3, 1)) if x in self._channels_first else x
+
+    def _transpose(self, x: str, axes: tuple[int, ...]) -> str:
+        if x not in self._transposed:
+            self._transposed[x] = self.add("Transpose", x, perm=axes)
+        return self._transposed[x]
 
     def constant(self, values: Any, dtype: str | None = None) -> str:
         """Numbers as a value of the graph, in the dtype of the network or another."""

@@ -86,6 +86,27 @@ def test_fans_are_the_first_extent_and_the_last() -> None:
         assert np.var(values) == pytest.approx(1 / fan, rel=0.02)
 
 
+@pytest.mark.parametrize(("shape", "groups"), [((3, 5, 20, 40), 1), ((5, 3, 10, 60), 2), ((5, 5, 1, 300), 300)])
+def test_fans_of_filters_are_those_of_pytorch_and_keras(shape: tuple[int, ...], groups: int) -> None:
+    """A number of a picture is seen by every filter, whatever the groups: so both count."""
+    height, width, channels, filters = shape
+    fan_in, fan_out = height * width * channels, height * width * filters
+    for name, variance in (
+        ("he_normal", 2 / fan_in),
+        ("lecun_uniform", 1 / fan_in),
+        ("glorot_uniform", 2 / (fan_in + fan_out)),
+        ("glorot_normal", 2 / (fan_in + fan_out)),
+    ):
+        values = get_initializer(name)(shape, generator(0, "start values", name))
+        assert values.shape == shape
+        assert np.var(values) == pytest.approx(variance, rel=0.05)
+    torch = pytest.importorskip("torch")
+    theirs = torch.nn.Conv2d(channels * groups, filters, (height, width), groups=groups).weight
+    ours = get_initializer("glorot_uniform")(shape, generator(0, "start values", "w"))
+    largest = torch.nn.init.xavier_uniform_(theirs).abs().max().item()
+    assert np.abs(ours).max() == pytest.approx(largest, rel=0.01)
+
+
 def test_initializers_without_numbers_are_the_plain_ones() -> None:
     assert (Normal(), Uniform(), Constant()) == (Normal(1.0), Uniform(-0.5, 0.5), Constant(0.0))
     assert (ScaledNormal(), ScaledUniform()) == (ScaledNormal(1.0, "in"), ScaledUniform(1.0, "in"))

@@ -15,12 +15,20 @@ from hypothesis import strategies as st
 from backends.activations import ACTIVATIONS, BUILT_IN, Activation, register_activation
 from nn import (
     Adam,
+    AvgPool2d,
+    BatchNorm2d,
+    ChannelsLast,
     Context,
+    Conv2d,
     Dataset,
+    Dropout,
     Flatten,
+    GlobalAvgPool2d,
     Layer,
     Linear,
+    MaxPool2d,
     ReLU,
+    Reshape,
     Sequential,
     Sigmoid,
     Softmax,
@@ -33,7 +41,8 @@ from nn.initializers import Constant
 from nn.layers import LAYERS, ElementwiseActivation
 from nn.storage.onnx_file import WRITERS
 from nn.storage.onnx_graph import OnnxGraph
-from tests.helpers.networks import networks, rows_for
+from tests.helpers.networks import fill, networks, rows_for
+from tests.helpers.picture_networks import drawn
 
 onnx: Any = pytest.importorskip("onnx", reason="onnx is not installed")
 onnxruntime: Any = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -308,3 +317,59 @@ def test_without_onnx_it_says_what_to_install(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ImportError, match="export_onnx needs onnx, which is not installed: pip install onnx"):
         export_onnx(Sequential(Linear(4, 2), backend="cpu"), tmp_path / "m.onnx")
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", range(0, 60, 20))
+def test_random_networks_on_pictures(tmp_path: Path, first: int) -> None:
+    for seed in range(first, first + 20):
+        network = drawn(seed, rows=6, dropout=True)
+        dtype = ("float32", "float64")[seed % 2]
+        model = Sequential(network.layers, backend="cpu", dtype=dtype, seed=seed)
+        fill(model, seed)
+        x = network.x.astype(dtype)
+        if seed % 3 == 0 or len(network.shape) == 2:  # (height, width) is known of rows that were seen
+            Trainer(model, optimizer=Adam()).fit(Dataset(x, network.labels, scale=0.5, shift=0.1))
+        export_onnx(model, tmp_path / "m.onnx", opset=OPSETS[seed % len(OPSETS)])
+        onnx.checker.check_model(onnx.load(tmp_path / "m.onnx"), full_check=True)
+        for rows in (x, x[:1]):
+            found, expected = run(tmp_path / "m.onnx", rows), model(rows)
+            assert found.dtype == expected.dtype
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5, err_msg=f"{seed}: {model}")
+
+
+def test_pictures_are_transposed_where_that_is_needed_and_nowhere_else(tmp_path: Path) -> None:
+    def operators(*layers: Layer) -> list[str]:
+        export_onnx(Sequential(*layers, backend="cpu"), tmp_path / "m.onnx")
+        return [node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node]
+
+    convolutions = [
+        Conv2d(3, 4, 3), BatchNorm2d(4), ReLU(), MaxPool2d(2), Dropout(0.1), Conv2d(4, 5, 3, activation="relu"),
+        AvgPool2d(2), GlobalAvgPool2d(), Linear(5, 2),
+    ]  # fmt: skip
+    written = [
+        "Conv", "BatchNormalization", "Relu", "MaxPool", "Conv", "Relu", "AveragePool", "GlobalAveragePool", "Flatten",
+        "Gemm", "Identity",
+    ]  # fmt: skip
+    assert operators(*convolutions) == ["Transpose", *written]
+    assert operators(ChannelsLast(), *convolutions) == written
+    assert operators(Reshape(28, 28, 1), Conv2d(1, 2, 3), Flatten(), Linear(1352, 2)) == [
+        "Reshape", "Conv", "Transpose", "Flatten", "Gemm", "Identity",
+    ]  # fmt: skip
+    assert operators(Reshape(4, 4, 2), Flatten(), Linear(32, 2)) == ["Reshape", "Flatten", "Gemm", "Identity"]
+
+
+def test_pixels_of_a_network_on_pictures_are_taken_as_the_model_takes_them(tmp_path: Path) -> None:
+    pixels = RNG.integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    layers = [Conv2d(1, 4, 3, padding="same"), ReLU(), MaxPool2d(2), Flatten(), Linear(64, 3), Softmax()]
+    model = Sequential(layers, backend="cpu")
+    Trainer(model, optimizer=Adam()).fit(pixels, RNG.integers(0, 3, 40))
+    export_onnx(model, tmp_path / "m.onnx")
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", pixels.astype("float32")), model(pixels), rtol=1e-5, atol=1e-6)
+    flat = Sequential(Reshape(8, 8, 1), *layers, backend="cpu")
+    Trainer(flat, optimizer=Adam()).fit(pixels, RNG.integers(0, 3, 40))
+    export_onnx(flat, tmp_path / "m.onnx")
+    raw = pixels.reshape(40, 64).astype("float32")
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", raw), flat(pixels), rtol=1e-5, atol=1e-6)
