@@ -126,7 +126,12 @@ def test_signature(name: str) -> None:
 def test_a_text_is_compiled_once_for_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "#define REAL float\n#define KERNEL static void\nKERNEL fill(REAL* x)\n{ x[0] = %d; }"
     times, built = [], emulated_cuda.built
-    monkeypatch.setattr(emulated_cuda, "built", lambda *arguments: times.append(1) or built(*arguments))
+
+    def counted(text: str, library: Path) -> Path:
+        times.append(library)
+        return built(text, library)
+
+    monkeypatch.setattr(emulated_cuda, "built", counted)
     monkeypatch.setattr(emulated_cuda, "LIBRARIES", tmp_path)
 
     def filled(number: int) -> tuple[float, int]:
