@@ -208,11 +208,12 @@ def test_rmsprop_is_one_entry(which: tuple[str, bool], entry: Rule, momentum: fl
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_check_tries_a_rule_that_was_registered(which: tuple[str, bool], entry: Rule, dtype: str) -> None:
     backend = made(which, dtype)
-    (before,) = check(backend, operations=["update"], every=3)
+    every = 3 if which in (("cpu", True), EMULATED) else 12  # the others have the formula alone, and no text of it
+    (before,) = check(backend, operations=["update"], every=every)
     register_rule(entry)
-    (result,) = check(backend, operations=["update"], every=3)
+    (result,) = check(backend, operations=["update"], every=every)
     assert result.first_wrong == ""
-    assert result.cases >= before.cases + 30
+    assert result.cases >= before.cases + 90 // every
 
 
 @pytest.mark.usefixtures("table")
