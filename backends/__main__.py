@@ -53,9 +53,9 @@ class UsageError(Exception):
 
 
 def program() -> str:
-    """What the user called: ``xpnet-doctor``, or ``python -m backends``."""
-    started = Path(sys.argv[0]).stem
-    return started if started == "xpnet-doctor" else "python -m backends"
+    """What the user called: ``xpnet doctor``, ``xpnet-doctor``, or ``python -m backends``."""
+    installed = {"xpnet": "xpnet doctor", "xpnet-doctor": "xpnet-doctor"}
+    return installed.get(Path(sys.argv[0]).stem, "python -m backends")
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,4 +1,4 @@
-"""``python -m nn COMMAND``: use a model that ``train.py`` has trained.
+"""``python -m nn COMMAND``, or ``xpnet COMMAND``: use a model that ``train.py`` has trained.
 
 A command is a module with two functions: ``arguments(parser)`` declares its words, ``run(options)`` does it and returns
 the exit code. To add one is to add a line to ``COMMANDS``.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .cli import UsageError
@@ -17,7 +17,7 @@ from .cli.console import OutputLost, lasting_streams
 from .cli.flags import Parser
 from .cli.kinds import did_you_mean
 from .commands import describe, evaluate, exporting, importing, predict
-from .commands.console import PROGRAM, complain, warn
+from .commands.console import as_called, complain, program, warn
 from .report import compared
 from .version import __version__
 
@@ -31,32 +31,35 @@ COMMANDS: dict[str, tuple[Any, str]] = {
     "compare": (compared, "lay the reports of runs side by side"),
 }
 DESCRIPTION = "Use a trained model. A MODEL is a file .safetensors, or the folder that train.py --output wrote."
-EPILOG = """\
-how to begin:
-  python train.py --data mnist --output out     train a network on MNIST and keep it in out/
-  python -m nn predict out/ three.png           have it read a digit
-
-`python -m nn COMMAND --help` tells what a command takes, with examples.
-"""
+BEGIN = (
+    ("python train.py --data mnist --output out", "train a network on MNIST and keep it in out/"),
+    ("python -m nn predict out/ three.png", "have it read a digit"),
+)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+def build_parser(beside: Mapping[str, str] | None = None) -> argparse.ArgumentParser:
+    """The parser of all commands.
+
+    Args:
+        beside: commands that are not done here, and what they do: they are only listed.
+    """
     parser = Parser(
-        prog=PROGRAM,
-        description=DESCRIPTION,
-        epilog=EPILOG,
+        prog=program(),
+        description=as_called(DESCRIPTION),
+        epilog=epilog(),
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"xpnet {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, text in (beside or {}).items():
+        commands.add_parser(name, help=text)
     for name, (command, text) in COMMANDS.items():
         one = commands.add_parser(
             name,
             help=text,
             description=command.__doc__,
-            epilog=examples_text(getattr(command, "EXAMPLES", ())),
+            epilog=as_called(examples_text(getattr(command, "EXAMPLES", ()))),
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -65,23 +68,33 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def epilog() -> str:
+    """How to begin, at the end of the help."""
+    lines = "\n".join(f"  {as_called(line):<45} {text}" for line, text in BEGIN)
+    more = as_called("`python -m nn COMMAND --help` tells what a command takes, with examples.")
+    return f"how to begin:\n{lines}\n\n{more}\n"
+
+
 def examples_text(examples: Sequence[tuple[str, str]]) -> str:
     """What the help of a command shows: command lines, and what they do."""
     return "\n".join(["examples:", *(f"  {line}\n      {text}" for line, text in examples)]) if examples else ""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, beside: Mapping[str, str] | None = None) -> int:
     """Do what the words of ``argv`` ask for.
+
+    Args:
+        beside: as of ``build_parser``.
 
     Returns:
         The exit code: 0; 1 where the output cannot be written; 2 where words or a file cannot be used, and one sentence
         then says why; 130 for Ctrl-C, and 141 where the output is read no further.
     """
     words = sys.argv[1:] if argv is None else list(argv)
-    with lasting_streams(PROGRAM) as output:
+    with lasting_streams(program()) as output:
         output.is_needed = True
         try:
-            code = run(words)
+            code = run(words, beside)
             output.flush()
         except OutputLost as lost:
             if isinstance(lost.error, BrokenPipeError):  # whoever read the output, `head` for instance, has left
@@ -96,13 +109,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def run(words: Sequence[str]) -> int:
+def run(words: Sequence[str], beside: Mapping[str, str] | None = None) -> int:
     """Do what ``words`` ask for, and return the exit code."""
+    known = [*(beside or {}), *COMMANDS]
     if not words:
-        raise UsageError(f"name a command: {', '.join(COMMANDS)} (--help tells what they do)")
-    if not words[0].startswith("-") and words[0] not in COMMANDS:
-        raise UsageError(f"unknown command {words[0]!r}{did_you_mean(words[0], COMMANDS)} (--help lists all)")
-    options = build_parser().parse_args(words)
+        raise UsageError(f"name a command: {', '.join(known)} (--help tells what they do)")
+    if not words[0].startswith("-") and words[0] not in known:
+        raise UsageError(f"unknown command {words[0]!r}{did_you_mean(words[0], known)} (--help lists all)")
+    options = build_parser(beside).parse_args(words)
     with warnings.catch_warnings():
         warnings.showwarning = warn
         warnings.simplefilter("default", UserWarning)

@@ -1,14 +1,19 @@
-"""``import xpnet``: the one door to ``nn`` and ``backends``."""
+"""``import xpnet``, and ``xpnet`` on the command line: the one door to ``nn``, ``backends`` and ``train``."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
-import backends
-import nn
+import pytest
+
+import backends.__main__
+import nn.__main__
+import train
 import xpnet
 
 
@@ -29,3 +34,70 @@ def test_another_package_of_the_name_is_told(tmp_path: Path) -> None:
     )
     assert ended.returncode == 1
     assert "xpnet needs its own package nn, but Python finds another one at" in ended.stderr
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/xpnet"])
+
+
+def done(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[object, str, str]:
+    try:
+        code: object = xpnet.main(words)
+    except SystemExit as ended:
+        code = ended.code
+    return code, *capsys.readouterr()
+
+
+@pytest.mark.usefixtures("called")
+def test_each_command_is_that_of_its_module(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    flags = ["--epochs", "2", "--device", "cpu", "--quiet", "--seed", "3"]
+    code, printed, errors = done(capsys, "train", *flags, "--output", out)
+    assert (code, errors) == (0, "")
+    assert (train.main(flags), capsys.readouterr().out) == (0, printed)
+    code, described, _ = done(capsys, "describe", out)
+    assert code == 0
+    assert re.search(r" xpnet train --\w+", described)  # the command that repeats it
+    assert (nn.__main__.main(["describe", out]), capsys.readouterr().out) == (0, described)
+    assert done(capsys, "doctor", "--device", "cpu")[:2] == (0, devices(capsys))
+
+
+def devices(capsys: pytest.CaptureFixture[str]) -> str:
+    assert backends.__main__.main(["--device", "cpu"]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("called")
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["trian"], "xpnet: error: unknown command 'trian'; did you mean train? (--help lists all)"),
+        (["predict", "nowhere", "x.png"], "xpnet: error: nowhere"),
+        (["train", "--hiden", "3"], "xpnet train: error: unknown flag --hiden; did you mean --hidden?"),
+        (["doctor", "chek"], "xpnet doctor: error: argument check: invalid choice: 'chek'; did you mean check?"),
+        ([], "xpnet: error: name a command: train, doctor, predict, "),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, errors = done(capsys, *words)
+    assert (code, out) == (2, "")
+    assert errors.startswith(sentence)
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.usefixtures("called")
+def test_help_has_every_command_as_it_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = done(capsys, "--help")
+    assert code == 0
+    assert all(f"\n    {name} " in out for name in ("train", "doctor", *nn.__main__.COMMANDS))
+    assert "  xpnet train --data mnist --output out " in out
+    for name in nn.__main__.COMMANDS:
+        out = done(capsys, name, "--help")[1]
+        assert f"  xpnet {name} " in out
+        assert "python" not in out
+
+
+def test_the_console_script_is_this_main() -> None:
+    project = tomllib.loads((Path(xpnet.__file__).parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"]["xpnet"] == "xpnet:main"

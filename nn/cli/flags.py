@@ -18,9 +18,9 @@ EPILOG = "Without flags: a network with 64 hidden units on scikit-learn's handwr
 
 
 def program() -> str:
-    """What the user called: ``xpnet-train``, or ``train.py``."""
-    started = Path(sys.argv[0]).stem
-    return started if started == "xpnet-train" else "train.py"
+    """What the user called: ``xpnet train``, ``xpnet-train``, or ``train.py``."""
+    installed = {"xpnet": "xpnet train", "xpnet-train": "xpnet-train"}
+    return installed.get(Path(sys.argv[0]).stem, "train.py")
 
 
 class Parser(argparse.ArgumentParser):
@@ -100,7 +100,7 @@ def read_flags(argv: Sequence[str] | None, version: str) -> dict[str, Any]:
 
 def words_of_program() -> list[str]:
     """What a shell starts it by."""
-    return ["python", "train.py"] if program() == "train.py" else [program()]
+    return ["python", "train.py"] if program() == "train.py" else program().split()
 
 
 def command_line(settings: Settings) -> str:

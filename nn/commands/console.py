@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from ..messages import sentence
 
-PROGRAM = "python -m nn"
+
+def program() -> str:
+    """What the user called: ``xpnet``, or ``python -m nn``."""
+    return "xpnet" if Path(sys.argv[0]).stem == "xpnet" else "python -m nn"
+
+
+def as_called(text: str) -> str:
+    """Help with the commands in it as the user calls them."""
+    if program() == "xpnet":
+        for one, other in (("python train.py", "xpnet train"), ("train.py", "xpnet train"), ("python -m nn", "xpnet")):
+            text = text.replace(one, other)
+    return text
 
 
 def complain(error: object) -> None:
     """Say what cannot be used."""
-    print(f"{PROGRAM}: error: {sentence(str(error))}", file=sys.stderr, flush=True)
+    print(f"{program()}: error: {sentence(str(error))}", file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
@@ -22,4 +34,4 @@ def printable(text: str) -> str:
 
 def warn(message: Any, *others: Any, **more: Any) -> None:
     """As ``warnings.showwarning``, without a line of code."""
-    print(f"{PROGRAM}: warning: {sentence(str(message))}", file=sys.stderr, flush=True)
+    print(f"{program()}: warning: {sentence(str(message))}", file=sys.stderr, flush=True)

@@ -139,11 +139,12 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str], flags: tuple[str, ...],
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("called", ["python -m backends", "xpnet-doctor"])
+@pytest.mark.parametrize("called", ["python -m backends", "xpnet-doctor", "xpnet doctor"])
 def test_the_program_calls_itself_what_it_was_called(
     called: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = {"python -m backends": "/x/backends/__main__.py", "xpnet-doctor": "/usr/bin/xpnet-doctor"}
+    paths["xpnet doctor"] = "/usr/bin/xpnet"
     monkeypatch.setattr(sys, "argv", [paths[called]])
     code, out, err = run(capsys, "chek")
     assert (code, out) == (2, "")

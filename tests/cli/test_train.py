@@ -340,6 +340,7 @@ def test_the_script_calls_itself_as_it_was_called(
         ("train.py", "train.py"),
         ("/somewhere/bin/xpnet-train", "xpnet-train"),
         ("xpnet-train.exe", "xpnet-train"),
+        ("/somewhere/bin/xpnet", "xpnet train"),
         ("/somewhere/bin/pytest", "train.py"),
     ):
         monkeypatch.setattr(sys, "argv", [started])
@@ -404,7 +405,7 @@ def test_the_installed_command_is_the_script(tmp_path: Path) -> None:
     assert done.stderr.startswith("xpnet-train: error: unknown flag --hiden")
 
 
-@pytest.mark.parametrize("program", ["train.py", "xpnet-train", "a notebook"])
+@pytest.mark.parametrize("program", ["train.py", "xpnet-train", "xpnet", "a notebook"])
 def test_ctrl_c_while_libraries_are_loaded(program: str, tmp_path: Path) -> None:
     """Of a command it is exit code 130 and silence; whoever imports the module gets the exception."""
     (tmp_path / "numpy").mkdir()
@@ -412,8 +413,11 @@ def test_ctrl_c_while_libraries_are_loaded(program: str, tmp_path: Path) -> None
     script = ROOT / "train.py"
     if program != "train.py":
         script = tmp_path / program.replace(" ", "_")
+        module = "xpnet" if program == "xpnet" else "train"
         caught = "try:\n    import train\nexcept KeyboardInterrupt:\n    print('caught')"
-        script.write_text(caught if program == "a notebook" else "import sys\nfrom train import main\nsys.exit(main())")
+        script.write_text(
+            caught if program == "a notebook" else f"import sys\nfrom {module} import main\nsys.exit(main())"
+        )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
     expected = (0, "caught\n", "") if program == "a notebook" else (130, "", "")

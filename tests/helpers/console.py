@@ -14,6 +14,7 @@ import pytest
 import backends.__main__
 import nn.__main__
 import train
+import xpnet
 from tests.helpers.command import stdin_holds
 
 #: What a line begins with, and who does it.
@@ -21,6 +22,7 @@ PROGRAMS: dict[str, Callable[[Sequence[str]], int]] = {
     "python train.py": train.main,
     "python -m nn": nn.__main__.main,
     "python -m backends": backends.__main__.main,
+    "xpnet": xpnet.main,
 }
 
 
