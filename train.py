@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 try:
@@ -22,9 +21,7 @@ try:
     from nn import (
         CheckpointError,
         Dataset,
-        Dropout,
         Layer,
-        Linear,
         Sequential,
         Softmax,
         Standardize,
@@ -46,6 +43,7 @@ try:
         read_flags,
         start_from,
     )
+    from nn.cli.architecture import Units, read_layers, stack
     from nn.cli.console import OutputLost, lasting_streams
     from nn.cli.kinds import usage_errors
     from nn.cli.results import Saved, save_folder, save_report
@@ -58,7 +56,7 @@ try:
     from nn.data.statistics import ScaleWarning
     from nn.divergence import exploded_text
     from nn.files import check_writable
-    from nn.layers import ACTIVATION_LAYERS, NORMS, check_batches
+    from nn.layers import ACTIVATION_LAYERS, check_batches
     from nn.losses import get_loss
     from nn.report import (
         classification_text,
@@ -345,20 +343,23 @@ def build_layers(settings: Settings, train: Dataset) -> list[Layer]:
     one_answer = classes == 2 and loss.output_activation == "sigmoid"
     targets = train.y.shape[1] if train.y.ndim == 2 else 1
     outputs = settings.outputs or (1 if one_answer else classes or targets)
-    widths = [train.n_features, *settings.hidden, outputs]
-    weights = settings.weights or [settings.init] * (len(widths) - 1)
-    biases = settings.biases or [settings.bias_init] * (len(widths) - 1)
-    layers: list[Layer] = [Standardize(train.n_features)] if settings.standardize else []
+    hidden = map(Units, settings.hidden) if settings.layers is None else read_layers(settings.layers)
+    entries = [*hidden, Units(outputs)]
+    count = sum(entry.has_weights for entry in entries)
+    weights = settings.weights or [settings.init] * count
+    biases = settings.biases or [settings.bias_init] * count
     for name, values in (("weights", weights), ("biases", biases)):
-        if len(values) != len(widths) - 1:
-            raise UsageError(f"{name} must hold one entry for each of the {len(widths) - 1} layers, not {len(values)}")
-    for (n_in, n_out), weight_init, bias_init in zip(pairwise(widths), weights, biases, strict=True):
-        if any(isinstance(layer, Linear) for layer in layers):
-            layers += [NORMS[settings.norm](n_in)] if settings.norm else []
-            layers += activation(settings.activation)
-            if settings.dropout:
-                layers.append(Dropout(settings.dropout))
-        layers.append(Linear(n_in, n_out, weight_init=weight_init, bias_init=bias_init))
+        if len(values) != count:
+            raise UsageError(f"{name} must hold one entry for each of the {count} layers, not {len(values)}")
+    layers: list[Layer] = [Standardize(train.n_features)] if settings.standardize else []
+    layers += stack(
+        entries,
+        train,
+        [{"weight_init": weight, "bias_init": bias} for weight, bias in zip(weights, biases, strict=True)],
+        norm=settings.norm,
+        activation=activation(settings.activation),
+        dropout=settings.dropout,
+    )
     default = "sigmoid" if train.has_classes or settings.rows is not None else "identity"
     return layers + activation(settings.output_activation or loss.output_activation or default)
 

@@ -9,15 +9,26 @@ device from the start, and on a GPU as bytes where converting them costs no laun
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import Any, ClassVar
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from backends import Backend, Step, StepNumbers
+from backends.typing import Shape
+from nn.cli.architecture import Entry, Filters, Pooling, Units, read_layers, stack
+
+if TYPE_CHECKING:
+    from nn import Layer, Trainer
 
 MOMENTUM = 0.9
+#: A row of MNIST.
+PICTURE = (28, 28, 1)
+#: So many steps are made from the same initial values, on the first rows, to see that all compute the same.
+STEPS_CHECKED = 5
 #: So many steps of products are one captured graph: the nodes that move numbers on from step to step are no products.
 STEPS_OF_GRAPH = 16
 
@@ -34,13 +45,59 @@ def index_of(device: str) -> int:
 
 @dataclass(frozen=True)
 class Config:
-    """A network and how it is trained."""
+    """A network and how it is trained.
+
+    Attributes:
+        widths: inputs, hidden units, and outputs.
+        layers: hidden layers for pictures of 28 x 28 before those of ``widths``, in the notation of ``--layers``, with
+            filters, ``MP`` and units.
+    """
 
     widths: tuple[int, ...]
     activation: str
     batch_size: int
     learning_rate: float
     precision: str = "float32"
+    layers: str = ""
+
+    @property
+    def text(self) -> str:
+        """The network in a few words."""
+        widths = "-".join(map(str, self.widths))
+        return widths if not self.layers else f"28x28-{self.layers}-{widths.partition('-')[2]}"
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The hidden layers of ``layers`` and ``widths``, and the outputs."""
+        return [*(read_layers(self.layers) if self.layers else ()), *map(Units, self.widths[1:])]
+
+    def shapes(self) -> Iterator[tuple[Entry, Shape, Shape]]:
+        """Each layer with the shapes of its rows before and after it."""
+        shape: Shape = PICTURE if self.layers else self.widths[:1]
+        for entry in self.entries:
+            rows = shape if entry.takes_pictures else (prod(shape),)
+            after = entry.layer(rows).output_shape(rows)
+            assert after is not None
+            yield entry, shape, after
+            shape = after
+
+    def weights(self) -> list[tuple[int, ...]]:
+        """The shape of each layer's weights, as xpnet and Keras keep them: filters are (height, width, in, out)."""
+        return [
+            (entry.size, entry.size, before[-1], after[-1]) if isinstance(entry, Filters) else (prod(before), after[0])
+            for entry, before, after in self.shapes()
+            if entry.has_weights
+        ]
+
+    def initial(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Weights and biases that a library can be given: uniform as Glorot and Bengio have it, and zeros."""
+        rng = np.random.default_rng(0)
+        made = []
+        for shape in self.weights():
+            fans = prod(shape[:-2]) * (shape[-2] + shape[-1])
+            weight = rng.uniform(-1, 1, shape) * np.sqrt(6 / fans)
+            made.append((weight.astype(np.float32), np.zeros(shape[-1], np.float32)))
+        return made
 
 
 CONFIGS = {
@@ -48,8 +105,9 @@ CONFIGS = {
     "small": Config((784, 64, 10), "sigmoid", 128, 4.0),
     "wide": Config((784, 512, 512, 10), "relu", 256, 0.5),
     "deep": Config((784, 2500, 2000, 1500, 1000, 500, 10), "tanh", 512, 0.5),
+    "cnn": Config((784, 10), "relu", 128, 0.5, layers="16C3-MP2-32C3-MP2-128N"),
 }
-#: Those that are measured; the other is for a try of the programs.
+#: Those that are measured in every session on a GPU.
 MEASURED = ("small", "wide", "deep")
 
 
@@ -73,6 +131,11 @@ class Contender:
     def accuracy(self, x: np.ndarray, y: np.ndarray) -> float:
         raise NotImplementedError
 
+    def losses(self) -> list[float] | None:
+        """The losses of ``STEPS_CHECKED`` steps from ``config.initial()``, on the first rows in their order; None where
+        it cannot begin there. It forgets what it has learnt."""
+        return None
+
     def version(self) -> str:
         """The library and its version."""
         return f"numpy {np.__version__}"
@@ -90,7 +153,8 @@ def unrecorded(backend: Backend) -> str:
 class Products(Contender):
     """The floor: the matrix products of an epoch and nothing else, into memory that is there already.
 
-    On a GPU they are recorded, or Python would be timed.
+    Those of filters are of a matrix of patches, a row for each window. That matrix is there already, too. On a GPU they
+    are recorded, or Python would be timed.
     """
 
     name = "products"
@@ -106,11 +170,27 @@ class Products(Contender):
         def random(*shape: int) -> Any:
             return self.backend.asarray(rng.standard_normal(shape) * 0.05)
 
-        widths = config.widths
-        self.weights = [random(n_in, n_out) for n_in, n_out in pairwise(widths)]
-        self.gradients = [random(*weight.shape) for weight in self.weights]
-        self.activations = {size: [random(size, width) for width in widths] for size in set(self.sizes)}
-        self.deltas = {size: [random(size, width) for width in widths] for size in set(self.sizes)}
+        # Of each layer: how many rows of its matrix a row of the batch is, and the sides of its weights.
+        sides = [
+            (prod(after[:-1]), prod(shape[:-1]), shape[-1])
+            for shape, after in zip(
+                config.weights(), (after for entry, _, after in config.shapes() if entry.has_weights), strict=True
+            )
+        ]
+        self.weights = [random(n_in, n_out) for _, n_in, n_out in sides]
+        self.gradients = [random(n_in, n_out) for _, n_in, n_out in sides]
+        self.inputs: dict[int, list[Any]] = {}
+        self.outputs: dict[int, list[Any]] = {}
+        self.deltas: dict[int, list[Any]] = {}
+        self.deltas_before: dict[int, list[Any]] = {}
+        for size in set(self.sizes):
+            # What a layer computes is what the next one takes, if there is nothing between them.
+            inputs = self.inputs[size] = [random(size * rows, n_in) for rows, n_in, _ in sides]
+            outputs = self.outputs[size] = [random(size * rows, n_out) for rows, _, n_out in sides]
+            outputs[:-1] = [b if a.shape == b.shape else a for a, b in zip(outputs, inputs[1:], strict=False)]
+            deltas = self.deltas[size] = [random(size * rows, n_out) for rows, _, n_out in sides]
+            before = self.deltas_before[size] = [random(*x.shape) for x in inputs]
+            before[1:] = [b if a.shape == b.shape else a for a, b in zip(before[1:], deltas, strict=False)]
 
         self.of_rows: dict[int, list[int]] = {}
         self.recorded = self.backend.record(self.steps) if is_gpu(device) else None
@@ -127,13 +207,13 @@ class Products(Contender):
     def step(self, size: int) -> None:
         """The products of a step on so many rows."""
         backend, layers = self.backend, range(len(self.weights))
-        a, d = self.activations[size], self.deltas[size]
+        x, y, d, d_before = (of[size] for of in (self.inputs, self.outputs, self.deltas, self.deltas_before))
         for i in layers:
-            backend.matmul(a[i], self.weights[i], out=a[i + 1])
+            backend.matmul(x[i], self.weights[i], out=y[i])
         for i in reversed(layers):
-            backend.matmul(a[i], d[i + 1], transpose_a=True, out=self.gradients[i])
+            backend.matmul(x[i], d[i], transpose_a=True, out=self.gradients[i])
             if i:
-                backend.matmul(d[i + 1], self.weights[i], transpose_b=True, out=d[i])
+                backend.matmul(d[i], self.weights[i], transpose_b=True, out=d_before[i])
 
     def replay(self, recorded: Step) -> None:
         """An epoch, several steps at a call: all of a call are on batches of one size."""
@@ -155,6 +235,25 @@ class Products(Contender):
         return unrecorded(self.backend)
 
 
+def network(config: Config) -> list[Layer]:
+    """The layers of xpnet."""
+    from nn import Dataset, Softmax
+    from nn.layers.activations import ACTIVATION_LAYERS
+
+    rows = Dataset(
+        np.zeros((1, config.widths[0]), np.uint8), np.zeros(1, np.int64), image_shape=PICTURE if config.layers else None
+    )
+    entries = config.entries
+    initial = [{"weight_init": "glorot_uniform", "bias_init": "zeros"}] * sum(entry.has_weights for entry in entries)
+    return [*stack(entries, rows, initial, activation=[ACTIVATION_LAYERS[config.activation]()]), Softmax()]
+
+
+def first_batches(config: Config, rows: int) -> list[slice]:
+    """The batches of the steps that are checked."""
+    size = min(config.batch_size, rows)
+    return [slice(i % (rows // size) * size, (i % (rows // size) + 1) * size) for i in range(STEPS_CHECKED)]
+
+
 class Xpnet(Contender):
     """xpnet, through ``Trainer.fit``."""
 
@@ -162,22 +261,37 @@ class Xpnet(Contender):
 
     def __init__(self, config: Config, x: np.ndarray, y: np.ndarray, device: str) -> None:
         from backends import get_backend
-        from nn import SGD, Dataset, Linear, Sequential, Softmax, Trainer
-        from nn.layers.activations import ACTIVATION_LAYERS
+        from nn import Dataset
 
-        layers: list[Any] = []
-        for n_in, n_out in pairwise(config.widths):
-            layers += [Linear(n_in, n_out), ACTIVATION_LAYERS[config.activation]()]
-        model = Sequential(*layers[:-1], Softmax(), backend=get_backend(device, precision=config.precision))
-        self.trainer = Trainer(model, optimizer=SGD(config.learning_rate, momentum=MOMENTUM, dampening=MOMENTUM))
-        self.rows = self.trainer.upload(Dataset(x, y, scale=1 / 255), keep_scaled=config.batch_size >= len(x))
+        self.config, self.backend = config, get_backend(device, precision=config.precision)
+        self.data = Dataset(x, y, scale=1 / 255)
+        self.trainer = self.new_trainer()
+        self.rows = self.trainer.upload(self.data, keep_scaled=config.batch_size >= len(x))
         self.batch_size = config.batch_size
 
     def epoch(self) -> None:
         self.epochs(1)
 
+    def new_trainer(self) -> Trainer:
+        """The network with initial values, and its optimizer."""
+        from nn import SGD, Sequential, Trainer
+
+        model = Sequential(*network(self.config), backend=self.backend)
+        return Trainer(model, optimizer=SGD(self.config.learning_rate, momentum=MOMENTUM, dampening=MOMENTUM))
+
     def epochs(self, count: int) -> None:
         self.trainer.fit(self.rows, count, self.batch_size)
+
+    def losses(self) -> list[float]:
+        trainer = self.new_trainer()
+        of_layers = [str(index) for index, layer in enumerate(trainer.model.layers) if "weight" in layer.parameters()]
+        state = trainer.model.state_dict()
+        for index, (weight, bias) in zip(of_layers, self.config.initial(), strict=True):
+            state |= {f"{index}.weight": weight, f"{index}.bias": bias}
+        trainer.model.load_state_dict(state)
+        for rows in first_batches(self.config, len(self.data)):
+            trainer.fit(self.data[rows], 1, self.batch_size, shuffle=False)
+        return trainer.history["loss"]
 
     def accuracy(self, x: np.ndarray, y: np.ndarray) -> float:
         return float((self.trainer.predict(x) == y).mean())
@@ -213,6 +327,8 @@ class Tutorial(Contender):
     def __init__(self, config: Config, x: np.ndarray, y: np.ndarray, device: str) -> None:
         if is_gpu(device):
             raise ImportError("it computes on the CPU")
+        if config.layers:
+            raise ImportError("a tutorial's loop has no filters")
         self.config = config
         self.x, self.t = x / 255.0, np.eye(config.widths[-1])[y]
         self.rng = np.random.default_rng(0)
@@ -275,6 +391,8 @@ class ScikitLearn(Contender):
     def __init__(self, config: Config, x: np.ndarray, y: np.ndarray, device: str) -> None:
         if is_gpu(device):
             raise ImportError("it computes on the CPU")
+        if config.layers:
+            raise ImportError("it has no filters")
         import warnings
 
         from sklearn.exceptions import ConvergenceWarning
@@ -327,14 +445,7 @@ class Torch(Contender):
         self.device = torch.device("cuda", index_of(device)) if self.on_gpu else torch.device("cpu")
         if self.on_gpu:
             torch.cuda.set_device(self.device)
-        kinds = {"sigmoid": torch.nn.Sigmoid, "tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
-        layers: list[Any] = []
-        for n_in, n_out in pairwise(config.widths):
-            linear = torch.nn.Linear(n_in, n_out)
-            torch.nn.init.xavier_uniform_(linear.weight)
-            torch.nn.init.zeros_(linear.bias)
-            layers += [linear, kinds[config.activation]()]
-        self.model = torch.nn.Sequential(*layers[:-1]).to(self.device)
+        self.model = self.network().to(self.device)
         # Its first velocity is the undampened gradient. Without dampening and with a learning rate 1 - 0.9 times as
         # large, the steps are those of the others, the first included.
         self.optimizer = torch.optim.SGD(
@@ -343,22 +454,67 @@ class Torch(Contender):
             momentum=MOMENTUM,
             fused=True if self.on_gpu else None,
         )
+        self.reset()
         self.x = self.stored(x)
         self.y = torch.asarray(y).to(self.device)
         self.loss = torch.nn.functional.cross_entropy
+
+    def network(self) -> Any:
+        """The layers."""
+        nn, config = self.torch.nn, self.config
+        kinds = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
+        layers: list[Any] = []
+        for entry, before, after in config.shapes():
+            if isinstance(entry, Filters):
+                layers.append(nn.Conv2d(before[-1], entry.count, entry.size, entry.stride, entry.padding))
+            elif isinstance(entry, Pooling):
+                layers.append(nn.MaxPool2d(entry.size, entry.stride, entry.padding))
+            else:
+                layers += [nn.Flatten()] if len(before) > 1 else []
+                layers.append(nn.Linear(prod(before), after[0]))
+            layers += [kinds[config.activation]()] if entry.has_weights else []
+        return nn.Sequential(*layers[:-1])
+
+    def reset(self) -> None:
+        """Give the network its initial values, in place, and no velocity."""
+        with_weights = [layer for layer in self.model if hasattr(layer, "weight")]
+        shapes = [before for entry, before, _ in self.config.shapes() if entry.has_weights]
+        for layer, shape, (weight, bias) in zip(with_weights, shapes, self.config.initial(), strict=True):
+            # What comes out is first here, and the channels of a picture come before its rows.
+            weight = np.moveaxis(weight if weight.ndim == 4 else weight.reshape(*shape, -1), -1, 0)
+            weight = np.moveaxis(weight, -1, 1) if weight.ndim == 4 else weight
+            layer.weight.data.copy_(self.torch.asarray(np.ascontiguousarray(weight)).reshape(layer.weight.shape))
+            layer.bias.data.copy_(self.torch.asarray(bias))
+        for state in self.optimizer.state.values():
+            state["momentum_buffer"].zero_()
 
     def stored(self, x: np.ndarray) -> Any:
         """The rows as they stay on the device."""
         return self.floats(x)
 
     def floats(self, x: np.ndarray) -> Any:
-        return self.torch.asarray(x / np.float32(255)).to(self.device)
+        return self.torch.asarray(self.shaped(x) / np.float32(255)).to(self.device)
 
-    def step(self, x: Any, y: Any) -> None:
+    def shaped(self, x: np.ndarray) -> np.ndarray:
+        """The rows as the first layer takes them: of pictures channel by channel."""
+        return x.reshape(-1, PICTURE[2], *PICTURE[:2]) if self.config.layers else x
+
+    def step(self, x: Any, y: Any) -> Any:
         self.optimizer.zero_grad(set_to_none=True)
         loss: Any = self.loss(self.model(x), y)
         loss.backward()
         self.optimizer.step()
+        return loss
+
+    def losses(self) -> list[float]:
+        self.reset()
+        batches = first_batches(self.config, len(self.x))
+        rows = [self.torch.arange(b.start, b.stop, device=self.device) for b in batches]
+        return [float(self.step_on(batch).detach()) for batch in rows]
+
+    def step_on(self, rows: Any) -> Any:
+        """The loss of a step on these rows."""
+        return self.step(self.x[rows], self.y[rows])
 
     def epoch(self) -> None:
         self.epochs(1)
@@ -396,10 +552,12 @@ class TorchCompile(Torch):
         options: dict[str, Any] = {"mode": "reduce-overhead", "dynamic": False} if self.on_gpu else {"mode": "default"}
         self.compiled = self.torch.compile(lambda x, y: loss(model(x), y), **options)
 
-    def step(self, x: Any, y: Any) -> None:
+    def step(self, x: Any, y: Any) -> Any:
         self.optimizer.zero_grad(set_to_none=True)
-        self.compiled(x, y).backward()
+        loss = self.compiled(x, y)
+        loss.backward()
         self.optimizer.step()
+        return loss
 
 
 class TorchGraph(Torch):
@@ -422,8 +580,15 @@ class TorchGraph(Torch):
         self.graph = torch.cuda.CUDAGraph()
         self.optimizer.zero_grad(set_to_none=True)
         with torch.cuda.graph(self.graph):  # gradients are made in its memory: each replay writes them anew
-            self.loss_of(self.rows).backward()
+            self.captured = self.loss_of(self.rows)
+            self.captured.backward()
             self.optimizer.step()
+        self.reset()
+
+    def step_on(self, rows: Any) -> Any:
+        self.rows.copy_(rows)
+        self.graph.replay()
+        return self.captured
 
     def loss_of(self, rows: Any) -> Any:
         """The loss of a batch as it is captured."""
@@ -456,7 +621,7 @@ class TorchGraphCompiled(TorchGraph):
         super().__init__(config, x, y, device)
 
     def stored(self, x: np.ndarray) -> Any:
-        return self.torch.asarray(x).to(self.device)
+        return self.torch.asarray(self.shaped(x)).to(self.device)
 
     def loss_of(self, rows: Any) -> Any:
         if self.compiled is None:
@@ -470,7 +635,8 @@ class TorchGraphCompiled(TorchGraph):
 class Jax(Contender):
     """JAX: one jitted function for an epoch, a scan over its batches (the short last one by itself).
 
-    On a GPU the rows stay bytes: the kernel that gathers a batch also scales it.
+    On a GPU the rows stay bytes: the kernel that gathers a batch also scales it. On the CPU a network with filters is
+    called step by step, as XLA has no fast convolution inside a loop there.
     """
 
     name = "jax"
@@ -494,45 +660,68 @@ class Jax(Contender):
         kinds = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "relu": jax.nn.relu}
         activate, size = kinds[config.activation], config.batch_size
         self.x, self.y = jnp.asarray(x if on_gpu else x / np.float32(255)), jnp.asarray(y)
-        rng = np.random.default_rng(0)
-        self.params = [
-            (
-                jnp.asarray(rng.uniform(-1, 1, (n_in, n_out)) * np.sqrt(6 / (n_in + n_out)), jnp.float32),
-                jnp.zeros(n_out, jnp.float32),
-            )
-            for n_in, n_out in pairwise(config.widths)
-        ]
-        self.velocity = jax.tree.map(jnp.zeros_like, self.params)
+        self.reset()
         self.key = jax.random.key(0)
 
         def batch(x: Any, rows: Any) -> Any:
             return x[rows].astype(jnp.float32) * np.float32(1 / 255) if on_gpu else x[rows]
 
         def logits(params: Any, x: Any) -> Any:
-            for w, b in params[:-1]:
-                x = activate(x @ w + b)
-            w, b = params[-1]
-            return x @ w + b
+            given = iter(params)
+            x = x.reshape(-1, *PICTURE) if config.layers else x
+            for entry, before, _ in config.shapes():
+                if isinstance(entry, Pooling):
+                    window, strides = (1, entry.size, entry.size, 1), (1, entry.stride, entry.stride, 1)
+                    x = jax.lax.reduce_window(x, -np.inf, jax.lax.max, window, strides, "VALID")
+                    continue
+                w, b = next(given)
+                if isinstance(entry, Filters):
+                    stride, padding = [entry.stride] * 2, [(entry.padding, entry.padding)] * 2
+                    order = ("NHWC", "HWIO", "NHWC")
+                    x = activate(jax.lax.conv_general_dilated(x, w, stride, padding, dimension_numbers=order) + b)
+                else:
+                    x = x.reshape(-1, prod(before)) @ w + b
+                    x = activate(x) if w is not params[-1][0] else x
+            return x
 
         def loss(params: Any, x: Any, y: Any) -> Any:
             return -jnp.take_along_axis(jax.nn.log_softmax(logits(params, x)), y[:, None], axis=1).mean()
 
-        def step(state: Any, rows: Any, x: Any, y: Any) -> tuple[Any, None]:
+        def step(state: Any, rows: Any, x: Any, y: Any) -> tuple[Any, Any]:
             params, velocity = state
-            gradients = jax.grad(loss)(params, batch(x, rows), y[rows])
+            value, gradients = jax.value_and_grad(loss)(params, batch(x, rows), y[rows])
             velocity = jax.tree.map(lambda v, g: MOMENTUM * v + (1 - MOMENTUM) * g, velocity, gradients)
             params = jax.tree.map(lambda p, v: p - config.learning_rate * v, params, velocity)
-            return (params, velocity), None
+            return (params, velocity), value
 
         def epoch(state: Any, key: Any, x: Any, y: Any) -> Any:
             order = jax.random.permutation(key, len(x))
             whole = len(x) - len(x) % size
             batches = order[:whole].reshape(-1, size)
-            state, _ = jax.lax.scan(lambda state, rows: step(state, rows, x, y), state, batches, unroll=self.unroll)
+            one = lambda state, rows: (step(state, rows, x, y)[0], None)  # noqa: E731
+            state, _ = jax.lax.scan(one, state, batches, unroll=self.unroll)
             return step(state, order[whole:], x, y)[0] if whole < len(x) else state
 
         self._epoch = jax.jit(epoch, donate_argnums=0)
+        self._step = jax.jit(step, donate_argnums=0)
+        self._order = jax.jit(jax.random.permutation, static_argnums=1)
+        self.scans = on_gpu or not config.layers
         self._logits = jax.jit(logits)
+
+    def reset(self) -> None:
+        """Initial values, and no velocity."""
+        jnp = self.jax.numpy
+        self.params = [(jnp.asarray(weight), jnp.asarray(bias)) for weight, bias in self.config.initial()]
+        self.velocity = self.jax.tree.map(jnp.zeros_like, self.params)
+
+    def losses(self) -> list[float]:
+        self.reset()
+        found, state = [], (self.params, self.velocity)
+        for batch in first_batches(self.config, len(self.x)):
+            state, loss = self._step(state, np.arange(batch.start, batch.stop), self.x, self.y)
+            found.append(float(loss))
+        self.params, self.velocity = state
+        return found
 
     def epoch(self) -> None:
         self.epochs(1)
@@ -541,8 +730,15 @@ class Jax(Contender):
         state = self.params, self.velocity
         for _ in range(count):
             self.key, key = self.jax.random.split(self.key)
-            state = self._epoch(state, key, self.x, self.y)
+            state = self._epoch(state, key, self.x, self.y) if self.scans else self.steps(state, key)
         self.params, self.velocity = self.jax.block_until_ready(state)
+
+    def steps(self, state: Any, key: Any) -> Any:
+        """An epoch, a call for each step."""
+        order, size = np.asarray(self._order(key, len(self.x))), self.config.batch_size
+        for start in range(0, len(order), size):
+            state, _ = self._step(state, order[start : start + size], self.x, self.y)
+        return state
 
     def accuracy(self, x: np.ndarray, y: np.ndarray) -> float:
         outputs = np.asarray(self._logits(self.params, x / np.float32(255)))
@@ -564,11 +760,80 @@ class JaxUnrolled(Jax):
         super().__init__(config, x, y, device)
 
 
+class Keras(Contender):
+    """Keras through ``fit``, on JAX unless KERAS_BACKEND names another library: the rows as float32, as its guides have
+    them."""
+
+    name = "keras"
+
+    def __init__(self, config: Config, x: np.ndarray, y: np.ndarray, device: str) -> None:
+        os.environ.setdefault("KERAS_BACKEND", "jax")
+        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.15")
+        if config.precision != "float32":
+            raise ImportError("its products are not set to another precision here")
+        if os.environ["KERAS_BACKEND"] == "jax":
+            import jax
+
+            jax_config: Any = jax.config
+            jax_config.update("jax_platforms", "cuda" if is_gpu(device) else "cpu")
+            if is_gpu(device):
+                jax_config.update("jax_default_device", jax.devices()[index_of(device)])
+            jax_config.update("jax_default_matmul_precision", "float32")
+        import keras
+
+        self.keras, self.config = keras, config
+        self.x, self.y = self.floats(x), y
+        layers: list[Any] = [keras.Input(self.x.shape[1:])]
+        for number, (entry, before, after) in enumerate(config.shapes(), 1):
+            activation = config.activation if number < len(config.entries) else None
+            if isinstance(entry, Filters):
+                layers += [keras.layers.ZeroPadding2D(entry.padding)] if entry.padding else []
+                layers.append(keras.layers.Conv2D(entry.count, entry.size, entry.stride, activation=activation))
+            elif isinstance(entry, Pooling):
+                layers.append(keras.layers.MaxPooling2D(entry.size, entry.stride))
+            else:
+                layers += [keras.layers.Flatten()] if len(before) > 1 else []
+                layers.append(keras.layers.Dense(after[0], activation=activation))
+        self.model = keras.Sequential(layers)
+        self.reset()
+
+    def floats(self, x: np.ndarray) -> np.ndarray:
+        x = x / np.float32(255)
+        return x.reshape(-1, *PICTURE) if self.config.layers else x
+
+    def reset(self) -> None:
+        """Initial values, and an optimizer without velocity; the learning rate is as for PyTorch."""
+        self.model.set_weights([array for pair in self.config.initial() for array in pair])
+        self.model.compile(
+            self.keras.optimizers.SGD(self.config.learning_rate * (1 - MOMENTUM), momentum=MOMENTUM),
+            self.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+
+    def epoch(self) -> None:
+        self.epochs(1)
+
+    def epochs(self, count: int) -> None:
+        self.model.fit(self.x, self.y, self.config.batch_size, count, verbose=0)
+
+    def accuracy(self, x: np.ndarray, y: np.ndarray) -> float:
+        outputs = self.model.predict(self.floats(x), batch_size=1000, verbose=0)
+        return float((outputs.argmax(axis=1) == y).mean())
+
+    def losses(self) -> list[float]:
+        self.reset()
+        batches = first_batches(self.config, len(self.x))
+        told = [self.model.fit(self.x[b], self.y[b], self.config.batch_size, shuffle=False, verbose=0) for b in batches]
+        return [history.history["loss"][0] for history in told]
+
+    def version(self) -> str:
+        return f"keras {self.keras.__version__} on {self.keras.backend.backend()}"
+
+
 #: Everybody, by name.
 CONTENDERS: dict[str, type[Contender]] = {
     contender.name: contender
     for contender in (
-        *(Products, Xpnet, XpnetNumba, Jax, JaxUnrolled),
+        *(Products, Xpnet, XpnetNumba, Jax, JaxUnrolled, Keras),
         *(Torch, TorchCompile, TorchGraph, TorchGraphCompiled, ScikitLearn, Tutorial),
     )
 }

@@ -8,7 +8,8 @@ epochs to warm up and several that are timed together.
 Printed and written to ``benchmarks/results/epoch-DEVICE-CONFIG.md`` and ``.json``: the median epoch, its ratios to the
 matrix products alone and to xpnet, the peak memory of the process, the seconds from its start to the end of its first
 epoch, and the test accuracy after all epochs, which must be the same for all within ``SPREAD``: who does less work does
-not count.
+not count. At the end those that can begin with given weights make the same few steps, from the same weights on the same
+batches; their losses must agree.
 
 With ``--limit`` there is a table after so many seconds, whoever hangs: all processes start at once, who is not ready in
 half of the time is left out, and the rounds end when it is over.
@@ -43,12 +44,14 @@ from nn.data.mnist import load_mnist
 
 RESULTS = Path(__file__).parent / "results"
 SPREAD = 0.01
+#: How much the losses of the first steps may differ, as a part of them, by the precision of the products.
+LOSS_SPREAD = {"float32": 1e-4, "tf32": 1e-2, "bf16": 5e-2}
 #: Epochs of a round on a GPU: to warm up, and timed.
 WARM_ON_GPU, TIMED_ON_GPU = 5, 5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run; 1 if accuracies differ by more than ``SPREAD``."""
+    """Run; 1 if accuracies differ by more than ``SPREAD``, or the losses of the first steps."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.epoch", description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="cpu", help="cpu, or cuda, cuda:N")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the products; see train.py")
@@ -99,7 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
     accuracies = [outcome["accuracy"] for outcome in outcomes.values() if outcome["accuracy"] is not None]
-    return int(not accuracies or max(accuracies) - min(accuracies) > SPREAD)
+    same = loss_spread(outcomes) <= LOSS_SPREAD[settings.precision]
+    return int(not accuracies or max(accuracies) - min(accuracies) > SPREAD or not same)
 
 
 # ---- processes -------------------------------------------------------------------------------------------------------
@@ -258,7 +262,8 @@ def reply(contender: Contender, request: str, x: np.ndarray, y: np.ndarray) -> d
         contender.epochs(timed)
         return {"seconds": (perf_counter() - begun) / timed}
     accuracy = contender.accuracy(x, y) if contender.learns else None
-    return {"peak_mb": peak_mb(), "accuracy": accuracy, "remark": contender.remark()}
+    said = {"peak_mb": peak_mb(), "accuracy": accuracy, "remark": contender.remark()}
+    return {**said, "losses": contender.losses()}
 
 
 def peak_mb() -> float | None:
@@ -307,7 +312,7 @@ def table(
     seconds = {name: median(outcome["seconds"]) for name, outcome in outcomes.items()}
     steps = -(-settings.rows // config.batch_size)
     lines = [
-        f"{settings.config}: {'-'.join(map(str, config.widths))} {config.activation}, batch {config.batch_size}, "
+        f"{settings.config}: {config.text} {config.activation}, batch {config.batch_size}, "
         f"{settings.rows:,} rows ({origin}), {hardware(settings.device)}, {settings.precision}",
         "",
         "| | seconds per epoch | us per step | x products | x xpnet | peak MB | start to first epoch, s | accuracy |",
@@ -333,10 +338,23 @@ def table(
     together = "" if settings.limit is None else " All processes started at once."
     lines += ["", f"Medians (range) of {rounds} rounds{each} in turn.{together} {machine()}."]
     lines += [f"{name}: {outcome['remark']}." for name, outcome in outcomes.items() if outcome["remark"]]
+    checked = {name: outcome["losses"] for name, outcome in outcomes.items() if outcome.get("losses")}
+    if len(checked) > 1:
+        first = ", ".join(f"{loss:.4f}" for loss in next(iter(checked.values())))
+        lines.append(
+            f"From the same weights, on the same batches, the first losses of {', '.join(checked)} are {first}; they "
+            f"differ by {loss_spread(outcomes):.1e} of themselves at most."
+        )
     versions = ", ".join(dict.fromkeys(outcome["version"] for outcome in outcomes.values()))
     missing = "; ".join(f"{name} ({why})" for name, why in absent.items())
     lines += [f"Versions: {versions}." + (f" Absent: {missing}." if missing else ""), ""]
     return "\n".join(lines)
+
+
+def loss_spread(outcomes: dict[str, dict[str, Any]]) -> float:
+    """How far the losses of the first steps lie apart, as a part of the largest; 0 where nobody tells any."""
+    told = [outcome["losses"] for outcome in outcomes.values() if outcome.get("losses")]
+    return max(((max(losses) - min(losses)) / max(losses) for losses in zip(*told, strict=True)), default=0.0)
 
 
 def precise(seconds: float) -> str:

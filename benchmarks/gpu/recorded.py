@@ -13,16 +13,15 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from backends import Backend, DeviceError, Step, StepNumbers, get_backend
-from benchmarks.contenders import CONFIGS, MOMENTUM
+from benchmarks.contenders import CONFIGS, MOMENTUM, network
 from nn import SGD, Adam, Dataset, Dropout, Layer, Linear, Optimizer, ReLU, Sequential, Sigmoid, Softmax, Tanh, Trainer
-from nn.layers.activations import ACTIVATION_LAYERS
 
 EPOCHS = 4
 
@@ -44,16 +43,10 @@ def of_config(name: str) -> Case:
     """A network of ``benchmarks.epoch``."""
     config = CONFIGS[name]
 
-    def layers() -> list[Layer]:
-        made: list[Layer] = []
-        for n_in, n_out in pairwise(config.widths):
-            made += [Linear(n_in, n_out), ACTIVATION_LAYERS[config.activation]()]
-        return [*made[:-1], Softmax()]
-
     def momentum() -> Optimizer:
         return SGD(config.learning_rate / 10, momentum=MOMENTUM, dampening=MOMENTUM)
 
-    return Case(layers, config.widths[0], config.batch_size, momentum)
+    return Case(partial(network, config), config.widths[0], config.batch_size, momentum)
 
 
 def mixed() -> list[Layer]:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from .kinds import DEVICES, SIZE, SWITCH, UsageError, nearest
 from .settings import SETTINGS, Setting, Settings
 
-DESCRIPTION = "Train a network of fully connected layers on labelled rows, on the CPU or the GPU."
+DESCRIPTION = "Train a network on labelled rows, on the CPU or the GPU."
 MOST_BESIDE_FLAG = 4
 EPILOG = "Without flags: a network with 64 hidden units on scikit-learn's handwritten digits, in a few seconds."
 

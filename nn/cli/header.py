@@ -13,11 +13,13 @@ from ..data import Dataset
 from ..data.labels import are_numbers
 from ..data.statistics import advice, target_advice
 from ..data.values import listed
+from ..layers import Reshape
 from ..messages import printable
 from ..optimizers import Optimizer
 from ..trainer import Trainer
 from ..verify.rounding import rounding_text
-from .settings import Settings
+from .architecture import read_layers, write_layers
+from .settings import Settings, has_hidden
 
 #: Columns of a terminal, and how many of them the words at the left have.
 WIDTH = 80
@@ -109,14 +111,20 @@ def _model(settings: Settings, trainer: Trainer, n_features: int) -> str:
         text += f"as trained in {settings.start_from}"
     else:
         text += "given initial values" if settings.weights is not None else f"initial values {settings.init}"
-    text += f", {settings.norm} normalization" if settings.norm and settings.hidden else ""
+    text += f", {settings.norm} normalization" if settings.norm and has_hidden(settings) else ""
     return text + (f", dropout {settings.dropout:g}" if settings.dropout else "")
 
 
 def network_text(settings: Settings, trainer: Trainer, n_features: int) -> str:
-    """The network in a few words, as in ``784-64-10, relu``."""
-    text = "-".join(str(width) for width in (n_features, *settings.hidden, trainer.model.n_outputs))
-    return text + (f", {settings.activation}" if settings.hidden else "")
+    """The network in a few words, as in ``784-64-10, relu`` or ``28x28-32C3-MP2-128N-10, relu``."""
+    if settings.layers is None:
+        inside, begin = [*map(str, settings.hidden)], str(n_features)
+    else:
+        inside = [write_layers(read_layers(settings.layers))]
+        picture = next((layer.shape for layer in trainer.model.layers if isinstance(layer, Reshape)), (n_features,))
+        begin = "x".join(map(str, picture[:2] if picture[2:] == (1,) else picture))
+    text = "-".join([begin, *inside, str(trainer.model.n_outputs)])
+    return text + (f", {settings.activation}" if has_hidden(settings) else "")
 
 
 def _training(settings: Settings, trainer: Trainer) -> str:

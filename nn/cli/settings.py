@@ -22,6 +22,7 @@ from ..layers import ACTIVATION_LAYERS, NORMS
 from ..losses import ALIASES, LOSSES, loss_settings
 from ..metrics import metric_names
 from ..optimizers import OPTIMIZERS
+from .architecture import LAYERS, Units, read_layers
 from .kinds import (
     ABOVE_0,
     BELOW_1,
@@ -82,7 +83,8 @@ COMPARED = when(lambda s: s.compare, "--compare shows neither epochs nor a test 
 SILENT = when(lambda s: s.quiet, "--quiet prints the result only")
 SILENT_AND_UNDRAWN = when(lambda s: s.quiet and not s.plots, "--quiet prints the result only")
 SILENT_AND_UNSEEN = when(lambda s: s.quiet and s.validation is None, "--quiet prints the result only")
-NO_HIDDEN = when(lambda s: not s.hidden, "there is no hidden layer")
+NO_HIDDEN = when(lambda s: not has_hidden(s), "there is no hidden layer")
+NO_UNITS = when(lambda s: has_hidden(s) and not has_units(s), "there is no fully connected hidden layer")
 CONTINUED = when(lambda s: s.start_from is not None, "--weights gives them")
 NO_DECAY = when(lambda s: weight_decay_of(s) == 0, "there is no weight decay")
 NO_MOMENTUM = when(lambda s: momentum_of(s) == 0, "the momentum is 0")
@@ -90,6 +92,20 @@ ROWS_GIVEN = when(lambda s: s.rows is not None, "the rows are written out")
 NO_TABLE = when(lambda s: s.rows is not None or not is_table(s.data), "the data are no table")
 NO_OUTPUT = when(lambda s: s.output is None, "there is no --output")
 DEVICES_NAMED = when(lambda s: s.compare, "--compare names the devices itself, as in cpu,cuda/reference")
+
+
+def has_hidden(settings: Settings) -> bool:
+    """Whether there is a hidden layer with weights, and so an activation."""
+    if settings.layers is None:
+        return bool(settings.hidden)
+    return any(entry.has_weights for entry in read_layers(settings.layers))
+
+
+def has_units(settings: Settings) -> bool:
+    """Whether a hidden layer is fully connected."""
+    if settings.layers is None:
+        return bool(settings.hidden)
+    return any(isinstance(entry, Units) for entry in read_layers(settings.layers))
 
 
 def optimizer_settings(optimizer: str) -> list[str]:
@@ -323,7 +339,13 @@ class Settings:
         unset="no targets", idle=(when(lambda s: s.rows is None, "there are no `rows` to which they belong"),))
 
     hidden: tuple[int, ...] = _network((64,), "--hidden --n_h", WIDTHS,
-        "units of each hidden layer, as in --hidden 300 100; none at all is a linear model", check=at_least(1))
+        "units of each hidden layer, as in --hidden 300 100; none at all is a linear model", check=at_least(1),
+        idle=(when(lambda s: s.layers is not None, "--layers says which hidden layers there are"),))
+    layers: str | None = _network(None, "--layers", TEXT,
+        "hidden layers for pictures, as in 32C3-MP2-64C3-MP2-128N: filters of 3 x 3, pooling of 2 x 2 (MP: maximum, "
+        "AP: mean), fully connected units; 32C5s2p1 has a stride of 2 and a padding of 1, GAP and GMP pool the whole "
+        "picture", metavar="LAYERS", check=LAYERS, unset="those of --hidden",
+        idle=(when(lambda s: "hidden" in s.given, "--hidden says which hidden layers there are"),))
     outputs: int | None = _network(None, "", INTEGER, "units of the last layer", check=at_least(1),
         unset="one for each class; one for two classes and binary_cross_entropy or focal")
     activation: str = _network("relu", "--activation", TEXT, "of the hidden layers", choices=ACTIVATIONS,
@@ -344,8 +366,8 @@ class Settings:
         "bring each column to mean 0 and variance 1, by the statistics of the training rows, which the model keeps")
     norm: str | None = _network(None, "--norm", TEXT, "normalization before each activation of a hidden layer",
         choices=tuple(NORMS), unset="none", idle=(NO_HIDDEN,))
-    dropout: float = _network(0.0, "--dropout", NUMBER, "dropout after each hidden layer", metavar="RATE",
-        check=BELOW_1, idle=(NO_HIDDEN, UNTRAINED))
+    dropout: float = _network(0.0, "--dropout", NUMBER, "dropout after each fully connected hidden layer",
+        metavar="RATE", check=BELOW_1, idle=(NO_HIDDEN, NO_UNITS, UNTRAINED))
 
     start_from: str | None = _network(None, "--weights", TEXT,
         "start from a trained model of the same architecture: a file .safetensors, or the folder that --output wrote",

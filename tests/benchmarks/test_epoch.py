@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from benchmarks import epoch
-from benchmarks.contenders import CONFIGS, CONTENDERS, STEPS_OF_GRAPH, Products, is_gpu
+from benchmarks.contenders import CONFIGS, CONTENDERS, STEPS_CHECKED, STEPS_OF_GRAPH, Config, Products, is_gpu
 
 SETTINGS = {"config": "tiny", "device": "cpu", "rows": 200, "precision": "float32", "rounds": 3, "warm": 1, "timed": 1}
 
@@ -150,6 +150,30 @@ def test_two_of_another_accuracy_fail(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert epoch.main([*flags, "xpnet"]) == 0
 
 
+def test_two_of_other_losses_fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same accuracy does not excuse another first loss; who tells none is not compared."""
+    told: dict[str, list[float] | None] = {"products": None, "xpnet": [2.3, 2.2], "jax": [2.3, 2.20001]}
+    told["torch"] = [2.3, 2.21]
+
+    class Tells(Speaks):
+        def __init__(self, name: str, _: argparse.Namespace) -> None:
+            super().__init__([], 1.0)
+            self.name = name
+
+        def hear(self, seconds: float | None = None) -> dict[str, Any]:
+            said = super().hear(seconds)
+            return said | {"losses": told[self.name]} if "accuracy" in said else said
+
+    monkeypatch.setattr(epoch, "START", Tells)
+    flags = ["--config", "tiny", "--dry", "--peers"]
+    assert epoch.main([*flags, "jax"]) == 0
+    out = capsys.readouterr().out
+    assert "the first losses of xpnet, jax are 2.3000, 2.2000; they differ by 4.5e-06 of themselves at most" in (
+        out.replace("\n", " ")
+    )
+    assert epoch.main([*flags, "jax", "torch"]) == 1
+
+
 def test_processes_train_and_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Real ones: products and xpnet learn nothing else than they did, and who cannot take part says why."""
     monkeypatch.delenv("XPNET_DATA", raising=False)
@@ -210,6 +234,54 @@ def test_a_reply_is_of_one_epoch() -> None:
     assert contender.count == 7
     assert 0.01 <= told["seconds"] < 0.04
     assert epoch.reply(contender, "end\n", x, y)["accuracy"] is None
+
+
+# ---- all compute the same --------------------------------------------------------------------------------------------
+
+#: As ``cnn``, with fewer filters and units, and two hidden layers.
+FILTERS = Config((784, 5, 10), "relu", 16, 0.5, layers="3C5s2p1-MP2-4C3-6N")
+
+
+@pytest.mark.parametrize("config", [CONFIGS["tiny"], FILTERS], ids=["tiny", "filters"])
+@pytest.mark.parametrize("name", ["torch", "jax", "keras"])
+def test_peers_compute_what_xpnet_computes(name: str, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The losses of the first steps from the same weights, also after an epoch of something else."""
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    for library in (name, *(["jax"] if name == "keras" else [])):
+        pytest.importorskip(library)
+    rng = np.random.default_rng(1)
+    x, y = rng.integers(0, 256, (100, 784), dtype=np.uint8), rng.integers(0, 10, 100)
+    ours, theirs = (CONTENDERS[who](config, x, y, "cpu") for who in ("xpnet", name))
+    wanted = ours.losses()
+    theirs.epoch()
+    assert wanted is not None
+    assert len(wanted) == STEPS_CHECKED
+    assert len({round(loss, 3) for loss in wanted}) > 1
+    np.testing.assert_allclose(theirs.losses() or [], wanted, rtol=1e-5)
+    assert 0 <= theirs.accuracy(x, y) <= 1
+
+
+def test_the_products_of_filters_are_those_of_their_patches() -> None:
+    rows = 16
+    floor = Products(FILTERS, np.zeros((rows, 784), np.uint8), np.zeros(rows, np.int64), "cpu")
+    seen: list[tuple[int, int, int]] = []
+    multiply = floor.backend.matmul
+
+    def noted(a: Any, b: Any, **how: Any) -> Any:
+        seen.append((a.shape[0], a.shape[1], b.shape[1]))
+        return multiply(a, b, **how)
+
+    floor.backend.matmul = noted  # type: ignore[method-assign]
+    floor.epoch()
+    # 13 x 13 windows of 5 x 5, after pooling 4 x 4 of 3 x 3 and 3 channels, then 64-6-5-10.
+    assert seen[:5] == [(16 * 169, 25, 3), (16 * 16, 27, 4), (16, 64, 6), (16, 6, 5), (16, 5, 10)]
+    assert len(seen) == 5 + 5 + 4  # forward, the weights, and all but the first layer's inputs
+
+
+@pytest.mark.parametrize("name", ["scikit-learn", "tutorial"])
+def test_who_has_no_filters_does_not_take_part(name: str) -> None:
+    with pytest.raises(ImportError, match="filters"):
+        CONTENDERS[name](FILTERS, np.zeros((16, 784), np.uint8), np.zeros(16, np.int64), "cpu")
 
 
 # ---- who takes part --------------------------------------------------------------------------------------------------

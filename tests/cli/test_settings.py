@@ -413,6 +413,26 @@ def hidden(tools: Tools) -> None:
 
 
 @behaviour
+def layers(tools: Tools) -> None:
+    flags = ["--layers", "6C3-MP2-4C3s2p1-AP2-7N", "--dropout", "0.1", "--norm", "batch"]
+    small = [flag for flag in SMALL if flag not in ("--hidden", "8")]
+    assert train.main([*small, *flags]) == 0
+    out, err = tools.capsys.readouterr()
+    assert "8x8-6C3-MP2-4C3s2p1-AP2-7N-10, relu" in re.sub(r"\s+", " ", out)
+    assert err == ""
+    run = train.prepare(train.parse([*small, "--quiet", *flags])[0])
+    assert [repr(layer) for layer in run.trainer.model.layers] == [
+        "Reshape(8, 8, 1)",
+        *("Conv2d(1, 6, 3)", "BatchNorm2d(6)", "ReLU()", "MaxPool2d(2)"),
+        *("Conv2d(6, 4, 3, stride=2, padding=1)", "BatchNorm2d(4)", "ReLU()", "AvgPool2d(2)"),
+        *("Flatten()", "Linear(4, 7)", "BatchNorm(7)", "ReLU()", "Dropout(rate=0.1)"),
+        *("Linear(7, 10)", "Softmax()"),
+    ]
+    train.train(run)
+    assert losses(run)[1] < losses(run)[0]
+
+
+@behaviour
 def outputs(tools: Tools) -> None:
     run = of_recipe([*tools.recipe("[network]\noutputs = 12\n[training]\nepochs = 1\n"), "--limit", "50"])
     assert run.trainer.model.n_outputs == 12
@@ -1249,6 +1269,7 @@ BOTH = {
     "positive": ("4", "4"),
     "shift": ("-0.5", "-0.5"),
     "hidden": ("30 20", "[30, 20]"),
+    "layers": ("8C3-MP2-20N", '"8C3-MP2-20N"'),
     "activation": ("tanh", '"tanh"'),
     "init": ("normal:0.01", '"normal:0.01"'),
     "start_from": ("out", '"out"'),
@@ -1351,8 +1372,9 @@ def test_a_flag_overrides_its_key_and_other_keys_stay(name: str, tmp_path: Path)
     words, _ = BOTH[name]
     beside = [SETTINGS[BESIDE[name][0]].flag, BESIDE[name][1].strip('"[]')] if name in BESIDE else []
     (settings,) = train.parse(["--recipe", str(path), SETTINGS[name].flag, *words.split(), *beside])
+    overridden = {name, "hidden"} if name == "layers" else {name}
     for key, value in kept.items():
-        assert (getattr(settings, key) == value) == (key != name), key
+        assert (getattr(settings, key) == value) == (key not in overridden), key
 
 
 @given(flags=st.sets(st.sampled_from(sorted(BOTH))), keys=st.sets(st.sampled_from(sorted(BOTH))))
@@ -1423,6 +1445,7 @@ PLACEHOLDERS = {
     "positive": "CLASS",
     "shift": "X",
     "hidden": "[UNITS ...]",
+    "layers": "LAYERS",
     "activation": "NAME",
     "init": "NAME",
     "start_from": "MODEL",
