@@ -13,7 +13,25 @@ import pytest
 
 from nn import SGD, Dropout, Flatten, Linear, ReLU, Sequential, Sigmoid, Softmax, Tanh, Trainer, load_data
 from nn.__main__ import main
-from nn.layers import ELU, GELU, BatchNorm, Layer, LayerNorm, LeakyReLU, SiLU, Softplus, Standardize
+from nn.layers import (
+    ELU,
+    GELU,
+    AvgPool2d,
+    BatchNorm,
+    BatchNorm2d,
+    ChannelsLast,
+    Conv2d,
+    GlobalAvgPool2d,
+    GlobalMaxPool2d,
+    Layer,
+    LayerNorm,
+    LeakyReLU,
+    MaxPool2d,
+    Reshape,
+    SiLU,
+    Softplus,
+    Standardize,
+)
 from nn.report import write_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
@@ -153,6 +171,65 @@ def test_the_page_computes_what_python_computes(
     assert (bits == 32) == (np.abs(np.array(found) - wanted).max() < 1e-6)
     rows_of_data = test.x[np.linspace(0, len(test) - 1, 20).round().astype(int)]
     np.testing.assert_array_equal(rows, rows_of_data)
+    assert opened.said == []
+
+
+BETWEEN: list[Layer] = [ReLU(), Tanh(), LeakyReLU(0.2), SiLU(), Sigmoid()]
+
+
+def random_layers(rng: np.random.Generator) -> list[Layer]:
+    """A network for pictures of 8x8 with convolutions, pooling and normalization of random settings."""
+    shape: tuple[int, ...] = (8, 8, 1)
+    layers: list[Layer] = [Reshape(8, 8, 1)]
+    if rng.random() < 0.3:
+        layers = [Reshape(1, 8, 8), ChannelsLast()]
+
+    def pair(low: int, high: int) -> tuple[int, int]:
+        return int(rng.integers(low, high)), int(rng.integers(low, high))
+
+    for _ in range(3):
+        channels, groups = shape[2], int(rng.choice([g for g in (1, 2, 3) if shape[2] % g == 0]))
+        padding: Any = pair(0, 2)
+        size, stride = pair(1, 4), pair(1, 3)
+        if rng.random() < 0.3:
+            padding, size, stride = "same", (3, 1), (1, 1)
+        added: list[Layer] = [
+            Conv2d(
+                channels, groups * int(rng.integers(1, 4)), size, stride, padding, groups, bias=bool(rng.random() < 0.7)
+            )
+        ]
+        made = added[0].output_shape(shape) if min(shape[:2]) >= 3 else None
+        if made is None:
+            break
+        shape = made
+        if rng.random() < 0.5:
+            added.append(BatchNorm2d(shape[2], affine=bool(rng.random() < 0.7)))
+        added.append(BETWEEN[rng.integers(len(BETWEEN))])
+        if min(shape[:2]) >= 2 and rng.random() < 0.6:
+            pool: Layer = MaxPool2d(2, int(rng.integers(1, 3)), pair(0, 2))
+            if rng.random() < 0.5:
+                pool = AvgPool2d(2, None, pair(0, 2), count_include_pad=bool(rng.random() < 0.5))
+            added.append(pool)
+            shape = pool.output_shape(shape) or ()
+        layers += added
+    end = int(rng.integers(3))
+    layers.append((GlobalAvgPool2d(), GlobalMaxPool2d(), Flatten())[end])
+    return [*layers, Linear(shape[2] if end < 2 else int(np.prod(shape)), 10)]
+
+
+@pytest.mark.parametrize(("seed", "bits"), [*((seed, 32) for seed in range(16)), (0, 13), (1, 8)])
+def test_the_page_computes_convolutional_networks(
+    opened: Opened, digits: Any, seed: int, bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = random_layers(np.random.default_rng(seed))
+    trainer = Trainer(Sequential(*layers, backend="cpu"), optimizer=SGD(0.1, momentum=0.9))
+    trainer.fit(digits.train[:200], 1)
+    monkeypatch.setattr("nn.report.html.BITS", (bits,))
+    write_report(tmp_path / "report.html", trainer, digits.test)
+    opened.page.goto((tmp_path / "report.html").as_uri())
+    rows, found = opened.page.evaluate("[xpnet.rows, xpnet.rows.map((row) => xpnet.forward(row))]")
+    allowed = 1e-5 if bits == 32 else 20 / 2**bits
+    np.testing.assert_allclose(found, trainer.predict_proba(np.array(rows)), atol=allowed, err_msg=repr(layers))
     assert opened.said == []
 
 
