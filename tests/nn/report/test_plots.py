@@ -30,6 +30,8 @@ from nn.layers import (
     Tanh,
 )
 from nn.report import plots
+from nn.report.convolutions import filters_of
+from tests.helpers.with_emulated import WITH_EMULATED, made
 
 DIGITS = load_data("digits").train[:200]
 EVERYTHING = ["cost.png", "confusion.png", "digits.png", "mistakes.png", "weights.png"]
@@ -498,6 +500,19 @@ def test_a_picture_may_come_in_any_form(picture: str) -> None:
     np.testing.assert_allclose(np.asarray(shown.images[0].get_array()), x.reshape(8, 8) / x.max())
     wanted = model.layer_outputs(x[None])["1"][0]
     np.testing.assert_allclose([np.asarray(image.get_array()) for image in maps.images], wanted.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("which", WITH_EMULATED)
+def test_convolutions_are_shown_from_any_device(which: tuple[str, bool]) -> None:
+    layers = [Reshape(8, 8, 1), Conv2d(1, 3, 3), ReLU(), Flatten(), Linear(108, 10)]
+    wanted, model = (Sequential(*layers, backend=backend) for backend in ("cpu", made(which, "float32")))
+    np.testing.assert_array_equal(filters_of(model)[1], filters_of(wanted)[1])
+    assert len(plots.filters(model).axes[0].images) == 3
+    found, expected = (
+        [np.asarray(image.get_array()) for image in plots.feature_maps(each, DIGITS[:1]).axes[1].images]
+        for each in (model, wanted)
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_feature_maps_of_no_picture_say_so() -> None:
