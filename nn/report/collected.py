@@ -17,6 +17,7 @@ from ..history import History
 from ..model import Sequential
 from ..trainer import Trainer
 from ..version import __version__
+from .convolutions import convolutions
 
 #: The first entry of what a report holds; another number where it means something else.
 FORMAT = "xpnet report 1"
@@ -125,10 +126,10 @@ def of_classes(trainer: Trainer, data: Dataset) -> dict[str, Any]:
                 for p, r, f, n in zip(*columns, strict=True)
             ],
         }
+    surest = np.flatnonzero(~correct)
     if trainer.model.output_activation:  # without probabilities no mistake is surer than another
         confidence = probabilities_of(trainer, data)[np.arange(len(data)), predicted]
-        wrong = np.flatnonzero(~correct)
-        surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST_MISTAKES]
+        surest = surest[np.argsort(-confidence[surest], kind="stable")]
         found["mistakes"] = [
             {
                 "row": int(row),
@@ -136,9 +137,22 @@ def of_classes(trainer: Trainer, data: Dataset) -> dict[str, Any]:
                 "probability": _rounded(float(confidence[row])),
                 "label": names[data.y[row]],
             }
-            for row in surest
+            for row in surest[:MOST_MISTAKES]
+        ]
+    if convolutions(trainer.model):
+        found["examples"] = [
+            {"row": row, "predicted": names[predicted[row]], "label": names[data.y[row]]}
+            for row in examples_of(data.y, correct, surest)
         ]
     return found
+
+
+def examples_of(labels: np.ndarray, correct: np.ndarray, wrong: np.ndarray) -> list[int]:
+    """A row that is predicted correctly and the first of the ``wrong`` ones, as far as there are such rows; both of the
+    same class, where one of that class is correct."""
+    alike = np.flatnonzero(correct & (labels == labels[wrong[0]])) if len(wrong) else wrong
+    right = alike if len(alike) else np.flatnonzero(correct)
+    return [*map(int, right[:1]), *map(int, wrong[:1])]
 
 
 def of_values(trainer: Trainer, data: Dataset) -> dict[str, Any]:

@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from backends.typing import Shape
+
 from .. import layers
 from ..data import Dataset
-from ..layers import BatchNorm, Dropout, ElementwiseActivation, Flatten, Layer, LayerNorm, Linear, Softmax, Standardize
+from ..layers import (
+    AvgPool2d,
+    BatchNorm,
+    ChannelsLast,
+    Conv2d,
+    Dropout,
+    ElementwiseActivation,
+    Flatten,
+    GlobalAvgPool2d,
+    GlobalMaxPool2d,
+    Layer,
+    LayerNorm,
+    Linear,
+    MaxPool2d,
+    Reshape,
+    Softmax,
+    Standardize,
+)
+from ..layers.pictures import pair
 from ..model import Sequential
 from ..plan import output_activation_of
+from .pictures import pictures_of
 
 #: The activations that ``page.js`` has; some may have a number in brackets.
 ACTIVATIONS = frozenset(
@@ -26,6 +48,8 @@ NO_PICTURES = "the rows are not known to be pictures of one channel"
 NO_PROBABILITIES = "the network gives no probabilities of classes"
 #: Rows that the page can show to the network.
 MOST_ROWS = 20
+#: Rows from which the pen is measured.
+MOST_MEASURED = 2000
 #: What counts as ink, as a share of the darkest.
 INK_FROM = 0.25
 
@@ -36,14 +60,23 @@ def why_not(model: Sequential, data: Dataset | None) -> str:
     It can where rows are pictures of one channel, the network gives probabilities of classes, and all its layers are
     among those that the page computes.
     """
-    if data is None or model.units is None or _picture_shape(data) is None:
+    if data is None or model.units is None or drawings_of(model, data) is None:
         return NO_PICTURES
     if model.task != "classes" or not model.output_activation:
         return NO_PROBABILITIES
-    for index, layer in enumerate(model.layers):
-        if stage_of(layer, {}) is None:
+    for index, (layer, shape) in enumerate(_with_shapes(model, data)):
+        if stage_of(layer, {}, shape) is None:
             return f"the page cannot compute layer {index}, {layer!r}"
     return ""
+
+
+def _with_shapes(model: Sequential, data: Dataset) -> Iterator[tuple[Layer, Shape]]:
+    """Each layer with the shape of the rows that it is given."""
+    shape: Shape | None = model.shaped(data[:1]).x.shape[1:]
+    for layer in model.layers:
+        assert shape is not None
+        yield layer, shape
+        shape = layer.output_shape(shape)
 
 
 def network_of(model: Sequential, data: Dataset, names: list[str], bits: int) -> dict[str, Any]:
@@ -58,13 +91,14 @@ def network_of(model: Sequential, data: Dataset, names: list[str], bits: int) ->
     """
     if why := why_not(model, data):
         raise ValueError(why)
-    units = model.units
+    units, drawings = model.units, drawings_of(model, data)
     assert units is not None
+    assert drawings is not None
     state = model.state_dict()
     stages = []
-    for index, layer in enumerate(model.layers):
+    for index, (layer, shape) in enumerate(_with_shapes(model, data)):
         own = {name.partition(".")[2]: value for name, value in state.items() if name.partition(".")[0] == str(index)}
-        stage = stage_of(layer, {name: packed(value, bits) for name, value in own.items()})
+        stage = stage_of(layer, {name: packed(value, bits) for name, value in own.items()}, shape)
         stages += [stage] if stage else []
     if not output_activation_of(model.layers):  # the outputs are what the probabilities are computed from
         stages.append({"kind": "activation", "activation": model.output_activation})
@@ -75,27 +109,58 @@ def network_of(model: Sequential, data: Dataset, names: list[str], bits: int) ->
         "bits": bits,
         "scale": units.scale,
         "shift": units.shift,
-        "pen": pen_of(data),
+        "pen": pen_of(drawings),
         "rows": [{"pixels": packed(data.x[row].ravel()), "label": names[data.y[row]], "row": int(row)} for row in some],
     }
 
 
-def stage_of(layer: Layer, arrays: dict[str, Any]) -> dict[str, Any] | None:
-    """What the page has to do for a layer, with its ``arrays``; {} for nothing, None where it cannot."""
+def stage_of(layer: Layer, arrays: dict[str, Any], shape: Shape) -> dict[str, Any] | None:
+    """What the page has to do for a layer that is given rows of ``shape``, with its ``arrays``; {} for nothing, None
+    where it cannot."""
     if not type(layer).__module__.startswith(f"{layers.__name__}."):
         return None  # a subclass may compute something else
-    if isinstance(layer, Dropout | Flatten):
+    if isinstance(layer, Dropout | Flatten | Reshape):
         return {}
+    if isinstance(layer, ChannelsLast):
+        return {"kind": "channels_last", "channels": shape[0]}
     if isinstance(layer, Linear) and _is_known(layer.activation):
         return {"kind": "linear", "outputs": layer.out_features, "activation": layer.activation} | arrays
+    if isinstance(layer, Conv2d) and _is_known(layer.activation):
+        of_layer = {"kind": "conv2d", "groups": layer.groups, "activation": layer.activation}
+        windows = _windows(layer, shape, pair(layer.kernel_size), pair(layer.stride), layer.around)
+        return of_layer | windows | arrays
+    if isinstance(layer, MaxPool2d | AvgPool2d):
+        size = pair(layer.kernel_size)
+        stride = size if layer.stride is None else pair(layer.stride)
+        windows = _windows(layer, shape, size, stride, pair(layer.padding))
+        return _pooling(isinstance(layer, MaxPool2d), getattr(layer, "count_include_pad", True)) | windows
+    if isinstance(layer, GlobalMaxPool2d | GlobalAvgPool2d):
+        windows = _windows(layer, shape, shape[:2], (1, 1), (0, 0))
+        return _pooling(isinstance(layer, GlobalMaxPool2d)) | windows
     if isinstance(layer, Standardize):
         running = {f"running_{name}": array for name, array in arrays.items() if name in ("mean", "variance")}
         return {"kind": "normalize", "epsilon": 0.0} | running
-    if isinstance(layer, BatchNorm | LayerNorm):
+    if isinstance(layer, BatchNorm | LayerNorm):  # BatchNorm2d is a BatchNorm
         return {"kind": "normalize", "epsilon": layer.epsilon} | arrays
     if isinstance(layer, ElementwiseActivation) and _is_known(layer.activation):
         return {"kind": "activation", "activation": layer.activation}
     return {"kind": "activation", "activation": "softmax"} if isinstance(layer, Softmax) else None
+
+
+def _windows(layer: Layer, shape: Shape, size: Shape, stride: Shape, padding: Shape) -> dict[str, Any]:
+    """Windows over a picture, and the shapes (height, width, channels) of the picture and of the result."""
+    grid = layer.output_shape(shape) or ()
+    return {
+        "picture": (*shape, 1)[:3],
+        "size": size,
+        "stride": stride,
+        "padding": padding,
+        "grid": (1, 1, *grid)[-3:],
+    }
+
+
+def _pooling(largest: bool, count_padding: bool = True) -> dict[str, Any]:
+    return {"kind": "max_pool2d"} if largest else {"kind": "avg_pool2d", "count_padding": count_padding}
 
 
 def _is_known(activation: str) -> bool:
@@ -103,13 +168,14 @@ def _is_known(activation: str) -> bool:
 
 
 def packed(values: np.ndarray, bits: int = 32) -> dict[str, Any]:
-    """An array as text. Matrices of fewer than 32 bits are whole numbers, one bit after the other, the lowest first,
-    and each column has a factor of its own; so the error is at most 1 / (2^bits - 2) of its largest weight. Bytes stay
-    bytes."""
+    """An array as text. Matrices and filters of fewer than 32 bits are whole numbers, one bit after the other, the
+    lowest first, and each column or filter has a factor of its own; so the error is at most 1 / (2^bits - 2) of its
+    largest weight. Bytes stay bytes."""
     if values.dtype == np.uint8:
         return {"bits": 8, "data": _text(values)}
     if bits == 32 or values.ndim < 2:
         return {"bits": 32, "data": _text(values.astype("<f4"))}
+    values = values.reshape(-1, values.shape[-1])
     limit = 2 ** (bits - 1) - 1
     factors = np.nan_to_num(np.abs(values)).max(axis=0) / limit
     whole = np.rint(np.nan_to_num(values) / np.where(factors == 0, 1.0, factors)).astype(np.int64) + limit
@@ -118,16 +184,23 @@ def packed(values: np.ndarray, bits: int = 32) -> dict[str, Any]:
     return {"bits": bits, "data": text, "factors": packed(factors), "count": values.size}
 
 
-def pen_of(data: Dataset) -> dict[str, Any]:
-    """How a drawing becomes a picture like those of ``data``: their shape, the raw numbers of paper and ink, whether
-    these are whole, how large what is drawn is, where its centre of mass lies and how thick its lines are, in pixels.
+def drawings_of(model: Sequential, data: Dataset) -> np.ndarray | None:
+    """(n, height, width): the first rows, where they are pictures of one channel; else None."""
+    found = pictures_of(model, data, slice(MOST_MEASURED))
+    if found is None or (found.ndim == 4 and found.shape[3] != 1):
+        return None
+    return found.reshape(found.shape[:3])
+
+
+def pen_of(drawings: np.ndarray) -> dict[str, Any]:
+    """How a drawing becomes a picture like ``drawings`` (n, height, width): their shape, the raw numbers of paper and
+    ink, whether these are whole, how large what is drawn is, where its centre of mass lies and how thick its lines are,
+    in pixels.
 
     The thickness is that of a long line, whose outline is twice its length: 2 area / outline, where the outline is the
     total variation of the picture times pi / 4, the mean of that over all directions.
     """
-    shape = _picture_shape(data)
-    assert shape is not None
-    x: np.ndarray = data.x[:2000].reshape(-1, *shape).astype(np.float64)
+    shape, x = drawings.shape[1:], drawings.astype(np.float64)
     low, high = float(x.min()), float(x.max())
     paper, ink = (low, high) if x.mean() <= (low + high) / 2 else (high, low)
     drawn = (x - paper) / ((ink - paper) or 1.0)
@@ -143,7 +216,7 @@ def pen_of(data: Dataset) -> dict[str, Any]:
         "width": shape[1],
         "paper": paper,
         "ink": ink,
-        "whole": data.x.dtype == np.uint8,
+        "whole": drawings.dtype == np.uint8,
         "size": size,
         "centre": centre,
         "thickness": float(np.median(2 * area / np.maximum(outline, 1e-9))),
@@ -153,14 +226,6 @@ def pen_of(data: Dataset) -> dict[str, Any]:
 def _extents(marked: np.ndarray) -> np.ndarray:
     """(m, n) marks: how far it is from the first to the last of each row."""
     return np.asarray(marked.shape[1] - marked[:, ::-1].argmax(axis=1) - marked.argmax(axis=1))
-
-
-def _picture_shape(data: Dataset) -> tuple[int, int] | None:
-    """(height, width) of pictures of one channel."""
-    shape = data.image_shape
-    if shape is None or (len(shape) == 3 and shape[2] != 1):
-        return None
-    return shape[0], shape[1]
 
 
 def _text(values: np.ndarray) -> str:

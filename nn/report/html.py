@@ -20,7 +20,9 @@ from ..files import write_atomically
 from ..trainer import Trainer
 from ..version import __version__
 from .collected import REGRESSION, all_names, collect, curve_names, look_of, shortened
-from .embedded import BITS, NO_PICTURES, NO_PROBABILITIES, network_of, pen_of, why_not
+from .convolutions import convolutions, filters_of, maps_of
+from .embedded import BITS, NO_PICTURES, NO_PROBABILITIES, drawings_of, network_of, pen_of, why_not
+from .pictures import from_0_to_1, picture_shape, pictures_of
 from .plots import weights_of_pixels
 from .png import data_uri, signed
 from .svg import Curve, curves, scatter
@@ -30,6 +32,11 @@ MOST_BYTES = 1_000_000
 #: A confusion matrix of more classes is a picture.
 MOST_CELLS = 30
 MOST_UNITS = 64
+#: Channels of a filter that are shown.
+MOST_CHANNELS = 16
+#: Feature maps of a row, and how large they are.
+MOST_MAPS = 32
+MOST_MAP_PIXELS = 32
 #: Names of classes are cut after so many letters in the matrix.
 LONGEST_NAME = 40
 #: Pictures are drawn with at most so many pixels a side.
@@ -76,8 +83,9 @@ def write_report(
 def _page_under(most: int, trainer: Trainer, data: Dataset | None, found: dict[str, Any]) -> str:
     """The page with the weights as exact as its size allows, and without them where it allows none."""
     why = why_not(trainer.model, data)
-    if data is not None and not why:
-        names, pen = all_names(trainer.model, data), pen_of(data)
+    drawings = None if data is None or why else drawings_of(trainer.model, data)
+    if data is not None and drawings is not None:
+        names, pen = all_names(trainer.model, data), pen_of(drawings)
         around = len(_page(found, sections(found, trainer, data, drawing(BITS[-1], pen)), None).encode())
         for bits in BITS:
             network = network_of(trainer.model, data, names, bits)
@@ -123,9 +131,13 @@ def sections(found: dict[str, Any], trainer: Trainer, data: Dataset | None, draw
             section("Training", training_curves(found), history_table(found["history"])),
             draw,
             classes(found["classes"]) if "classes" in found else "",
-            mistakes(found["classes"], data) if "classes" in found and data is not None else "",
+            mistakes(found["classes"], trainer, data) if "classes" in found and data is not None else "",
             values(found["values"]) if "values" in found else "",
             weights(trainer, data),
+            filters(trainer),
+            feature_maps(trainer, data, found["classes"]["examples"])
+            if data is not None and "examples" in found.get("classes", {})
+            else "",
             about(found),
         )
     )
@@ -267,7 +279,7 @@ def confusion(found: Mapping[str, Any], head: str) -> str:
     )
 
 
-def mistakes(found: Mapping[str, Any], data: Dataset) -> str:
+def mistakes(found: Mapping[str, Any], trainer: Trainer, data: Dataset) -> str:
     """What the network is sure of and mistaken: pictures where rows are pictures, else a table."""
     if "mistakes" not in found:
         return ""
@@ -277,29 +289,28 @@ def mistakes(found: Mapping[str, Any], data: Dataset) -> str:
         return section("Mistakes", "<p>There are none: all test rows are predicted correctly.</p>")
     which = f"The {len(worst)} surest of {wrong:,} mistakes" if len(worst) < wrong else "All mistakes, the surest first"
     note = f'<p class="note">{which}: what was predicted, with its probability, and what is true.</p>'
-    if data.image_shape is None:
+    images = pictures(trainer, data, [m["row"] for m in worst])
+    if images is None:
         cells = [[m["row"], m["predicted"], figure("", m["probability"]), m["label"]] for m in worst]
         return section("Surest mistakes", note, table(["row", "predicted", "probability", "label"], cells))
     items = "".join(
         f'<li title="row {m["row"]}"><img src="{data_uri(image)}" alt="test row {m["row"]}, a picture of '
         f'{escape(m["label"])}"><span class="wrong">{escape(m["predicted"])}</span> {figure("", m["probability"])}'
         f"<br>is {escape(m['label'])}</li>"
-        for m, image in zip(worst, pictures(data, [m["row"] for m in worst]), strict=True)
+        for m, image in zip(worst, images, strict=True)
     )
     return section("Surest mistakes", note, f'<ul class="pictures">{items}</ul>')
 
 
-def pictures(data: Dataset, rows: Sequence[int]) -> Iterable[np.ndarray]:
-    """Rows as uint8 pictures, grey or in colours, of at most ``MOST_PIXELS`` a side."""
-    assert data.image_shape is not None
-    low, high = float(data.x.min()), float(data.x.max())
-    for row in rows:
-        image = (data.x[row].reshape(data.image_shape).astype(np.float64) - low) / ((high - low) or 1.0)
-        step = -(-max(image.shape[:2]) // MOST_PIXELS)
-        image = image[::step, ::step]
-        if image.ndim == 3 and image.shape[2] not in (3, 4):
-            image = image.mean(axis=2)
-        yield np.rint(image * 255).astype(np.uint8)
+def pictures(trainer: Trainer, data: Dataset, rows: Sequence[int]) -> np.ndarray | None:
+    """Rows as uint8 pictures, grey or in colours, of at most ``MOST_PIXELS`` a side; None where they are none."""
+    found = pictures_of(trainer.model, data, rows)
+    if found is None:
+        return None
+    step = -(-max(found.shape[1:3]) // MOST_PIXELS)
+    scaled = from_0_to_1(found[:, ::step, ::step], float(data.x.min()), float(data.x.max()))
+    pixels: np.ndarray = np.rint(scaled * 255).astype(np.uint8)
+    return pixels
 
 
 def values(found: Mapping[str, Any]) -> str:
@@ -316,11 +327,12 @@ def values(found: Mapping[str, Any]) -> str:
 
 def weights(trainer: Trainer, data: Dataset | None) -> str:
     """The weights of each unit of the first layer as a picture, where there is one for each pixel."""
-    found = None if data is None or data.image_shape is None else weights_of_pixels(trainer.model, data.image_shape)
-    if found is None or data is None or data.image_shape is None:
+    shape = None if data is None else picture_shape(trainer.model, data)
+    found = None if shape is None else weights_of_pixels(trainer.model, shape)
+    if found is None or shape is None:
         return ""
     units = found.shape[1]
-    images = found.T[:MOST_UNITS].reshape(-1, *data.image_shape)
+    images = found.T[:MOST_UNITS].reshape(-1, *shape)
     images = images.mean(axis=3) if images.ndim == 4 else images
     step = -(-max(images.shape[1:]) // MOST_PIXELS)
     items = "".join(
@@ -333,6 +345,70 @@ def weights(trainer: Trainer, data: Dataset | None) -> str:
     return section(
         "Weights of the first layer", f'<p class="note">{note}</p>', f'<ul class="pictures weights">{items}</ul>'
     )
+
+
+def filters(trainer: Trainer) -> str:
+    """The filters of the first convolution, all on one scale, their channels side by side."""
+    if not convolutions(trainer.model):
+        return ""
+    index, weights = filters_of(trainer.model)
+    shown = weights[:MOST_UNITS, :MOST_CHANNELS]
+    limit = float(np.abs(shown).max())
+    items = "".join(
+        f'<li><img src="{data_uri(signed(side_by_side(each), limit))}" alt="filter {number}" title="filter {number}: '
+        f'{each.min():.3g} to {each.max():.3g}"></li>'
+        for number, each in enumerate(shown)
+    )
+    of_layer = f"{some(len(shown), len(weights), 'filter')} of layer {index}, {trainer.model[index]!r}"
+    note = f"What {of_layer}, look for: ink on red raises the answer, on blue lowers it. All have one scale."
+    if (channels := weights.shape[1]) > 1:
+        note += f" Of each filter {some(shown.shape[1], channels, 'channel')} stand side by side."
+    return section(
+        "Filters of the first convolution",
+        f'<p class="note">{escape(note)}</p>',
+        f'<ul class="pictures weights">{items}</ul>',
+    )
+
+
+def side_by_side(images: np.ndarray) -> np.ndarray:
+    """Pictures (n, h, w) as one, (h, w') with a column of zeros between them."""
+    return np.concatenate([np.pad(image, ((0, 0), (0, 1))) for image in images], axis=1)[:, :-1]
+
+
+def some(shown: int, total: int, what: str) -> str:
+    """How many of them are shown, in words."""
+    return f"{shown} of {total:,} {what}s" if shown < total else f"all {total} {what}s" if total > 1 else f"the {what}"
+
+
+def feature_maps(trainer: Trainer, data: Dataset, examples: Sequence[Mapping[str, Any]]) -> str:
+    """What the filters of the first convolution answer to a test row that is predicted correctly and to one that is
+    not, all on one scale."""
+    model, rows = trainer.model, [example["row"] for example in examples]
+    images = pictures(trainer, data, rows)
+    if images is None:
+        return ""
+    layers, maps = maps_of(model, data[np.array(rows)])
+    total, step = maps.shape[1], -(-max(maps.shape[2:]) // MOST_MAP_PIXELS)
+    maps = maps[:, :MOST_MAPS, ::step, ::step]
+    limit = float(np.abs(maps).max())
+    parts = []
+    for example, image, found in zip(examples, images, maps, strict=True):
+        row, label, predicted = example["row"], escape(example["label"]), escape(example["predicted"])
+        seen = f"seen as {label}" if predicted == label else f'taken for <span class="wrong">{predicted}</span>'
+        answers = "".join(
+            f'<li><img src="{data_uri(signed(each, limit))}" alt="map {number} of test row {row}" '
+            f'title="map {number}: {each.min():.3g} to {each.max():.3g}"></li>'
+            for number, each in enumerate(found)
+        )
+        parts.append(
+            f'<div class="maps"><figure><img src="{data_uri(image)}" alt="test row {row}, a picture of {label}">'
+            f"<figcaption>test row {row}: {label}, {seen}</figcaption></figure>"
+            f'<ul class="pictures weights">{answers}</ul></div>'
+        )
+    computed = " and ".join(f"layer {index}, {model[index]!r}" for index in layers)
+    which = some(maps.shape[1], total, "filter")
+    note = f"What {which} of {computed}, answer to a test row: red above 0, blue below. All have one scale."
+    return section("Feature maps", f'<p class="note">{escape(note)}</p>', *parts)
 
 
 def drawing(bits: int, pen: Mapping[str, Any]) -> str:

@@ -1,4 +1,5 @@
-"""Pictures of a run: the cost curve, the confusion matrix, rows beside their predictions, the first layer's weights.
+"""Pictures of a run: the cost curve, the confusion matrix, rows beside their predictions, the first layer's weights,
+the filters of a convolution and what they answer.
 
 Each is a matplotlib ``Figure``, which a notebook shows and ``figure.savefig(path)`` writes. Matplotlib is optional, so
 it is imported only when something is drawn; and never through pyplot, so that drawing needs no screen and leaves the
@@ -11,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +25,8 @@ from ..history import History
 from ..model import Sequential
 from ..trainer import Trainer
 from .collected import LOGARITHMIC, REGRESSION, curve_names, probabilities_of, regression_figures, shortened
+from .convolutions import convolutions, filters_of, maps_of, only_row
+from .pictures import from_0_to_1, picture_shape, pictures_of
 from .svg import LOG_FROM, MOST_DOTS, are_rare, epoch_ticks, shown
 
 if TYPE_CHECKING:
@@ -31,7 +35,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: The files that ``draw_all`` may write.
-PICTURES = ("cost.png", "confusion.png", "digits.png", "mistakes.png", "values.png", "weights.png")
+PICTURES = (
+    "cost.png", "confusion.png", "digits.png", "mistakes.png", "values.png", "weights.png", "filters.png", "maps.png",
+)  # fmt: skip
 WRONG = "red"
 #: Panels of the cost curve beside each other.
 MOST_PANELS = 3
@@ -40,6 +46,8 @@ MOST_NUMBERS = 30
 #: And of more than this it names only some.
 MOST_TICKS = 60
 LONGEST_NAME = 14
+#: Filters of more channels are drawn as one picture each.
+MOST_CHANNELS = 16
 
 
 def check_installed() -> None:
@@ -67,16 +75,19 @@ def draw_all(trainer: Trainer, test: Dataset | None, folder: str | Path, rows_ar
         pictures["cost.png"] = lambda: cost_curve(trainer.history)
     if test is not None and test.has_classes and model.task == "classes":
         pictures["confusion.png"] = lambda: confusion_heat_map(trainer, test, rows_are)
-        if test.image_shape is not None:
+        if picture_shape(model, test) is not None:
             pictures["digits.png"] = lambda: digit_grid(trainer, test)
             if model.output_activation:  # without probabilities no mistake is worse than another
                 pictures["mistakes.png"] = lambda: worst_mistakes(trainer, test)
     if test is not None and test.has_targets and not test.has_classes and model.task == "values":
         pictures["values.png"] = lambda: predicted_against_true(trainer, test)
-    if test is not None and test.image_shape is not None:
-        shape = test.image_shape
+    shape = None if test is None else picture_shape(model, test)
+    if test is not None and shape is not None:
         if weights_of_pixels(model, shape) is not None:
             pictures["weights.png"] = lambda: first_layer_weights(model, shape)
+        if convolutions(model):
+            pictures["filters.png"] = lambda: filters(model)
+            pictures["maps.png"] = lambda: feature_maps(model, test[:1])
     for name, draw in pictures.items():
         write_picture(draw(), folder / name, trainer.history.run)
     return list(pictures)
@@ -230,7 +241,7 @@ def digit_grid(trainer: Trainer, data: Dataset, count: int = 25) -> Figure:
     right = predicted == first.y
     colors = np.where(right, "black", WRONG)
     head = f"The first {len(first)} rows, {right.sum()} right: predicted / label"
-    return _picture_grid(_pictures(data, range(len(first))), head, titles, colors)
+    return _picture_grid(_pictures(trainer.model, data, range(len(first))), head, titles, colors)
 
 
 def worst_mistakes(trainer: Trainer, data: Dataset, count: int = 25) -> Figure:
@@ -245,7 +256,7 @@ def worst_mistakes(trainer: Trainer, data: Dataset, count: int = 25) -> Figure:
     which = f"The {len(worst)} surest of {len(wrong):,} mistakes"
     if len(worst) == len(wrong):
         which = f"All mistakes ({len(wrong)}), the surest first"
-    return _picture_grid(_pictures(data, worst), f"{which}: predicted (probability) / label", titles)
+    return _picture_grid(_pictures(trainer.model, data, worst), f"{which}: predicted (probability) / label", titles)
 
 
 def first_layer_weights(model: Sequential, image_shape: tuple[int, ...], count: int = 64) -> Figure:
@@ -271,6 +282,67 @@ def first_layer_weights(model: Sequential, image_shape: tuple[int, ...], count: 
     return _picture_grid(images, head, color_map=colors, limits=None)
 
 
+def filters(model: Sequential, layer: int | None = None, count: int = 64) -> Figure:
+    """What the first ``count`` filters of a ``Conv2d`` look for: each as a small picture, or as one for each of its
+    channels side by side. All have one scale, on which 0 is white: ink on red raises the answer, on blue lowers it.
+
+    The filters of a deep layer may have too many channels to be told apart; then each is one picture of how strongly
+    it looks at each of its pixels, the root of the sum of the squares over the channels.
+
+    Args:
+        layer: its index in the network; None for the first.
+
+    Raises:
+        ValueError: there is no convolution at that index.
+    """
+    index, weights = filters_of(model, layer)
+    total, channels = weights.shape[:2]
+    shown, each = weights[:count], ""
+    if channels > MOST_CHANNELS:
+        shown = np.sqrt((shown**2).sum(axis=1, keepdims=True))
+        each = f", the root of the sum of squares over {channels:,} channels"
+    elif channels > 1:
+        each = f", its {channels} channels side by side"
+    head = f"{_some(len(shown), total, 'filter')} of layer {index}, {model[index]!r}{each}"
+    blocks = _columns(len(shown)) if shown.shape[1] == 1 else max(round(math.sqrt(len(shown) / shown.shape[1])), 1)
+    columns, rows = blocks * shown.shape[1], math.ceil(len(shown) / blocks)
+    figure = new_figure(min(max(0.6 * columns, 4.0), 12.0) + 1.0, min(max(0.6 * rows, 1.5), 16.0) + 0.7)
+    _draw_tiles(figure.subplots(), shown, blocks)
+    figure.suptitle(_wrapped(head, figure), fontsize=11)
+    return figure
+
+
+def feature_maps(model: Sequential, picture: Any, layer: int | None = None, count: int = 64) -> Figure:
+    """What the first ``count`` filters of a layer answer to a picture, beside that picture: red above 0, blue below,
+    all on one scale.
+
+    An activation right after a convolution is computed with it, so the answers are those after it.
+
+    Args:
+        picture: a row as ``predict`` takes it: an array in the units of the training rows, or a ``Dataset`` of one row,
+            ``data[5:6]``.
+        layer: the index of a layer that gives pictures, such as a convolution or pooling; None for the first
+            convolution.
+
+    Raises:
+        ValueError: the layer gives no pictures, there is no convolution, or there are several pictures.
+    """
+    row = only_row(model, picture)
+    layers, (maps,) = maps_of(model, row, layer)
+    given = pictures_of(model, row, slice(1))
+    names = ", ".join(f"{index} {model[index]!r}" for index in layers)
+    figure = new_figure(11.0, 6.0)
+    left, right = figure.subplots(1, 2, width_ratios=[1, 2])
+    left.set_axis_off()
+    if given is not None:
+        left.imshow(from_0_to_1(given, float(given.min()), float(given.max()))[0], cmap="gray", vmin=0.0, vmax=1.0)
+        left.set_title("the picture", fontsize=10)
+    shown = maps[:count, None]
+    _draw_tiles(right, shown, _columns(len(shown)))
+    figure.suptitle(_wrapped(f"{_some(len(shown), len(maps), 'feature map')} of layer {names}", figure), fontsize=11)
+    return figure
+
+
 # ---- what is drawn ---------------------------------------------------------------------------------------------------
 
 
@@ -283,14 +355,12 @@ def _predicted_classes(trainer: Trainer, data: Dataset) -> tuple[np.ndarray, lis
     return np.asarray(trainer.predict(data)), names
 
 
-def _pictures(data: Dataset, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Rows as pictures from 0 to 1: (n, h, w) grey, or (n, h, w, 3 or 4); other channels are averaged."""
-    if data.image_shape is None:
+def _pictures(model: Sequential, data: Dataset, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Rows as pictures from 0 to 1, see ``from_0_to_1``."""
+    found = pictures_of(model, data, rows)
+    if found is None:
         raise ValueError("these rows are not pictures; their data set has no image_shape")
-    low, high = float(data.x.min()), float(data.x.max())
-    images: np.ndarray = data.x[np.asarray(rows)].reshape(-1, *data.image_shape).astype(np.float64)
-    images = (images - low) / ((high - low) or 1.0)
-    return images.mean(axis=3) if images.ndim == 4 and images.shape[3] not in (3, 4) else images
+    return from_0_to_1(found, float(data.x.min()), float(data.x.max()))
 
 
 def weights_of_pixels(model: Sequential, image_shape: tuple[int, ...]) -> np.ndarray | None:
@@ -298,6 +368,8 @@ def weights_of_pixels(model: Sequential, image_shape: tuple[int, ...]) -> np.nda
     for values in model.state_dict().values():
         if values.ndim == 2 and len(values) == math.prod(image_shape):
             return np.asarray(values)
+        if values.ndim > 2:  # what comes after a convolution has a row for each number of a feature map
+            break
     return None
 
 
@@ -352,6 +424,49 @@ def _picture_grid(
             color = colors[index] if len(colors) else "black"
             axes.set_title(between.join(titles[index]), fontsize=9, color=str(color), parse_math=False)
     return figure
+
+
+def _draw_tiles(axes: Axes, images: np.ndarray, blocks: int) -> None:
+    """Pictures (n, k, h, w) with one scale: n blocks of k pictures side by side, so many blocks in a line."""
+    from matplotlib import colormaps
+
+    _, k, height, width = images.shape
+    gap = 0.15 * max(height, width)
+    limit = float(np.abs(images).max()) or 1.0
+    across, down = k * (width + gap) + (gap if k > 1 else 0.0), height + (gap if k == 1 else 2 * gap)
+    for number, block in enumerate(images):
+        row, column = divmod(number, blocks)
+        for channel, image in enumerate(block):
+            left, top = column * across + channel * (width + gap), row * down
+            drawn = axes.imshow(
+                image,
+                cmap=colormaps["RdBu_r"],
+                vmin=-limit,
+                vmax=limit,
+                interpolation="nearest",
+                extent=(left, left + width, top + height, top),
+            )
+    axes.set_xlim(-gap, min(blocks, len(images)) * across)
+    axes.set_ylim(math.ceil(len(images) / blocks) * down, -gap)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_facecolor("0.85")  # neither of the colours, so that white pictures have an end
+    bar = axes.figure.colorbar(drawn, ax=axes, shrink=0.8, aspect=35)
+    bar.ax.set_ylim(-limit if images.min() < 0 else 0.0, limit)
+
+
+def _some(shown: int, total: int, what: str) -> str:
+    """How many of them are shown, in words."""
+    if shown < total:
+        return f"The first {shown} of {total:,} {what}s"
+    return f"The {total} {what}s" if total > 1 else f"The {what}"
+
+
+def _wrapped(head: str, figure: Figure) -> str:
+    """A title in as many lines as the width of the figure asks for."""
+    return fill(head, round(12 * figure.get_figwidth()))
 
 
 def _columns(count: int) -> int:

@@ -40,12 +40,13 @@ def data_uri(pixels: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(png(pixels)).decode()
 
 
-def signed(values: np.ndarray) -> np.ndarray:
-    """(h, w) numbers as colours (h, w, 4): red above 0, blue below, 0 transparent, the largest opaque.
+def signed(values: np.ndarray, limit: float = 0.0) -> np.ndarray:
+    """(h, w) numbers as colours (h, w, 4): red above 0, blue below, 0 transparent, ``limit`` opaque; 0 stands for the
+    largest of them.
 
     Transparent, not white: so they are readable on a light page and on a dark one.
     """
-    limit = float(np.abs(values).max()) or 1.0
+    limit = limit or float(np.abs(values).max()) or 1.0
     pixels = np.empty((*values.shape, 4), np.uint8)
     pixels[..., :3] = np.where((values > 0)[..., None], (200, 46, 52), (38, 110, 190))
     # 32 shades, not 256: smaller files, and nothing less to see.

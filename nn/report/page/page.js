@@ -80,26 +80,53 @@
     softplus: (z) => Math.max(z, 0) + Math.log1p(Math.exp(-Math.abs(z))),
   };
 
-  // name: as in Python, perhaps with a number, "leaky_relu(0.2)"
+  // name: as in Python, perhaps with a number, "leaky_relu(0.2)"; z is overwritten
   function activate(z, name) {
-    if (name !== "softmax") {
-      const [, base, number] = name.match(/^(\w+)(?:\((.+)\))?$/);
-      return z.map((value) => elementwise[base](value, number === undefined ? undefined : Number(number)));
+    if (name === "identity") return z;
+    if (name === "softmax") {
+      const largest = Math.max(...z);
+      const powers = z.map((value) => Math.exp(value - largest));
+      const sum = powers.reduce((a, b) => a + b, 0);
+      return powers.map((value) => value / sum);
     }
-    const largest = Math.max(...z);
-    const powers = z.map((value) => Math.exp(value - largest));
-    const sum = powers.reduce((a, b) => a + b, 0);
-    return powers.map((value) => value / sum);
+    const [, base, number] = name.match(/^(\w+)(?:\((.+)\))?$/);
+    const [f, setting] = [elementwise[base], number === undefined ? undefined : Number(number)];
+    for (let index = 0; index < z.length; index++) z[index] = f(z[index], setting);
+    return z;
   }
 
   const mean = (x) => x.reduce((a, b) => a + b, 0) / x.length;
+
+  // Windows that slide over a picture, (height, width, channels) one after the other. For each of them start(to), then
+  // see(from, to, position) for each of its pixels that is on the picture and not on its padding, then end(to, seen).
+  // from and to are indices of the first channels of a pixel of the picture and of the result, position is that in the
+  // window, seen how many there were.
+  function slide({ picture: [height, width, channels], size, stride, padding, grid: [rows, columns, outputs] }, { start, see, end }) {
+    for (let row = 0, to = 0; row < rows; row++) {
+      for (let column = 0; column < columns; column++, to += outputs) {
+        const [top, left] = [row * stride[0] - padding[0], column * stride[1] - padding[1]];
+        let seen = 0;
+        start(to);
+        for (let a = Math.max(0, -top); a < size[0] && top + a < height; a++) {
+          for (let b = Math.max(0, -left); b < size[1] && left + b < width; b++, seen++) {
+            see(((top + a) * width + left + b) * channels, to, a * size[1] + b);
+          }
+        }
+        end(to, seen);
+      }
+    }
+  }
+
+  const nothing = () => {};
 
   const stages = {
     // by the statistics of the training rows, where there are any, else by those of the row itself
     normalize(x, stage) {
       const centre = mean(x);
       const spread = stage.running_variance ? 0 : mean(x.map((value) => (value - centre) ** 2));
-      return x.map((value, column) => {
+      const columns = stage.running_mean ? stage.running_mean.length : x.length; // of a picture these are its channels
+      return x.map((value, index) => {
+        const column = index % columns;
         const deviation = value - (stage.running_mean ? stage.running_mean[column] : centre);
         const variance = stage.running_variance ? stage.running_variance[column] : spread;
         const normalized = deviation / Math.sqrt(variance + stage.epsilon);
@@ -116,6 +143,57 @@
       });
       return activate(z, stage.activation);
     },
+    conv2d(x, stage) {
+      const { weight, bias, groups, picture, grid } = stage;
+      const [channels, outputs] = [picture[2] / groups, grid[2] / groups]; // of a group
+      const z = new Float64Array(grid[0] * grid[1] * grid[2]);
+      slide(stage, {
+        start: bias ? (to) => z.set(bias, to) : nothing,
+        see(from, to, position) {
+          for (let group = 0; group < groups; group++) {
+            const first = to + group * outputs;
+            for (let channel = 0; channel < channels; channel++) {
+              const value = x[from + group * channels + channel];
+              if (value === 0) continue;
+              const start = (position * channels + channel) * grid[2] + group * outputs;
+              for (let output = 0; output < outputs; output++) z[first + output] += value * weight[start + output];
+            }
+          }
+        },
+        end: nothing,
+      });
+      return activate(z, stage.activation);
+    },
+    max_pool2d(x, stage) {
+      const [rows, columns, channels] = stage.grid;
+      const y = new Float64Array(rows * columns * channels).fill(-Infinity);
+      slide(stage, {
+        start: nothing,
+        see(from, to) {
+          for (let c = 0; c < channels; c++) y[to + c] = Math.max(y[to + c], x[from + c]);
+        },
+        end: nothing,
+      });
+      return y;
+    },
+    avg_pool2d(x, stage) {
+      const [rows, columns, channels] = stage.grid;
+      const y = new Float64Array(rows * columns * channels);
+      slide(stage, {
+        start: nothing,
+        see(from, to) {
+          for (let c = 0; c < channels; c++) y[to + c] += x[from + c];
+        },
+        end(to, seen) {
+          const count = stage.count_padding ? stage.size[0] * stage.size[1] : seen;
+          for (let c = 0; c < channels; c++) y[to + c] /= count;
+        },
+      });
+      return y;
+    },
+    // (channels, pixels) as (pixels, channels)
+    channels_last: (x, { channels }) =>
+      x.map((_, index) => x[(index % channels) * (x.length / channels) + Math.floor(index / channels)]),
   };
 
   for (const stage of network.stages) {

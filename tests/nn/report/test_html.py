@@ -33,7 +33,7 @@ from nn import (
     load_model,
     save_model,
 )
-from nn.layers import Layer
+from nn.layers import ChannelsLast, Conv2d, Flatten, GlobalAvgPool2d, Layer, Reshape
 from nn.report import weights_checksum, write_report
 from nn.report.collected import MOST_EPOCHS, columns_of
 from nn.report.embedded import ACTIVATIONS, BITS, packed, pen_of
@@ -247,6 +247,102 @@ def test_rows_that_are_no_pictures_are_listed_by_number(tmp_path: Path) -> None:
     assert f'<th scope="row">{first["row"]}</th><td>{first["predicted"]}</td>' in page
 
 
+# ---- convolutions ----------------------------------------------------------------------------------------------------
+
+CONVOLUTIONAL: tuple[Layer, ...] = (Reshape(8, 8, 1), Conv2d(1, 6, 3), ReLU(), Flatten(), Linear(216, 10), Softmax())
+
+
+def test_a_convolutional_network_shows_its_filters_and_what_they_answer(tmp_path: Path) -> None:
+    trainer = trained(DIGITS.train, *CONVOLUTIONAL, epochs=2)
+    page = written(tmp_path, trainer, DIGITS.test)
+    report = embedded(page, "report")["classes"]
+    alts = [image["alt"] or "" for image in Tree(page).all("img")]
+    assert [alt for alt in alts if alt.startswith("filter")] == [f"filter {number}" for number in range(6)]
+    assert "What all 6 filters of layer 1, Conv2d(1, 6, 3), look for" in text_of(page)
+    assert "Weights of the first layer" not in page
+    right, wrong = report["examples"]
+    predicted = trainer.predict(DIGITS.test)
+    assert (right["predicted"], wrong["predicted"]) == tuple(str(predicted[e["row"]]) for e in (right, wrong))
+    assert right["label"] == right["predicted"] == wrong["label"] != wrong["predicted"]
+    assert wrong["row"] == report["mistakes"][0]["row"]  # the surest
+    for row in (right["row"], wrong["row"]):
+        assert [alt for alt in alts if alt.endswith(f"of test row {row}")] == [
+            f"map {number} of test row {row}" for number in range(6)
+        ]
+    assert "layer 1, Conv2d(1, 6, 3) and layer 2, ReLU(), answer to a test row" in text_of(page)
+    assert f"test row {wrong['row']}: {wrong['label']}, taken for {wrong['predicted']}" in text_of(page)
+
+
+def test_a_network_without_convolutions_shows_none(ten: Trainer, tmp_path: Path) -> None:
+    page = written(tmp_path, ten, DIGITS.test)
+    assert "examples" not in embedded(page, "report")["classes"]
+    assert "ilters" not in text_of(page)
+    assert "Feature maps" not in page
+
+
+def test_the_pictures_of_filters_and_maps_are_their_numbers(tmp_path: Path) -> None:
+    trainer = trained(DIGITS.train, *CONVOLUTIONAL)
+    page = written(tmp_path, trainer, DIGITS.test)
+    pixels = {image["alt"]: shades(image["src"] or "") for image in Tree(page).all("img")}
+    weights = trainer.model.state_dict()["1.weight"]
+    row = embedded(page, "report")["classes"]["examples"][1]["row"]
+    maps = trainer.model.layer_outputs(DIGITS.test[row : row + 1])["1"][0]
+    rows = [example["row"] for example in embedded(page, "report")["classes"]["examples"]]
+    limit = max(trainer.model.layer_outputs(DIGITS.test[row : row + 1])["1"].max() for row in rows)
+    for number in range(6):
+        found = pixels[f"filter {number}"]
+        np.testing.assert_allclose(found, weights[:, :, 0, number] / np.abs(weights).max(), atol=0.04)
+        np.testing.assert_allclose(pixels[f"map {number} of test row {row}"], maps[:, :, number] / limit, atol=0.04)
+
+
+def shades(uri: str) -> np.ndarray:
+    """The numbers of a picture that ``signed`` has made, from -1 to 1."""
+    pixels = imread(BytesIO(base64.b64decode(uri.partition("base64,")[2])), format="png")
+    found: np.ndarray = np.where(pixels[..., 0] > pixels[..., 2], 1, -1) * pixels[..., 3] ** 2
+    return found
+
+
+def test_filters_of_several_channels_lie_side_by_side(tmp_path: Path) -> None:
+    data = Dataset(DIGITS.test.x, DIGITS.test.y, 1 / 16, image_shape=(4, 4, 4))
+    trainer = trained(data, Reshape(4, 4, 4), Conv2d(4, 70, 3), GlobalAvgPool2d(), Linear(70, 10), epochs=0)
+    page = written(tmp_path, trainer, data)
+    found = [shades(image["src"] or "") for image in Tree(page).all("img") if (image["alt"] or "").startswith("filter")]
+    weights = trainer.model.state_dict()["1.weight"]
+    assert len(found) == 64
+    shown = weights[..., :64] / np.abs(weights[..., :64]).max()
+    for number, image in enumerate(found):
+        assert image.shape == (3, 4 * 3 + 3)
+        for channel in range(4):
+            part = image[:, 4 * channel : 4 * channel + 3]
+            np.testing.assert_allclose(part, shown[:, :, channel, number], atol=0.04)
+    assert "What 64 of 70 filters of layer 1, Conv2d(4, 70, 3), look for" in text_of(page)
+    assert "Of each filter all 4 channels stand side by side." in text_of(page)
+    assert embedded(page, "network") is None  # nobody draws four channels
+
+
+def test_wrong_rows_or_right_ones_may_be_missing(tmp_path: Path) -> None:
+    trainer = trained(DIGITS.train, *CONVOLUTIONAL, epochs=0)
+    predicted = trainer.predict(DIGITS.test)
+    for y, wrong in ((predicted, 0), ((predicted + 1) % 10, 1)):
+        trainer = Trainer(trainer.model)
+        page = written(tmp_path, trainer, replace(DIGITS.test, y=y))
+        examples = embedded(page, "report")["classes"]["examples"]
+        assert [example["predicted"] != example["label"] for example in examples] == [bool(wrong)]
+        assert page.count('<div class="maps">') == 1
+
+
+def test_colours_are_shown_in_colour(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 6, 5, 3), dtype=np.uint8)
+    pixels[0, 0, 0], pixels[0, 0, 1] = 0, 255
+    data = Dataset(np.moveaxis(pixels, 3, 1), np.arange(40) % 2, 1 / 255)
+    trainer = trained(data, ChannelsLast(), Conv2d(3, 2, 3), GlobalAvgPool2d(), Linear(2, 2))
+    page = written(tmp_path, trainer, data)
+    entry = embedded(page, "report")["classes"]["examples"][-1]
+    source = next(i["src"] for i in Tree(page).all("img") if (i["alt"] or "").startswith(f"test row {entry['row']}, a"))
+    found = imread(BytesIO(base64.b64decode((source or "").partition("base64,")[2])), format="png")
+    np.testing.assert_array_equal(np.rint(found * 255), pixels[entry["row"]])
+
+
 # ---- what is kept small ----------------------------------------------------------------------------------------------
 
 
@@ -263,6 +359,17 @@ def test_a_large_network_is_rounded_so_that_the_page_stays_small(hidden: int, bi
     else:
         assert network["bits"] == bits
         assert (f"rounded to {bits} bits" in page) == (bits < 32)
+
+
+def test_a_large_convolutional_network_is_rounded_too(tmp_path: Path) -> None:
+    rows = Dataset(np.random.default_rng(0).integers(0, 256, (40, 784), dtype=np.uint8), np.arange(40) % 10, 1 / 255,
+                   image_shape=(28, 28))  # fmt: skip
+    layers = Reshape(28, 28, 1), Conv2d(1, 64, 5, stride=2), ReLU(), Conv2d(64, 200, 5, stride=2), ReLU(), Flatten()
+    trainer = trained(rows, *layers, Linear(3200, 10), epochs=0)
+    page = written(tmp_path, trainer, rows)
+    bits = embedded(page, "network")["bits"]
+    assert 8 < bits < 32
+    assert f"rounded to {bits} bits" in page
 
 
 @given(
@@ -395,11 +502,11 @@ def test_the_pen_is_measured_from_the_rows() -> None:
     """Lines of 2 pixels in the upper left of 28 x 28, from row 4 up to row 24."""
     x = np.zeros((5, 28, 28), np.uint8)
     x[:, 4:24, 6:8] = 200
-    pen = pen_of(Dataset(x.reshape(5, -1), np.zeros(5, np.int64), image_shape=(28, 28)))
+    pen = pen_of(x)
     assert (pen["paper"], pen["ink"], pen["whole"], pen["size"]) == (0, 200, True, 20)
     assert pen["centre"] == [14, 7]
     assert pen["thickness"] == pytest.approx(2, rel=0.2)
-    dark = pen_of(Dataset(255 - x.reshape(5, -1), np.zeros(5, np.int64), image_shape=(28, 28)))
+    dark = pen_of(255 - x)
     assert (dark["paper"], dark["ink"], dark["size"]) == (255, 55, 20)
 
 

@@ -16,8 +16,22 @@ from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
 from nn import SGD, Dataset, History, Linear, Sequential, Sigmoid, Softmax, Trainer, load_data
-from nn.layers import Layer
+from nn.layers import (
+    BatchNorm2d,
+    ChannelsLast,
+    Conv2d,
+    Flatten,
+    GlobalAvgPool2d,
+    GlobalMaxPool2d,
+    Layer,
+    MaxPool2d,
+    ReLU,
+    Reshape,
+    Tanh,
+)
 from nn.report import plots
+from nn.report.convolutions import filters_of
+from tests.helpers.with_emulated import WITH_EMULATED, made
 
 DIGITS = load_data("digits").train[:200]
 EVERYTHING = ["cost.png", "confusion.png", "digits.png", "mistakes.png", "weights.png"]
@@ -386,6 +400,163 @@ def test_first_layer_weights_of_zeros() -> None:
 def test_a_network_of_other_rows_has_no_weights_to_show(ten: Trainer, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=re.escape(f"pictures of shape {shape}")):
         plots.first_layer_weights(ten.model, shape)
+
+
+# ---- convolutions ----------------------------------------------------------------------------------------------------
+
+
+def convolutional(*layers: Layer, shape: tuple[int, ...] = (8, 8, 1)) -> Sequential:
+    return Sequential(Reshape(*shape), *layers, backend="cpu", seed=1)
+
+
+def test_filters_have_one_scale_around_0() -> None:
+    model = convolutional(Conv2d(1, 6, (3, 2)), ReLU(), GlobalAvgPool2d())
+    figure = plots.filters(model)
+    axes, bar = figure.axes
+    weights = model.state_dict()["1.weight"]
+    found = [np.asarray(image.get_array()) for image in axes.images]
+    np.testing.assert_array_equal(found, [weights[:, :, 0, number] for number in range(6)])
+    limit = np.abs(weights).max()
+    assert {image.get_clim() for image in axes.images} == {(-limit, limit)}
+    assert bar.get_ylim() == pytest.approx((-limit, limit))
+    assert head(figure).replace("\n", " ") == "The 6 filters of layer 1, Conv2d(1, 6, (3, 2))"
+    corners = [(image.get_extent()[0], image.get_extent()[3]) for image in axes.images]
+    assert len(set(corners)) == 6
+    assert corners == sorted(corners, key=lambda corner: (corner[1], corner[0]))  # as a text is read
+
+
+def test_filters_of_several_channels_have_a_picture_for_each() -> None:
+    model = convolutional(Conv2d(1, 4, 3), Conv2d(4, 70, 3, groups=2), Flatten(), Linear(4 * 4 * 70, 10))
+    weights = model.state_dict()["2.weight"]
+    for layer in (2, -3):
+        figure = plots.filters(model, layer)
+        found = [np.asarray(image.get_array()) for image in figure.axes[0].images]
+        np.testing.assert_array_equal(found, [weights[:, :, c, number] for number in range(64) for c in (0, 1)])
+        assert "The first 64 of 70 filters of layer 2" in head(figure)
+        assert "its 2 channels side by side" in head(figure).replace("\n", " ")
+
+
+def test_filters_of_many_channels_are_their_strength() -> None:
+    model = convolutional(Conv2d(1, 20, 3), Conv2d(20, 5, 3), GlobalMaxPool2d())
+    figure = plots.filters(model, 2, 4)
+    found = [np.asarray(image.get_array()) for image in figure.axes[0].images]
+    strength = np.sqrt((model.state_dict()["2.weight"] ** 2).sum(axis=2))
+    np.testing.assert_allclose(found, [strength[:, :, number] for number in range(4)], rtol=1e-6)
+    assert "root of the sum of squares over 20 channels" in head(figure).replace("\n", " ")
+
+
+def test_filters_of_a_layer_that_has_none(ten: Trainer) -> None:
+    model = convolutional(Conv2d(1, 6, 3), ReLU(), Conv2d(6, 2, 3), GlobalAvgPool2d())
+    with pytest.raises(
+        ValueError, match=re.escape("layer 2 is ReLU(), which has no filters; the convolutions are 1, 3")
+    ):
+        plots.filters(model, 2)
+    with pytest.raises(ValueError, match="this network has no convolution"):
+        plots.filters(ten.model)
+    with pytest.raises(ValueError, match="there are no convolutions"):
+        plots.filters(ten.model, 0)
+    with pytest.raises(ValueError, match="layer must be a whole number of at least -5 and at most 4, not 5"):
+        plots.filters(model, 5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "named", "after"),
+    [
+        (None, "layer 1 Conv2d(1, 3, 3), 2 ReLU()", "2"),
+        (1, "layer 1 Conv2d(1, 3, 3), 2 ReLU()", "2"),
+        (2, "layer 1 Conv2d(1, 3, 3), 2 ReLU()", "2"),
+        (3, "layer 3 BatchNorm2d(3)", "3"),
+        (4, "layer 4 Tanh()", "4"),
+        (-3, "layer 5 MaxPool2d(2)", "5"),
+    ],
+)
+def test_feature_maps_are_what_the_layer_gives(layer: int | None, named: str, after: str) -> None:
+    layers = [Conv2d(1, 3, 3), ReLU(), BatchNorm2d(3), Tanh(), MaxPool2d(2), Flatten(), Linear(27, 10)]
+    model = convolutional(*layers)
+    Trainer(model).fit(DIGITS, 1)
+    figure = plots.feature_maps(model, DIGITS[7:8], layer)
+    picture, maps, bar = figure.axes
+    np.testing.assert_allclose(np.asarray(picture.images[0].get_array()), DIGITS.x[7].reshape(8, 8) / DIGITS.x[7].max())
+    # The network as far as that layer, computed by the network itself.
+    shape = {"2": (6, 6, 3), "3": (6, 6, 3), "4": (6, 6, 3), "5": (3, 3, 3)}[after]
+    part = Sequential(*model[: int(after) + 1], Flatten(), backend="cpu")
+    part.load_state_dict({name: v for name, v in model.state_dict().items() if int(name.split(".")[0]) <= int(after)})
+    wanted = part(DIGITS.x[7:8] * DIGITS.scale).reshape(shape)
+    found = [np.asarray(image.get_array()) for image in maps.images]
+    np.testing.assert_allclose(found, wanted.transpose(2, 0, 1), rtol=1e-5, atol=1e-6)
+    limit = np.abs(wanted).max()
+    np.testing.assert_allclose([image.get_clim() for image in maps.images], [(-limit, limit)] * 3, rtol=1e-6)
+    assert bar.get_ylim()[0] == pytest.approx(-limit if wanted.min() < 0 else 0)
+    assert head(figure).replace("\n", " ") == f"The 3 feature maps of {named}"
+
+
+@pytest.mark.parametrize("picture", ["flat", "grey", "one row", "dataset"])
+def test_a_picture_may_come_in_any_form(picture: str) -> None:
+    model = convolutional(Conv2d(1, 3, 3), GlobalAvgPool2d(), Linear(3, 10))
+    Trainer(model).fit(DIGITS, 1)
+    x = DIGITS.x[3]
+    given: Any = {"flat": x, "grey": x.reshape(8, 8), "one row": x[None], "dataset": DIGITS[3:4]}[picture]
+    shown, maps, _ = plots.feature_maps(model, given).axes
+    np.testing.assert_allclose(np.asarray(shown.images[0].get_array()), x.reshape(8, 8) / x.max())
+    wanted = model.layer_outputs(x[None])["1"][0]
+    np.testing.assert_allclose([np.asarray(image.get_array()) for image in maps.images], wanted.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("which", WITH_EMULATED)
+def test_convolutions_are_shown_from_any_device(which: tuple[str, bool]) -> None:
+    layers = [Reshape(8, 8, 1), Conv2d(1, 3, 3), ReLU(), Flatten(), Linear(108, 10)]
+    wanted, model = (Sequential(*layers, backend=backend) for backend in ("cpu", made(which, "float32")))
+    np.testing.assert_array_equal(filters_of(model)[1], filters_of(wanted)[1])
+    assert len(plots.filters(model).axes[0].images) == 3
+    found, expected = (
+        [np.asarray(image.get_array()) for image in plots.feature_maps(each, DIGITS[:1]).axes[1].images]
+        for each in (model, wanted)
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_feature_maps_of_no_picture_say_so() -> None:
+    model = convolutional(Conv2d(1, 3, 3), ReLU(), Flatten(), Linear(108, 10))
+    with pytest.raises(ValueError, match=r"layer 3, Flatten\(\), gives no pictures; the layers that do are 0, 1"):
+        plots.feature_maps(model, DIGITS[:1], 3)
+    with pytest.raises(ValueError, match=r"one picture, not 20; say data\[5:6\]"):
+        plots.feature_maps(model, DIGITS[:20])
+
+
+def test_draw_all_of_a_convolutional_network(tmp_path: Path) -> None:
+    trainer = trained(DIGITS, Reshape(8, 8, 1), Conv2d(1, 4, 3), ReLU(), Flatten(), Linear(144, 10), Softmax())
+    names = ["cost.png", "confusion.png", "digits.png", "mistakes.png", "filters.png", "maps.png"]
+    assert plots.draw_all(trainer, DIGITS, tmp_path, "true") == names
+
+
+def test_weights_after_a_convolution_are_no_pictures() -> None:
+    """As many numbers as pixels, but each is one of a feature map."""
+    model = convolutional(Conv2d(1, 4, 3, padding=1), MaxPool2d(2), Flatten(), Linear(64, 10))
+    with pytest.raises(ValueError, match="no layer of this network takes pictures"):
+        plots.first_layer_weights(model, (8, 8))
+
+
+@pytest.mark.parametrize("kind", ["flat", "pictures", "channels first", "reshaped"])
+def test_rows_of_three_channels_are_in_colour(kind: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 6, 5, 3), dtype=np.uint8)
+    pixels[0, 0, 0], pixels[0, 0, 1] = 0, 255
+    y = np.arange(12) % 2
+    after: list[Layer] = [Conv2d(3, 2, 3), GlobalAvgPool2d(), Linear(2, 2), Softmax()]
+    first: dict[str, list[Layer]] = {
+        "flat": [Reshape(6, 5, 3)], "pictures": [], "channels first": [ChannelsLast()], "reshaped": [Reshape(6, 5, 3)],
+    }  # fmt: skip
+    data = {
+        "flat": Dataset(pixels.reshape(12, -1), y, image_shape=(6, 5, 3)),
+        "pictures": Dataset(pixels, y),
+        "channels first": Dataset(np.moveaxis(pixels, 3, 1), y, image_shape=(3, 6, 5)),
+        "reshaped": Dataset(pixels.reshape(12, -1), y),
+    }[kind]
+    trainer = trained(data, *first[kind], *after)
+    found = images(plots.digit_grid(trainer, data))
+    np.testing.assert_allclose(found, pixels / 255)
+    np.testing.assert_allclose(images(plots.feature_maps(trainer.model, data[:1]))[0], pixels[0] / 255)
+    wrong = np.flatnonzero(trainer.predict(data) != y)
+    assert len(images(plots.worst_mistakes(trainer, data))) == len(wrong)
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
