@@ -25,12 +25,12 @@ from . import random
 from .activations import get_activation
 from .core import DTYPES as DTYPES
 from .core import scaled
-from .pictures import ConvolutionOperations, PoolingOperations
+from .pictures import ConvolutionOperations, DistortionOperations, PoolingOperations
 from .typing import Array
 from .updates import get_rule
 
 
-class Backend(ConvolutionOperations, PoolingOperations):
+class Backend(ConvolutionOperations, PoolingOperations, DistortionOperations):
     """An array library on a device, a float dtype, and the operations of network training; ``Core`` says what the
     arguments and attributes are. Those on pictures are in ``backends.pictures``."""
 

@@ -5,8 +5,8 @@ Two generators, both without hidden state, so that the state of a run is its see
 * On the host, NumPy's Philox (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), keyed by a hash
   of (seed, purpose, name). Initial values and permutations are drawn here, in float64 or int64, and copied to the
   device.
-* On the device, an integer hash of (key, step, element), for dropout. It is written once in array-API calls and once
-  in CUDA, and integers are equal bit for bit everywhere.
+* On the device, an integer hash: of (key, step, element) for dropout, of (key, epoch, row, index) for the distortion of
+  pictures. It is written once in array-API calls and once in CUDA, and integers are equal bit for bit everywhere.
 """
 
 from __future__ import annotations
@@ -67,3 +67,22 @@ def mask_bits(element: Any, key: tuple[int, int], step: Any) -> Any:
     Hashing twice, with the step mixed in between, leaves no simple relation between the masks of two steps.
     """
     return hash32(hash32((element + key[0]) & UINT32) ^ hash32((step + key[1]) & UINT32))
+
+
+def row_key(seed: int, name: str) -> tuple[int, int]:
+    """Two 32-bit words that key what is drawn for rows for the purpose called ``name``."""
+    key = stream_key(seed, "rows", name)
+    return key & UINT32, (key >> 32) & UINT32
+
+
+def row_words(row: Any, key: tuple[int, int], epoch: Any) -> Any:
+    """A word of 32 bits for each ``row`` of a data set in ``epoch``; of one epoch all differ, up to 2**32 rows."""
+    return hash32(hash32((row + key[1]) & UINT32) ^ hash32((epoch + key[0]) & UINT32))
+
+
+def row_bits(index: Any, word: Any, key: tuple[int, int]) -> Any:
+    """32 random bits for each ``index`` of the row that has that word, as integers in [0, 2**32).
+
+    The row and the index are mixed one after the other: as one number, row * width + index, they would not fit 32 bits.
+    """
+    return hash32(hash32((index + key[0]) & UINT32) ^ word)

@@ -30,7 +30,7 @@ from .callbacks import (
     SaveModel,
     TensorBoard,
 )
-from .data import Data, DataError, Dataset, load_data
+from .data import Augment, Data, DataError, Dataset, load_data
 from .divergence import TrainingDiverged
 from .history import History
 from .layers import (
@@ -98,6 +98,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "Augment",
     "AvgPool2d",
     "BatchNorm",
     "BatchNorm2d",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from math import prod, radians
 from typing import Any
 
 from backends import Backend
-from backends.random import permutation
+from backends.pictures.distortion import N_DRAWS, N_MAP
+from backends.random import permutation, row_key
 from backends.typing import Array
 
-from .data import Dataset, Units
+from .data import Augment, Dataset, Units
+from .data.augment import gaussian, picture_shape
 from .memory import Workspace
 
 #: Batches are gathered into so many buffers in turn, of so many numbers in all.
@@ -123,3 +125,84 @@ class Feed:
             weights_buffer = buffer("weights", (count,), self.weights.dtype) if gathered else None
             weights = take(self.weights, self.order, start, count, out=weights_buffer)
         return x, y, weights
+
+
+class AugmentedFeed(Feed):
+    """Batches of pictures that are distorted at random, anew in each epoch.
+
+    How a picture is distorted depends on (seed, epoch, number of the row) alone. All of it is computed on the device,
+    in the buffers of the workspace, and can be recorded: the epoch is read from the device.
+
+    Args:
+        workspace, rows, shuffled, seed, network_scales: as of ``Feed``.
+        augment: the distortions.
+
+    Raises:
+        DataError: the rows are no pictures.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        rows: Rows,
+        augment: Augment,
+        *,
+        shuffled: bool = False,
+        seed: int = 0,
+        network_scales: bool = False,
+    ) -> None:
+        super().__init__(workspace, rows, shuffled=True, seed=seed, network_scales=network_scales)
+        backend, data = self.backend, rows.data
+        self.shuffled = shuffled
+        self.height, self.width, self.channels = picture_shape(data)
+        self.key = row_key(seed, "augment")
+        self.epoch = backend.zeros((1,), backend.xp.int64)
+        self.settings: dict[str, Any] = {
+            "rotation": radians(augment.rotation),
+            "scale": float(augment.scale),
+            "shear": radians(augment.shear),
+            "shift": float(augment.shift),
+            "flip_horizontal": augment.flip_horizontal,
+            "flip_vertical": augment.flip_vertical,
+        }
+        # Outside of a picture is what the network would see there, or what it will multiply by its scale.
+        fill = float(augment.fill)
+        self.outside = fill if network_scales else fill * data.scale + data.shift
+        self.cutout = augment.cutout
+        self.smoothing: tuple[Array, Array, int] | None = None
+        if augment.elastic is not None:
+            alpha, sigma = augment.elastic
+            (down, radius), (across, _) = gaussian(self.height, sigma), gaussian(self.width, sigma)
+            self.smoothing = backend.asarray(down * alpha), backend.asarray(across), radius
+        self.draws = N_DRAWS + (2 * self.height * self.width if self.smoothing is not None else 0)
+
+    def prepare(self, epoch: int) -> None:
+        """Make the order of that epoch, and let its pictures be distorted anew."""
+        if self.shuffled:
+            super().prepare(epoch)
+        elif self.order is not None:
+            xp = self.backend.xp
+            self.order[...] = xp.arange(self.size, dtype=xp.int64, device=self.backend.device.handle)
+        self.ordered = 0
+        self.epoch[...] = epoch
+        self.ordered = epoch
+
+    def batch(self, start: int | Array, count: int, number: int | Array = 0) -> tuple[Array, Array, Array | None]:
+        """As ``Feed.batch``, the pictures distorted."""
+        x, y, weights = super().batch(start, count, number)
+        backend, buffer, xp = self.backend, self.workspace.buffer, self.backend.xp
+        rows = buffer("row numbers", (count,), xp.int64)
+        backend.take_rows(self.order, None, start, count, out=rows)
+        drawn = buffer("draws", (count, self.draws))
+        backend.random_rows(rows, self.draws, key=self.key, epoch=self.epoch, out=drawn)
+        size = self.height, self.width
+        maps = backend.affine_maps(drawn, size, out=buffer("maps", (count, N_MAP)), **self.settings)
+        fields = None
+        if self.smoothing is not None:
+            down, across, radius = self.smoothing
+            fields = buffer("fields", (count, 2, *size))
+            backend.elastic_fields(drawn, down, across, radius=radius, out=fields)
+        pictures = buffer("pictures", (count, *size, self.channels))
+        x = xp.reshape(x, pictures.shape)
+        backend.warp(x, maps, fields, fill=self.outside, cutout=self.cutout, out=pictures)
+        return xp.reshape(pictures, (count, *self.row_shape)), y, weights

@@ -84,14 +84,17 @@ class Recordings:
         optimizer.bind(store)
         of_optimizer = {**optimizer.settings(), "learning_rate": None}  # this one is a number of each step
         of_steps = shuffled, keep_gradients, trainer.model.seed, trainer.loss, optimizer.rule, repr(of_optimizer)
-        settings = of_steps + settings_around_update(trainer)
+        settings = (*of_steps, trainer.augment, *settings_around_update(trainer))
         state = [*optimizer.state.values()]
         if store.flat_average is not None:
             state.append(store.flat_average)
         known = self._of.get(rows)
         if known is None or not known.serves(settings, state):
             self.look_at_own_layers(trainer, rows, size)
-            feed, plan = trainer.feed(rows, shuffled), trainer.plan(rows, optimizer=optimizer, keep=keep_gradients)
+            feed, plan = (
+                trainer.feed(rows, shuffled, augmented=True),
+                trainer.plan(rows, optimizer=optimizer, keep=keep_gradients),
+            )
             step = backend.record(trainer.make_step(feed, plan), only_operations=plan.recordable)
             step_of = _steps_of(feed, plan, trainer.totals, backend)
             known = self._of[rows] = Recorded(settings, state, feed, step, step_of)

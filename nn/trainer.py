@@ -17,11 +17,12 @@ from backends.arguments import NamedArguments, check_flag, check_kind, check_pat
 from .around_update import AveragedParameters, Share, around_update, check_around_update, settings_around_update
 from .callbacks import Callback
 from .callbacks.base import check_callbacks, end_all, listens, reads_gradients
-from .data import Dataset
+from .data import Augment, Dataset
+from .data.augment import as_augment, picture_shape
 from .data.weights import weighted
 from .divergence import TrainingDiverged, Watch
 from .evaluation import columns_of, evaluate_rows, has_classes, record_of, totals_of
-from .feed import Feed, Rows
+from .feed import AugmentedFeed, Feed, Rows
 from .given import on_device, training_and_validation, uploaded
 from .history import History
 from .layers import check_batches
@@ -47,6 +48,7 @@ _AS_GIVEN: dict[str, Callable[[Any], Any]] = {
     "callbacks": check_callbacks,
     "metrics": get_metrics,
     "train_metrics": partial(check_flag, "train_metrics"),
+    "augment": as_augment,
 }
 
 
@@ -74,6 +76,9 @@ class Trainer(NamedArguments):
             (parameters - average) with this number as d, 0.999 for instance. It begins as a copy after the first
             update, as PyTorch's ``AveragedModel`` does with ``get_ema_avg_fn``. The trainer, and the history's
             validation, then evaluate and predict by the averaged parameters: see ``averaged``.
+        augment: random distortions of the pictures of training batches, ``Augment(shift=2, rotation=15)`` for instance.
+            Rows must be pictures then, or have an ``image_shape``. ``evaluate``, ``predict`` and ``gradients`` see them
+            as they are.
 
     All but the model may be changed between epochs, and are checked as here. An average that is switched off and on
     again begins anew.
@@ -107,11 +112,13 @@ class Trainer(NamedArguments):
         clip_value: float | None = None,
         accumulate: int = 1,
         average: float | None = None,
+        augment: Augment | None = None,
     ) -> None:
         check_kind("model", model, Sequential, "a Sequential")
         check_around_update(clip_norm, clip_value, accumulate, average)
         self.clip_norm, self.clip_value = clip_norm, clip_value
         self.accumulate, self.average = accumulate, average
+        self.augment = augment
         self.model, self.backend = model, model.backend
         self.loss = model.last_loss() if loss is None else get_loss(loss)
         self.optimizer = get_optimizer(optimizer)
@@ -199,6 +206,8 @@ class Trainer(NamedArguments):
             shuffled, keep = shuffle and size < len(rows), any(map(reads_gradients, called))
             self.columns = columns_of(self, rows, held_out)
             check_metrics(self.metrics, has_classes(self, rows), self.model.n_outputs)
+            if self.augment is not None:
+                picture_shape(rows.data)  # or an error, before anything is trained
             begun = list[Callback]()
             arguments = {"batch_size": size, "shuffle": shuffle, "validation_every": validation_every}
             fit = Fit(called, rows, held_out, arguments, settings_of(self), first, last, Watch(self))
@@ -498,10 +507,14 @@ class Trainer(NamedArguments):
         self._parts.clear()
         self.model.release()
 
-    def feed(self, rows: Rows, shuffled: bool = False) -> Feed:
-        """Batches of ``rows`` for the plans of this trainer."""
-        scaled = self._input_scale(rows) != 1.0
-        return Feed(self.model.store.workspace, rows, shuffled=shuffled, seed=self.model.seed, network_scales=scaled)
+    def feed(self, rows: Rows, shuffled: bool = False, augmented: bool = False) -> Feed:
+        """Batches of ``rows`` for the plans of this trainer; ``augmented``: for its training steps, which have their
+        pictures distorted where that is asked for."""
+        workspace, seed, scaled = self.model.store.workspace, self.model.seed, self._input_scale(rows) != 1.0
+        if augmented and self.augment is not None:
+            of = self.augment
+            return AugmentedFeed(workspace, rows, of, shuffled=shuffled, seed=seed, network_scales=scaled)
+        return Feed(workspace, rows, shuffled=shuffled, seed=seed, network_scales=scaled)
 
     def make_step(self, feed: Feed, plan: Plan, share: Share | None = None) -> Step:
         """A training step on a batch of ``feed``, which is what a backend records; where several batches make an

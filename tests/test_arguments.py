@@ -101,6 +101,7 @@ CALLS: dict[str, Callable[[Path], tuple[Callable[..., Any], dict[str, Any]]]] = 
     "backends.check.check": lambda _: (
         backends.check.check, {"backend": get_backend("cpu"), "operations": ["argmax"], "every": 50}
     ),
+    "nn.Augment": lambda _: (nn.Augment, {}),
     "nn.BatchNorm": lambda _: (nn.BatchNorm, {"features": 3}),
     "nn.AvgPool2d": lambda _: (nn.AvgPool2d, {"kernel_size": 2}),
     "nn.BatchNorm2d": lambda _: (nn.BatchNorm2d, {"features": 3}),

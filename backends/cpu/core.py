@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy
 
+from .. import random
 from ..base import Backend
 from ..devices import Device
 from ..step import RecordedStep, Step
@@ -71,3 +72,21 @@ class NumpyCore(Backend):
 
     def _number(self, x: float) -> Any:
         return numpy.float32(x) if self.dtype_name == "float32" else x
+
+    def _element_hash(self, size: int, key: tuple[int, int]) -> numpy.ndarray:
+        """The part of ``random.mask_bits`` that does not change from step to step."""
+
+        def make() -> numpy.ndarray:
+            return self._hash32_in_place(numpy.arange(size, dtype=numpy.uint32) + numpy.uint32(key[0]))
+
+        hashed: numpy.ndarray = self._constant(f"element hash {key[0]}", size, make)
+        return hashed
+
+    def _hash32_in_place(self, x: numpy.ndarray) -> numpy.ndarray:
+        """``random.hash32`` of a uint32 array, whose products wrap by themselves."""
+        shifted = self._scratch("shifted", x.shape, numpy.uint32)
+        for shift, multiplier in ((random.SHIFT_1, random.MULTIPLIER_1), (random.SHIFT_2, random.MULTIPLIER_2)):
+            numpy.bitwise_xor(x, numpy.right_shift(x, shift, out=shifted), out=x)
+            numpy.multiply(x, numpy.uint32(multiplier), out=x)
+        numpy.bitwise_xor(x, numpy.right_shift(x, random.SHIFT_3, out=shifted), out=x)
+        return x

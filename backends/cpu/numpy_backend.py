@@ -23,6 +23,7 @@ from ..typing import Array
 from ..updates import bias_correction, get_rule
 from .blas import Blas, Cut
 from .convolution import NumpyConvolutions
+from .distortion import NumpyDistortions
 from .pooling import NumpyPoolings
 from .threads import Alone, Product, Threads, cut_for_one_thread, depends_on_threads
 
@@ -103,7 +104,7 @@ class _SoftmaxBuffers:
         self.normalizer = numpy.empty_like(self.top)
 
 
-class NumpyBackend(NumpyConvolutions, NumpyPoolings):
+class NumpyBackend(NumpyConvolutions, NumpyPoolings, NumpyDistortions):
     """The CPU, through NumPy."""
 
     # ---- arrays in and out ------------------------------------------------------------------------------------------
@@ -1040,24 +1041,6 @@ class NumpyBackend(NumpyConvolutions, NumpyPoolings):
         if made is None:
             made = self._keep(key, _SoftmaxBuffers(m, n, self.dtype))
         return made
-
-    def _element_hash(self, size: int, key: tuple[int, int]) -> numpy.ndarray:
-        """The part of ``random.mask_bits`` that does not change from step to step."""
-
-        def make() -> numpy.ndarray:
-            return self._hash32_in_place(numpy.arange(size, dtype=numpy.uint32) + numpy.uint32(key[0]))
-
-        hashed: numpy.ndarray = self._constant(f"element hash {key[0]}", size, make)
-        return hashed
-
-    def _hash32_in_place(self, x: numpy.ndarray) -> numpy.ndarray:
-        """``random.hash32`` of a uint32 array, whose products wrap by themselves."""
-        shifted = self._scratch("shifted", x.shape, numpy.uint32)
-        for shift, multiplier in ((random.SHIFT_1, random.MULTIPLIER_1), (random.SHIFT_2, random.MULTIPLIER_2)):
-            numpy.bitwise_xor(x, numpy.right_shift(x, shift, out=shifted), out=x)
-            numpy.multiply(x, numpy.uint32(multiplier), out=x)
-        numpy.bitwise_xor(x, numpy.right_shift(x, random.SHIFT_3, out=shifted), out=x)
-        return x
 
     def _row_max(self, x: Array) -> Array:
         return self._memory.numpy.maximum.reduce(x, 1, None, self._scratch("row_max", (x.shape[0], 1)), True)

@@ -17,6 +17,7 @@ from .. import random
 from ..activations import get_activation
 from ..typing import Array
 from ..updates import BUILT_IN, get_rule
+from .distortion import DistortionOperations
 from .keep import keep
 from .launch import ROWS_OF_LAST_BLOCK, element_blocks, partial_blocks, row_blocks
 from .pictures import PictureOperations
@@ -27,9 +28,9 @@ from .source import ERRORS, GATHERED, SCALED, update_kernel
 ACCUMULATES_FROM = 1 << 21
 
 
-class CupyBackend(PictureOperations):
+class CupyBackend(PictureOperations, DistortionOperations):
     """The backend of a CUDA GPU: products by cuBLAS, everything else by kernels of its own. ``CupyCore`` says what the
-    arguments and attributes are; the operations on pictures are in ``pictures``."""
+    arguments and attributes are; the operations on pictures are in ``pictures`` and ``distortion``."""
 
     accumulates_from = ACCUMULATES_FROM
 

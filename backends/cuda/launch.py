@@ -11,6 +11,7 @@ import numpy as np
 
 from ..activations import ACTIVATIONS, Activation
 from ..updates import Rule
+from .distortion_source import distortion_source
 from .keep import keep
 from .picture_source import picture_source
 from .source import MAX_ROW_BLOCKS, MAX_THREADS, OPTIONS, ROWS_OF_BLOCK, TILE, source, source_of, source_of_rule
@@ -49,7 +50,7 @@ _PARAMETER = re.compile(r"(const )?([\w ]+?)(\*?) (\w+)")
 
 def texts(real: str) -> tuple[str, ...]:
     """The CUDA texts of ``real``. Each is compiled at the first launch of one of its kernels."""
-    return source(real), picture_source(real)
+    return source(real), picture_source(real), distortion_source(real)
 
 
 def parameters(text: str, real: str) -> dict[str, tuple[Parameter, ...]]:

@@ -73,7 +73,7 @@ typedef unsigned int Word;
 #define FOR_ROWS(row, m) for (Index row = blockIdx.x; row < (m); row += gridDim.x)
 """
 
-_DIVIDE = r"""
+DIVIDE = r"""
 // A division of 32-bit numbers takes a fraction of the time of a 64-bit one.
 __device__ Index divide(Index i, Index n)
 {
@@ -830,6 +830,17 @@ _OF_LOSSES = {
 #: The losses of differences.
 ERRORS = tuple(_ERROR_LOSSES)
 
+HASH = r"""
+__device__ Word hash32(Word x)
+{
+    x ^= x >> SHIFT_1;
+    x *= MULTIPLIER_1;
+    x ^= x >> SHIFT_2;
+    x *= MULTIPLIER_2;
+    return x ^ (x >> SHIFT_3);
+}
+"""
+
 _FLAT = r"""
 // Numbers that change from step to step come as `..._at`, a pointer, or where that is null as a value.
 __device__ void sgd_element(
@@ -958,15 +969,6 @@ KERNEL none_of_partial(const double* partial, bool* out, long long size)
     FOR_BLOCK(i, size) sum += partial[i];
     sum = block_sum_double(sum);
     if (threadIdx.x == 0) *out = sum == 0;
-}
-
-__device__ Word hash32(Word x)
-{
-    x ^= x >> SHIFT_1;
-    x *= MULTIPLIER_1;
-    x ^= x >> SHIFT_2;
-    x *= MULTIPLIER_2;
-    return x ^ (x >> SHIFT_3);
 }
 
 KERNEL dropout_mask(
@@ -1125,10 +1127,10 @@ KERNEL take_rows_@KIND@(
 def source(real: str) -> str:
     """The CUDA text with ``REAL`` as ``"float"`` or ``"double"``, and with the activations known by now."""
     activations = [_activation(a, a.name) for a in ACTIVATIONS.values() if a.has_cuda]
-    parts = [head(real), _DIVIDE, _BATCH, _TREES, *activations, _ROWS, _NORMALIZE, fill(_LOSSES, **_OF_LOSSES)]
+    parts = [head(real), DIVIDE, _BATCH, _TREES, *activations, _ROWS, _NORMALIZE, fill(_LOSSES, **_OF_LOSSES)]
     for template, kernels in ((_SOFTMAX_LOSS, _SOFTMAX_LOSSES), (_ERROR_LOSS, _ERROR_LOSSES)):
         parts += [fill(template, **words, **_OF_LOSSES, NAME=name) for name, words in kernels.items()]
-    parts += [_FLAT, _COLUMN_SUMS]
+    parts += [HASH, _FLAT, _COLUMN_SUMS]
     for activation in ACTIVATIONS.values():
         if activation.has_cuda and activation.name not in WITHOUT_HEAD:
             parts.append(_head_of(activation.name, "head"))
@@ -1150,7 +1152,7 @@ def source(real: str) -> str:
 
 def source_of(activation: Activation, name: str, real: str) -> str:
     """A CUDA text with the kernels of one activation only, under ``name``."""
-    return f"{head(real)}\n{_DIVIDE}\n{_activation(activation, name)}"
+    return f"{head(real)}\n{DIVIDE}\n{_activation(activation, name)}"
 
 
 def source_of_rule(rule: Rule, name: str, real: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .convolution import ConvolutionOperations
+from .distortion import DistortionOperations
 from .pooling import PoolingOperations
 from .windows import Windows
 
-__all__ = ["ConvolutionOperations", "PoolingOperations", "Windows"]
+__all__ = ["ConvolutionOperations", "DistortionOperations", "PoolingOperations", "Windows"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .augment import Augment
 from .checks import DataError, DataTypeError, check_labels, label_problem
 from .dataset import Dataset
 from .kinds import as_given
@@ -12,6 +13,7 @@ from .targets import encode_targets
 from .units import Units, UnitsWarning
 
 __all__ = [
+    "Augment",
     "Data",
     "DataError",
     "DataTypeError",

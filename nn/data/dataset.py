@@ -159,7 +159,8 @@ class Dataset(NamedArguments):
                 f"the rows of the data, of shape {picture or have}, do not fit: the network takes rows of shape "
                 f"{tuple(row_shape)}; change its first layer, or give other rows"
             )
-        return replace(self, x=self.x.reshape(len(self), *row_shape))
+        known = picture if picture is not None and len(picture) in (2, 3) else None
+        return replace(self, x=self.x.reshape(len(self), *row_shape), image_shape=known)
 
     def as_pictures(self) -> Dataset:
         """The same rows as pictures (n, height, width[, channels]), a view: for layers that take any size.

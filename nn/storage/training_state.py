@@ -86,8 +86,14 @@ def settings_of(trainer: Trainer) -> dict[str, Any]:
         "seed": model.seed,
         "loss": {"name": loss.name, **loss.own_settings},
         "optimizer": _optimizer(trainer.optimizer),
-        **{name: getattr(trainer, name) for name in AROUND_UPDATE},
+        **_of_steps(trainer),
     }
+
+
+def _of_steps(trainer: Trainer) -> dict[str, Any]:
+    """What a trainer does beside forward, backward and update, as JSON has it."""
+    augment = None if trainer.augment is None else trainer.augment.settings()
+    return {**{name: getattr(trainer, name) for name in AROUND_UPDATE}, "augment": augment}
 
 
 def _layer(layer: Layer) -> dict[str, Any]:
@@ -312,18 +318,19 @@ def _kind(entry: Mapping[str, Any]) -> str:
 
 def _now(trainer: Trainer) -> dict[str, Any]:
     """The settings that callbacks may change while training runs."""
-    return {"optimizer": _numbers(trainer.optimizer), **{name: getattr(trainer, name) for name in AROUND_UPDATE}}
+    return {"optimizer": _numbers(trainer.optimizer), **_of_steps(trainer)}
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """Those of them that are others than before."""
     changed = {name: value for name, value in now["optimizer"].items() if value != before["optimizer"].get(name)}
-    return {name: now[name] for name in AROUND_UPDATE if now[name] != before[name]} | {"optimizer": changed}
+    names = (*AROUND_UPDATE, "augment")  # which checkpoints of older versions have not
+    return {name: now.get(name) for name in names if now.get(name) != before.get(name)} | {"optimizer": changed}
 
 
 def _set(trainer: Trainer, now: Mapping[str, Any]) -> None:
     """Those settings as ``_now`` gave them."""
-    for name in AROUND_UPDATE:
+    for name in (*AROUND_UPDATE, "augment"):
         if name in now:
             setattr(trainer, name, now[name])
     optimizer = trainer.optimizer

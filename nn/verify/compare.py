@@ -42,7 +42,7 @@ from .picture import curve_picture, write_comparison
 from .result import Comparison, Finding, Largest
 
 #: Settings of a trainer that its steps depend on, beside those objects.
-AROUND_UPDATE = ("clip_norm", "clip_value", "accumulate", "average")
+AROUND_UPDATE = ("clip_norm", "clip_value", "accumulate", "average", "augment")
 
 __all__ = ["Comparison", "Finding", "compare", "curve_picture", "named_backends", "write_comparison"]
 

@@ -63,7 +63,7 @@ class Side:
         self.share: Share | None = None
         with self.backend.use():
             self.rows = trainer.upload(data, keep_scaled=self.size >= len(data))
-            self.feed = trainer.feed(self.rows, shuffle and self.size < len(data))
+            self.feed = trainer.feed(self.rows, shuffle and self.size < len(data), augmented=True)
             self.plan = trainer.plan(
                 self.rows, optimizer=trainer.optimizer, observer=lambda *tensor: self.observer(*tensor)
             )

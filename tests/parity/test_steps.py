@@ -19,6 +19,7 @@ import pytest
 from nn import (
     SGD,
     Adagrad,
+    Augment,
     Callback,
     Dataset,
     Dropout,
@@ -41,6 +42,10 @@ EVERYTHING: dict[str, Any] = {"momentum": 0.9, "nesterov": True, "weight_decay":
 AROUND_UPDATE: dict[str, Any] = {"clip_norm": 0.5, "clip_value": 0.1, "accumulate": 2, "average": 0.9}
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "around the update": {"momentum": 0.9, "of_trainer": AROUND_UPDATE},
+    "augmented": {
+        "momentum": 0.9,
+        "of_trainer": {"augment": Augment(shift=1, rotation=20, scale=0.1, shear=5, elastic=(4, 1), cutout=1)},
+    },
     "plain": {},
     "momentum": {"momentum": 0.9},
     "everything": EVERYTHING,
@@ -175,7 +180,7 @@ def counted_syncs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("loss", ENDS)
-@pytest.mark.parametrize("optimizer", ["everything", "penalties", "rmsprop", "adagrad"])
+@pytest.mark.parametrize("optimizer", ["everything", "penalties", "rmsprop", "adagrad", "augmented"])
 def test_a_step_never_waits_for_the_host(loss: str, optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the second device of array-api-strict, which also refuses every hidden transfer to the host."""
     before: list[int] = []
@@ -195,9 +200,8 @@ def test_a_step_never_waits_for_the_host(loss: str, optimizer: str, monkeypatch:
             loss,
             lambda _: before.append(len(asked)),
             lambda _: during.append(asked[before[-1] :]),
-            of_trainer=AROUND_UPDATE,
             trained_by=Counts,
-            **OPTIMIZERS[optimizer],
+            **{"of_trainer": AROUND_UPDATE, **OPTIMIZERS[optimizer]},
         )
     assert in_steps == [[]] * 12
     # Between steps the loss is looked at, on a device such as this, on which the steps have been computed when they are
@@ -225,7 +229,7 @@ def test_the_strictest_flags_of_the_standard_are_kept() -> None:
                 loss,
                 lambda _: None,
                 lambda _: None,
-                of_trainer=AROUND_UPDATE,
+                of_trainer=AROUND_UPDATE | OPTIMIZERS["augmented"]["of_trainer"],
                 **EVERYTHING,
             )
 
