@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,22 +15,34 @@ from ...layers import (
     ACTIVATION_LAYERS,
     ELU,
     GELU,
+    AvgPool2d,
     BatchNorm,
+    BatchNorm2d,
+    ChannelsLast,
+    Conv2d,
     Dropout,
     ElementwiseActivation,
     Flatten,
+    GlobalAvgPool2d,
+    GlobalMaxPool2d,
     Layer,
     LayerNorm,
     LeakyReLU,
     Linear,
+    MaxPool2d,
+    Reshape,
     Softmax,
     Standardize,
 )
 from ...losses import Loss, get_loss
 from ...model import Sequential
+from ..rows_taken import ON_PICTURES
 
 #: The classes by how they compute; a subclass that computes otherwise is none of them.
-KINDS = (Linear, ElementwiseActivation, Softmax, Dropout, Flatten, BatchNorm, LayerNorm, Standardize)
+KINDS = (
+    Linear, ElementwiseActivation, Softmax, Dropout, Flatten, BatchNorm, LayerNorm, Standardize, Conv2d, MaxPool2d,
+    AvgPool2d, GlobalAvgPool2d, GlobalMaxPool2d, BatchNorm2d, Reshape, ChannelsLast,
+)  # fmt: skip
 
 
 def check_export(model: Any, preprocessing: Any) -> None:
@@ -49,7 +61,7 @@ def check_import(backend: Any, dtype: Any, seed: Any, loss: Any = None, into: An
 
 
 class Part(NamedTuple):
-    """A layer as others have it, where ``Linear`` has no activation in it.
+    """A layer as others have it, where ``Linear`` and ``Conv2d`` have no activation in them.
 
     Attributes:
         layer: it, or the activation that was in it.
@@ -85,7 +97,7 @@ def parts_of(model: Sequential, library: str) -> Iterator[Part]:
         if kind is ElementwiseActivation:
             layer = _activation(layer, name, library)
         yield Part(layer, kind, arrays, name)
-        if kind is Linear and layer.activation != "identity":
+        if layer.ends_in_activation and layer.activation != "identity":
             yield Part(_activation(layer, name, library), ElementwiseActivation, {}, name)
 
 
@@ -166,12 +178,108 @@ def float_dtype(arrays: Sequence[Any]) -> str:
     return "float64" if arrays and "float64" in str(arrays[0].dtype) else "float32"
 
 
-def load_groups(model: Sequential, groups: Sequence[Mapping[str, np.ndarray]], what: str) -> Sequential:
+# ---- pictures that others have with their channels first -------------------------------------------------------------
+
+
+def to_channels_last(array: np.ndarray, channels: int) -> np.ndarray:
+    """Numbers of the columns of flattened pictures (channels, height, width) for those of (height, width, channels)."""
+    return np.swapaxes(array.reshape(channels, -1, *array.shape[1:]), 0, 1).reshape(array.shape)
+
+
+def to_channels_first(array: np.ndarray, channels: int) -> np.ndarray:
+    """Numbers of the columns of flattened pictures (height, width, channels) for those of (channels, height, width)."""
+    return to_channels_last(array, array.shape[0] // channels)
+
+
+def flattened_pictures(model: Sequential) -> dict[int, int]:
+    """The layers whose columns are flattened pictures, by their indices, and how many channels these have.
+
+    Raises:
+        ValueError: that is not known.
+    """
+    found: dict[int, int] = {}
+    flat: int | None = None
+    channels: int | None = None  # 0 for a number that is not known; None outside of pictures
+    before: Layer | None = None
+    for index, layer in enumerate(model.layers):
+        if isinstance(layer, Flatten) and channels is not None:
+            channels, flat = None, channels
+        elif layer.parameters() and flat is not None and not isinstance(layer, Conv2d | BatchNorm2d):
+            if flat == 0:
+                raise ValueError(
+                    f"layer {index}, {layer!r}: it is not known how many channels the pictures have that are flattened "
+                    "before it; let the network begin with Reshape(height, width, channels)"
+                )
+            found[index] = flat
+            flat = None if isinstance(layer, Linear) else flat
+        channels, before = _channels_after(layer, before, channels), layer
+    return found
+
+
+def _channels_after(layer: Layer, before: Layer | None, channels: int | None) -> int | None:
+    """How many channels pictures have after a layer, if there are pictures; 0 where that is not known."""
+    if isinstance(layer, Conv2d):
+        return layer.out_channels
+    if isinstance(layer, BatchNorm2d):
+        return layer.features
+    if isinstance(layer, Reshape):
+        return layer.shape[2] if len(layer.shape) == 3 else None
+    if isinstance(layer, ChannelsLast):
+        return before.shape[0] if isinstance(before, Reshape) else 0
+    if isinstance(layer, MaxPool2d | AvgPool2d):
+        return channels or 0
+    return channels if isinstance(layer, ElementwiseActivation | Dropout) else None
+
+
+#: What ``in_order`` puts between layers.
+TO_FIRST, TO_LAST = "channels first", "channels last"
+
+
+def in_order(parts: Iterable[Part]) -> Iterator[Part | str]:
+    """The parts of a network as a library has them whose pictures have their channels first: with ``TO_FIRST`` where
+    pictures are to be brought into that order, and ``TO_LAST`` where they are to be brought back.
+
+    ``ChannelsLast`` is left out, as is the one channel of ``Reshape``, whose place does not matter; and what a linear
+    layer takes of flattened pictures has its columns in the order that these have there.
+    """
+    left = [*parts]
+    is_first, flat = False, 0
+    channels: int | None = None
+    before: Layer | None = None
+    for number, part in enumerate(left):
+        layer, kind = part.layer, part.kind
+        following = [p.kind for p in left[number + 1 :] if p.kind not in (ElementwiseActivation, Dropout)]
+        if kind in ON_PICTURES:
+            if not is_first:
+                yield TO_FIRST
+            is_first = kind not in (GlobalAvgPool2d, GlobalMaxPool2d)
+        elif is_first and kind not in (ElementwiseActivation, Dropout):
+            if kind is Flatten and following[:1] == [Linear] and channels:
+                flat = channels
+            else:
+                yield TO_LAST
+            is_first = False
+        if kind is Linear and flat:
+            part.arrays["weight"], flat = to_channels_first(part.arrays["weight"], flat), 0
+        channels, before = _channels_after(layer, before, channels), layer
+        if kind is ChannelsLast:
+            is_first = True
+            continue
+        if kind is Reshape and len(layer.shape) == 3 and layer.shape[2] == 1 and following[:1] != [ChannelsLast]:
+            is_first, part = True, part._replace(layer=Reshape(1, *layer.shape[:2]))
+        yield part
+
+
+def load_groups(
+    model: Sequential, groups: Sequence[Mapping[str, np.ndarray]], what: str, channels: Mapping[int, int] | None = None
+) -> Sequential:
     """Put arrays into a network: a group for each of its layers that has any but ``Standardize``, in their order.
 
     Args:
         groups: arrays by xpnet's names, shaped as there; names that the layer has not are left out.
         what: what messages call them.
+        channels: the layers whose columns are flattened pictures with their channels first there, and how many channels
+            these have.
 
     Raises:
         ValueError: they do not fit; nothing is changed then.
@@ -196,6 +304,8 @@ def load_groups(model: Sequential, groups: Sequence[Mapping[str, np.ndarray]], w
                     f"{what} do not fit {layer}: its {name} has shape {state[f'{index}.{name}'].shape}, not "
                     f"{group[name].shape}"
                 )
-            state[f"{index}.{name}"] = group[name]
+            is_of_columns = isinstance(model.layers[int(index)], Linear) <= (name == "weight")
+            flat = (channels or {}).get(int(index)) if is_of_columns else None
+            state[f"{index}.{name}"] = group[name] if flat is None else to_channels_last(group[name], flat)
     model.load_state_dict(state)
     return model

@@ -22,6 +22,21 @@ class Rescale(torch.nn.Module):  # type: ignore[misc, unused-ignore]
         return f"scale={self.scale}, shift={self.shift}"
 
 
+class ChannelsFirst(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+    """Pictures (m, height, width, channels) as PyTorch has them, (m, channels, height, width); also (m, height, width),
+    of one channel."""
+
+    def forward(self, x: Any) -> Any:
+        return x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)
+
+
+class ChannelsLast(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+    """Pictures (m, channels, height, width) as xpnet has them, (m, height, width, channels)."""
+
+    def forward(self, x: Any) -> Any:
+        return x.permute(0, 2, 3, 1)
+
+
 class Standardize(torch.nn.Module):  # type: ignore[misc, unused-ignore]
     """y = (x - mean) / sqrt(variance), column by column, in training and after."""
 

@@ -16,10 +16,14 @@ from hypothesis import strategies as st
 from nn import (
     GELU,
     BatchNorm,
+    BatchNorm2d,
+    Conv2d,
     Dataset,
     Dropout,
+    Flatten,
     LeakyReLU,
     Linear,
+    MaxPool2d,
     MLPClassifier,
     ReLU,
     Sequential,
@@ -37,7 +41,8 @@ from nn import (
 )
 from nn.data import Units
 from nn.layers import Layer
-from tests.helpers.networks import networks, rows_for
+from tests.helpers.networks import fill, networks, rows_for
+from tests.helpers.picture_networks import drawn
 
 RNG = np.random.default_rng(0)
 #: Of Keras's own code, with the newest NumPy.
@@ -93,6 +98,108 @@ def test_random_networks_to_pytorch_and_back(model: Sequential, seed: int) -> No
     other.load_state_dict(other.state_dict() | statistics_of(model))
     assert from_torch(module.state_dict(), into=other) is other
     same(other(x), model(x))
+
+
+@pytest.mark.parametrize("first", range(0, 60, 20))
+def test_random_networks_on_pictures_to_pytorch_and_back(first: int, torch: Any) -> None:
+    for seed in range(first, first + 20):
+        network = drawn(seed, rows=6, dropout=True)
+        dtype = ("float32", "float64")[seed % 2]
+        model = Sequential(network.layers, backend="cpu", dtype=dtype, seed=seed)
+        fill(model, seed)
+        x = network.x.astype(dtype)
+        if seed % 3 == 0:
+            model.units = Units(scale=0.5, shift=0.25)
+        module = to_torch(model)
+        same(module(torch.from_numpy(x)).detach().numpy(), model(x))
+        back = from_torch(module, "cpu")
+        same(back(x), model(x))
+        same(to_torch(back)(torch.from_numpy(x)).detach().numpy(), model(x))
+        other = Sequential(model.layers, backend="cpu", dtype=dtype, seed=seed + 1)
+        other.units = model.units
+        same(from_torch(module.state_dict(), into=other)(x), model(x))
+
+
+def test_modules_of_pytorch_on_pictures(torch: Any) -> None:
+    nn = torch.nn
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(2, 6, 3, padding="same"), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(6, 4, (3, 1), stride=(2, 1), padding=1, groups=2, bias=False), nn.Tanh(), nn.AvgPool2d(2, padding=1),
+        nn.Dropout(0.1), nn.Flatten(), nn.LayerNorm(4 * 2 * 4), nn.GELU(), nn.BatchNorm1d(4 * 2 * 4), nn.Linear(32, 3),
+    )  # fmt: skip
+    for _ in range(3):
+        module(torch.randn(9, 2, 8, 9))
+    x = torch.randn(5, 2, 8, 9)
+    model = from_torch(module, "cpu")
+    assert repr(model[1]) == "Conv2d(2, 6, 3, padding='same')"
+    assert [type(layer).__name__ for layer in model][:5] == [
+        "ChannelsLast",
+        "Conv2d",
+        "BatchNorm2d",
+        "ReLU",
+        "MaxPool2d",
+    ]
+    same(model(x), module.eval()(x).detach().numpy())
+    pooled = nn.Sequential(
+        nn.Unflatten(1, (1, 8, 9)), nn.Conv2d(1, 4, 3, padding="valid"), nn.AdaptiveMaxPool2d(1), nn.SiLU(),
+        nn.Flatten(), nn.Linear(4, 2),
+    )  # fmt: skip
+    x = torch.randn(5, 72)
+    model = from_torch(pooled, "cpu")
+    assert [repr(layer) for layer in model][:3] == ["Reshape(8, 9, 1)", "Conv2d(1, 4, 3)", "GlobalMaxPool2d()"]
+    same(model(x), pooled(x).detach().numpy())
+
+
+def test_weights_of_a_module_on_pictures_go_into_a_model(torch: Any) -> None:
+    """Its first linear layer has the columns of pictures with their channels first."""
+
+    class Mine(torch.nn.Module):  # type: ignore[misc, name-defined, unused-ignore]
+        def __init__(self) -> None:
+            super().__init__()
+            self.filters = torch.nn.Conv2d(1, 5, 3)
+            self.norm = torch.nn.BatchNorm2d(5)
+            self.hidden = torch.nn.Linear(5 * 4 * 3, 6)
+            self.out = torch.nn.Linear(6, 2)
+
+        def forward(self, x: Any) -> Any:
+            y = torch.relu(self.norm(self.filters(x))).flatten(1)
+            return self.out(torch.tanh(self.hidden(y)))
+
+    layers = [
+        Conv2d(1, 5, 3), BatchNorm2d(5), ReLU(), Flatten(), Linear(60, 6, activation="tanh"), Linear(6, 2),
+    ]  # fmt: skip
+    mine, model = Mine().eval(), Sequential(*layers, backend="cpu")
+    x = torch.randn(4, 1, 6, 5)
+    from_torch(mine.state_dict(), into=model)
+    same(model(x[:, 0]), mine(x).detach().numpy())
+    unknown = Sequential(MaxPool2d(2), Flatten(), Linear(60, 6), backend="cpu")
+    with pytest.raises(ValueError, match=r"layer 2, Linear\(60, 6\): it is not known how many channels .* Reshape\("):
+        from_torch(torch.nn.Linear(60, 6).state_dict(), into=unknown)
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda nn: nn.Conv2d(2, 4, 3, dilation=2), "xpnet has no dilation"),
+        (lambda nn: nn.Conv2d(2, 4, 3, padding=1, padding_mode="reflect"), "cannot be expressed in xpnet$"),
+        (lambda nn: nn.Conv2d(2, 4, 4, padding="same"), "needs a kernel_size of odd numbers, not 4"),
+        (lambda nn: nn.MaxPool2d(2, ceil_mode=True), "neither ceil_mode nor return_indices"),
+        (lambda nn: nn.AvgPool2d(2, divisor_override=3), "cannot be expressed in xpnet$"),
+        (lambda nn: nn.AdaptiveAvgPool2d(2), "whole pictures to one number for each channel"),
+        (lambda nn: nn.Dropout2d(0.5), "cannot be expressed in xpnet$"),
+        (lambda nn: nn.Sequential(nn.Conv2d(2, 4, 3), nn.Linear(4, 3)), "takes rows of numbers; put Flatten before it"),
+        (lambda nn: nn.Sequential(nn.MaxPool2d(2), nn.Flatten()), "how many channels its pictures have is not known"),
+        (
+            lambda nn: nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.ReLU()),
+            "channels last; let a linear layer foll",
+        ),
+        (lambda nn: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(2, 4, 1)), "xpnet has none of after global pool"),
+    ],
+)
+def test_modules_on_pictures_that_cannot_be_expressed(torch: Any, make: Any, why: str) -> None:
+    with pytest.raises(TypeError, match=why):
+        from_torch(make(torch.nn), "cpu")
 
 
 def test_weights_lie_as_pytorch_keeps_them(torch: Any) -> None:
