@@ -73,7 +73,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     """In place of NumPy's BLAS, whose number stays 1, for backends that are made in this test; its number is 16."""
     library = Library(16)
     threads = Threads(library)  # type: ignore[arg-type]
-    monkeypatch.setattr("backends.cpu.numpy_backend.numpy_threads", lambda: threads)
+    monkeypatch.setattr("backends.cpu.core.numpy_threads", lambda: threads)
     return library
 
 
