@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,10 @@ import numpy as np
 import pytest
 
 import train
+from tests.helpers.process import SCRIPT
+from tests.helpers.process import ended as ended_process
 from tests.helpers.script import run
 
-ROOT = Path(train.__file__).parent
 SMALL = ["--limit", "200", "--hidden", "8", "--device", "cpu", "--batch-size", "16", "--quiet"]
 TIMES = {"seconds", "rows_per_second"}
 #: Kills itself, as by SIGKILL, when it has made so many steps.
@@ -37,14 +36,8 @@ sys.exit(train.main())
 
 
 def killed(step: int, *flags: str) -> None:
-    command = [sys.executable, "-c", KILLED, str(step), *flags]
-    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=120)
+    done = ended_process(KILLED, str(step), *flags)
     assert (done.returncode, done.stderr) == (9, "")
-
-
-def script(*flags: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "train.py"), *flags]
-    return subprocess.run(command, cwd=cwd, check=False, capture_output=True, text=True, timeout=120)
 
 
 def twin(folder: Path) -> Path:
@@ -262,7 +255,7 @@ def test_damaged_checkpoints_cost_time_alone(damaged: int, capsys: pytest.Captur
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
-    done = script("--resume", str(folder))
+    done = ended_process(SCRIPT, "--resume", str(folder))
     assert done.returncode == 0
     if damaged == 1:
         assert "goes on after " in done.stdout
@@ -311,9 +304,10 @@ def test_checkpoints_of_another_run_are_refused(capsys: pytest.CaptureFixture[st
     assert "has checkpoints of another run, " in err
 
 
-def test_on_another_device_it_goes_on_within_rounding(tmp_path: Path) -> None:
-    assert script(*SMALL, "--epochs", "1", "--output", str(tmp_path)).returncode == 0
-    done = script("--resume", str(tmp_path), "--epochs", "2", "--device", "array_api_strict", "--quiet")
+def test_on_another_device_it_goes_on_within_rounding(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(capsys, *SMALL, "--epochs", "1", "--output", str(tmp_path))[0] == 0
+    flags = ["--epochs", "2", "--device", "array_api_strict", "--quiet"]
+    done = ended_process(SCRIPT, "--resume", str(tmp_path), *flags)
     assert done.returncode == 0
     (sentence,) = done.stderr.splitlines()
     assert sentence.startswith(

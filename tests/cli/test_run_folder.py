@@ -21,6 +21,7 @@ import train
 from nn import History, JSONLog, SaveModel, load_model
 from nn.cli import UsageError
 from nn.cli.run_record import RunRecord
+from tests.helpers.process import SCRIPT, ended
 from tests.helpers.script import run
 
 ROOT = Path(train.__file__).parent
@@ -229,8 +230,7 @@ def test_whoever_finds_settings_finds_files_that_belong_together(
     """Killed before each of its writes, over the files of an earlier run."""
     run(capsys, *FAST, "--output", str(tmp_path), "--seed", "1")
     old = ids(tmp_path)["run.json"]
-    command = [sys.executable, "-c", KILLED, str(written), *FAST, "--output", str(tmp_path), "--overwrite"]
-    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=120)
+    done = ended(KILLED, str(written), *FAST, "--output", str(tmp_path), "--overwrite")
     assert (done.returncode, done.stderr) == (9 if written < 3 else 0, "")
     found = ids(tmp_path)
     assert set(found.values()) != {old}
@@ -281,11 +281,7 @@ sys.exit(train.main())
 
 
 def spoiled(how: str, output: Path, current: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", SPOILED, how, *FAST, "--output", str(output)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        command, cwd=current, env=environment, check=False, capture_output=True, text=True, timeout=120
-    )
+    return ended(SPOILED, how, *FAST, "--output", str(output), cwd=current)
 
 
 @POSIX
@@ -332,7 +328,8 @@ def test_a_full_disk_does_not_cost_the_weights(tmp_path: Path, elsewhere: Path) 
     if mounted.returncode:
         pytest.skip("this system does not let root mount a file system")
     try:
-        done = script("--hidden", "64", "--output", str(full / "a"), "--report", str(full / "r.html"), cwd=elsewhere)
+        more = ["--hidden", "64", "--output", str(full / "a"), "--report", str(full / "r.html")]
+        done = ended(SCRIPT, *FAST, *more, cwd=elsewhere)
         assert done.returncode == 1
         warning, folder, report = done.stderr.splitlines()
         assert re.search(
@@ -377,11 +374,11 @@ def test_two_processes_do_not_train_into_one_folder(tmp_path: Path) -> None:
         while "rows/s" not in first.stdout.readline():
             pass
         for more in ([], ["--overwrite"]):
-            done = script("--output", str(tmp_path), *more)
+            done = ended(SCRIPT, *FAST, "--output", str(tmp_path), *more)
             assert done.returncode == 2
             assert f"{tmp_path} is being trained by process {first.pid}; name another" in done.stderr
         first.kill()
-    assert script("--output", str(tmp_path), "--overwrite").returncode == 0
+    assert ended(SCRIPT, *FAST, "--output", str(tmp_path), "--overwrite").returncode == 0
 
 
 def test_files_of_one_run_are_known_by_callbacks_too(tmp_path: Path) -> None:
