@@ -160,7 +160,9 @@ def _download(name: str, cache: Path, progress: bool) -> None:
                     (cache / worse).unlink(missing_ok=True)
             return
         except (OSError, ValueError) as error:  # every requests exception is an OSError
-            failures.append(f"{urlsplit(mirror).hostname}: {first_line(error, 60)}")
+            # requests writes its pool of connections and the address before the reason, which is the same each time.
+            reason = "no connection" if "ConnectionPool(" in str(error) else first_line(error, 60)
+            failures.append(f"{urlsplit(mirror).hostname}: {reason}")
     raise DataError(
         f"MNIST could not be downloaded to {cache} ({'; '.join(failures)}); give a folder that has the four files by "
         "--data-dir or XPNET_DATA, or use --data digits, which needs no download"

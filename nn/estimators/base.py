@@ -19,6 +19,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..data import Dataset, Units
+from ..device_rows import device_rows
 from ..divergence import TrainingDiverged
 from ..history import Record
 from ..model import Sequential
@@ -367,13 +368,22 @@ class MLP(TasksMixin, BaseEstimator, ABC):
                 f"those passed to fit(): got {kind.library} on {kind.device}, but fit had {self._kind.library} on "
                 f"{self._kind.device}"
             )
-        x = X if self._may_stay(X) else self._validated_rows(X)
         self._load_what_was_set()
+        if self._is_on_device(X):
+            return self._activated(self.model_(X))
+        x = X if self._may_stay(X) else self._validated_rows(X)
         if not issparse(x):
             return self._computed(x)
         rows = x.tocsr()
         parts = (rows[start : start + ROWS_AT_A_TIME] for start in range(0, rows.shape[0], ROWS_AT_A_TIME))
         return np.concatenate([self._computed(part.toarray()) for part in parts])
+
+    def _is_on_device(self, X: Any) -> bool:
+        """Whether these rows are in order and in the memory of a GPU, where the network is: there they stay."""
+        model = self.model_
+        if not model.backend.device.holds(X) or hasattr(self, "feature_names_in_"):
+            return False
+        return device_rows(X, model.backend, model.units, model.row_shape) is not None
 
     def _may_stay(self, X: Any) -> bool:
         """Whether scikit-learn's validation would find these rows in order and give them back as they are. To ask this
@@ -391,7 +401,10 @@ class MLP(TasksMixin, BaseEstimator, ABC):
 
     def _computed(self, x: np.ndarray) -> np.ndarray:
         x = np.ascontiguousarray(x, dtype=self._dtype)
-        outputs: np.ndarray = self.model_(Dataset(x, np.empty((len(x), 0), dtype=np.float32)))
+        return self._activated(self.model_(Dataset(x, np.empty((len(x), 0), dtype=np.float32))))
+
+    def _activated(self, outputs: np.ndarray) -> np.ndarray:
+        """The network has every output activation but this one."""
         return np.exp(outputs) if self.out_activation_ == "exp" else outputs
 
     def _like(self, result: Any, X: Any) -> Any:

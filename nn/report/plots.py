@@ -51,7 +51,7 @@ MOST_CHANNELS = 16
 
 
 def check_installed() -> None:
-    """Raise a ValueError if there is no matplotlib: to be asked before a training run, not after it."""
+    """Raise a ValueError if there is no matplotlib: for a training run to ask before it, not after it."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -69,6 +69,7 @@ def draw_all(trainer: Trainer, test: Dataset | None, folder: str | Path, rows_ar
     Returns:
         The names of the files: those of ``PICTURES`` that were written.
     """
+    check_installed()
     model, pictures, folder = trainer.model, dict[str, Callable[[], "Figure"]](), check_path("folder", folder)
     folder.mkdir(parents=True, exist_ok=True)
     if len(trainer.history):
@@ -107,6 +108,7 @@ def cost_curve(history: History) -> Figure:
 
     Rows that are evaluated in few epochs have points and no line. The epoch that training chose as the best is marked.
     """
+    check_installed()
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
     panels = curve_names(dict.fromkeys(name for record in history for name in record))
@@ -167,6 +169,7 @@ def predicted_against_true(trainer: Trainer, data: Dataset, count: int = 5000) -
     Raises:
         ValueError: the targets are classes.
     """
+    check_installed()
     if data.has_classes or trainer.model.task != "values":
         raise ValueError("this picture needs rows with values as targets, and a network that was trained to fit them")
     first = data[:count]
@@ -196,6 +199,7 @@ def confusion_heat_map(trainer: Trainer, data: Dataset, rows_are: str = "true") 
         rows_are: ``"true"``: a row of the matrix for each true class, as scikit-learn has it; ``"predicted"``: for each
             predicted class.
     """
+    check_installed()
     from matplotlib.colors import PowerNorm
     from matplotlib.ticker import PercentFormatter
     from sklearn.metrics import confusion_matrix
@@ -235,6 +239,7 @@ def confusion_heat_map(trainer: Trainer, data: Dataset, rows_are: str = "true") 
 
 def digit_grid(trainer: Trainer, data: Dataset, count: int = 25) -> Figure:
     """The first ``count`` rows of ``data`` as pictures, each with its prediction and its label, wrong ones in red."""
+    check_installed()
     first = data[:count]
     predicted, names = _predicted_classes(trainer, first)
     titles = [(names[guess], names[label]) for guess, label in zip(predicted, first.y, strict=True)]
@@ -246,6 +251,7 @@ def digit_grid(trainer: Trainer, data: Dataset, count: int = 25) -> Figure:
 
 def worst_mistakes(trainer: Trainer, data: Dataset, count: int = 25) -> Figure:
     """The rows that were predicted wrongly with the highest probability: what the network is sure of and mistaken."""
+    check_installed()
     predicted, names = _predicted_classes(trainer, data)
     confidence = probabilities_of(trainer, data)[np.arange(len(data)), predicted]
     wrong = np.flatnonzero(predicted != data.y)
@@ -267,6 +273,7 @@ def first_layer_weights(model: Sequential, image_shape: tuple[int, ...], count: 
     Raises:
         ValueError: no layer has a weight for each pixel.
     """
+    check_installed()
     from matplotlib import colormaps
 
     weights = weights_of_pixels(model, image_shape)

@@ -164,7 +164,8 @@ def test_a_damaged_file_is_replaced_by_a_good_one_and_stays_where_there_is_none(
     mirror.asked.clear()
     nobody = "http://127.0.0.1:9/"
     error = told(start(tmp_path, nobody))["error"]
-    assert error.startswith(f"MNIST could not be downloaded to {cache} (127.0.0.1: ")
+    assert error.startswith(f"MNIST could not be downloaded to {cache} (127.0.0.1: no connection); ")
+    assert error.endswith("or use --data digits, which needs no download")
     assert len(error.replace(str(cache), "")) < 300
     assert error.isprintable()
     assert {path.name: path.read_bytes() for path in cache.iterdir()} == FILES | {"train-images-idx3-ubyte": damaged}

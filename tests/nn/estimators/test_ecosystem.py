@@ -24,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 import nn
 from backends.cuda.cupy_backend import CupyBackend
+from backends.devices import as_numpy
 from nn import AbsentDeviceWarning, LambdaCallback, MLPClassifier, MLPRegressor
 from tests.helpers.emulated_cuda import EmulatedCudaDevice, needs_compiler
 
@@ -228,6 +229,35 @@ def test_arrays_of_other_libraries_give_results_of_theirs() -> None:
     command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.stdout.split() == ["done"], done.stderr
+
+
+@pytest.mark.parametrize("library", ["torch", "array_api_strict"])
+@pytest.mark.parametrize("loss", ["log_loss", "poisson"])
+def test_rows_to_predict_stay_on_the_device_of_the_network(
+    library: str, loss: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are not in order are refused as scikit-learn refuses them."""
+    xp = pytest.importorskip(library)
+    kind: type[MLPClassifier | MLPRegressor] = MLPClassifier if loss == "log_loss" else MLPRegressor
+    settings: dict[str, Any] = {"hidden_layer_sizes": 8, "random_state": 0, "max_iter": 5, "loss": loss}
+    expected = kind(**settings).fit(X, Y).predict(X)
+    found = kind(device="torch:cpu" if library == "torch" else library, **settings).fit(X, Y)
+    rows = xp.asarray(X)
+    went = list[Any]()
+
+    def to_host(x: Any) -> np.ndarray:
+        went.append(x)
+        return as_numpy(x)
+
+    monkeypatch.setattr("nn.estimators.base.on_host", to_host)
+    outputs = found.predict(rows)
+    assert (type(outputs), went) == (np.ndarray, [])
+    np.testing.assert_allclose(outputs, expected)
+    with pytest.raises(ValueError, match=r"X has 2 features, but MLP\w+ is expecting 4 features as input"):
+        found.predict(rows[:, :2])
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        found.predict(rows * float("nan"))
+    assert len(went) == 2
 
 
 def test_a_scikit_learn_that_is_too_old_is_named() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import struct
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -652,8 +653,20 @@ def test_drawing_leaves_pyplot_alone(ten: Trainer, monkeypatch: pytest.MonkeyPat
         assert isinstance(figure.canvas, FigureCanvasAgg)
 
 
-def test_missing_matplotlib_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_matplotlib_is_a_sentence(ten: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plots.check_installed()
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ValueError, match=r"^pictures need matplotlib, .*pip install matplotlib$"):
-        plots.check_installed()
+    asks: list[Callable[[], Any]] = [
+        plots.check_installed,
+        lambda: plots.cost_curve(ten.history),
+        lambda: plots.confusion_heat_map(ten, DIGITS),
+        lambda: plots.digit_grid(ten, DIGITS),
+        lambda: plots.worst_mistakes(ten, DIGITS),
+        lambda: plots.first_layer_weights(ten.model, (8, 8)),
+        lambda: plots.predicted_against_true(ten, DIGITS),
+        lambda: plots.draw_all(ten, DIGITS, tmp_path / "pictures"),
+    ]
+    for ask in asks:
+        with pytest.raises(ValueError, match=r"^pictures need matplotlib, .*pip install matplotlib$"):
+            ask()
+    assert [*tmp_path.iterdir()] == []
