@@ -308,8 +308,8 @@ def _avg_pool(graph: OnnxGraph, layer: AvgPool2d, x: str) -> str:
 
 
 def _windows(layer: MaxPool2d | AvgPool2d) -> dict[str, Any]:
-    stride = layer.kernel_size if layer.stride is None else layer.stride
-    return {"kernel_shape": pair(layer.kernel_size), "strides": pair(stride), "pads": pair(layer.padding) * 2}
+    size = pair(layer.kernel_size)
+    return {"kernel_shape": size, "strides": pair(layer.stride or size), "pads": pair(layer.padding) * 2}
 
 
 def _global_pool(operator: str) -> Callable[[OnnxGraph, Any, str], str]:

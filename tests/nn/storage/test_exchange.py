@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from nn import (
     GELU,
+    AvgPool2d,
     BatchNorm,
     BatchNorm2d,
     Conv2d,
@@ -133,13 +134,8 @@ def test_modules_of_pytorch_on_pictures(torch: Any) -> None:
     x = torch.randn(5, 2, 8, 9)
     model = from_torch(module, "cpu")
     assert repr(model[1]) == "Conv2d(2, 6, 3, padding='same')"
-    assert [type(layer).__name__ for layer in model][:5] == [
-        "ChannelsLast",
-        "Conv2d",
-        "BatchNorm2d",
-        "ReLU",
-        "MaxPool2d",
-    ]
+    assert [type(layer).__name__ for layer in model][:4] == ["ChannelsLast", "Conv2d", "BatchNorm2d", "ReLU"]
+    assert repr(model[4]) == "MaxPool2d(2)"
     same(model(x), module.eval()(x).detach().numpy())
     pooled = nn.Sequential(
         nn.Unflatten(1, (1, 8, 9)), nn.Conv2d(1, 4, 3, padding="valid"), nn.AdaptiveMaxPool2d(1), nn.SiLU(),
@@ -192,7 +188,7 @@ def test_weights_of_a_module_on_pictures_go_into_a_model(torch: Any) -> None:
         (lambda nn: nn.Sequential(nn.MaxPool2d(2), nn.Flatten()), "how many channels its pictures have is not known"),
         (
             lambda nn: nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.ReLU()),
-            "channels last; let a linear layer foll",
+            "last; let a linear layer follow",
         ),
         (lambda nn: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(2, 4, 1)), "xpnet has none of after global pool"),
     ],
@@ -340,6 +336,95 @@ def test_random_networks_to_keras_and_back(keras: Any, model: Sequential, seed: 
 
 
 @of_keras
+@pytest.mark.parametrize("first", range(0, 60, 20))
+def test_random_networks_on_pictures_to_keras_and_back(first: int, keras: Any) -> None:
+    expressed = 0
+    for seed in range(first, first + 20):
+        network = drawn(seed, rows=6, dropout=True)
+        model = Sequential(network.layers, backend="cpu", seed=seed)
+        fill(model, seed)
+        x = network.x.astype("float32")
+        model.units = Units(scale=0.5 if seed % 3 == 0 else 1.0, row_shape=network.shape)
+        pooling = [layer for layer in model if isinstance(layer, MaxPool2d | AvgPool2d) and layer.padding != 0]
+        if not all(isinstance(layer, AvgPool2d) and layer.count_include_pad for layer in pooling):
+            with pytest.raises(TypeError, match="it pads with zeros, which count"):
+                to_keras(model)
+            continue
+        made = to_keras(model)
+        expressed += 1
+        np.testing.assert_allclose(made(x), model(x), rtol=1e-5, atol=1e-5)
+        back = from_keras(made, "cpu")
+        same(back(x), model(x))
+        for array, other in zip(to_keras(back).get_weights(), made.get_weights(), strict=True):
+            np.testing.assert_array_equal(array, other)
+        other = Sequential(model.layers, backend="cpu", seed=seed + 1)
+        other.units = model.units
+        same(from_keras(made.get_weights(), into=other)(x), model(x))
+    assert expressed >= 10
+
+
+@of_keras
+def test_layers_of_keras_on_pictures(keras: Any) -> None:
+    kinds = keras.layers
+    made = keras.Sequential(
+        [
+            keras.Input((72,)), kinds.Reshape((8, 9, 1)), kinds.Conv2D(4, 3, padding="same", activation="relu"),
+            kinds.BatchNormalization(), kinds.MaxPooling2D(2), kinds.ZeroPadding2D((1, 2)), kinds.Conv2D(6, (2, 3), 2),
+            kinds.DepthwiseConv2D(1, depth_multiplier=2, use_bias=False, activation="tanh"),
+            kinds.AveragePooling2D(3, strides=2, padding="same"), kinds.Flatten(), kinds.Dense(3, "softmax"),
+        ]
+    )  # fmt: skip
+    made.set_weights([RNG.uniform(0.5, 1.5, array.shape) - 0.8 * (array.ndim > 1) for array in made.get_weights()])
+    x = RNG.normal(size=(5, 72)).astype("float32")
+    model = from_keras(made, "cpu")
+    assert [repr(layer) for layer in model] == [
+        "Reshape(8, 9, 1)", "Conv2d(1, 4, 3, padding='same')", "ReLU()",
+        "BatchNorm2d(4, epsilon=0.001, momentum=0.010000000000000009)", "MaxPool2d(2)",
+        "Conv2d(4, 6, (2, 3), stride=2, padding=(1, 2))", "Conv2d(6, 12, 1, groups=6, bias=False)", "Tanh()",
+        "AvgPool2d(3, stride=2, padding=1, count_include_pad=False)", "Flatten()", "Linear(48, 3)", "Softmax()",
+    ]  # fmt: skip
+    same(model(x), made(x))
+    pooled = keras.Sequential(
+        [
+            keras.Input((3, 8, 9)), kinds.Permute((2, 3, 1)), kinds.Conv2D(4, 3, 2, padding="same"),
+            kinds.MaxPooling2D(3, strides=1, padding="same"), kinds.GlobalMaxPooling2D(), kinds.Dense(2),
+        ]
+    )  # fmt: skip
+    with pytest.raises(TypeError, match="pads more on one side than on the other"):
+        from_keras(pooled, "cpu")
+    odd = keras.Sequential([keras.Input((3, 9, 9)), *pooled.layers])
+    x = RNG.normal(size=(5, 3, 9, 9)).astype("float32")
+    assert repr(from_keras(odd, "cpu")[1]) == "Conv2d(3, 4, 3, stride=2, padding=1)"
+    same(from_keras(odd, "cpu")(x), odd(x))
+
+
+@of_keras
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        ("kinds.Conv2D(4, 3, dilation_rate=2)", "xpnet has no dilation"),
+        ("kinds.Conv2D(4, 2, padding='same')", "pads more on one side than on the other"),
+        ("kinds.ZeroPadding2D(((1, 0), (0, 0)))", "pads more on one side than on the other"),
+        ("kinds.SpatialDropout2D(0.5)", ""),
+        ("kinds.Permute((2, 1, 3))", ""),
+        ("kinds.GlobalAveragePooling2D(keepdims=True)", ""),
+    ],
+)
+def test_layers_of_keras_on_pictures_that_cannot_be_expressed(keras: Any, make: str, why: str) -> None:
+    layer = eval(make, {"kinds": keras.layers})
+    made = keras.Sequential([keras.Input((8, 8, 2)), layer, keras.layers.Flatten(), keras.layers.Dense(2)])
+    with pytest.raises(TypeError, match=rf"Keras's layer '{layer.name}', \w+, cannot be expressed in xpnet.*{why}"):
+        from_keras(made)
+
+
+@of_keras
+def test_the_size_of_pictures_is_asked_for_where_keras_needs_it(keras: Any) -> None:
+    layers = [Conv2d(2, 3, 3), Flatten(), Linear(12, 2)]
+    with pytest.raises(ValueError, match=r"Reshape\(height, width, channels\)"):
+        to_keras(Sequential(*layers, backend="cpu"))
+
+
+@of_keras
 def test_layers_of_keras(keras: Any) -> None:
     kinds = keras.layers
     made = keras.Sequential(
@@ -383,7 +468,7 @@ def test_gelu_by_tanh_survives_a_file_of_keras(keras: Any, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "make",
     [
-        "kinds.Dense(4, activation='mish')", "kinds.Dense(4, activation=lambda x: x)", "kinds.Reshape((2, 2))",
+        "kinds.Dense(4, activation='mish')", "kinds.Dense(4, activation=lambda x: x)", "kinds.RepeatVector(2)",
         "kinds.ReLU(max_value=6)", "kinds.Rescaling(2.0)", "kinds.LayerNormalization(axis=[-1, 1])",
         "kinds.ELU(alpha=-1.0)", "kinds.Softmax(axis=0)",
     ],
