@@ -41,7 +41,7 @@ Wide = np.longdouble
 #: Units in the last place by which a library's function may be off. NumPy's own vectorized float32 logarithm is off by
 #: up to 3.83 and Intel's SVML, which NumPy uses with AVX-512, by less than 4; SLEEF (PyTorch), glibc and CUDA claim 1
 #: or 2. sqrt is rounded right by IEEE 754.
-ULPS = {"exp": 4, "expm1": 4, "log": 4, "log1p": 4, "tanh": 4}
+ULPS = {"cos": 4, "sin": 4, "exp": 4, "expm1": 4, "log": 4, "log1p": 4, "tanh": 4}
 #: Those of a power, for which CUDA claims 4 in float32 and 2 in float64.
 ULPS_OF_POWER = 8
 
@@ -291,6 +291,14 @@ class Bounded:
         value = np.tanh(self.value)
         nearest = np.maximum(np.abs(self.value) - self.error, 0)  # to 0, where the slope is largest
         return self._function("tanh", value, self.error / np.cosh(np.minimum(nearest, 300)) ** 2)
+
+    def sin(self) -> Bounded:
+        value = np.sin(self.value)
+        return self._function("sin", value, self.error, lambda: np.abs(value) + self.size)
+
+    def cos(self) -> Bounded:
+        value = np.cos(self.value)
+        return self._function("cos", value, self.error, lambda: np.abs(value) + self.size)
 
     def sqrt(self) -> Bounded:
         value, d = np.sqrt(self.value), self.error

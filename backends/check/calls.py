@@ -11,6 +11,7 @@ import numpy as np
 
 from ..base import Backend
 from ..pictures import Windows
+from ..pictures.distortion import N_MAP
 from ..step import StepNumbers
 from ..typing import Array
 from .cases import Case
@@ -50,7 +51,8 @@ OF_STEP: dict[str, Callable[[StepNumbers], Any]] = {
     "number": lambda numbers: numbers.update,
 }
 ON_PICTURES = {"conv2d", "conv2d_backward", "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward"}
-TAKES_OUT = {*MAY_BE_OUT, *ON_PICTURES, "matmul", "column_sum", "take_rows", "dropout_mask", "copy"}
+DISTORTIONS = {"random_rows", "affine_maps", "elastic_fields", "warp"}
+TAKES_OUT = {*MAY_BE_OUT, *ON_PICTURES, *DISTORTIONS, "matmul", "column_sum", "take_rows", "dropout_mask", "copy"}
 
 
 def ways(case: Case) -> Iterator[str]:
@@ -205,6 +207,12 @@ def _blank_result(case: Case, dtype: str) -> Array:
         shape = shape[1:]
     elif case.operation == "dropout_mask":
         shape = options["shape"]
+    elif case.operation == "random_rows":
+        shape, real = (len(x), case.inputs[1]), np.dtype(dtype)
+    elif case.operation == "affine_maps":
+        shape = (len(x), N_MAP)
+    elif case.operation == "elastic_fields":
+        shape = (len(x), 2, len(case.inputs[1]), len(case.inputs[2]))
     elif case.operation in ON_PICTURES:
         shape = _of_pictures(case)
     elif case.operation == "take_rows":

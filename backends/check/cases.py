@@ -18,6 +18,7 @@ from ..activations import ACTIVATIONS
 from ..arguments import check_dtype, check_flag, check_seed, check_text, unknown
 from ..typing import Array
 from ..updates import BUILT_IN, RULES, Rule
+from .distortion_cases import DISTORTION_MAKERS
 from .inputs import INF, NAN, SHAPES, Inputs, Made
 from .picture_cases import PICTURE_MAKERS
 
@@ -633,6 +634,7 @@ MAKERS: dict[str, Callable[[Inputs], Made]] = {
     "empty": _shapes,
     "record": _record,
     **PICTURE_MAKERS,
+    **DISTORTION_MAKERS,
 }
 #: What has no result that could be right or wrong: it is called, and tested in ``tests/backends``.
 WITHOUT_RESULT = {"use", "synchronize"}

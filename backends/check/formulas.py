@@ -21,6 +21,7 @@ from . import namespace
 from .activations import activation_formulas, sigmoid
 from .bounds import Bounded, Wide
 from .core import FormulaCore, Given, Results
+from .distortion_formulas import DistortionFormulas
 from .picture_formulas import PictureFormulas
 
 
@@ -32,8 +33,8 @@ class Shape:
     dtype: str
 
 
-class Formulas(PictureFormulas, FormulaCore):
-    """The formulas in one arithmetic; those on pictures are in ``picture_formulas``."""
+class Formulas(PictureFormulas, DistortionFormulas, FormulaCore):
+    """The formulas in one arithmetic; those on pictures are in ``picture_formulas`` and ``distortion_formulas``."""
 
     def matmul(
         self,
