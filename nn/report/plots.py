@@ -307,9 +307,9 @@ def filters(model: Sequential, layer: int | None = None, count: int = 64) -> Fig
     shown, each = weights[:count], ""
     if channels > MOST_CHANNELS:
         shown = np.sqrt((shown**2).sum(axis=1, keepdims=True))
-        each = f", the root of the sum of squares over {channels:,} channels"
+        each = f", each the root of the sum of squares over {channels:,} channels"
     elif channels > 1:
-        each = f", its {channels} channels side by side"
+        each = f", each with its {channels} channels side by side"
     head = f"{_some(len(shown), total, 'filter')} of layer {index}, {model[index]!r}{each}"
     blocks = _columns(len(shown)) if shown.shape[1] == 1 else max(round(math.sqrt(len(shown) / shown.shape[1])), 1)
     columns, rows = blocks * shown.shape[1], math.ceil(len(shown) / blocks)
