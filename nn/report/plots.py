@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.arguments import check_path
+from backends.arguments import check_path, check_whole_number
 
 from ..data import Dataset
 from ..files import write_atomically
@@ -302,6 +302,8 @@ def filters(model: Sequential, layer: int | None = None, count: int = 64) -> Fig
     Raises:
         ValueError: there is no convolution at that index.
     """
+    check_installed()
+    check_whole_number("count", count)
     index, weights = filters_of(model, layer)
     total, channels = weights.shape[:2]
     shown, each = weights[:count], ""
@@ -334,6 +336,8 @@ def feature_maps(model: Sequential, picture: Any, layer: int | None = None, coun
     Raises:
         ValueError: the layer gives no pictures, there is no convolution, or there are several pictures.
     """
+    check_installed()
+    check_whole_number("count", count)
     row = only_row(model, picture)
     layers, (maps,) = maps_of(model, row, layer)
     given = pictures_of(model, row, slice(1))
