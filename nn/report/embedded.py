@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -79,21 +79,21 @@ def _with_shapes(model: Sequential, data: Dataset) -> Iterator[tuple[Layer, Shap
         shape = layer.output_shape(shape)
 
 
-def network_of(model: Sequential, data: Dataset, names: list[str], bits: int) -> dict[str, Any]:
+def network_of(model: Sequential, data: Dataset, names: list[str], bits: int, pen: Mapping[str, Any]) -> dict[str, Any]:
     """What a page needs to compute ``model`` for rows like those of ``data``.
 
     Args:
         names: of the classes.
         bits: one of ``BITS``, for the weights.
+        pen: see ``pen_of``.
 
     Raises:
         ValueError: see ``why_not``.
     """
     if why := why_not(model, data):
         raise ValueError(why)
-    units, drawings = model.units, drawings_of(model, data)
+    units = model.units
     assert units is not None
-    assert drawings is not None
     state = model.state_dict()
     stages = []
     for index, (layer, shape) in enumerate(_with_shapes(model, data)):
@@ -109,7 +109,7 @@ def network_of(model: Sequential, data: Dataset, names: list[str], bits: int) ->
         "bits": bits,
         "scale": units.scale,
         "shift": units.shift,
-        "pen": pen_of(drawings),
+        "pen": pen,
         "rows": [{"pixels": packed(data.x[row].ravel()), "label": names[data.y[row]], "row": int(row)} for row in some],
     }
 

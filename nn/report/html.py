@@ -88,7 +88,7 @@ def _page_under(most: int, trainer: Trainer, data: Dataset | None, found: dict[s
         names, pen = all_names(trainer.model, data), pen_of(drawings)
         around = len(_page(found, sections(found, trainer, data, drawing(BITS[-1], pen)), None).encode())
         for bits in BITS:
-            network = network_of(trainer.model, data, names, bits)
+            network = network_of(trainer.model, data, names, bits, pen)
             if around + len(as_json(network)) < most:
                 return _page(found, sections(found, trainer, data, drawing(bits, pen)), network)
         why = "its weights would make the page larger than 1 MB"

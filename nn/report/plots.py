@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.arguments import check_path
+from backends.arguments import check_path, check_whole_number
 
 from ..data import Dataset
 from ..files import write_atomically
@@ -302,14 +302,16 @@ def filters(model: Sequential, layer: int | None = None, count: int = 64) -> Fig
     Raises:
         ValueError: there is no convolution at that index.
     """
+    check_installed()
+    check_whole_number("count", count)
     index, weights = filters_of(model, layer)
     total, channels = weights.shape[:2]
     shown, each = weights[:count], ""
     if channels > MOST_CHANNELS:
         shown = np.sqrt((shown**2).sum(axis=1, keepdims=True))
-        each = f", the root of the sum of squares over {channels:,} channels"
+        each = f", each the root of the sum of squares over {channels:,} channels"
     elif channels > 1:
-        each = f", its {channels} channels side by side"
+        each = f", each with its {channels} channels side by side"
     head = f"{_some(len(shown), total, 'filter')} of layer {index}, {model[index]!r}{each}"
     blocks = _columns(len(shown)) if shown.shape[1] == 1 else max(round(math.sqrt(len(shown) / shown.shape[1])), 1)
     columns, rows = blocks * shown.shape[1], math.ceil(len(shown) / blocks)
@@ -334,6 +336,8 @@ def feature_maps(model: Sequential, picture: Any, layer: int | None = None, coun
     Raises:
         ValueError: the layer gives no pictures, there is no convolution, or there are several pictures.
     """
+    check_installed()
+    check_whole_number("count", count)
     row = only_row(model, picture)
     layers, (maps,) = maps_of(model, row, layer)
     given = pictures_of(model, row, slice(1))

@@ -234,6 +234,26 @@ def test_the_page_computes_convolutional_networks(
     assert opened.said == []
 
 
+def test_a_convolutional_network_answers_while_one_draws(opened: Opened, tmp_path: Path) -> None:
+    """18 million multiply-adds: about 20 ms on a core of a server; the limit is for slower and busier ones."""
+    layers: list[Layer] = [Reshape(28, 28, 1)]
+    for before, after in ((1, 32), (32, 32), (32, 64), (64, 64)):
+        layers += [Conv2d(before, after, 3, padding="same"), ReLU(), *([MaxPool2d(2)] if before == after else [])]
+    model = Sequential(*layers, GlobalAvgPool2d(), Linear(64, 10), backend="cpu")
+    x = np.random.default_rng(0).integers(0, 256, (20, 784), dtype=np.uint8)
+    data = Dataset(x, np.arange(20) % 10, 1 / 255, image_shape=(28, 28))
+    trainer = Trainer(model)
+    trainer.fit(data, 0)
+    write_report(tmp_path / "report.html", trainer, data)
+    opened.page.goto((tmp_path / "report.html").as_uri())
+    measure = """xpnet.rows.map((row) => {
+      const start = performance.now();
+      xpnet.forward(row);
+      return performance.now() - start;
+    })"""
+    assert min(opened.page.evaluate(measure)) < 150
+
+
 @pytest.mark.parametrize("convolutional", [False, True])
 def test_drawn_digits_are_seen_by_a_network_of_mnist(
     opened: Opened, mnist_dir: Path, convolutional: bool, tmp_path: Path

@@ -458,6 +458,8 @@ def test_filters_of_a_layer_that_has_none(ten: Trainer) -> None:
         plots.filters(ten.model, 0)
     with pytest.raises(ValueError, match="layer must be a whole number of at least -5 and at most 4, not 5"):
         plots.filters(model, 5)
+    with pytest.raises(ValueError, match="count must be a whole number of at least 1, not 0"):
+        plots.filters(model, count=0)
 
 
 @pytest.mark.parametrize(
@@ -664,6 +666,8 @@ def test_missing_matplotlib_is_a_sentence(ten: Trainer, tmp_path: Path, monkeypa
         lambda: plots.worst_mistakes(ten, DIGITS),
         lambda: plots.first_layer_weights(ten.model, (8, 8)),
         lambda: plots.predicted_against_true(ten, DIGITS),
+        lambda: plots.filters(ten.model),
+        lambda: plots.feature_maps(ten.model, DIGITS[:1]),
         lambda: plots.draw_all(ten, DIGITS, tmp_path / "pictures"),
     ]
     for ask in asks:
