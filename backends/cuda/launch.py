@@ -13,8 +13,18 @@ from ..activations import ACTIVATIONS, Activation
 from ..updates import Rule
 from .distortion_source import distortion_source
 from .keep import keep
-from .picture_source import picture_source
-from .source import MAX_ROW_BLOCKS, MAX_THREADS, OPTIONS, ROWS_OF_BLOCK, TILE, source, source_of, source_of_rule
+from .picture_source import convolution_source, picture_source
+from .source import (
+    MAX_ROW_BLOCKS,
+    MAX_THREADS,
+    OPTIONS,
+    ROWS_OF_BLOCK,
+    TILE,
+    WITHOUT_HEAD,
+    source,
+    source_of,
+    source_of_rule,
+)
 from .tape import Call, tape
 
 _ELEMENT_THREADS, _ELEMENT_BLOCKS = 256, 4096
@@ -50,7 +60,8 @@ _PARAMETER = re.compile(r"(const )?([\w ]+?)(\*?) (\w+)")
 
 def texts(real: str) -> tuple[str, ...]:
     """The CUDA texts of ``real``. Each is compiled at the first launch of one of its kernels."""
-    return source(real), picture_source(real), distortion_source(real)
+    fused = (convolution_source(real, a) for a in ACTIVATIONS.values() if a.has_cuda and a.name not in WITHOUT_HEAD)
+    return source(real), picture_source(real), distortion_source(real), *fused
 
 
 def parameters(text: str, real: str) -> dict[str, tuple[Parameter, ...]]:

@@ -199,8 +199,11 @@ __device__ bool is_last_block(unsigned int* ticket)
 }
 """
 
-_ACTIVATION = r"""
+_FORWARD = r"""
 __device__ REAL forward_@NAME@(REAL z) { return @FORWARD@; }
+"""
+
+_ACTIVATION = r"""
 __device__ REAL derivative_@NAME@(REAL @SAVED@) { return @DERIVATIVE@; }
 
 KERNEL bias_activation_@NAME@(
@@ -1237,8 +1240,13 @@ def _gradients_and_update(count: int) -> str:
 
 
 def _activation(activation: Activation, name: str) -> str:
-    words = {"FORWARD": activation.cuda_forward, "DERIVATIVE": activation.cuda_derivative}
-    return fill(_ACTIVATION, NAME=name, SAVED="z" if activation.needs_z else "y", **words)
+    words = {"DERIVATIVE": activation.cuda_derivative, "SAVED": "z" if activation.needs_z else "y"}
+    return forward_function(activation, name) + fill(_ACTIVATION, NAME=name, **words)
+
+
+def forward_function(activation: Activation, name: str) -> str:
+    """The function ``forward_NAME`` of a CUDA text."""
+    return fill(_FORWARD, NAME=name, FORWARD=activation.cuda_forward)
 
 
 def head(real: str, **others: object) -> str:

@@ -59,14 +59,15 @@ def convolutions(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...], Opt
     least = (max(extent - 2 * around, 1) for extent, around in zip(size, padding, strict=True))
     height, width = (draw(st.integers(extent, 7)) for extent in least)
     groups = draw(st.sampled_from([1, 1, 2, 3]))
-    channels, filters = draw(st.sampled_from([1, 2, 4, 5, 8])), draw(st.integers(1, 5))
+    channels, filters = draw(st.sampled_from([1, 2, 4, 5, 8])), draw(st.sampled_from([1, 3, 5, 8, 11, 16]))
     options: Options = {"stride": draw(sides), "padding": padding, "groups": groups}
     return (draw(st.integers(0, 3)), height, width, groups * channels), (*size, channels, groups * filters), options
 
 
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "patches"])
 @given(pairs, convolutions(), st.sampled_from(list(ACTIVATIONS)), st.integers(0, 2**32 - 1), st.data())
 @settings(max_examples=60, deadline=None)
-def test_convolution(pair: Pair, shapes: Any, activation: str, seed: int, data: st.DataObject) -> None:
+def test_convolution(direct: bool, pair: Pair, shapes: Any, activation: str, seed: int, data: st.DataObject) -> None:
     of_x, of_weight, options = shapes
     rng = np.random.default_rng(seed)
 
@@ -77,7 +78,11 @@ def test_convolution(pair: Pair, shapes: Any, activation: str, seed: int, data: 
     bias = normal(of_weight[3]) if data.draw(st.booleans()) else None
     layout = data.draw(st.sampled_from(["C", "::2"]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pictures, "PATCH_BYTES", data.draw(st.sampled_from([1, 3000, pictures.PATCH_BYTES])))
+        if direct:
+            patch.setattr(pictures, "GRADIENT_WINDOWS", data.draw(st.sampled_from([1, 7, 64])))
+        else:
+            patch.setattr(pictures, "DIRECT_FILTERS", 0)
+            patch.setattr(pictures, "PATCH_BYTES", data.draw(st.sampled_from([1, 3000, pictures.PATCH_BYTES])))
 
         forward: Options = {**options, "alpha": 0.5}
         y = pair.reference.conv2d(x, weight, bias, activation, **forward)
@@ -204,8 +209,13 @@ def small_step(pair: Pair) -> tuple[Any, list[Any]]:
     return step, [y, pooled, meant, end, d_meant, d_pooled, dz, dx, dw, db, d_thin]
 
 
-@pytest.mark.parametrize("block", [1, pictures.PATCH_BYTES])
-def test_a_step_is_captured(block: int, streams: list[Stream], monkeypatch: pytest.MonkeyPatch) -> None:
+#: Without patches, and with patches of one picture and of all pictures at a time.
+WAYS = [(64, 1), (0, 1), (0, pictures.PATCH_BYTES)]
+
+
+@pytest.mark.parametrize(("filters", "block"), WAYS)
+def test_a_step_is_captured(filters: int, block: int, streams: list[Stream], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "DIRECT_FILTERS", filters)
     monkeypatch.setattr(pictures, "PATCH_BYTES", block)
     pair = PAIRS["float32", 1]
     backend = pair.cuda
@@ -224,7 +234,10 @@ def test_a_step_is_captured(block: int, streams: list[Stream], monkeypatch: pyte
     assert not backend.why_eager
 
 
-def test_allocates_nothing_after_the_first() -> None:
+@pytest.mark.parametrize(("filters", "block"), WAYS)
+def test_allocates_nothing_after_the_first(filters: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "DIRECT_FILTERS", filters)
+    monkeypatch.setattr(pictures, "PATCH_BYTES", block)
     pair = PAIRS["float32", 1]
     step, _ = small_step(pair)
     numbers = StepNumbers(0, 0, 1, 0.0)
@@ -242,11 +255,51 @@ def test_memory_of_patches_is_bounded(together: int, blocks: int, monkeypatch: p
     out = pair.cuda.empty((3, 2, 2, 5))
     pair.cuda.matmul(pair.up(np.ones((1, 1), "float32")), pair.up(np.ones((1, 1), "float32")))  # the workspace
     bytes_of_picture = 4 * (2 * 2) * (3 * 3 * 2)
+    monkeypatch.setattr(pictures, "DIRECT_FILTERS", 0)
     monkeypatch.setattr(pictures, "PATCH_BYTES", together * bytes_of_picture)
     monkeypatch.setattr(pair.cuda.cupy.allocate, "limit", 2 * together * bytes_of_picture)
     launched.names.clear()
     pair.cuda.conv2d(x, weight, out=out)
     assert launched.count("gemm") == blocks
+
+
+def test_many_tiles_of_weights() -> None:
+    """More than a block takes: 18 by 8, and windows that are no multiple of anything."""
+    pair = PAIRS["float32", 1]
+    rng = np.random.default_rng(5)
+    x, weight = rng.standard_normal((3, 5, 7, 16)), rng.standard_normal((3, 3, 16, 64))
+    dy = rng.standard_normal((3, 5, 7, 64))
+    arrays = [array.astype("float32") for array in (dy, dy, x, weight)]
+    options: Options = {"padding": (1, 1)}
+    expected = pair.reference.conv2d_backward(*arrays, **options)
+    launched.names.clear()
+    found = pair.cuda.conv2d_backward(*map(pair.up, arrays), **options)
+    kernels = [name for name in launched.names if name != "copy"]
+    assert kernels == ["weight_gradient_four", "sum_parts", "convolve_identity_four"]
+    for actual, wanted in zip(found, expected, strict=True):
+        pair.same(actual, wanted)
+
+
+def by_what(backend: Any, filters: int, channels: int = 3, side: int = 3, groups: int = 1) -> list[str]:
+    """What a convolution launches, with relu and without bias."""
+    cupy = backend.cupy
+    x = cupy.asarray(np.zeros((2, 5, 5, channels * groups), "float32"))
+    weight = cupy.asarray(np.zeros((side, side, channels, filters * groups), "float32"))
+    launched.names.clear()
+    backend.conv2d(x, weight, None, "relu", groups=groups)
+    return list(launched.names)
+
+
+def test_convolutions_of_few_filters_are_one_launch() -> None:
+    backend = PAIRS["float32", 1].cuda
+    by_patches = ["patches_one", "gemm", "bias_activation_relu"]
+    assert by_what(backend, 32) == ["convolve_relu_one"]
+    assert by_what(backend, 32, channels=16) == ["convolve_relu_four"]
+    assert by_what(backend, 32, channels=3, groups=2) == ["convolve_relu_one"]
+    assert by_what(backend, pictures.DIRECT_FILTERS + 1) == by_patches
+    assert by_what(backend, 64, channels=32) == ["patches_four", *by_patches[1:]]  # too many weights for the cache
+    assert by_what(backend, 32, side=1) == by_patches[1:]
+    assert by_what(CupyBackend(EmulatedCudaDevice(), precision="tf32"), 32) == by_patches
 
 
 def test_wrong_arguments() -> None:
