@@ -283,6 +283,7 @@
   const paper = pad.getContext("2d");
   const seen = byId("seen").getContext("2d");
   const MOST_BARS = 12;
+  const MOST_WAIT = 100; // milliseconds; a network that takes longer answers when a line ends
   let lines = [];
 
   const bars = network.names.slice(0, MOST_BARS).map(() => {
@@ -349,15 +350,25 @@
     lines.at(-1).push(point(event));
     draw();
   });
-  for (const end of ["pointerup", "pointercancel"]) pad.addEventListener(end, () => (drawing = false));
+  for (const end of ["pointerup", "pointercancel"]) {
+    pad.addEventListener(end, () => {
+      if (!drawing) return;
+      drawing = false;
+      draw();
+    });
+  }
 
+  let waited = 0; // for the last answer, in milliseconds
   function draw() {
     paper.clearRect(0, 0, pad.width, pad.height);
     stroke(paper, lines, (pad.width * pen.thickness) / Math.max(pen.width, pen.height), ([x, y]) => [
       x * pad.width,
       y * pad.width,
     ]);
+    if (drawing && waited > MOST_WAIT) return;
+    const start = performance.now();
     see(pixelsOf(lines));
+    waited = performance.now() - start;
   }
 
   byId("clear").addEventListener("click", clear);

@@ -318,6 +318,31 @@ def test_a_drawing_becomes_a_picture_like_the_rows(opened: Opened, digits: Any, 
     assert opened.said == []
 
 
+@pytest.mark.parametrize("milliseconds", [1, 1000])
+def test_a_slow_network_answers_at_the_end_of_a_line(
+    opened: Opened, ten: Trainer, digits: Any, milliseconds: int, tmp_path: Path
+) -> None:
+    write_report(tmp_path / "report.html", ten, digits.test)
+    page = opened.page
+    page.goto((tmp_path / "report.html").as_uri())
+    page.evaluate(f"{{ let now = 0; performance.now = () => (now += {milliseconds}); }}")
+    page.locator("#pad").scroll_into_view_if_needed()
+    box = page.locator("#pad").bounding_box()
+
+    def seen_after(act: Any, x: float, y: float) -> Any:
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["width"])
+        act()
+        return page.evaluate("xpnet.pixels")
+
+    first = seen_after(page.mouse.down, 0.5, 0.2)
+    on_the_way = seen_after(lambda: None, 0.3, 0.8)
+    at_the_end = seen_after(page.mouse.up, 0.3, 0.8)
+    assert None not in (first, on_the_way, at_the_end)
+    assert (on_the_way == first) == (milliseconds == 1000)
+    assert (on_the_way == at_the_end) == (milliseconds == 1)
+    assert first != at_the_end
+
+
 def test_a_test_row_is_shown_with_its_label(opened: Opened, ten: Trainer, digits: Any, tmp_path: Path) -> None:
     write_report(tmp_path / "report.html", ten, digits.test)
     opened.page.goto((tmp_path / "report.html").as_uri())
