@@ -45,7 +45,6 @@ class Conv2d(Layer):
     products: ClassVar[tuple[str, ...]] = ("output", "weight")
     target: ClassVar[str] = "weight_gradient"
     ends_in_activation: ClassVar[bool] = True
-    recordable: ClassVar[bool] = False  # until NumPy's operations note what they call
 
     in_channels: int
     out_channels: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from backends.pictures.windows import Pair
 from backends.typing import Array, Shape
@@ -58,8 +57,6 @@ class Pooling(Layer, abstract=True):
 class MaxPool2d(Pooling):
     """The largest value of each window; the padding is never the largest."""
 
-    recordable: ClassVar[bool] = False  # until NumPy's operations note what they call
-
     def forward(self, x: Array, ctx: Context) -> Array:
         """y = the largest of each window"""
         shape, x = x.shape, as_pictures(x, ctx)
@@ -93,8 +90,6 @@ class AvgPool2d(Pooling):
     Args:
         count_include_pad: whether the zeros of the padding count in the number that the sum is divided by.
     """
-
-    recordable: ClassVar[bool] = False  # until NumPy's operations note what they call
 
     count_include_pad: bool = True
 
@@ -143,8 +138,6 @@ class GlobalPooling(Layer, abstract=True):
 class GlobalAvgPool2d(GlobalPooling):
     """The mean of each channel over the whole picture."""
 
-    recordable: ClassVar[bool] = False  # until NumPy's operations note what they call
-
     def forward(self, x: Array, ctx: Context) -> Array:
         """y = the mean over height and width"""
         ctx.saved = x.shape
@@ -167,8 +160,6 @@ class GlobalAvgPool2d(GlobalPooling):
 @dataclass(frozen=True, repr=False)
 class GlobalMaxPool2d(GlobalPooling):
     """The largest value of each channel in the whole picture."""
-
-    recordable: ClassVar[bool] = False  # until NumPy's operations note what they call
 
     def forward(self, x: Array, ctx: Context) -> Array:
         """y = the largest over height and width"""

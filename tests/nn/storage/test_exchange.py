@@ -22,6 +22,7 @@ from nn import (
     Dataset,
     Dropout,
     Flatten,
+    LayerNorm,
     LeakyReLU,
     Linear,
     MaxPool2d,
@@ -320,8 +321,10 @@ def test_pixels_of_an_imported_network_are_not_scaled(torch: Any) -> None:
 def test_random_networks_to_keras_and_back(keras: Any, model: Sequential, seed: int) -> None:
     x = rows_for(model, 7, seed)
     made = to_keras(model)
-    # Most of Keras's backends compute in float32, whatever a layer's dtype.
-    np.testing.assert_allclose(made(x), model(x), rtol=1e-5, atol=1e-5)
+    # Most of Keras's backends compute in float32, whatever a layer's dtype; and LayerNormalization by mean(x^2) -
+    # mean(x)^2, which loses digits where the numbers of a row are nearly equal.
+    tolerance = 1e-3 if any(isinstance(layer, LayerNorm) for layer in model) else 1e-5
+    np.testing.assert_allclose(made(x), model(x), rtol=tolerance, atol=tolerance)
     back = from_keras(made, "cpu")
     assert back.backend.dtype_name == model.backend.dtype_name
     same(back(x), model(x))
