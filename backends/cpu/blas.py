@@ -111,6 +111,23 @@ class Blas:
 
         return add
 
+    def strided_gemm(
+        self,
+        sizes: tuple[int, int, int],
+        a: tuple[Any, int, int],
+        transpose_a: bool,
+        b: tuple[Any, int, int],
+        beta: float,
+        out: tuple[Any, int, int],
+    ) -> Call:
+        """out <- op(a) b + beta out, (m, k) times (k, n), of matrices in the memory of arrays of any shape: each is
+        given as such an array, the index of its first element there, and how far its rows lie apart."""
+        flags = _BY_ROWS, _TRANSPOSED if transpose_a else _AS_IT_IS, _AS_IT_IS
+        m, n, k = map(_SIZE, sizes)
+        arrays = [(_memory(array, first), _SIZE(width)) for array, first, width in (a, b, out)]
+        one, beta = self._real(1.0), self._real(beta)
+        return partial(self._gemm, *flags, m, n, k, one, *arrays[0], *arrays[1], beta, *arrays[2])
+
     def _bound_gemm(
         self, alpha: Any, a: Any, transpose_a: bool, b: Any, transpose_b: bool, beta: float, out: Any, cut: Cut | None
     ) -> Call:

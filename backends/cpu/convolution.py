@@ -1,19 +1,191 @@
-"""Convolutions through NumPy."""
+"""Convolutions through NumPy and its BLAS: pictures in blocks that stay in the cache, and blocks on several threads.
+
+Each operation is one noted call of a recorded step. What it needs besides is made when its shapes are first seen: for
+each thread about ``MOST_BYTES`` of pictures, patches and results, or those of one picture where that is more, in one
+size or two; and at most ``MOST_BYTES_OF_SUMS`` for the partial sums of a gradient, or those of one.
+
+No bit depends on the number of threads: pictures are cut into blocks, and blocks into parts, by shapes alone; a
+gradient is added up within each part, and the sums of the parts in their order.
+"""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from math import isfinite, prod
+from typing import Any, NamedTuple
 
+import numpy
+
+from ..activations import Activation, get_activation
 from ..base import Backend
 from ..pictures.convolution import check_convolution
 from ..pictures.windows import Pair
 from ..typing import Array
-from .core import NumpyCore
+from .blas import Blas
+from .blocks import Block, Convolution, Filters, make_block
+from .core import NumpyCore, host_number
+from .workers import Parts
+
+#: Of a block: half of a second-level cache of 512 KiB.
+MOST_BYTES = 2**18
+MOST_PARTS = 16
+MOST_BYTES_OF_SUMS = 2**25
+
+
+def cut_into_parts(m: int, size: int, most: int) -> list[list[slice]]:
+    """``m`` pictures in blocks of ``size``, the last of which may have fewer, in at most ``most`` parts."""
+    blocks = [slice(first, min(first + size, m)) for first in range(0, m, size)]
+    parts = min(most, len(blocks))
+    return [blocks[len(blocks) * j // parts : len(blocks) * (j + 1) // parts] for j in range(parts)]
+
+
+class _Blocks:
+    """What a convolution of m pictures needs besides its arrays.
+
+    Attributes:
+        parts: the blocks of each part.
+        job: to run the parts.
+        multiplications: of one pass over all.
+        dw, db: in the backward pass, the sums of each part: (parts, ...).
+        row: the bias for a row of windows.
+    """
+
+    def __init__(self, it: Convolution, m: int, blas: Blas | None, *, backward: bool) -> None:
+        self.it = it
+        self.filters = Filters(it)
+        most, size = MOST_PARTS, max(1, MOST_BYTES // it.bytes_of_picture)
+        if backward:
+            sums = prod(it.shape) * numpy.dtype(it.dtype).itemsize
+            most = max(1, min(most, MOST_BYTES_OF_SUMS // sums))
+        self.parts = cut_into_parts(m, size, most)
+        self.job = Parts(len(self.parts))
+        self.multiplications = m * prod(it.windows.grid) * it.depth * it.filters
+        count, columns = len(self.parts) if backward else 0, 0 if backward else it.windows.grid[1]
+        self.dw = numpy.zeros((max(count, 1), it.groups, it.depth, it.filters // it.groups), it.dtype)
+        self.db = numpy.empty((count, it.filters), it.dtype)
+        self.row = numpy.empty((columns, it.filters), it.dtype)
+        self._sizes = {block.stop - block.start for part in self.parts for block in part}
+        self._make = partial(make_block, it, blas=blas, filters=self.filters, backward=backward)
+        self._made: list[dict[int, _Thread]] = []
+
+    def prepare(self, workers: int) -> None:
+        """Make what so many threads need."""
+        while len(self._made) < workers:
+            self._made.append({n: _Thread(self._make(n), self.it, n) for n in self._sizes})
+
+    def is_exact(self, needs_dx: bool) -> bool:
+        """Whether no product with a 0 where there is no window can have come to anything: it is NaN for a pixel or a
+        filter that is not finite."""
+        finite = isfinite(self.dw[0].sum()) and (not needs_dx or isfinite(self.filters.turned.sum()))
+        return finite or not self.it.is_shifted
+
+    def of(self, worker: int, block: slice) -> _Thread:
+        """What a thread has for a block of that size."""
+        return self._made[worker][block.stop - block.start]
+
+
+class _Thread:
+    """What a thread has for a block.
+
+    Attributes:
+        scratch: in the shape of its results.
+        ones: for each of ``block.rows``.
+        sums: for their column sums.
+    """
+
+    def __init__(self, block: Block, it: Convolution, pictures: int) -> None:
+        self.block = block
+        self.scratch = numpy.empty((pictures, *it.windows.grid, it.filters), it.dtype)
+        self.ones = numpy.ones(len(block.rows), it.dtype)
+        self.sums = numpy.empty(it.filters, it.dtype)
+
+
+class _Forward(NamedTuple):
+    """``conv2d`` with its arrays, of which ``z_out`` and ``out`` have no gaps."""
+
+    blocks: _Blocks
+    xp: Any
+    x: Array
+    weight: Array
+    bias: Array | None
+    known: Activation
+    alpha: float
+    z_out: Array | None
+    out: Array
+
+    def begin(self) -> None:
+        """What is done once for all blocks."""
+        self.blocks.filters.set(self.weight, self.alpha)
+        if self.bias is not None:
+            numpy.copyto(self.blocks.row, self.bias)
+
+    def compute(self, worker: int, part: int) -> None:
+        """The results of the blocks of a part."""
+        row = self.blocks.row.reshape(-1)
+        for block in self.blocks.parts[part]:
+            z = self.blocks.of(worker, block).block.forward(self.x[block])
+            out = self.out[block].reshape(z.shape)
+            if self.z_out is not None or self.bias is not None:
+                kept = out if self.z_out is None else self.z_out[block].reshape(z.shape)
+                numpy.copyto(kept, z) if self.bias is None else numpy.add(z, row, out=kept)
+                z = kept
+            if self.known.numpy_forward is not None:
+                self.known.numpy_forward(numpy, z, out)
+            else:
+                out[...] = self.known.forward(self.xp, z)
+
+
+class _Backward(NamedTuple):
+    """``conv2d_backward`` with its arrays."""
+
+    blocks: _Blocks
+    xp: Any
+    dy: Array
+    saved: Array
+    x: Array
+    weight: Array
+    known: Activation
+    bias_gradient: Array | None
+    dz: Array
+    dx: Array | None
+
+    def begin(self) -> None:
+        """What is done once for all blocks."""
+        self.blocks.filters.set(self.weight, 1.0)
+        self.blocks.filters.turn(self.weight)
+
+    def compute(self, worker: int, part: int) -> None:
+        """dz and dx of the blocks of a part, and its sums."""
+        blocks = self.blocks
+        blocks.dw[part] = 0
+        blocks.db[part] = 0
+        for block in blocks.parts[part]:
+            mine = blocks.of(worker, block)
+            self._differentiate(mine.scratch, block)
+            mine.block.take(self.x[block], self.dz[block])
+            if self.bias_gradient is not None:
+                numpy.dot(mine.ones, mine.block.rows, out=mine.sums)
+                numpy.add(blocks.db[part], mine.sums, out=blocks.db[part])
+            mine.block.dw.fill(0)
+            mine.block.add_dw()
+            numpy.add(blocks.dw[part], mine.block.dw, out=blocks.dw[part])
+            if self.dx is not None:
+                mine.block.backward(self.dx[block])
+
+    def _differentiate(self, scratch: Array, block: slice) -> None:
+        """dz <- dy f'"""
+        dy, dz, known = self.dy[block], self.dz[block], self.known
+        if known.numpy_derivative is not None:
+            known.numpy_derivative(numpy, self.saved[block], scratch)
+            numpy.multiply(dy, scratch, out=dz)
+        elif known.derivative is not None:
+            numpy.multiply(dy, known.derivative(self.xp, self.saved[block]), out=dz)
+        elif self.dz is not self.dy:
+            numpy.copyto(dz, dy)
 
 
 class NumpyConvolutions(NumpyCore):
-    """Convolution of pictures, and the chain rule through it: one noted call each."""
+    """Convolution of pictures, and the chain rule through it."""
 
     def conv2d(
         self,
@@ -29,11 +201,23 @@ class NumpyConvolutions(NumpyCore):
         z_out: Array | None = None,
         out: Array | None = None,
     ) -> Array:
+        if z_out is not None and z_out is out:
+            raise ValueError("conv2d: z_out must not be out, which gets the activation's result")
         windows = check_convolution("conv2d", x.shape, weight.shape, stride, padding, groups)
-        out = self.empty((x.shape[0], *windows.grid, weight.shape[3])) if out is None else out
-        placed: dict[str, Any] = {"stride": stride, "padding": padding, "groups": groups}
-        operation = partial(Backend.conv2d, self, alpha=alpha, z_out=z_out, out=out, **placed)
-        return self._call(operation, x, weight, bias, activation)
+        it, m = Convolution(windows, x.shape[3], weight.shape[3], groups, self.dtype_name), x.shape[0]
+        out = self.empty((m, *windows.grid, it.filters)) if out is None else out
+        plain_z, plain_out = self._without_gaps("z_out", z_out), self._without_gaps("out", out)
+        blocks, known = self._blocks(it, m, backward=False), get_activation(activation)
+        operation = _Forward(blocks, self.xp, x, weight, bias, known, alpha, plain_z, plain_out)
+        self._call(self._convolve, operation, z_out, out)
+        return out
+
+    def _convolve(self, it: _Forward, z_out: Array | None, out: Array) -> None:
+        it.begin()
+        self._share(it.blocks.job, it.compute, it.blocks.multiplications, it.blocks.prepare)
+        for asked, made in ((z_out, it.z_out), (out, it.out)):
+            if asked is not None and made is not None and asked is not made:
+                numpy.copyto(asked, made)
 
     def conv2d_backward(
         self,
@@ -55,18 +239,62 @@ class NumpyConvolutions(NumpyCore):
         dz: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array | None, Array, Array, Array | None]:
-        check_convolution("conv2d_backward", x.shape, weight.shape, stride, padding, groups)
-        if needs_dx and out is None:
-            out = self.empty(x.shape)
-        dz = self.empty(dy.shape) if dz is None else dz
-        if weight_gradient is None and beta == 0.0:
+        operation = "conv2d_backward"
+        windows = check_convolution(operation, x.shape, weight.shape, stride, padding, groups)
+        it = Convolution(windows, x.shape[3], weight.shape[3], groups, self.dtype_name)
+        if weight_gradient is None:
+            if beta != 0.0:
+                raise ValueError(f"{operation} with beta needs the array `weight_gradient` that beta scales")
             weight_gradient = self.empty(weight.shape)
-        placed: dict[str, Any] = {"stride": stride, "padding": padding, "groups": groups, "needs_dx": needs_dx}
-        sink: dict[str, Any] = {"alpha": alpha, "beta": beta, "times": times, "weight_gradient": weight_gradient}
-        operation = partial(
-            Backend.conv2d_backward, self, bias_gradient=bias_gradient, dz=dz, out=out, **placed, **sink
+        known = get_activation(activation)
+        if dz is None:
+            dz = dy if known.derivative is None else self.empty(dy.shape)
+        dx = None if not needs_dx else self.empty(x.shape) if out is None else out
+        blocks = self._blocks(it, x.shape[0], backward=True)
+        call = _Backward(blocks, self.xp, dy, saved, x, weight, known, bias_gradient, dz, dx)
+        self._call(self._convolve_backward, call, alpha, beta, times, weight_gradient)
+        return dx, dz, weight_gradient, bias_gradient
+
+    def _convolve_backward(
+        self, it: _Backward, alpha: float, beta: float, times: float | Array, weight_gradient: Array
+    ) -> None:
+        blocks, dw = it.blocks, it.blocks.dw
+        it.begin()
+        passes = 1 if it.dx is None else 2
+        self._share(blocks.job, it.compute, passes * blocks.multiplications, blocks.prepare)
+        if it.bias_gradient is not None:
+            numpy.add.reduce(blocks.db, 0, None, it.bias_gradient)
+        for of_part in dw[1:]:
+            numpy.add(dw[0], of_part, out=dw[0])
+        product = _in_shape(dw[0], it.weight.shape)
+        if not blocks.is_exact(it.dx is not None):
+            windows = blocks.it.windows
+            exact = Backend.conv2d_backward(
+                self, it.dz, it.dz, it.x, it.weight, stride=windows.stride, padding=windows.padding,
+                needs_dx=it.dx is not None, out=it.dx,
+            )  # fmt: skip
+            numpy.copyto(product, exact[2])
+        factor = alpha * host_number(times)
+        if factor != 1.0:
+            numpy.multiply(product, factor, out=product)
+        if beta == 0.0:
+            numpy.copyto(weight_gradient, product)
+        else:
+            numpy.multiply(weight_gradient, beta, out=weight_gradient)
+            numpy.add(weight_gradient, product, out=weight_gradient)
+
+    def _blocks(self, it: Convolution, m: int, *, backward: bool) -> _Blocks:
+        made: _Blocks = self._constant(
+            "conv2d", (it, m, backward), lambda: _Blocks(it, m, self._blas, backward=backward)
         )
-        results: tuple[Array | None, Array, Array, Array | None] = self._call(
-            operation, dy, saved, x, weight, activation
-        )
-        return results
+        return made
+
+    def _without_gaps(self, name: str, out: Array | None) -> Array | None:
+        """Where results are written that are to go to ``out``."""
+        return out if out is None or out.flags.c_contiguous else self._scratch(f"conv2d {name}", out.shape)
+
+
+def _in_shape(dw: Array, shape: tuple[int, ...]) -> Array:
+    """(groups, depth, filters of a group) in the shape of the filters."""
+    groups, _, filters = dw.shape
+    return numpy.moveaxis(dw.reshape(groups, *shape[:3], filters), 0, 3).reshape(shape)

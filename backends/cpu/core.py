@@ -11,11 +11,27 @@ from .. import random
 from ..base import Backend
 from ..devices import Device
 from ..step import RecordedStep, Step
+from ..typing import Array
 from .blas import numpy_blas
 from .recording import Memory, Recording
 from .threads import numpy_threads
+from .workers import Parts, Work, number_of_workers
 
 SCRATCH_LIMIT = 1000
+_NUMBERS = (int, float)
+
+
+def host_number(x: float | Array) -> Any:
+    """A number that may come as an array of shape (1,), as a Python number."""
+    return x if isinstance(x, _NUMBERS) else x.item()  # `int | float` takes three times as long, four times a step
+
+
+def are_plain(*arrays: Array | None) -> bool:
+    """Whether the BLAS or a compiled loop can take these arrays as they are: C-contiguous, aligned and writeable."""
+    for a in arrays:  # noqa: SIM110 (all() takes three times as long, and this is asked a dozen times a step)
+        if a is not None and not a.flags.carray:
+            return False
+    return True
 
 
 class NumpyCore(Backend):
@@ -46,6 +62,29 @@ class NumpyCore(Backend):
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 
+    def _share(self, job: Parts, work: Work, multiplications: int, prepare: Callable[[int], None]) -> None:
+        """Compute the parts of an operation on as many threads as the user allows the BLAS, each with a BLAS on one.
+
+        Args:
+            prepare: is called with the number of threads before.
+        """
+        if self._threads is None:
+            prepare(1)
+            job.run(work, 1)
+            return
+        with self._threads.held() as most:
+            workers = number_of_workers(multiplications, min(most, job.count))
+            prepare(workers)
+            if most == 1:
+                job.run(work, workers)
+                return
+            number = self._threads.number()
+            self._threads.set(1)
+            try:
+                job.run(work, workers)
+            finally:
+                self._threads.set(number)
+
     def _scratch(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> numpy.ndarray:
         """Memory of that shape for the operation that is running; ``name`` keeps two uses in one operation apart."""
         dtype = self.dtype if dtype is None else dtype
@@ -62,7 +101,7 @@ class NumpyCore(Backend):
         self._memory.buffers[key] = made
         return made
 
-    def _constant(self, name: str, size: int, make: Callable[[], Any]) -> Any:
+    def _constant(self, name: str, size: Any, make: Callable[[], Any]) -> Any:
         """Something that is made once for its name and size."""
         made = self._memory.buffers.get((name, size))
         return self._keep((name, size), make()) if made is None else made

@@ -17,7 +17,8 @@ from .. import random
 from ..typing import Array
 from ..updates import bias_correction, get_rule
 from . import numba_kernels as kernels
-from .numpy_backend import NumpyBackend, adagrad_state, adam_state, are_alike, are_plain, host_number, rmsprop_state
+from .core import are_plain, host_number
+from .numpy_backend import NumpyBackend, adagrad_state, adam_state, are_alike, rmsprop_state
 
 _DERIVATIVES = {
     "identity": kernels.IDENTITY,

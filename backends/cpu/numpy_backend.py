@@ -23,6 +23,7 @@ from ..typing import Array
 from ..updates import bias_correction, get_rule
 from .blas import Blas, Cut
 from .convolution import NumpyConvolutions
+from .core import are_plain, host_number
 from .distortion import NumpyDistortions
 from .pooling import NumpyPoolings
 from .threads import Alone, Product, Threads, cut_for_one_thread, depends_on_threads
@@ -31,14 +32,6 @@ from .threads import Alone, Product, Threads, cut_for_one_thread, depends_on_thr
 NARROW = 32
 #: Elements of a vector that are squared and added up at a time; OpenBLAS takes several threads above 10,000.
 BLOCK = 8192
-
-
-_NUMBERS = (int, float)
-
-
-def host_number(x: float | Array) -> Any:
-    """A number that may come as an array of shape (1,), as a Python number."""
-    return x if isinstance(x, _NUMBERS) else x.item()  # `int | float` takes three times as long, four times a step
 
 
 def adam_state(state: dict[str, Array]) -> tuple[Array, Array]:
@@ -63,14 +56,6 @@ def adagrad_state(state: dict[str, Array]) -> Array:
     """The array that Adagrad keeps; a ValueError where it is not there."""
     get_rule("adagrad").check_state(state, {})
     return state["squares"]
-
-
-def are_plain(*arrays: Array | None) -> bool:
-    """Whether the BLAS or a compiled loop can take these arrays as they are: C-contiguous, aligned and writeable."""
-    for a in arrays:  # noqa: SIM110 (all() takes three times as long, and this is asked a dozen times a step)
-        if a is not None and not a.flags.carray:
-            return False
-    return True
 
 
 def are_alike(first: Array, *others: Array | None) -> bool:
