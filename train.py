@@ -34,6 +34,7 @@ try:
     from nn.cli import (
         Settings,
         UsageError,
+        build_augment,
         build_callbacks,
         build_loss,
         build_optimizer,
@@ -334,6 +335,7 @@ def build_trainer(settings: Settings, train: Dataset, backend: Backend, rows: in
         clip_value=settings.clip_value,
         accumulate=settings.accumulate,
         average=settings.average,
+        augment=build_augment(settings),
     )
 
 

@@ -154,7 +154,8 @@ class AugmentedFeed(Feed):
         super().__init__(workspace, rows, shuffled=True, seed=seed, network_scales=network_scales)
         backend, data = self.backend, rows.data
         self.shuffled = shuffled
-        self.height, self.width, self.channels = picture_shape(data)
+        height, width, self.channels = picture_shape(data)
+        self.size_of_pictures = height, width
         self.key = row_key(seed, "augment")
         self.epoch = backend.zeros((1,), backend.xp.int64)
         self.settings: dict[str, Any] = {
@@ -172,9 +173,9 @@ class AugmentedFeed(Feed):
         self.smoothing: tuple[Array, Array, int] | None = None
         if augment.elastic is not None:
             alpha, sigma = augment.elastic
-            (down, radius), (across, _) = gaussian(self.height, sigma), gaussian(self.width, sigma)
+            (down, radius), (across, _) = gaussian(height, sigma), gaussian(width, sigma)
             self.smoothing = backend.asarray(down * alpha), backend.asarray(across), radius
-        self.draws = N_DRAWS + (2 * self.height * self.width if self.smoothing is not None else 0)
+        self.draws = N_DRAWS + (2 * height * width if self.smoothing is not None else 0)
 
     def prepare(self, epoch: int) -> None:
         """Make the order of that epoch, and let its pictures be distorted anew."""
@@ -189,20 +190,27 @@ class AugmentedFeed(Feed):
 
     def batch(self, start: int | Array, count: int, number: int | Array = 0) -> tuple[Array, Array, Array | None]:
         """As ``Feed.batch``, the pictures distorted."""
+        x, drawn, y, weights = self.parts(start, count, number)
+        backend, buffer = self.backend, self.workspace.buffer
+        maps = backend.affine_maps(drawn, self.size_of_pictures, out=buffer("maps", (count, N_MAP)), **self.settings)
+        fields = None
+        if self.smoothing is not None:
+            down, across, radius = self.smoothing
+            fields = buffer("fields", (count, 2, *self.size_of_pictures))
+            backend.elastic_fields(drawn, down, across, radius=radius, out=fields)
+        pictures = buffer("pictures", x.shape)
+        backend.warp(x, maps, fields, fill=self.outside, cutout=self.cutout, out=pictures)
+        return backend.xp.reshape(pictures, (count, *self.row_shape)), y, weights
+
+    def parts(
+        self, start: int | Array, count: int, number: int | Array = 0
+    ) -> tuple[Array, Array, Array, Array | None]:
+        """What a batch is made from: pictures (m, h, w, c) as they are and what is drawn for them; with their targets
+        and their weights."""
         x, y, weights = super().batch(start, count, number)
         backend, buffer, xp = self.backend, self.workspace.buffer, self.backend.xp
         rows = buffer("row numbers", (count,), xp.int64)
         backend.take_rows(self.order, None, start, count, out=rows)
         drawn = buffer("draws", (count, self.draws))
         backend.random_rows(rows, self.draws, key=self.key, epoch=self.epoch, out=drawn)
-        size = self.height, self.width
-        maps = backend.affine_maps(drawn, size, out=buffer("maps", (count, N_MAP)), **self.settings)
-        fields = None
-        if self.smoothing is not None:
-            down, across, radius = self.smoothing
-            fields = buffer("fields", (count, 2, *size))
-            backend.elastic_fields(drawn, down, across, radius=radius, out=fields)
-        pictures = buffer("pictures", (count, *size, self.channels))
-        x = xp.reshape(x, pictures.shape)
-        backend.warp(x, maps, fields, fill=self.outside, cutout=self.cutout, out=pictures)
-        return xp.reshape(pictures, (count, *self.row_shape)), y, weights
+        return xp.reshape(x, (count, *self.size_of_pictures, self.channels)), drawn, y, weights

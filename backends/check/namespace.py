@@ -31,6 +31,14 @@ def log1p(x: Bounded) -> Bounded:
     return x.log1p()
 
 
+def sin(x: Bounded) -> Bounded:
+    return x.sin()
+
+
+def cos(x: Bounded) -> Bounded:
+    return x.cos()
+
+
 def tanh(x: Bounded) -> Bounded:
     return x.tanh()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .augment import build_augment
 from .callbacks import build_callbacks
 from .combine import changed_problem, combine, refuse_idle_on_rows
 from .flags import command_line, program, read_flags
@@ -18,6 +19,7 @@ __all__ = [
     "Setting",
     "Settings",
     "UsageError",
+    "build_augment",
     "build_callbacks",
     "build_loss",
     "build_optimizer",

@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
         flag, _, complaint = message.removeprefix("argument ").partition(": ")
         flag = flag.partition("/")[0]
         if complaint.startswith("expected"):
-            raise UsageError(f"{flag} needs a value")
+            raise UsageError(f"{flag} needs {'two values' if complaint.startswith('expected 2') else 'a value'}")
         if complaint.startswith("ignored explicit"):
             raise UsageError(f"{flag} takes no value")
         raise UsageError(message)
@@ -66,7 +66,10 @@ def arguments(setting: Setting) -> dict[str, Any]:
     metavar = setting.metavar or setting.kind.metavar
     if setting.choices and not lists_choices(setting):
         metavar = f"{{{','.join(setting.choices)}}}"
-    return {"nargs": 1 if setting.kind.count == "1" else setting.kind.count, "metavar": metavar}
+    count = setting.kind.count
+    if count.isdecimal():
+        return {"nargs": int(count), "metavar": tuple(metavar.split()) if int(count) > 1 else metavar}
+    return {"nargs": count, "metavar": metavar}
 
 
 def help_text(setting: Setting) -> str:

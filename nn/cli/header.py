@@ -50,6 +50,7 @@ def header_text(
     lines += [
         ("data", _data(name, training, validation, test)),
         *_advice(settings, training),
+        *([] if trainer.augment is None else [("augment", str(trainer.augment))]),
         ("model", _model(settings, trainer, training.n_features)),
         ("training", _training(settings, trainer)),
     ]

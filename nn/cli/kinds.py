@@ -47,7 +47,7 @@ class Kind:
         accepts: whether a value is one; for a list, whether an item is one.
         read: the value that a word of the command line stands for; a ValueError if it stands for none.
         metavar: the placeholder in ``--help``.
-        count: how many words a flag takes: ``"0"`` (it is a switch), ``"1"``, ``"*"`` or ``"+"``.
+        count: how many words a flag takes: ``"0"`` (it is a switch), ``"1"``, ``"2"``, ``"*"`` or ``"+"``.
         is_list: whether a value is a list, in recipes and on the command line.
         final: what a run holds for an accepted value.
         from_recipe: of another form in which a recipe may say a value, that of a flag.
@@ -65,7 +65,9 @@ class Kind:
     def holds(self, value: Any) -> bool:
         """Whether a value from a recipe is of this kind."""
         if self.is_list:
-            return isinstance(value, list | tuple) and all(self.accepts(item) for item in value)
+            if not isinstance(value, list | tuple) or (self.count == "2" and len(value) != 2):
+                return False
+            return all(self.accepts(item) for item in value)
         return self.accepts(value)
 
 
@@ -144,6 +146,10 @@ SWITCH = Kind("true or false", lambda value: isinstance(value, bool), count="0")
 TEXT = Kind("a string", _is_text, metavar="NAME")
 INTEGER = Kind("a whole number", _is_integer, int, "N")
 NUMBER = Kind("a number", _is_number, float, "X")
+PAIR = Kind(
+    "two numbers", _is_number, float, "X Y", "2", is_list=True,
+    final=lambda value: None if value is None else tuple(value),
+)  # fmt: skip
 WIDTHS = Kind("a list of whole numbers", _is_integer, int, "UNITS", "*", is_list=True, final=tuple)
 INITIAL = Kind("a name of initial values or a number", lambda value: _is_text(value) or _is_number(value), _initial)
 SIZE = Kind(
@@ -196,6 +202,8 @@ def at_least(lowest: int) -> Check:
 
 ABOVE_0 = bounds("above 0", lambda value: value > 0)
 BELOW_1 = bounds("at least 0 and below 1", lambda value: 0 <= value < 1)
+UP_TO_180 = bounds("at least 0 and at most 180", lambda value: 0 <= value <= 180)
+BELOW_90 = bounds("at least 0 and below 90", lambda value: 0 <= value < 90)
 UP_TO_1 = bounds("at least 0 and at most 1", lambda value: 0 <= value <= 1)
 PART_OF_ROWS = bounds(
     SHARE.words,

@@ -26,6 +26,7 @@ from .architecture import LAYERS, Units, read_layers
 from .kinds import (
     ABOVE_0,
     BELOW_1,
+    BELOW_90,
     CHECKPOINT_EVERY,
     CLASS,
     CLASS_WEIGHT,
@@ -40,6 +41,7 @@ from .kinds import (
     NAMES,
     NUMBER,
     NUMBERS,
+    PAIR,
     PART_OF_ROWS,
     SHARE,
     SIZE,
@@ -47,6 +49,7 @@ from .kinds import (
     SWITCH,
     TEXT,
     UP_TO_1,
+    UP_TO_180,
     WIDTHS,
     Check,
     Kind,
@@ -333,6 +336,27 @@ class Settings:
         unset="tell all classes apart",
         idle=(when(lambda s: s.only is not None, "`only` already says which classes there are"),))
     shift: float | None = _data(None, "--shift", NUMBER, "add X to the scaled pixels", unset="add nothing")
+    augment_shift: float = _data(0.0, "--augment-shift", NUMBER,
+        "shift each training picture by up to so many pixels, drawn anew in each epoch, as all of --augment-...",
+        metavar="PIXELS", check=at_least(0), idle=(UNTRAINED,))
+    augment_rotation: float = _data(0.0, "--augment-rotation", NUMBER,
+        "turn training pictures by up to so many degrees to either side", metavar="DEGREES", check=UP_TO_180,
+        idle=(UNTRAINED,))
+    augment_scale: float = _data(0.0, "--augment-scale", NUMBER,
+        "stretch training pictures, in width and in height, to between 1 - X and 1 + X", check=BELOW_1,
+        idle=(UNTRAINED,))
+    augment_shear: float = _data(0.0, "--augment-shear", NUMBER,
+        "let upright lines of training pictures lean by up to so many degrees", metavar="DEGREES", check=BELOW_90,
+        idle=(UNTRAINED,))
+    augment_elastic: tuple[float, float] | None = _data(None, "--augment-elastic", PAIR,
+        "distort training pictures elastically, as Simard et al. (2003): displace pixels by noise that a Gaussian of "
+        "SIGMA pixels has smoothed, times ALPHA; 34 4 in their paper", metavar="ALPHA SIGMA", unset="not at all",
+        idle=(UNTRAINED,))
+    augment_flip: str | None = _data(None, "--augment-flip", TEXT, "mirror every other training picture",
+        choices=("horizontal", "vertical", "both"), unset="none", idle=(UNTRAINED,))
+    augment_cutout: int = _data(0, "--augment-cutout", INTEGER,
+        "fill a square of training pictures, of so many pixels on a side, anywhere", metavar="PIXELS",
+        check=at_least(0), idle=(UNTRAINED,))
     rows: list[Any] | None = _data(None, "", NUMBERS, "the training rows, written out", unset="those of `data`",
         idle=(when(lambda s: "data" in s.given, "--data says where the rows come from"),))
     targets: list[Any] | None = _data(None, "", NUMBERS, "the targets of `rows`; whole numbers are classes",

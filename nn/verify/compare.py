@@ -9,7 +9,8 @@ Two views of one run:
 * **free**: each backend also trains by itself from the same start, and the curve of their differences is recorded.
 
 What rounding explains follows from the numbers that an operation is given: see ``nn.verify.rounding``.
-Batches, initial values, dropout masks and counts must be equal bit for bit.
+Batches, initial values, dropout masks and counts must be equal bit for bit, but for pictures that are distorted at
+random: of these what is drawn must be.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ import numpy as np
 from backends.typing import Array, HostArray
 
 from ..around_update import Share
+from ..feed import AugmentedFeed
 from ..layers import Layer
 from ..plan import Stage
 from ..trainer import Trainer
@@ -52,6 +53,7 @@ class Side:
     Attributes:
         observer: called with each tensor of a step, as ``nn.plan.Observer`` says.
         share: which batch of an update the last step was on, where several make one.
+        where: the rows of the last step.
     """
 
     def __init__(self, trainer: Trainer, data: Any, batch_size: int | None, shuffle: bool) -> None:
@@ -61,6 +63,7 @@ class Side:
         self.observer: Callable[[str, Stage | None, str, Array], None] = lambda *_: None
         self.epoch = 0
         self.share: Share | None = None
+        self.where: Batch | None = None
         with self.backend.use():
             self.rows = trainer.upload(data, keep_scaled=self.size >= len(data))
             self.feed = trainer.feed(self.rows, shuffle and self.size < len(data), augmented=True)
@@ -81,6 +84,7 @@ class Side:
         """Make a training step."""
         trainer, backend = self.trainer, self.backend
         model, optimizer = trainer.model, trainer.optimizer
+        self.where = where
         with backend.use():
             if where.epoch != self.epoch:
                 self.epoch = trainer.epoch = where.epoch
@@ -221,6 +225,8 @@ class _Notes:
                 return None
             of_layer = cache(partial(self.rounding.of_layer, numbers, phase, name))
             return lambda _: of_layer()
+        if (phase, name) == ("batch", "batch") and isinstance(self.side.feed, AugmentedFeed):
+            return lambda _: self._of_pictures
         if phase == "loss" and (name != "correct rows" or self.weights is not None):
             return lambda _: self._of_loss[name]
         if phase == "update":
@@ -255,6 +261,18 @@ class _Notes:
             number, now = self.side.trainer.optimizer.steps, before["new parameter"]
             errors["average"] = error("update_average", before["average"], now, decay, number=number, first=first)
         return errors
+
+    @cached_property
+    def _of_pictures(self) -> HostArray:
+        """For a batch of pictures that are distorted: from the pictures and the draws, which are equal."""
+        side, feed, where = self.side, self.side.feed, self.side.where
+        assert isinstance(feed, AugmentedFeed)
+        assert where is not None
+        with side.backend.use():
+            x, drawn, *_ = feed.parts(where.start, where.count)
+            pictures, draws = side.host(x), side.host(drawn)
+        error = self.rounding.pictures(feed, pictures, draws)
+        return error.reshape(where.count, *feed.row_shape)
 
     @cached_property
     def _of_loss(self) -> dict[str, HostArray]:

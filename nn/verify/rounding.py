@@ -29,6 +29,7 @@ from backends.check.activations import ACTIVATIONS
 from backends.typing import HostArray
 from backends.updates import BUILT_IN
 
+from ..feed import AugmentedFeed
 from ..layers import BatchNorm, Dropout, ElementwiseActivation, Layer, LayerNorm, Linear, Softmax
 from ..layers.linear import BEFORE_ACTIVATION
 from ..layers.norm import INVERSE, NORMALIZED, Normalization
@@ -230,6 +231,19 @@ class Rounding:
         for error, result in zip(errors.values(), results, strict=True):
             error[indices] = _both(result)
         return errors
+
+    def pictures(self, feed: AugmentedFeed, x: HostArray, drawn: HostArray) -> HostArray:
+        """For pictures that are distorted at random, (m, h, w, c) as they were: the draws, which have no error, are
+        given."""
+        host = feed.backend.to_numpy
+        with np.errstate(all="ignore"):
+            (maps,) = self.formulas.affine_maps(drawn, feed.size_of_pictures, **feed.settings)
+            fields = None
+            if feed.smoothing is not None:
+                down, across, _ = feed.smoothing
+                (fields,) = self.formulas.elastic_fields(drawn, host(down), host(across))
+            (y,) = self.formulas.warp(x, maps, fields, fill=feed.outside, cutout=feed.cutout)
+        return _both(y)
 
     def flat(self, operation: str, *inputs: Any, **options: Any) -> HostArray:
         """For the result of an operation on flat buffers, whose contents before it are given."""

@@ -82,6 +82,18 @@ REFUSED = [
         (name, [*NEURON, f"--{name.replace('_', '-')}", value], "nothing is trained")
         for name, value in (("clip_norm", "1"), ("clip_value", "1"), ("accumulate", "2"), ("average", "0.9"))
     ),
+    *(
+        (f"augment_{name}", [*NEURON, f"--augment-{name}", *values.split()], "nothing is trained")
+        for name, values in (
+            ("shift", "1"),
+            ("rotation", "1"),
+            ("scale", "0.1"),
+            ("shear", "1"),
+            ("elastic", "34 4"),
+            ("flip", "both"),
+            ("cutout", "1"),
+        )
+    ),
     ("accumulate", ["--batch-size", "full", "--accumulate", "2"], "all rows at once are one batch"),
     *((name, ["--optimizer", "sgd", flag, "0.5"], f"sgd has no {name}") for name, flag in OF_OTHERS.items()),
     ("epsilon_inside", [*ADAM, "--epsilon-inside"], "adam has no epsilon_inside"),

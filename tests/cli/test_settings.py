@@ -25,7 +25,20 @@ from threadpoolctl import threadpool_info
 import recipes
 import train
 from backends import Backend, get_backend
-from nn import GELU, SGD, Adam, BatchNorm, Callback, LayerNorm, Linear, Sequential, Trainer, load_data, load_model
+from nn import (
+    GELU,
+    SGD,
+    Adam,
+    Augment,
+    BatchNorm,
+    Callback,
+    LayerNorm,
+    Linear,
+    Sequential,
+    Trainer,
+    load_data,
+    load_model,
+)
 from nn.callbacks import ReduceOnPlateau
 from nn.cli import SETTINGS, Settings, UsageError
 from nn.cli.combine import OF_OPTIMIZER
@@ -916,6 +929,66 @@ def average(tools: Tools) -> None:
     assert f"loss {run.trainer.evaluate(run.test)['loss']:.4f}" in out
 
 
+def assert_augmented(flags: list[str], **settings: Any) -> None:
+    """Training with these flags is training on pictures that are distorted so, and not on the pictures themselves."""
+    run, wanted, plain = trained(*flags), prepared(), trained()
+    wanted.trainer.augment = Augment(**settings)
+    train.train(wanted)
+    for name, values in parameters(run).items():
+        np.testing.assert_array_equal(values, parameters(wanted)[name])
+    assert losses(run) != losses(plain)
+
+
+@behaviour
+def augment_shift(tools: Tools) -> None:
+    assert_augmented(["--augment-shift", "1.5"], shift=1.5)
+    assert "\naugment   shift 2, elastic 8 3\n" in tools.printed("--augment-shift", "2", "--augment-elastic", "8", "3")
+
+
+@behaviour
+def augment_rotation(tools: Tools) -> None:
+    assert_augmented(["--augment-rotation", "15"], rotation=15)
+
+
+@behaviour
+def augment_scale(tools: Tools) -> None:
+    assert_augmented(["--augment-scale", "0.15"], scale=0.15)
+
+
+@behaviour
+def augment_shear(tools: Tools) -> None:
+    assert_augmented(["--augment-shear", "10"], shear=10)
+
+
+@behaviour
+def augment_elastic(tools: Tools) -> None:
+    assert_augmented(["--augment-elastic", "8", "3"], elastic=(8, 3))
+    of_recipe_too = tools.recipe("[data]\nlimit = 120\naugment_elastic = [8, 3]\n[training]\nepochs = 1\n")
+    assert of_recipe(of_recipe_too).trainer.augment == Augment(elastic=(8, 3))
+    for words, complaint in (
+        (["8"], "--augment-elastic needs two values"),
+        (["8", "x"], "--augment-elastic must be two numbers, not 'x'"),
+        (["8", "0"], "sigma of elastic must be a number above 0, not 0.0; it is in pixels"),
+    ):
+        assert train.main([*SMALL, "--augment-elastic", *words]) == 2
+        assert complaint in tools.capsys.readouterr().err
+
+
+@behaviour
+def augment_flip(tools: Tools) -> None:
+    assert_augmented(["--augment-flip", "horizontal"], flip_horizontal=True)
+    assert_augmented(["--augment-flip", "vertical"], flip_vertical=True)
+    assert_augmented(["--augment-flip", "both"], flip_horizontal=True, flip_vertical=True)
+
+
+@behaviour
+def augment_cutout(tools: Tools) -> None:
+    assert_augmented(["--augment-cutout", "3"], cutout=3)
+    rows = "[data]\nrows = [[1.0, 2.0], [2.0, 1.0]]\ntargets = [0, 1]\naugment_cutout = 1\n"
+    assert train.main([*tools.recipe(rows), "--epochs", "1"]) == 2
+    assert "augment distorts pictures, and rows of shape (2,) are not known to be any" in tools.capsys.readouterr().err
+
+
 @behaviour
 def seed(tools: Tools) -> None:
     """Of initial values, shuffles, dropout and validation rows, each by itself; not of the test rows."""
@@ -1209,6 +1282,8 @@ def test_a_setting_does_what_it_says(
 LEAST = {
     "threads": 1, "compare_steps": 1, "limit": 1, "hidden": 1, "outputs": 1, "epochs": 0, "batch_size": 1,
     "accumulate": 1,
+    "augment_shift": 0,
+    "augment_cutout": 0,
     "gamma": 0,
     "early_stopping": 0,
     "min_delta": 0,
@@ -1268,6 +1343,13 @@ BOTH = {
     "only": ("1 cat", '[1, "cat"]'),
     "positive": ("4", "4"),
     "shift": ("-0.5", "-0.5"),
+    "augment_shift": ("1.5", "1.5"),
+    "augment_rotation": ("15.0", "15.0"),
+    "augment_scale": ("0.15", "0.15"),
+    "augment_shear": ("10.0", "10.0"),
+    "augment_elastic": ("34.0 4.0", "[34.0, 4.0]"),
+    "augment_flip": ("both", '"both"'),
+    "augment_cutout": ("4", "4"),
     "hidden": ("30 20", "[30, 20]"),
     "layers": ("8C3-MP2-20N", '"8C3-MP2-20N"'),
     "activation": ("tanh", '"tanh"'),
@@ -1444,6 +1526,13 @@ PLACEHOLDERS = {
     "only": "CLASS [CLASS ...]",
     "positive": "CLASS",
     "shift": "X",
+    "augment_shift": "PIXELS",
+    "augment_rotation": "DEGREES",
+    "augment_scale": "X",
+    "augment_shear": "DEGREES",
+    "augment_elastic": "ALPHA SIGMA",
+    "augment_flip": "{horizontal,vertical,both}",
+    "augment_cutout": "PIXELS",
     "hidden": "[UNITS ...]",
     "layers": "LAYERS",
     "activation": "NAME",
@@ -1648,7 +1737,7 @@ def test_layers_are_those_of_python() -> None:
 def test_kinds_are_called_by_what_a_user_would_call_them() -> None:
     """As in "--epochs must be a whole number, not 'two'", and in the tables of the page on recipes."""
     assert {setting.kind.words for setting in SETTINGS.values()} == {
-        "true or false", "a string", "a whole number", "a number", "a list of whole numbers", "a list of strings",
+        "true or false", "a string", "a whole number", "a number", "two numbers", "a list of whole numbers", "a list of strings",
         "a class, by its number or name", "a list of classes, by number or name",
         "a list of columns, by name or number", "balanced or a list of CLASS=WEIGHT",
         "a list of numbers, or of lists of them", "a name of initial values or a number", "a whole number or full",

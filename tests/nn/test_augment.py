@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from backends import Backend, get_backend
+from backends.cpu.numpy_backend import NumpyBackend
 from nn import (
     SGD,
     Augment,
@@ -30,14 +31,16 @@ from nn import (
     Trainer,
 )
 from nn.feed import AugmentedFeed, Feed
+from nn.verify.compare import compare
 from tests.helpers.emulated_cuda import needs_compiler
 from tests.helpers.recorded_runs import Outcome, eager, recorded
-from tests.helpers.with_emulated import WITH_EMULATED, made
+from tests.helpers.with_emulated import EMULATED, WITH_EMULATED, made
 
 RNG = np.random.default_rng(4)
 PICTURES = RNG.integers(0, 256, (70, 6, 7), dtype=np.uint8)
 LABELS = RNG.integers(0, 5, 70)
 FLAT = Dataset(PICTURES.reshape(70, 42), LABELS, scale=1 / 255, image_shape=(6, 7))
+DEVICES = {"cpu": ("cpu", True), "cpu/reference": ("cpu", False), "gpu": EMULATED}
 #: All of it.
 EVERYTHING = Augment(
     shift=1.5, rotation=20, scale=0.2, shear=10, elastic=(8, 2), flip_horizontal=True, flip_vertical=True, cutout=2,
@@ -153,6 +156,40 @@ def test_the_first_layer_is_trained_on_what_lies_outside_as_the_network_sees_it(
     far = Augment(shift=50, fill=255)
     assert {float(v) for x in batches(trainer_of(augment=far), white, 1, 8).values() for v in x} == {255.0}
     assert {float(v) for x in batches(trainer_of(augment=far), shifted, 1, 8).values() for v in x} == {0.5}
+
+
+# ---- devices compared ------------------------------------------------------------------------------------------------
+
+
+def compared(**options: Any) -> Any:
+    """20 steps on every kind of device here."""
+    backends = {name: made(which, "float32") for name, which in DEVICES.items()}
+    return compare(lambda backend: trainer_of(backend, **options), backends, FLAT, 4, 16)
+
+
+@needs_compiler
+def test_devices_agree_within_rounding_of_what_they_distort() -> None:
+    assert str(compared()).count("no difference beyond rounding in 20 steps") == len(DEVICES) - 1
+    assert compared(accumulate=2).agrees
+
+
+def test_what_is_beyond_rounding_is_found_in_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = NumpyBackend.warp
+
+    def wrong(self: Any, x: Any, maps: Any, *fields: Any, **options: Any) -> Any:
+        return right(self, x, maps + np.array([0, 0, 0, 0, 0, 1e-3, 0, 0], maps.dtype), *fields, **options)
+
+    monkeypatch.setattr(NumpyBackend, "warp", wrong)
+    backends = {name: made((name.partition("/")[0], "/" not in name), "float32") for name in ("cpu/reference", "cpu")}
+    (finding,) = compare(trainer_of, backends, FLAT, 1, 16).findings.values()
+    assert (finding.step, finding.phase, finding.tensor) == (1, "batch", "batch")
+    assert 0.0 < finding.allowed < 0.01
+
+
+def test_devices_must_distort_alike() -> None:
+    names = iter([EVERYTHING, Augment(shift=1), None, None])
+    with pytest.raises(ValueError, match="but the augment on cpu/reference is another"):
+        compare(lambda backend: trainer_of(backend, next(names)), ["cpu", "cpu/reference"], FLAT)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------

@@ -336,6 +336,14 @@ def gaps_forgotten(right: Operation, self: Backend, a: Any, b: Any, *, out: Any 
     return out
 
 
+def rows_by_their_position(right: Operation, self: Backend, rows: Any, width: int, **options: Any) -> Any:
+    return right(self, np.arange(len(rows)), width, **options)
+
+
+def x_for_y(right: Operation, self: Backend, x: Any, maps: Any, fields: Any = None, **options: Any) -> Any:
+    return right(self, x, maps, None if fields is None else fields[:, ::-1], **options)
+
+
 #: operation, the fault, and words that must stand beneath the operation's line.
 FAULTS: list[tuple[str, Operation, str]] = [
     ("bias_activation_backward", wrong_sign, "activation=tanh"),
@@ -366,6 +374,8 @@ FAULTS: list[tuple[str, Operation, str]] = [
     ("matmul", out_is_read, "out: got nan"),
     ("update", one_more_decayed, "weight_decay="),
     ("multiply", gaps_forgotten, "into strided out"),
+    ("random_rows", rows_by_their_position, "instead of exactly"),
+    ("warp", x_for_y, "displaced"),
     ("column_sum", raising, "RuntimeError: CUBLAS_STATUS_EXECUTION_FAILED\n"),
 ]
 
