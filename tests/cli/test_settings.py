@@ -1737,7 +1737,8 @@ def test_layers_are_those_of_python() -> None:
 def test_kinds_are_called_by_what_a_user_would_call_them() -> None:
     """As in "--epochs must be a whole number, not 'two'", and in the tables of the page on recipes."""
     assert {setting.kind.words for setting in SETTINGS.values()} == {
-        "true or false", "a string", "a whole number", "a number", "two numbers", "a list of whole numbers", "a list of strings",
+        "true or false", "a string", "a whole number", "a number", "two numbers", "a list of whole numbers",
+        "a list of strings",
         "a class, by its number or name", "a list of classes, by number or name",
         "a list of columns, by name or number", "balanced or a list of CLASS=WEIGHT",
         "a list of numbers, or of lists of them", "a name of initial values or a number", "a whole number or full",
