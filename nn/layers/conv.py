@@ -98,8 +98,8 @@ class Conv2d(Layer):
         return self._half if isinstance(self.padding, str) else pair(self.padding)
 
     @property
-    def _windows(self) -> dict[str, Any]:
-        """The settings of the operations."""
+    def windows(self) -> dict[str, Any]:
+        """The settings of the operations: stride and padding as pairs, and groups."""
         return {"stride": pair(self.stride), "padding": self.around, "groups": self.groups}
 
     def parameters(self) -> dict[str, tuple[Shape, Initializer]]:
@@ -131,7 +131,7 @@ class Conv2d(Layer):
             ctx.parameters["weight"],
             ctx.parameters.get("bias"),
             self.activation,
-            **self._windows,
+            **self.windows,
             z_out=z,
             out=ctx.buffer("y", y_shape),
             **ctx.sinks["output"],
@@ -149,7 +149,7 @@ class Conv2d(Layer):
             x,
             ctx.parameters["weight"],
             self.activation,
-            **self._windows,
+            **self.windows,
             needs_dx=ctx.needs_dx,
             bias_gradient=ctx.gradients.get("bias"),
             dz=dy,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from backends.pictures.windows import Pair
 from backends.typing import Array, Shape
@@ -40,13 +41,16 @@ class Pooling(Layer, abstract=True):
             )
 
     @property
-    def _stride(self) -> Pair:
-        return pair(self.kernel_size if self.stride is None else self.stride)
+    def windows(self) -> dict[str, Any]:
+        """The settings of the operations: size, stride and padding as pairs."""
+        size = pair(self.kernel_size)
+        return {"size": size, "stride": pair(self.stride or size), "padding": pair(self.padding)}
 
     def output_shape(self, shape: Shape | None) -> Shape | None:
         if shape is None:
             return None
-        windows = windows_of(self, shape, None, pair(self.kernel_size), self._stride, pair(self.padding))
+        size, stride, padding = (self.windows[name] for name in ("size", "stride", "padding"))
+        windows = windows_of(self, shape, None, size, stride, padding)
         return (*windows.grid, picture_of(self, shape, None)[2])
 
     def _result(self, x: Array, ctx: Context) -> Array:
@@ -60,9 +64,7 @@ class MaxPool2d(Pooling):
     def forward(self, x: Array, ctx: Context) -> Array:
         """y = the largest of each window"""
         shape, x = x.shape, as_pictures(x, ctx)
-        y = ctx.backend.max_pool2d(
-            x, pair(self.kernel_size), stride=self._stride, padding=pair(self.padding), out=self._result(x, ctx)
-        )
+        y = ctx.backend.max_pool2d(x, **self.windows, out=self._result(x, ctx))
         ctx.saved = x, y, shape
         return y
 
@@ -71,15 +73,7 @@ class MaxPool2d(Pooling):
         if not ctx.needs_dx:
             return None
         x, y, shape = ctx.saved
-        dx = ctx.backend.max_pool2d_backward(
-            dy,
-            x,
-            y,
-            pair(self.kernel_size),
-            stride=self._stride,
-            padding=pair(self.padding),
-            out=ctx.buffer("dx", x.shape),
-        )
+        dx = ctx.backend.max_pool2d_backward(dy, x, y, **self.windows, out=ctx.buffer("dx", x.shape))
         return in_shape(dx, shape, ctx)
 
 
@@ -97,18 +91,16 @@ class AvgPool2d(Pooling):
         super().__post_init__()
         check_flags(self, "count_include_pad")
 
+    @property
+    def windows(self) -> dict[str, Any]:
+        """The same, and whether padding counts."""
+        return super().windows | {"count_padding": self.count_include_pad}
+
     def forward(self, x: Array, ctx: Context) -> Array:
         """y = the mean of each window"""
         ctx.saved = x.shape
         x = as_pictures(x, ctx)
-        return ctx.backend.avg_pool2d(
-            x,
-            pair(self.kernel_size),
-            stride=self._stride,
-            padding=pair(self.padding),
-            count_padding=self.count_include_pad,
-            out=self._result(x, ctx),
-        )
+        return ctx.backend.avg_pool2d(x, **self.windows, out=self._result(x, ctx))
 
     def backward(self, dy: Array, ctx: Context) -> Array | None:
         """dx = the sum, over the windows that see a value, of dy divided by the number of values of the window"""
@@ -116,13 +108,7 @@ class AvgPool2d(Pooling):
             return None
         shape = ctx.saved
         dx = ctx.backend.avg_pool2d_backward(
-            dy,
-            (shape[1], shape[2]),
-            pair(self.kernel_size),
-            stride=self._stride,
-            padding=pair(self.padding),
-            count_padding=self.count_include_pad,
-            out=ctx.buffer("dx", (*shape[:3], dy.shape[3])),
+            dy, (shape[1], shape[2]), **self.windows, out=ctx.buffer("dx", (*shape[:3], dy.shape[3]))
         )
         return in_shape(dx, shape, ctx)
 

@@ -30,7 +30,21 @@ from backends.typing import HostArray
 from backends.updates import BUILT_IN
 
 from ..feed import AugmentedFeed
-from ..layers import BatchNorm, Dropout, ElementwiseActivation, Layer, LayerNorm, Linear, Softmax
+from ..layers import (
+    AvgPool2d,
+    BatchNorm,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    ElementwiseActivation,
+    GlobalAvgPool2d,
+    GlobalMaxPool2d,
+    Layer,
+    LayerNorm,
+    Linear,
+    MaxPool2d,
+    Softmax,
+)
 from ..layers.linear import BEFORE_ACTIVATION
 from ..layers.norm import INVERSE, NORMALIZED, Normalization
 from ..optimizers import Optimizer
@@ -60,7 +74,7 @@ class LayerNumbers:
     parameter: Callable[[str], HostArray]
     dy: HostArray = None
     tensors: dict[str, HostArray] = field(default_factory=dict)
-    _dz: Any = None
+    _backward: Any = None
 
     @property
     def is_linear(self) -> bool:
@@ -72,7 +86,7 @@ class LayerNumbers:
         layer = self.layer
         if not isinstance(layer, Normalization):
             return None
-        return layer if _computes_as(layer, BatchNorm) or _computes_as(layer, LayerNorm) else None
+        return layer if any(_computes_as(layer, known) for known in (BatchNorm, LayerNorm, BatchNorm2d)) else None
 
     @property
     def weight(self) -> HostArray | None:
@@ -85,10 +99,9 @@ class LayerNumbers:
 
     @property
     def activation(self) -> str:
-        """That of a Linear layer or an activation."""
-        if isinstance(self.layer, Linear | ElementwiseActivation):
-            return self.layer.activation
-        return getattr(self.layer, "function", "identity")
+        """That which the layer is or ends in."""
+        name: str = getattr(self.layer, "activation", "") or getattr(self.layer, "function", "identity")
+        return name
 
     @property
     def has_formula_of_users(self) -> bool:
@@ -126,17 +139,20 @@ class Rounding:
             if not numbers.has_formula_of_users:
                 raise
             bounded = None
-        return self.unknown(numbers.tensors[name], given) if bounded is None else _both(bounded)
+        result = numbers.tensors[name]
+        return self.unknown(result, given) if bounded is None else _shaped(_both(bounded), result.shape)
 
     def _forward(self, numbers: LayerNumbers, name: str) -> Any:
         layer, x = numbers.layer, numbers.x
         if (norm := numbers.normalization) is not None:
             results = self.formulas.normalize(
-                x, numbers.weight, numbers.bias, None, axis=norm.axis, epsilon=norm.epsilon
+                _matrix(x), numbers.weight, numbers.bias, None, axis=norm.axis, epsilon=norm.epsilon
             )
             return dict(zip(("activation", NORMALIZED, INVERSE), results, strict=True)).get(name)
         if name not in ("activation", BEFORE_ACTIVATION):
             return None
+        if (windows := _windows_of(layer)) is not None:
+            return self._of_pictures(numbers, windows, name)
         if numbers.is_linear:
             assert isinstance(layer, Linear)
             (product,) = self.formulas.matmul(x, numbers.parameter("weight"), alpha=numbers.scale)
@@ -153,12 +169,15 @@ class Rounding:
         layer, dy = numbers.layer, numbers.dy
         if (norm := numbers.normalization) is not None:
             saved = numbers.tensors[NORMALIZED], numbers.tensors[INVERSE]
+            dy = _matrix(dy)
             dx, db, dw = self.formulas.normalize_backward(dy, *saved, numbers.weight, norm.axis, dy, dy)
             return dw if name.endswith(".weight") else db if name.endswith(".bias") else dx
+        if (windows := _windows_of(layer)) is not None:
+            return self._of_pictures_backward(numbers, windows, name)
         if numbers.is_linear:
-            if numbers._dz is None:
-                numbers._dz = self.formulas.bias_activation_backward(dy, numbers.saved, numbers.activation, dy)
-            dz, db = numbers._dz
+            if numbers._backward is None:
+                numbers._backward = self.formulas.bias_activation_backward(dy, numbers.saved, numbers.activation, dy)
+            dz, db = numbers._backward
             if name.endswith(".weight"):
                 return self.formulas.matmul(numbers.x, dz, transpose_a=True, alpha=numbers.scale)[0]
             if name == "gradient of the input":
@@ -169,6 +188,36 @@ class Rounding:
         if _computes_as(layer, ElementwiseActivation):
             return self.formulas.bias_activation_backward(dy, numbers.saved, numbers.activation)[0]
         return self._masked(numbers, dy)
+
+    def _of_pictures(self, numbers: LayerNumbers, windows: dict[str, Any], name: str) -> Any:
+        """Of convolution and pooling."""
+        layer, x = numbers.layer, _pictures(numbers.x)
+        if isinstance(layer, Conv2d):
+            y, z = self.formulas.conv2d(
+                x, numbers.parameter("weight"), numbers.bias, layer.activation, **windows, alpha=numbers.scale, z_out=x
+            )
+            return z if name == BEFORE_ACTIVATION else y
+        pool = self.formulas.max_pool2d if isinstance(layer, MaxPool2d | GlobalMaxPool2d) else self.formulas.avg_pool2d
+        return pool(x, **(windows or _whole(x)))[0]
+
+    def _of_pictures_backward(self, numbers: LayerNumbers, windows: dict[str, Any], name: str) -> Any:
+        layer, x, dy = numbers.layer, _pictures(numbers.x), numbers.dy
+        if isinstance(layer, Conv2d):
+            if numbers._backward is None:
+                weight, saved = numbers.parameter("weight"), numbers.saved
+                numbers._backward = self.formulas.conv2d_backward(
+                    dy, saved, x, weight, numbers.activation, **windows, alpha=numbers.scale, bias_gradient=dy
+                )
+            dx, dz, dw, db = numbers._backward
+            if name == "gradient of the input":
+                return dx
+            return dw if name.endswith(".weight") else db if name.endswith(".bias") else dz
+        settings = windows or _whole(x)
+        y = _pictures(numbers.tensors["activation"])
+        dy = dy.reshape(y.shape)
+        if isinstance(layer, MaxPool2d | GlobalMaxPool2d):
+            return self.formulas.max_pool2d_backward(dy, x, y, **settings)[0]
+        return self.formulas.avg_pool2d_backward(dy, x.shape[1:3], **settings)[0]
 
     def _masked(self, numbers: LayerNumbers, given: HostArray) -> Any:
         """Of Dropout; None for a layer that is not known."""
@@ -256,6 +305,38 @@ class Rounding:
         square of that or of the result: gamma~_size (|result| + rms)."""
         rms = max(float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) for values in (result, given))
         return 2.0 * self.formulas.real.of_sum(given.size) * (np.abs(result).astype(np.float64) + rms)
+
+
+def _windows_of(layer: Layer) -> dict[str, Any] | None:
+    """The settings of an operation on pictures, empty for windows that are as large as these; None for another."""
+    if _computes_as(layer, Conv2d):
+        assert isinstance(layer, Conv2d)
+        return layer.windows
+    if _computes_as(layer, MaxPool2d) or _computes_as(layer, AvgPool2d):
+        assert isinstance(layer, MaxPool2d | AvgPool2d)
+        return layer.windows
+    return {} if _computes_as(layer, GlobalMaxPool2d) or _computes_as(layer, GlobalAvgPool2d) else None
+
+
+def _whole(x: HostArray) -> dict[str, Any]:
+    """One window over the whole picture."""
+    return {"size": x.shape[1:3], "stride": x.shape[1:3]}
+
+
+def _pictures(x: HostArray) -> HostArray:
+    """Rows (m, height, width) with their one channel; (m, channels) as pictures of one number for each channel."""
+    if x.ndim == 2:
+        return x[:, None, None, :]
+    return x if x.ndim == 4 else x[..., None]
+
+
+def _matrix(x: HostArray) -> HostArray:
+    return x.reshape(-1, x.shape[-1])
+
+
+def _shaped(error: HostArray, shape: tuple[int, ...]) -> HostArray:
+    """An error as its numbers are seen; one for all of them, where it is."""
+    return error.reshape(shape) if error.size == math.prod(shape) else error
 
 
 def _both(bounded: Bounded) -> HostArray:

@@ -16,6 +16,7 @@ import pytest
 from backends import Backend, get_backend
 from backends.core import Core
 from nn import (
+    GELU,
     SGD,
     Adam,
     AvgPool2d,
@@ -40,6 +41,7 @@ from nn import (
     Softmax,
     Tanh,
     Trainer,
+    compare_backends,
     load_data,
     load_model,
     save_model,
@@ -47,7 +49,7 @@ from nn import (
 from nn.plan import takes_input_scale
 from tests.helpers.backends import make_backend
 from tests.helpers.resumed import Kill, Killed
-from tests.helpers.with_emulated import WITH_EMULATED, made
+from tests.helpers.with_emulated import EMULATED, WITH_EMULATED, made
 
 DIGITS = load_data("digits", limit=1200)
 RNG = np.random.default_rng(14)
@@ -432,3 +434,58 @@ def test_a_summary_counts_each_window() -> None:
     assert [line.output_shape for line in unknown.summary().layers] == [None, None, (2,)]
     Trainer(unknown).fit(PIXELS, LABELS % 2)
     assert [line.output_shape for line in unknown.summary().layers] == [(4, 4, 4), (4,), (2,)]
+
+
+# ---- devices beside each other --------------------------------------------------------------------------------------
+
+
+def globally_pooled() -> list[Layer]:
+    return [
+        Conv2d(1, 4, (2, 3), stride=(1, 2), padding=(1, 0), activation="gelu"), GELU(), MaxPool2d(2, 1, padding=1),
+        GlobalMaxPool2d(), Reshape(2, 2, 1), AvgPool2d(2, 1, padding=1, count_include_pad=False), BatchNorm2d(1),
+        GlobalAvgPool2d(), Linear(1, 3), Softmax(),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layers", [small, globally_pooled])
+def test_backends_agree_step_by_step(layers: Callable[[], list[Layer]], dtype: str) -> None:
+    """Within the bounds of each operation, which a fault of a ten-thousandth exceeds."""
+
+    def make(on: Backend) -> Trainer:
+        return Trainer(Sequential(layers(), backend=on), optimizer=SGD(0.1, momentum=0.9))
+
+    which = [("cpu", True), ("cpu", False), ("array_api_strict", False), EMULATED]
+    result = compare_backends(make, [made(each, dtype) for each in which], (PIXELS, LABELS), steps=6)
+    assert result.agrees, str(result)
+
+
+@pytest.mark.parametrize(
+    ("operation", "position"),
+    [
+        ("conv2d", "2"),
+        ("conv2d_backward", "10"),
+        ("max_pool2d", "4"),
+        ("avg_pool2d", "8"),
+        ("avg_pool2d_backward", "8"),
+    ],
+)
+def test_an_operation_that_is_off_is_found(monkeypatch: pytest.MonkeyPatch, operation: str, position: str) -> None:
+    wrong = get_backend("cpu")
+    right = getattr(wrong, operation)
+
+    def off(*given: Any, **settings: Any) -> Any:
+        result = right(*given, **settings)
+        changed = result[2] if operation == "conv2d_backward" else result
+        changed *= 1.0001
+        return result
+
+    monkeypatch.setattr(wrong, operation, off)
+    result = compare_backends(
+        lambda on: Trainer(Sequential(small(), backend=on), optimizer=SGD(0.1)),
+        {"right": get_backend("cpu"), "wrong": wrong},
+        (PIXELS, LABELS),
+        steps=2,
+    )
+    assert not result.agrees
+    assert result.findings["wrong"].position == position, str(result)
