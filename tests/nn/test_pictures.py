@@ -127,12 +127,13 @@ def test_a_run_is_alike_on_every_backend(which: tuple[str, bool]) -> None:
 @pytest.mark.parametrize(
     "settings", [{}, {"clip_norm": 0.5}, {"clip_value": 0.01}, {"accumulate": 3}, {"average": 0.9}]
 )
-def test_a_recorded_run_is_the_eager_one_bit_for_bit(settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_recorded_run_is_the_eager_one_bit_for_bit(settings: dict[str, Any], momentum: float) -> None:
     data = Dataset(PIXELS.reshape(30, 36), LABELS, scale=1 / 255)
     runs = []
     for on in (get_backend("cpu"), eager(get_backend("cpu"))):
         model = Sequential(small(), backend=on, seed=2)
-        trainer = Trainer(model, optimizer=SGD(0.05, momentum=0.9), **settings)
+        trainer = Trainer(model, optimizer=SGD(0.05, momentum=momentum), **settings)
         runs.append((trainer.fit(data, 4, 8)["loss"], model.state_dict()))
     assert runs[0][0] == runs[1][0]
     for name, values in runs[0][1].items():
