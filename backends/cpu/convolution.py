@@ -24,19 +24,11 @@ from ..typing import Array
 from .blas import Blas
 from .blocks import Block, Convolution, Filters, make_block
 from .core import NumpyCore, host_number
-from .workers import Parts
+from .workers import MOST_PARTS, Parts, cut_into_parts
 
 #: Of a block: half of a second-level cache of 512 KiB.
 MOST_BYTES = 2**18
-MOST_PARTS = 16
 MOST_BYTES_OF_SUMS = 2**25
-
-
-def cut_into_parts(m: int, size: int, most: int) -> list[list[slice]]:
-    """``m`` pictures in blocks of ``size``, the last of which may have fewer, in at most ``most`` parts."""
-    blocks = [slice(first, min(first + size, m)) for first in range(0, m, size)]
-    parts = min(most, len(blocks))
-    return [blocks[len(blocks) * j // parts : len(blocks) * (j + 1) // parts] for j in range(parts)]
 
 
 class _Blocks:

@@ -1,26 +1,200 @@
-"""Pooling through NumPy."""
+"""Pooling through NumPy: first along the columns of pictures and then along their rows, or the other way around.
+
+The largest value of a window is the largest of its rows' largest, and a sum is the sum of its rows' sums: kh + kw
+operations instead of kh kw, and half of them on whole rows of a picture, which are long runs of numbers. Which value of
+a window is the first of the largest, row by row, is found so too: the first row that has it, there the first column.
+
+As convolutions, pictures are computed in blocks, on several threads, each operation in one noted call.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from math import inf, isfinite, prod
+from typing import NamedTuple
+
+import numpy
 
 from ..base import Backend
+from ..pictures import Windows
 from ..pictures.pooling import check_pooling
 from ..pictures.windows import Pair
 from ..typing import Array
 from .core import NumpyCore
+from .workers import Parts, cut_into_parts
+
+#: Of the pictures of a block.
+MOST_BYTES = 2**18
+#: What an element costs, in multiplications of a matrix product.
+COST = 16
+
+
+class _Pooling(NamedTuple):
+    """What makes one pooling another: ``padding`` is the value around pictures."""
+
+    windows: Windows
+    channels: int
+    padding: float
+    dtype: str
+
+
+class _Block:
+    """The memory of a thread for a few pictures.
+
+    Attributes:
+        is_padded: whether there is padding.
+        padded, d_padded: (pictures, height, width, channels) with the padding; none without.
+        columns: (pictures, rows of windows, width, channels).
+        rows, d_rows, found: (pictures, height, columns of windows, channels).
+        grid, left: in the shape of the result.
+    """
+
+    def __init__(self, it: _Pooling, pictures: int) -> None:
+        (height, width), (rows, columns), c = it.windows.padded, it.windows.grid, it.channels
+        self.windows = it.windows
+        self.is_padded = it.windows.padding != (0, 0)
+        shape = (pictures if self.is_padded else 0, height, width, c)
+        self.padded, self.d_padded = numpy.full(shape, it.padding, it.dtype), numpy.empty(shape, it.dtype)
+        self.inside = self.padded[:, *it.windows.inside]
+        self.columns = numpy.empty((pictures, rows, width, c), it.dtype)
+        self.rows, self.d_rows, self.found = (numpy.empty((pictures, height, columns, c), it.dtype) for _ in range(3))
+        self.grid, self.left = (numpy.empty((pictures, rows, columns, c), it.dtype) for _ in range(2))
+        self.down, self.across = _Side(it.windows, 0), _Side(it.windows, 1)
+
+    def with_padding(self, x: Array) -> Array:
+        """The pictures with the padding around them."""
+        if not self.is_padded:
+            return x
+        numpy.copyto(self.inside, x)
+        return self.padded
+
+    def without_padding(self, dx: Array) -> Array:
+        """Where a gradient goes that is to be in ``dx`` after ``finish``."""
+        return self.d_padded if self.is_padded else dx
+
+    def finish(self, dx: Array) -> None:
+        if self.is_padded:
+            numpy.copyto(dx, self.d_padded[:, *self.windows.inside])
+
+    def fold(self, how: numpy.ufunc, x: Array, out: Array) -> None:
+        """The largest or the sum of each window."""
+        _fold(how, self.down.views(x), self.columns)
+        _fold(how, self.across.views(self.columns), out)
+
+    def choose(self, x: Array, dy: Array, y: Array, dx: Array) -> None:
+        """dy at the first of the largest values of each window; all that is chosen from must be finite."""
+        _fold(numpy.maximum, self.across.views(x), self.rows)
+        self.down.distribute(dy, y, self.rows, self.grid, self.left, self.d_rows)
+        self.across.distribute(self.d_rows, self.rows, x, self.found, self.d_rows, dx)
+
+    def spread(self, part: Array, dx: Array) -> None:
+        """The same number at each position of each window."""
+        self.across.spread(part, self.columns)
+        self.down.spread(self.columns, dx)
+
+
+class _Side:
+    """Windows along one side of a picture."""
+
+    def __init__(self, windows: Windows, side: int) -> None:
+        size, stride, count = windows.size[side], windows.stride[side], windows.grid[side]
+        before = (slice(None),) * (1 + side)
+        self._at = [(*before, slice(a, a + stride * (count - 1) + 1, stride)) for a in range(size)]
+        self._overlap = stride < size
+        self._cover = stride == size and count * size == windows.padded[side]
+
+    def views(self, x: Array) -> list[Array]:
+        """What the windows see at each of their positions along this side."""
+        return [x[at] for at in self._at]
+
+    def distribute(self, d: Array, largest: Array, x: Array, found: Array, left: Array, dx: Array) -> None:
+        """Write d into dx where x is the first that equals ``largest``.
+
+        Args:
+            found, left: memory in the shape of d.
+        """
+        self._clear(dx)
+        *before, last = self._at
+        for number, at in enumerate(before, 1):
+            numpy.equal(x[at], largest, out=found, casting="unsafe")
+            there = found if self._overlap else dx[at]
+            numpy.multiply(d, found, out=there)
+            if self._overlap:
+                numpy.add(dx[at], found, out=dx[at])
+            elif number == len(before):
+                numpy.subtract(d, there, out=dx[last])
+                return
+            d = numpy.subtract(d, there, out=left)
+        self._write(d, dx[last])
+
+    def spread(self, part: Array, dx: Array) -> None:
+        """Add ``part`` at each position."""
+        self._clear(dx)
+        for at in self._at:
+            self._write(part, dx[at])
+
+    def _clear(self, dx: Array) -> None:
+        if not self._cover:
+            dx.fill(0)
+
+    def _write(self, part: Array, dx: Array) -> None:
+        if self._overlap:
+            numpy.add(dx, part, out=dx)
+        else:
+            numpy.copyto(dx, part)
+
+
+def _fold(how: numpy.ufunc, views: list[Array], out: Array) -> None:
+    if len(views) == 1:
+        numpy.copyto(out, views[0])
+        return
+    how(views[0], views[1], out=out)
+    for view in views[2:]:
+        how(out, view, out=out)
+
+
+def _is_finite(x: Array) -> bool:
+    """Whether all are finite; also False for some that are very large."""
+    numbers = x.reshape(-1)
+    return isfinite(numpy.dot(numbers, numbers))
+
+
+class _Blocks:
+    """What the pooling of m pictures needs besides its arrays; see ``backends.cpu.convolution``."""
+
+    def __init__(self, it: _Pooling, m: int) -> None:
+        one = prod(it.windows.padded) * it.channels
+        self._it = it
+        self.parts = cut_into_parts(m, max(1, MOST_BYTES // (one * numpy.dtype(it.dtype).itemsize)))
+        self.job = Parts(len(self.parts))
+        self.cost = COST * m * one
+        self._sizes = {block.stop - block.start for part in self.parts for block in part}
+        self._made: list[dict[int, _Block]] = []
+
+    def prepare(self, workers: int) -> None:
+        while len(self._made) < workers:
+            self._made.append({n: _Block(self._it, n) for n in self._sizes})
+
+    def each(self, compute: Callable[[_Block, slice], None], worker: int, part: int) -> None:
+        """Compute the blocks of a part."""
+        for block in self.parts[part]:
+            compute(self._made[worker][block.stop - block.start], block)
 
 
 class NumpyPoolings(NumpyCore):
-    """Pooling of pictures, and the chain rule through it: one noted call each."""
+    """Pooling of pictures, and the chain rule through it."""
 
     def max_pool2d(
         self, x: Array, size: Pair, *, stride: Pair, padding: Pair = (0, 0), out: Array | None = None
     ) -> Array:
         windows = check_pooling("max_pool2d", x.shape, size, stride, padding)
         out = self.empty((x.shape[0], *windows.grid, x.shape[3])) if out is None else out
-        return self._call(partial(Backend.max_pool2d, self, stride=stride, padding=padding, out=out), x, size)
+
+        def compute(mine: _Block, block: slice) -> None:
+            mine.fold(numpy.maximum, mine.with_padding(x[block]), out[block])
+
+        return self._pool(_Pooling(windows, x.shape[3], -inf, self.dtype_name), compute, out)
 
     def max_pool2d_backward(
         self,
@@ -33,9 +207,19 @@ class NumpyPoolings(NumpyCore):
         padding: Pair = (0, 0),
         out: Array | None = None,
     ) -> Array:
+        windows = check_pooling("max_pool2d_backward", x.shape, size, stride, padding)
         out = self.empty(x.shape) if out is None else out
-        operation = partial(Backend.max_pool2d_backward, self, stride=stride, padding=padding, out=out)
-        return self._call(operation, dy, x, y, size)
+
+        def compute(mine: _Block, block: slice) -> None:
+            of_dy, of_x, of_y, dx = dy[block], x[block], y[block], out[block]
+            if not (_is_finite(of_y) and _is_finite(of_dy)):
+                # A product with 0 would be NaN, and NaN does not equal itself.
+                Backend.max_pool2d_backward(self, of_dy, of_x, of_y, size, stride=stride, padding=padding, out=dx)
+            else:
+                mine.choose(mine.with_padding(of_x), of_dy, of_y, mine.without_padding(dx))
+                mine.finish(dx)
+
+        return self._pool(_Pooling(windows, x.shape[3], -inf, self.dtype_name), compute, out)
 
     def avg_pool2d(
         self,
@@ -49,8 +233,13 @@ class NumpyPoolings(NumpyCore):
     ) -> Array:
         windows = check_pooling("avg_pool2d", x.shape, size, stride, padding)
         out = self.empty((x.shape[0], *windows.grid, x.shape[3])) if out is None else out
-        placed: dict[str, Any] = {"stride": stride, "padding": padding, "count_padding": count_padding}
-        return self._call(partial(Backend.avg_pool2d, self, out=out, **placed), x, size)
+        shares = self._shares(windows, count_padding)
+
+        def compute(mine: _Block, block: slice) -> None:
+            mine.fold(numpy.add, mine.with_padding(x[block]), out[block])
+            numpy.multiply(out[block], shares, out=out[block])
+
+        return self._pool(_Pooling(windows, x.shape[3], 0.0, self.dtype_name), compute, out)
 
     def avg_pool2d_backward(
         self,
@@ -63,6 +252,21 @@ class NumpyPoolings(NumpyCore):
         count_padding: bool = True,
         out: Array | None = None,
     ) -> Array:
-        out = self.empty((dy.shape[0], *shape, dy.shape[3])) if out is None else out
-        placed: dict[str, Any] = {"stride": stride, "padding": padding, "count_padding": count_padding}
-        return self._call(partial(Backend.avg_pool2d_backward, self, out=out, **placed), dy, shape, size)
+        pictures = (dy.shape[0], *shape, dy.shape[3])
+        windows = check_pooling("avg_pool2d_backward", pictures, size, stride, padding)
+        out = self.empty(pictures) if out is None else out
+        shares = self._shares(windows, count_padding)
+
+        def compute(mine: _Block, block: slice) -> None:
+            numpy.multiply(dy[block], shares, out=mine.grid)
+            mine.spread(mine.grid, mine.without_padding(out[block]))
+            mine.finish(out[block])
+
+        return self._pool(_Pooling(windows, dy.shape[3], 0.0, self.dtype_name), compute, out)
+
+    def _pool(self, it: _Pooling, compute: Callable[[_Block, slice], None], out: Array) -> Array:
+        """Compute the blocks of all pictures, and note that."""
+        m = out.shape[0]
+        blocks: _Blocks = self._constant("pooling", (it, m), lambda: _Blocks(it, m))
+        self._call(self._share, blocks.job, partial(blocks.each, compute), blocks.cost, blocks.prepare)
+        return out

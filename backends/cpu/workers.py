@@ -20,11 +20,20 @@ import numpy
 
 #: Multiplications for each thread: 20 to 40 us of work in float32, which is what it takes to wake one.
 PER_WORKER = 2**21
+#: So that threads which are not equally fast end at about the same time.
+MOST_PARTS = 16
 
 
 def number_of_workers(multiplications: float, most: int) -> int:
     """The threads of an operation of so many multiplications, where ``most`` are allowed."""
     return max(1, min(most, int(multiplications // PER_WORKER)))
+
+
+def cut_into_parts(m: int, size: int, most: int = MOST_PARTS) -> list[list[slice]]:
+    """``m`` pictures in blocks of ``size``, the last of which may have fewer, in at most ``most`` parts."""
+    blocks = [slice(first, min(first + size, m)) for first in range(0, m, size)]
+    parts = min(most, len(blocks))
+    return [blocks[len(blocks) * j // parts : len(blocks) * (j + 1) // parts] for j in range(parts)]
 
 
 #: ``work(worker, part)`` computes a part; ``worker`` is less than the number of threads, and no two run at a time with

@@ -1,0 +1,309 @@
+"""Convolution and pooling through NumPy: blocks, threads, memory, and what is left to the specification."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backends import Backend, StepNumbers, get_backend
+from backends.activations import ACTIVATIONS, Activation
+from backends.check import cases, compare, expected_of, formulas, perform
+from backends.check.calls import ON_PICTURES
+from backends.cpu import convolution
+from backends.cpu import core as module
+from backends.cpu.numpy_backend import NumpyBackend
+from backends.cpu.threads import Threads
+from backends.cpu.workers import MOST_PARTS, PER_WORKER, Parts, Work, cut_into_parts, number_of_workers
+
+RNG = np.random.default_rng(0)
+Array = Any
+NUMBERS = StepNumbers(0, 0, 1, 0.5)
+
+
+def drawn(*shape: int) -> Array:
+    return RNG.standard_normal(shape).astype("f4")
+
+
+class Convolved:
+    """A convolution and a pooling of many pictures, forward and backward, with an array for each result."""
+
+    def __init__(self, m: int, channels: int, stride: int = 1, groups: int = 1) -> None:
+        self.placed: dict[str, Any] = {"stride": (stride, stride), "padding": (1, 1), "groups": groups}
+        self.x, self.weight, self.bias = drawn(m, 13, 14, channels), drawn(3, 3, channels // groups, 8), drawn(8)
+        made = get_backend("cpu", fused=False).conv2d(self.x, self.weight, **self.placed)
+        self.dy = drawn(*made.shape)
+        self.results = {
+            "y": np.empty_like(made), "dz": np.empty_like(made), "dx": np.empty_like(self.x),
+            "dw": np.empty_like(self.weight), "db": np.empty_like(self.bias),
+        }  # fmt: skip
+        self.window: dict[str, Any] = {"size": (3, 2), "stride": (2, 2), "padding": (1, 0)}
+        pooled = get_backend("cpu", fused=False).max_pool2d(made, **self.window)
+        self.d_pooled = drawn(*pooled.shape)
+        self.results |= {"max": np.empty_like(pooled), "mean": np.empty_like(pooled)}
+        self.results |= {"d_max": np.empty_like(made), "d_mean": np.empty_like(made)}
+
+    def __call__(self, backend: Backend) -> None:
+        it = self.results
+        y = backend.conv2d(self.x, self.weight, self.bias, "relu", alpha=0.5, out=it["y"], **self.placed)
+        backend.conv2d_backward(
+            self.dy, y, self.x, self.weight, "relu", times=0.5, bias_gradient=it["db"], weight_gradient=it["dw"],
+            dz=it["dz"], out=it["dx"], **self.placed,
+        )  # fmt: skip
+        pooled = backend.max_pool2d(y, out=it["max"], **self.window)
+        backend.max_pool2d_backward(self.d_pooled, y, pooled, out=it["d_max"], **self.window)
+        backend.avg_pool2d(y, out=it["mean"], **self.window)
+        backend.avg_pool2d_backward(self.d_pooled, y.shape[1:3], out=it["d_mean"], **self.window)
+
+    def bits(self) -> dict[str, bytes]:
+        return {name: x.tobytes() for name, x in self.results.items()}
+
+    def clear(self) -> None:
+        for x in self.results.values():
+            x.fill(np.nan)
+
+
+#: With and without patches; a row of windows that is one channel.
+KINDS = [{"channels": 8}, {"channels": 1}, {"channels": 8, "stride": 2}, {"channels": 8, "groups": 4}]
+
+
+# ---- threads ---------------------------------------------------------------------------------------------------------
+
+
+class Library:
+    """Stands in for an OpenBLAS that is allowed so many threads; the real one stays at one."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def openblas_get_num_threads(self) -> int:
+        return self.number
+
+    def openblas_set_num_threads(self, number: Any) -> None:
+        self.number = getattr(number, "value", number)
+
+
+def with_threads(monkeypatch: pytest.MonkeyPatch, number: int) -> tuple[Backend, Library]:
+    library = Library(number)
+    threads = Threads(library)  # type: ignore[arg-type]
+    monkeypatch.setattr(module, "numpy_threads", lambda: threads)
+    return get_backend("cpu"), library
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_no_bit_depends_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch, kind: dict[str, int]) -> None:
+    it = Convolved(233, **kind)
+    it(get_backend("cpu"))
+    expected = it.bits()
+    used: set[int] = set()
+    run = Parts.run
+
+    def noted(self: Parts, work: Work, workers: int) -> None:
+        used.add(workers)
+        run(self, work, workers)
+
+    monkeypatch.setattr(Parts, "run", noted)
+    for number in (2, 3, 16):
+        backend, library = with_threads(monkeypatch, number)
+        for _ in range(3):
+            it.clear()
+            it(backend)
+            assert it.bits() == expected
+        assert library.number == number
+    assert max(used) > 1
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("number", [1, 4])
+def test_a_recorded_step_is_the_eager_one(monkeypatch: pytest.MonkeyPatch, kind: dict[str, int], number: int) -> None:
+    backend, _ = with_threads(monkeypatch, number)
+    it = Convolved(67, **kind)
+    it(backend)
+    expected = it.bits()
+    recorded = backend.record(lambda numbers, count: it(backend))
+    recorded(NUMBERS, 67)
+    assert it.bits() == expected
+    kept = it.x.copy(), it.dy.copy()
+    it.x[...], it.dy[...] = drawn(*it.x.shape), drawn(*it.dy.shape)
+    recorded(NUMBERS, 67)
+    assert it.bits() != expected
+    it.x[...], it.dy[...] = kept
+    it.clear()
+    recorded(NUMBERS, 67)
+    assert it.bits() == expected
+
+
+def test_a_batch_is_cut_by_its_shapes_alone() -> None:
+    assert cut_into_parts(0, 4) == []
+    assert cut_into_parts(5, 2) == [[slice(0, 2)], [slice(2, 4)], [slice(4, 5)]]
+    assert [len(part) for part in cut_into_parts(128, 2)] == [4] * MOST_PARTS
+
+
+@given(m=st.integers(0, 1000), size=st.integers(1, 50), most=st.integers(1, 20))
+def test_each_picture_is_in_one_block(m: int, size: int, most: int) -> None:
+    parts = cut_into_parts(m, size, most)
+    blocks = [block for part in parts for block in part]
+    assert [i for block in blocks for i in range(block.start, block.stop)] == [*range(m)]
+    assert all(block.stop - block.start == size for block in blocks[:-1])
+    assert len(parts) == min(most, len(blocks))
+    assert max(map(len, parts), default=0) - min(map(len, parts), default=0) <= 1
+
+
+def test_little_work_is_not_shared() -> None:
+    assert number_of_workers(PER_WORKER * 1.9, 8) == 1
+    assert number_of_workers(PER_WORKER * 2, 8) == 2
+    assert number_of_workers(PER_WORKER * 100, 8) == 8
+
+
+def test_each_part_is_computed_once_by_whoever_comes() -> None:
+    done: list[tuple[int, int]] = []
+    parts = Parts(50)
+    for workers in (1, 2, 5, 100):
+        done.clear()
+        parts.run(lambda worker, part: done.append((part, worker)), workers)
+        assert sorted(part for part, _ in done) == [*range(50)]
+        assert {worker for _, worker in done} <= {*range(workers)}
+    Parts(0).run(lambda worker, part: pytest.fail("there is no part"), 3)
+
+
+@pytest.mark.parametrize("worker", [0, 1])
+def test_an_error_of_a_part_is_raised_where_all_wait(worker: int) -> None:
+    parts = Parts(8)
+    begun = {0: False, 1: False}
+
+    def work(me: int, part: int) -> None:
+        begun[me] = True
+        while not all(begun.values()):  # until both have a part
+            pass
+        if me == worker:
+            raise MemoryError(f"part {part}")
+
+    for _ in range(3):
+        begun.update({0: False, 1: False})
+        with pytest.raises(MemoryError, match="part"):
+            parts.run(work, 2)
+    done: list[int] = []
+    parts.run(lambda _, part: done.append(part), 2)  # nothing is left of it
+    assert sorted(done) == [*range(8)]
+
+
+def test_parts_hold_no_array_after_a_run() -> None:
+    class Held:
+        def work(self, worker: int, part: int) -> None:
+            pass
+
+    held, parts = Held(), Parts(3)
+    parts.run(held.work, 2)
+    seen = weakref.ref(held)
+    del held
+    for _ in range(100):  # the other thread may be about to let it go
+        gc.collect()
+        if seen() is None:
+            return
+    pytest.fail("it is still held")
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+
+def peak_of(call: Callable[[], Any]) -> int:
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_step_allocates_nothing_once_the_shapes_are_known(
+    monkeypatch: pytest.MonkeyPatch, kind: dict[str, int], number: int
+) -> None:
+    backend, _ = with_threads(monkeypatch, number)
+    it = Convolved(800, **kind)
+    recorded = backend.record(lambda numbers, count: it(backend))
+    recorded(NUMBERS, 800)
+    it(backend)
+    for step in (lambda: recorded(NUMBERS, 800), lambda: it(backend)):
+        assert peak_of(step) < 80_000 * number  # what NumPy's iterators take; the least array has 300,000 bytes
+
+
+def test_memory_for_blocks_is_bounded() -> None:
+    """With many pictures it is no more than with few."""
+    peaks = []
+    for m in (300, 1200):
+        backend, it = get_backend("cpu"), Convolved(m, 8)
+        peaks.append(peak_of(lambda backend=backend, it=it: it(backend)))  # type: ignore[misc]
+    operations, sizes = 4, 2  # the last block has fewer pictures
+    assert max(peaks) < 4 * operations * sizes * convolution.MOST_BYTES
+    assert abs(peaks[1] - peaks[0]) < convolution.MOST_BYTES
+
+
+def test_sums_of_large_filters_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They get fewer parts, and the same results within rounding."""
+    it = Convolved(67, 8)
+    it(get_backend("cpu"))
+    expected = {name: x.copy() for name, x in it.results.items()}
+    monkeypatch.setattr(convolution, "MOST_BYTES_OF_SUMS", it.weight.nbytes * 5 // 2)
+    it(get_backend("cpu"))
+    for name, x in it.results.items():
+        np.testing.assert_allclose(x, expected[name], rtol=1e-4, atol=1e-4)
+    monkeypatch.setattr(convolution, "MOST_BYTES_OF_SUMS", 1)
+    it(get_backend("cpu"))
+    np.testing.assert_allclose(it.results["dw"], expected["dw"], rtol=1e-4, atol=1e-4)
+
+
+# ---- what is left to the specification -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", sorted(ON_PICTURES))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_without_a_blas_that_can_be_called(monkeypatch: pytest.MonkeyPatch, operation: str, dtype: str) -> None:
+    monkeypatch.setattr(module, "numpy_blas", lambda dtype: None)
+    monkeypatch.setattr(module, "numpy_threads", lambda: None)
+    backend = get_backend("cpu", dtype)
+    assert isinstance(backend, NumpyBackend)
+    with np.errstate(all="ignore"):
+        for case in [*cases(operation, dtype, seed=3)][::3]:
+            found = perform(backend, case, "plain")
+            assert not compare(found, expected_of(formulas(backend), case)).complaint, case.name
+
+
+@settings(deadline=None, max_examples=30)
+@given(bad=st.sampled_from([np.inf, -np.inf, np.nan]), where=st.integers(0, 5 * 12 * 12 - 1), fused=st.booleans())
+def test_an_infinite_number_stays_where_it_belongs(bad: float, where: int, fused: bool) -> None:
+    """A pixel at the end of a row is in no window of the next one, a filter's weight in no window that is not there."""
+    backend, reference = get_backend("cpu"), get_backend("cpu", fused=False)
+    x, weight, dy = drawn(5, 12, 12, 8), drawn(3, 3, 8, 8), drawn(5, 10, 10, 8)
+    if fused:
+        x.reshape(-1, 8)[where, 3] = bad
+    else:
+        weight.reshape(-1)[where % weight.size] = bad
+    with backend.use():
+        found, expected = (b.conv2d_backward(dy, dy, x, weight) for b in (backend, reference))
+        for one, other in zip(found, expected, strict=True):
+            if one is not None:
+                assert np.array_equal(np.isfinite(one), np.isfinite(other))
+                np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+        y = backend.conv2d(x, weight)
+        assert np.array_equal(np.isfinite(y), np.isfinite(reference.conv2d(x, weight)))
+
+
+def test_an_activation_without_functions_for_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Activation("plain", lambda xp, z: z * z, lambda xp, y: 2.0 * y)
+    monkeypatch.setitem(ACTIVATIONS, "plain", plain)
+    x, weight, bias, dy = (RNG.standard_normal(shape) for shape in ((67, 9, 9, 8), (3, 3, 8, 8), (8,), (67, 7, 7, 8)))
+    backend, reference = (get_backend("cpu", "float64", fused=fused) for fused in (True, False))
+    y, expected = (b.conv2d(x, weight, bias, "plain") for b in (backend, reference))
+    np.testing.assert_allclose(y, expected, rtol=1e-9, atol=1e-9)
+    found, others = (b.conv2d_backward(dy, y, x, weight, "plain")[:3] for b in (backend, reference))
+    for one, other in zip(found, others, strict=True):
+        np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=1e-9, atol=1e-9)
