@@ -352,7 +352,8 @@ class Settings:
         "distort training pictures elastically, as Simard et al. (2003): displace pixels by noise that a Gaussian of "
         "SIGMA pixels has smoothed, times ALPHA; 34 4 in their paper", metavar="ALPHA SIGMA", unset="not at all",
         idle=(UNTRAINED,))
-    augment_flip: str | None = _data(None, "--augment-flip", TEXT, "mirror every other training picture",
+    augment_flip: str | None = _data(None, "--augment-flip", TEXT,
+        "mirror training pictures, each or not, by a draw of its own for each direction",
         choices=("horizontal", "vertical", "both"), unset="none", idle=(UNTRAINED,))
     augment_cutout: int = _data(0, "--augment-cutout", INTEGER,
         "fill a square of training pictures, of so many pixels on a side, anywhere", metavar="PIXELS",

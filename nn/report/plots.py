@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends.arguments import check_path, check_whole_number
+from backends.arguments import check_kind, check_path, check_seed, check_whole_number
 
-from ..data import Dataset
+from ..data import Augment, Dataset
+from ..data.augment import picture_shape as data_picture_shape
 from ..files import write_atomically
 from ..history import History
 from ..model import Sequential
 from ..trainer import Trainer
 from .collected import LOGARITHMIC, REGRESSION, curve_names, probabilities_of, regression_figures, shortened
 from .convolutions import convolutions, filters_of, maps_of, only_row
+from .distorted import distorted
 from .pictures import from_0_to_1, picture_shape, pictures_of
 from .svg import LOG_FROM, MOST_DOTS, are_rare, epoch_ticks, shown
 
@@ -355,6 +357,43 @@ def feature_maps(model: Sequential, picture: Any, layer: int | None = None, coun
 
 
 # ---- what is drawn ---------------------------------------------------------------------------------------------------
+
+
+def augmentation(augment: Augment, data: Dataset, count: int = 10, epochs: int = 5, seed: int = 0) -> Figure:
+    """The first ``count`` rows of ``data``, and below each what training sees of it in each of the first epochs.
+
+    Args:
+        augment: how pictures are distorted, as ``Trainer`` takes it.
+        seed: of the network: with that seed these are the very pictures that it is trained on.
+
+    Raises:
+        ValueError: the rows are no pictures.
+    """
+    check_installed()
+    check_kind("augment", augment, Augment, "an Augment")
+    check_kind("data", data, Dataset, "a Dataset")
+    count, epochs = check_whole_number("count", count), check_whole_number("epochs", epochs)
+    first, low, high = data[:count], float(data.x.min()), float(data.x.max())
+    height, width, channels = shape = data_picture_shape(first)
+    seen = distorted(first, augment, epochs, check_seed("seed", seed))
+    images = np.concatenate([first.x.reshape(1, -1, *shape), seen])
+    gap = max(1, round(0.1 * max(height, width)))
+    tiled = np.full((len(images), height + gap, len(first), width + gap, channels), np.nan)
+    tiled[:, gap // 2 : gap // 2 + height, :, gap // 2 : gap // 2 + width] = images.transpose(0, 2, 1, 3, 4)
+    tiled = tiled.reshape(len(images) * (height + gap), len(first) * (width + gap), channels)
+    tiled = (tiled - low) / ((high - low) or 1.0)
+    figure = new_figure(0.7 * len(first) + 1.2, 0.7 * (epochs + 1) * height / width + 0.6)
+    axes = figure.subplots()
+    tiled = np.nan_to_num(tiled, nan=1.0) if channels in (3, 4) else tiled.mean(axis=2)
+    axes.imshow(tiled, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+    middles = (np.arange(len(images)) + 0.5) * (height + gap) - 0.5
+    axes.set_yticks(middles, ["as they are", *(f"epoch {epoch}" for epoch in range(1, epochs + 1))])
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    figure.suptitle(_wrapped(f"Training pictures: {augment}", figure), fontsize=11)
+    return figure
 
 
 def _predicted_classes(trainer: Trainer, data: Dataset) -> tuple[np.ndarray, list[str]]:
