@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[Any, str]] = {
 }
 DESCRIPTION = "Use a trained model. A MODEL is a file .safetensors, or the folder that train.py --output wrote."
 BEGIN = (
-    ("python train.py --data mnist --output out", "train a network on MNIST and keep it in out/"),
+    ("python train.py --data mnist --batch-size 128 --output out", "train a network on MNIST and keep it in out/"),
     ("python -m nn predict out/ three.png", "have it read a digit"),
 )
 
@@ -70,7 +70,8 @@ def build_parser(beside: Mapping[str, str] | None = None) -> argparse.ArgumentPa
 
 def epilog() -> str:
     """How to begin, at the end of the help."""
-    lines = "\n".join(f"  {as_called(line):<45} {text}" for line, text in BEGIN)
+    width = max(len(as_called(line)) for line, _ in BEGIN)
+    lines = "\n".join(f"  {as_called(line):<{width}}  {text}" for line, text in BEGIN)
     more = as_called("`python -m nn COMMAND --help` tells what a command takes, with examples.")
     return f"how to begin:\n{lines}\n\n{more}\n"
 

@@ -16,7 +16,6 @@ PAGE = (ROOT / "docs" / "estimators.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```\n```text\n(.*?)^```\n", PAGE, flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_every_block_prints_what_stands_below_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(BLOCKS) == PAGE.count("```python") == 2
     namespace: dict[str, Any] = {"__name__": "example"}

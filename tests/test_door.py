@@ -91,7 +91,7 @@ def test_help_has_every_command_as_it_is_called(capsys: pytest.CaptureFixture[st
     code, out, _ = done(capsys, "--help")
     assert code == 0
     assert all(f"\n    {name} " in out for name in ("train", "doctor", *nn.__main__.COMMANDS))
-    assert "  xpnet train --data mnist --output out " in out
+    assert "  xpnet train --data mnist --batch-size 128 --output out " in out
     for name in nn.__main__.COMMANDS:
         out = done(capsys, name, "--help")[1]
         assert f"  xpnet {name} " in out

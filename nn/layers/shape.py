@@ -67,7 +67,7 @@ class Reshape(Layer):
         return self.shape
 
     def forward(self, x: Array, ctx: Context) -> Array:
-        """y = x, seen as (m, *shape)"""
+        """y = x, seen as rows of ``shape``: (m, ...)"""
         ctx.saved = x.shape
         return ctx.backend.xp.reshape(x, (x.shape[0], *self.shape))
 
