@@ -108,7 +108,7 @@ CONFIGS = {
     "cnn": Config((784, 10), "relu", 128, 0.5, layers="16C3-MP2-32C3-MP2-128N"),
 }
 #: Those that are measured in every session on a GPU.
-MEASURED = ("small", "wide", "deep")
+MEASURED = ("small", "wide", "deep", "cnn")
 
 
 class Contender:

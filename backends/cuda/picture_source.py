@@ -15,7 +15,7 @@ from .source import DIVIDE, fill, forward_function, head
 PICTURE_THREADS = 256
 #: A convolution without patches: the windows and the filters of a thread, each of which it multiplies with each, and
 #: the threads beside each other whose windows are neighbours.
-PIXELS, FILTERS, LANES = 8, 8, 8
+PIXELS, FILTERS, LANES = 4, 8, 8
 CONVOLVE_THREADS = 64
 #: A gradient of filters without patches: the bytes of shared memory in which the threads of a block leave their sums.
 GRADIENT_BYTES = 32768

@@ -38,8 +38,8 @@ from .picture_source import (
 PATCH_BYTES = 128 * 2**20
 #: Filters of a group, and all their weights, up to which a convolution is made without patches (est.). For each window
 #: an H200 writes and reads K numbers of patches in K 2e-12 s (4 TB/s); and it multiplies them with N filters in
-#: K N 5.0e-14 s by cuBLAS (60 % of 33.5e12 a second) and in K N 6.6e-14 s by the kernels here (45 %). So these win up
-#: to 120 filters or so, as long as the weights stay in the first cache beside the pixels: 64 KB of float32.
+#: K N 5.0e-14 s by cuBLAS (60 % of 33.5e12 a second) and in K N 7.5e-14 s by the kernels here (40 %). So these win up
+#: to 80 filters or so, as long as the weights stay in the first cache beside the pixels: 64 KB of float32.
 DIRECT_FILTERS, DIRECT_WEIGHTS = 64, 1 << 14
 #: A gradient of filters without patches: the blocks that share out the windows, about two for each multiprocessor; the
 #: windows that a block should have; and the bytes that all blocks may leave to be summed (est.).
@@ -49,7 +49,15 @@ _INT_MAX = 2**31 - 1
 
 
 class PictureOperations(CupyCore):
-    """Convolution and pooling of pictures, and the chain rule through them."""
+    """Convolution and pooling of pictures, and the chain rule through them.
+
+    Attributes:
+        direct_filters, direct_weights: up to so many filters of a group, and so many weights of all of them, a
+            convolution is made without patches. None is for ``direct_filters = 0``.
+    """
+
+    direct_filters = DIRECT_FILTERS
+    direct_weights = DIRECT_WEIGHTS
 
     # ---- convolution ------------------------------------------------------------------------------------------------
 
@@ -192,7 +200,9 @@ class PictureOperations(CupyCore):
     ) -> tuple[Array, Array, Array | None]:
         """dz, where it was asked for and as a contiguous matrix with a row for each window, and the bias gradient."""
         op, given = "conv2d_backward", dy
-        dy, saved = self._input(op, "dy", dy, shape), self._input(op, "saved", saved, shape)
+        dy = self._input(op, "dy", dy, shape)
+        is_read = get_activation(activation).derivative is not None
+        saved = self._input(op, "saved", saved, shape) if is_read else dy
         rows = _rows(dy)
         target = None if dz is None else self._target(op, dz, shape, "dz")
         to = None if target is None else rows if target is dy else _rows(target)
@@ -257,8 +267,8 @@ class PictureOperations(CupyCore):
         """Whether a convolution of so many channels and filters in a group is made without patches."""
         return (
             self.precision == "float32"  # which the kernels compute in
-            and filters <= DIRECT_FILTERS
-            and windows.size[0] * windows.size[1] * channels * filters <= DIRECT_WEIGHTS
+            and filters <= self.direct_filters
+            and windows.size[0] * windows.size[1] * channels * filters <= self.direct_weights
             and not (groups == 1 and _is_pixel(windows))
         )
 

@@ -72,14 +72,16 @@ def real(device: str) -> dict[str, Part]:
     parts = {
         "doctor": Part("The doctor", "backends", on, 20),
         "recorded": Part("Recorded against call by call", "benchmarks.gpu.recorded", (*on, *result("recorded")), 40),
-        "check": Part("Operations against their bounds", "backends", ("check", *on, "--every", "25"), 60),
+        "check": Part("Operations against their bounds", "backends", ("check", *on, "--every", "25"), 55),
         "launches": Part("Launches of a step", "benchmarks.gpu.launches", (*on, *result("launches")), 50, True),
     }
-    for config, seconds in zip(MEASURED, (55, 50, 55), strict=True):
+    for config, seconds in zip(MEASURED, (45, 40, 45, 45), strict=True):
         parts[config] = epoch(device, config, seconds, "--rounds", "15")
-    parts["trained"] = Part("A network on both", "benchmarks.gpu.trained", (*on, *result("trained")), 60, True)
+    both_ways = (*on, *result("convolutions"))
+    parts["convolutions"] = Part("Convolutions both ways", "benchmarks.gpu.convolutions", both_ways, 20, True)
+    parts["trained"] = Part("A network on both", "benchmarks.gpu.trained", (*on, *result("trained")), 50, True)
     some = ("--rows", "20000", "--rounds", "3", "--seconds", "0.1")
-    parts["growth"] = Part("Growth", "benchmarks.growth", (*on, *some, "--no-picture", "--out", FOLDER), 60, True)
+    parts["growth"] = Part("Growth", "benchmarks.growth", (*on, *some, "--no-picture", "--out", FOLDER), 40, True)
     parts["tests"] = Part("pytest -m gpu", "pytest", ("-m", "gpu", "-q", "-p", "no:cacheprovider"), 240)
     return parts
 
@@ -93,6 +95,7 @@ def dry(device: str) -> dict[str, Part]:
         "recorded": ("--case", "dropout, Adam", "tiny", "--steps", "3"),
         "check": ("--every", "400", "--dtype", "float32"),
         "launches": ("--config", "tiny", "--rows", "200", "--copies", "2", "--steps", "2"),
+        "convolutions": ("--little", "--batch", "2", "--copies", "2"),
         "trained": ("--digits", "--limit", "200", "--epochs", "2", "--steps", "3"),
         "growth": ("--axis", "batch", "--rows", "64", "--rounds", "1", "--seconds", "0.001"),
         "tests": ("tests/backends/cuda/test_graphs.py", "-n", "0", "-k", "float32"),

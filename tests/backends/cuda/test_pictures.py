@@ -81,7 +81,7 @@ def test_convolution(direct: bool, pair: Pair, shapes: Any, activation: str, see
         if direct:
             patch.setattr(pictures, "GRADIENT_WINDOWS", data.draw(st.sampled_from([1, 7, 64])))
         else:
-            patch.setattr(pictures, "DIRECT_FILTERS", 0)
+            patch.setattr(pair.cuda, "direct_filters", 0)
             patch.setattr(pictures, "PATCH_BYTES", data.draw(st.sampled_from([1, 3000, pictures.PATCH_BYTES])))
 
         forward: Options = {**options, "alpha": 0.5}
@@ -215,9 +215,9 @@ WAYS = [(64, 1), (0, 1), (0, pictures.PATCH_BYTES)]
 
 @pytest.mark.parametrize(("filters", "block"), WAYS)
 def test_a_step_is_captured(filters: int, block: int, streams: list[Stream], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "DIRECT_FILTERS", filters)
-    monkeypatch.setattr(pictures, "PATCH_BYTES", block)
     pair = PAIRS["float32", 1]
+    monkeypatch.setattr(pair.cuda, "direct_filters", filters)
+    monkeypatch.setattr(pictures, "PATCH_BYTES", block)
     backend = pair.cuda
     (plain, expected), (step, found) = small_step(pair), small_step(pair)
     recorded = backend.record(step)
@@ -236,9 +236,9 @@ def test_a_step_is_captured(filters: int, block: int, streams: list[Stream], mon
 
 @pytest.mark.parametrize(("filters", "block"), WAYS)
 def test_allocates_nothing_after_the_first(filters: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "DIRECT_FILTERS", filters)
-    monkeypatch.setattr(pictures, "PATCH_BYTES", block)
     pair = PAIRS["float32", 1]
+    monkeypatch.setattr(pair.cuda, "direct_filters", filters)
+    monkeypatch.setattr(pictures, "PATCH_BYTES", block)
     step, _ = small_step(pair)
     numbers = StepNumbers(0, 0, 1, 0.0)
     step(numbers, 3)
@@ -255,7 +255,7 @@ def test_memory_of_patches_is_bounded(together: int, blocks: int, monkeypatch: p
     out = pair.cuda.empty((3, 2, 2, 5))
     pair.cuda.matmul(pair.up(np.ones((1, 1), "float32")), pair.up(np.ones((1, 1), "float32")))  # the workspace
     bytes_of_picture = 4 * (2 * 2) * (3 * 3 * 2)
-    monkeypatch.setattr(pictures, "DIRECT_FILTERS", 0)
+    monkeypatch.setattr(pair.cuda, "direct_filters", 0)
     monkeypatch.setattr(pictures, "PATCH_BYTES", together * bytes_of_picture)
     monkeypatch.setattr(pair.cuda.cupy.allocate, "limit", 2 * together * bytes_of_picture)
     launched.names.clear()
@@ -296,7 +296,7 @@ def test_convolutions_of_few_filters_are_one_launch() -> None:
     assert by_what(backend, 32) == ["convolve_relu_one"]
     assert by_what(backend, 32, channels=16) == ["convolve_relu_four"]
     assert by_what(backend, 32, channels=3, groups=2) == ["convolve_relu_one"]
-    assert by_what(backend, pictures.DIRECT_FILTERS + 1) == by_patches
+    assert by_what(backend, backend.direct_filters + 1) == by_patches
     assert by_what(backend, 64, channels=32) == ["patches_four", *by_patches[1:]]  # too many weights for the cache
     assert by_what(backend, 32, side=1) == by_patches[1:]
     assert by_what(CupyBackend(EmulatedCudaDevice(), precision="tf32"), 32) == by_patches
