@@ -191,7 +191,7 @@ def _softmax_backward(make: Inputs) -> Made:
 
 
 def _matrices_to_normalize(make: Inputs) -> Iterator[tuple[str, Array]]:
-    for m, n in ((1, 1), (7, 5), (1, 10), (11, 1), (2, 3), (13, 17), (128, 10), (3, 257), (211, 3)):
+    for m, n in ((1, 1), (7, 5), (1, 10), (11, 1), (2, 3), (13, 17), (128, 10), (3, 257), (211, 3), (1543, 3)):
         yield "random", make.normal(m, n)
         yield "far from 0", make.array(1000.0 + make.rng.normal(size=(m, n)))
     yield "wide range", make.wide_range(12, 9)

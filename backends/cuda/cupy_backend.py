@@ -181,7 +181,7 @@ class CupyBackend(PictureOperations, DistortionOperations):
         inverse: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array, Array]:
-        """All of it in one launch."""
+        """All of it in one launch; of columns with many rows in three."""
         op = "normalize"
         m, n = self._filled_matrix(op, "x", x)
         x = self._input(op, "x", x, (m, n))
@@ -194,8 +194,8 @@ class CupyBackend(PictureOperations, DistortionOperations):
         else:
             moved = {} if running is None else {name: self._input(op, name, v, (n,)) for name, v in running.items()}
             of_batch = moved.get("mean"), moved.get("variance"), 1.0 - momentum, momentum
-            arguments = x, weight, bias, *of_batch, standard, factor, target, epsilon
-            self._kernels.columns("normalize_columns", m, n, 1, *arguments)
+            arguments = weight, bias, *of_batch, standard, factor, target, epsilon
+            self._normalize_columns(x, *arguments)
             for name, new in moved.items():
                 assert running is not None
                 self._deliver(new, running[name])
@@ -214,7 +214,7 @@ class CupyBackend(PictureOperations, DistortionOperations):
         gain_gradient: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None, Array | None]:
-        """dx and the gradients of bias and weight; of columns in one launch, of rows in two."""
+        """dx and the gradients of bias and weight; of columns in one launch; of rows, or many, in two."""
         op = "normalize_backward"
         m, n = self._filled_matrix(op, "dy", dy)
         dy = self._input(op, "dy", dy, (m, n))
@@ -228,15 +228,40 @@ class CupyBackend(PictureOperations, DistortionOperations):
         target = self._target(op, out, (m, n))
         kernels = self._kernels
         if axis == 0:
-            arguments = dy, normalized, inverse, weight, *sums, target
-            kernels.columns("normalize_columns_backward", m, n, 1, *arguments)
+            self._columns_backward(dy, normalized, inverse, weight, *sums, target)
         else:
             if any(x is not None for x in sums):
-                kernels.columns("normalize_columns_backward", m, n, 1, dy, normalized, None, None, *sums, None)
+                self._columns_backward(dy, normalized, None, None, *sums, None)
             kernels.rows("normalize_rows_backward", m, n, dy, normalized, inverse, weight, target)
         gradients = zip(sums, (bias_gradient, gain_gradient), strict=True)
         bias_gradient, gain_gradient = (None if new is None else self._deliver(new, x) for new, x in gradients)
         return self._deliver(target, out), bias_gradient, gain_gradient
+
+    def _normalize_columns(self, x: Array, *arguments: Any) -> None:
+        """One launch, or, where rows are many, sums of groups of rows, those of squares, and the rest."""
+        (m, n), kernels = x.shape, self._kernels
+        groups = row_blocks(m)
+        if groups == 1:
+            kernels.columns("normalize_columns", m, n, 1, x, *arguments)
+            return
+        sums, squares = (self._buffer(name, groups * n, self.dtype) for name in ("columns", "squares"))
+        kernels.columns("activation_backward_identity", m, n, groups, x, x, None, sums)
+        kernels.columns("squares_of_groups", m, n, groups, x, sums, squares)
+        kernels.columns("normalize_groups", m, n, groups, x, sums, squares, *arguments)
+
+    def _columns_backward(
+        self, dy: Array, normalized: Array, inverse: Array | None, weight: Array | None, *results: Array | None
+    ) -> None:
+        """The chain rule through normalized columns; what is None of the results is left out."""
+        (m, n), kernels = dy.shape, self._kernels
+        groups = row_blocks(m)
+        if groups == 1:
+            kernels.columns("normalize_columns_backward", m, n, 1, dy, normalized, inverse, weight, *results)
+            return
+        parts = [self._buffer(name, groups * n, self.dtype) for name in ("columns", "squares")]
+        kernels.columns("products_of_groups", m, n, groups, dy, normalized, *parts)
+        arguments = dy, normalized, inverse, weight, *parts, *results
+        kernels.columns("normalize_groups_backward", m, n, groups, *arguments)
 
     def normalize_by(
         self,

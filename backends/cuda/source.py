@@ -453,6 +453,141 @@ KERNEL normalize_columns_backward(
     }
 }
 
+// The same for many rows, in several launches: blockIdx.y counts groups of rows, each of which leaves a row of sums,
+// and every block adds up those of all groups, in the same order.
+__device__ void sum_groups(const REAL* parts, REAL* shared, REAL* sums, Index first, Index n)
+{
+    FOR_BLOCK(t, TILE * LANES) {
+        const Index column = first + t % TILE;
+        REAL sum = 0;
+        if (column < n)
+            for (Index group = t / TILE; group < gridDim.y; group += LANES) sum += parts[group * n + column];
+        shared[t] = sum;
+    }
+    sum_lanes(shared);
+    FOR_BLOCK(t, TILE) sums[t] = shared[t];
+    __syncthreads();
+}
+
+// The rows of a group.
+#define FOR_GROUP(row, t, m)                                                                             \
+    for (Index row = blockIdx.y * (((m) + gridDim.y - 1) / gridDim.y) + (t) / TILE,                      \
+               end = (blockIdx.y + 1) * (((m) + gridDim.y - 1) / gridDim.y);                             \
+         row < end && row < (m); row += LANES)
+
+// Of each group the sums of the squared differences from the mean, of which `parts` has the sums.
+KERNEL squares_of_groups(const REAL* x, const REAL* parts, REAL* squares, long long m, long long n)
+{
+    __shared__ REAL shared[TILE * LANES];
+    __shared__ REAL mean[TILE];
+    const Index first = (Index)blockIdx.x * TILE;
+    sum_groups(parts, shared, mean, first, n);
+    FOR_BLOCK(t, TILE) mean[t] /= m;
+    __syncthreads();
+    FOR_BLOCK(t, TILE * LANES) {
+        const Index column = first + t % TILE;
+        REAL sum = 0;
+        if (column < n)
+            FOR_GROUP(row, t, m) {
+                const REAL difference = x[row * n + column] - mean[t % TILE];
+                sum += difference * difference;
+            }
+        shared[t] = sum;
+    }
+    sum_lanes(shared);
+    FOR_BLOCK(t, TILE) if (first + t < n) squares[blockIdx.y * n + first + t] = shared[t];
+}
+
+KERNEL normalize_groups(
+    const REAL* x, const REAL* parts, const REAL* squares, const REAL* weight, const REAL* bias, REAL* running_mean,
+    REAL* running_variance, REAL kept, REAL fresh, REAL* normalized, REAL* inverse, REAL* out, REAL epsilon,
+    long long m, long long n)
+{
+    __shared__ REAL shared[TILE * LANES];
+    __shared__ REAL mean[TILE];
+    __shared__ REAL factor[TILE];
+    const Index first = (Index)blockIdx.x * TILE;
+    sum_groups(parts, shared, mean, first, n);
+    sum_groups(squares, shared, factor, first, n);
+    FOR_BLOCK(t, TILE) {
+        const Index column = first + t;
+        const REAL sum = factor[t];
+        mean[t] /= m;
+        factor[t] = REAL(1) / sqrt(sum / m + epsilon);
+        if (column < n && blockIdx.y == 0) {
+            inverse[column] = factor[t];
+            if (running_mean) {
+                running_mean[column] = kept * running_mean[column] + fresh * mean[t];
+                running_variance[column] = kept * running_variance[column] + fresh * (sum / (m - 1));
+            }
+        }
+    }
+    __syncthreads();
+    FOR_BLOCK(t, TILE * LANES) {
+        const Index column = first + t % TILE;
+        if (column < n)
+            FOR_GROUP(row, t, m) {
+                const REAL value = (x[row * n + column] - mean[t % TILE]) * factor[t % TILE];
+                normalized[row * n + column] = value;
+                out[row * n + column] = scaled(value, weight, bias, column);
+            }
+    }
+}
+
+// Of each group the sums of dy, and of dy times the normalized values.
+KERNEL products_of_groups(
+    const REAL* dy, const REAL* normalized, REAL* parts, REAL* products, long long m, long long n)
+{
+    __shared__ REAL sums[TILE * LANES];
+    __shared__ REAL shared[TILE * LANES];
+    const Index first = (Index)blockIdx.x * TILE;
+    FOR_BLOCK(t, TILE * LANES) {
+        const Index column = first + t % TILE;
+        REAL sum = 0;
+        REAL product = 0;
+        if (column < n)
+            FOR_GROUP(row, t, m) {
+                sum += dy[row * n + column];
+                product += dy[row * n + column] * normalized[row * n + column];
+            }
+        sums[t] = sum;
+        shared[t] = product;
+    }
+    sum_lanes(sums);
+    sum_lanes(shared);
+    FOR_BLOCK(t, TILE) if (first + t < n) {
+        parts[blockIdx.y * n + first + t] = sums[t];
+        products[blockIdx.y * n + first + t] = shared[t];
+    }
+}
+
+KERNEL normalize_groups_backward(
+    const REAL* dy, const REAL* normalized, const REAL* inverse, const REAL* weight, const REAL* parts,
+    const REAL* products, REAL* bias_gradient, REAL* gain_gradient, REAL* out, long long m, long long n)
+{
+    __shared__ REAL shared[TILE * LANES];
+    __shared__ REAL sums[TILE];
+    __shared__ REAL gains[TILE];
+    const Index first = (Index)blockIdx.x * TILE;
+    sum_groups(parts, shared, sums, first, n);
+    sum_groups(products, shared, gains, first, n);
+    FOR_BLOCK(t, TILE) {
+        const Index column = first + t;
+        if (column < n && blockIdx.y == 0 && bias_gradient) bias_gradient[column] = sums[t];
+        if (column < n && blockIdx.y == 0 && gain_gradient) gain_gradient[column] = gains[t];
+    }
+    if (!out) return;
+    FOR_BLOCK(t, TILE * LANES) {
+        const Index column = first + t % TILE;
+        if (column < n)
+            FOR_GROUP(row, t, m) {
+                const Index i = row * n + column;
+                const REAL inner = dy[i] - sums[t % TILE] / m - normalized[i] * (gains[t % TILE] / m);
+                out[i] = scaled(inner * inverse[column], weight, nullptr, column);
+            }
+    }
+}
+
 KERNEL normalize_by(
     const REAL* x, const REAL* mean, const REAL* variance, const REAL* weight, const REAL* bias, REAL epsilon,
     REAL* out, long long n, long long size)
