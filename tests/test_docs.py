@@ -18,7 +18,7 @@ from tests.helpers.pages import Block, blocks, commands, problem, without_blocks
 
 ROOT = Path(__file__).parent.parent
 #: The pages on recipes, which have a section for each.
-PAGES = {name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("tutorials", "papers")}
+PAGES = {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("tutorials.md", "papers.md")}
 TEXT = "\n".join(PAGES.values())
 QUOTED = ("python", "toml")
 
@@ -54,9 +54,9 @@ def test_every_block_is_code_a_formula_or_a_command() -> None:
 
 
 def test_every_recipe_has_a_section() -> None:
-    found = [match for heading in SECTIONS if (match := re.fullmatch(r"(\w+): (\d+)\. `(.+)`", heading))]
+    found = [match for heading in SECTIONS if (match := re.fullmatch(r"([\w.]+): (\d+)\. `(.+)`", heading))]
     assert sorted(name for _, _, name in map(re.Match.groups, found)) == recipes.names()
-    for page, count in (("tutorials", 12), ("papers", 5)):
+    for page, count in (("tutorials.md", 12), ("papers.md", 5)):
         assert [int(match[2]) for match in found if match[1] == page] == list(range(1, count + 1))
 
 
@@ -75,13 +75,24 @@ def test_the_script_understands_every_command(command: str) -> None:
     assert train.parse(command.split()[2:]) or "--list-recipes" in command
 
 
+def test_layers_in_a_line_train_on_the_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of the pages that name no recipe; recipes are run by ``tests/recipes``."""
+    lines = [command for command in commands(TEXT) if "--layers" in command and "--recipe" not in command]
+    assert lines
+    for line in lines:
+        assert train.main([*line.split()[2:], "--epochs", "4", "--device", "cpu"]) == 0
+        found = re.search(r"test accuracy ([\d.]+)%", capsys.readouterr().out)
+        assert found is not None
+        assert float(found[1]) > 80
+
+
 LINKS = [(page, target) for page, text in PAGES.items() for target in sorted({*LINK.findall(without_blocks(text))})]
 
 
 @pytest.mark.parametrize(("name", "target"), LINKS)
 def test_every_link_leads_somewhere(name: str, target: str) -> None:
     path, _, anchor = target.partition("#")
-    page = (ROOT / "docs" / (path or f"{name}.md")).resolve()
+    page = (ROOT / "docs" / (path or name)).resolve()
     assert page.is_relative_to(ROOT)
     assert page.exists()
     assert not anchor or anchor in anchors(page.read_text(encoding="utf-8"))
