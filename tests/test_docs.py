@@ -17,8 +17,9 @@ import train
 from tests.helpers.pages import Block, blocks, commands, problem, without_blocks
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "tutorials.md"
-TEXT = PAGE.read_text(encoding="utf-8")
+#: The pages on recipes, which have a section for each.
+PAGES = {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("tutorials.md", "papers.md")}
+TEXT = "\n".join(PAGES.values())
 QUOTED = ("python", "toml")
 
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
@@ -37,12 +38,12 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in HEADING.findall(text)}
 
 
-CODE = [block for block in blocks(TEXT) if block.language in QUOTED]
-SECTIONS = sections(TEXT)
+CODE = [(page, block) for page, text in PAGES.items() for block in blocks(text) if block.language in QUOTED]
+SECTIONS = {f"{page}: {heading}": text for page in PAGES for heading, text in sections(PAGES[page]).items()}
 
 
-@pytest.mark.parametrize("block", CODE, ids=lambda block: f"line {block.number}")
-def test_what_is_quoted_stands_in_its_file(block: Block) -> None:
+@pytest.mark.parametrize(("page", "block"), CODE, ids=[f"{page} line {block.number}" for page, block in CODE])
+def test_what_is_quoted_stands_in_its_file(page: str, block: Block) -> None:
     assert problem(block) is None
 
 
@@ -53,9 +54,10 @@ def test_every_block_is_code_a_formula_or_a_command() -> None:
 
 
 def test_every_recipe_has_a_section() -> None:
-    named = [match[1] for heading in SECTIONS if (match := re.fullmatch(r"\d+\. `(.+)`", heading))]
-    assert sorted(named) == recipes.names()
-    assert [int(heading.partition(".")[0]) for heading in SECTIONS if heading[0].isdigit()] == list(range(1, 13))
+    found = [match for heading in SECTIONS if (match := re.fullmatch(r"([\w.]+): (\d+)\. `(.+)`", heading))]
+    assert sorted(name for _, _, name in map(re.Match.groups, found)) == recipes.names()
+    for page, count in (("tutorials.md", 12), ("papers.md", 5)):
+        assert [int(match[2]) for match in found if match[1] == page] == list(range(1, count + 1))
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -73,10 +75,24 @@ def test_the_script_understands_every_command(command: str) -> None:
     assert train.parse(command.split()[2:]) or "--list-recipes" in command
 
 
-@pytest.mark.parametrize("target", sorted(set(LINK.findall(without_blocks(TEXT)))))
-def test_every_link_leads_somewhere(target: str) -> None:
+def test_layers_in_a_line_train_on_the_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of the pages that name no recipe; recipes are run by ``tests/recipes``."""
+    lines = [command for command in commands(TEXT) if "--layers" in command and "--recipe" not in command]
+    assert lines
+    for line in lines:
+        assert train.main([*line.split()[2:], "--epochs", "4", "--device", "cpu"]) == 0
+        found = re.search(r"test accuracy ([\d.]+)%", capsys.readouterr().out)
+        assert found is not None
+        assert float(found[1]) > 80
+
+
+LINKS = [(page, target) for page, text in PAGES.items() for target in sorted({*LINK.findall(without_blocks(text))})]
+
+
+@pytest.mark.parametrize(("name", "target"), LINKS)
+def test_every_link_leads_somewhere(name: str, target: str) -> None:
     path, _, anchor = target.partition("#")
-    page = (PAGE.parent / path).resolve() if path else PAGE
+    page = (ROOT / "docs" / (path or name)).resolve()
     assert page.is_relative_to(ROOT)
     assert page.exists()
     assert not anchor or anchor in anchors(page.read_text(encoding="utf-8"))

@@ -54,9 +54,13 @@ NOT_RUN = {
     "python -m venv": "makes the environment that the tests run in",
     "python -m benchmarks.mutation": "takes minutes; tests/benchmarks/test_mutation.py runs parts of it",
 }
-#: Pages whose commands, all of them, a test of their own runs; those of the tutorials are of recipes, which
+#: Pages whose commands, all of them, a test of their own runs; those of the tutorials and papers are of recipes, which
 #: ``tests/recipes`` runs.
-COMMANDS_RUN = {"docs/commands.md": "test_docs_commands.py", "docs/tutorials.md": "test_docs.py"}
+COMMANDS_RUN = {
+    "docs/commands.md": "test_docs_commands.py",
+    "docs/papers.md": "test_docs.py",
+    "docs/tutorials.md": "test_docs.py",
+}
 #: Words that are added, so that a command that tries thousands of inputs, or trains for long, is done soon.
 SOONER = {"python -m backends check": ["--every", "60"]}
 #: A device that a command names is another one here, unless there is a GPU.
@@ -96,7 +100,8 @@ def test_every_block_of_python_is_run(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_there_are_no_other_kinds_of_blocks(page: str) -> None:
-    known = NO_CODE | {"python", ""} | ({"toml"} if page in ("docs/tutorials.md", "docs/recipes.md") else set())
+    with_recipes = page in ("docs/papers.md", "docs/tutorials.md", "docs/recipes.md")
+    known = NO_CODE | {"python", ""} | ({"toml"} if with_recipes else set())
     assert {block.language for block in blocks(PAGES[page])} <= known
 
 

@@ -98,6 +98,7 @@ def recipes_in_order() -> list[str]:
     return [
         "neuron", "feedforward", "people", "zero-logistic", "zero-hidden", "ten-full-batch", "one-vs-two", "ten-relu",
         "momentum", "course-homework", "first-network", "keras-mlp",
+        "lenet", "simard-mlp", "ciresan-2500", "mnist-cnn", "mnist-cnn-fast",
     ]  # fmt: skip
 
 
