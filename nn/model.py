@@ -393,6 +393,14 @@ class Sequential(NamedArguments):
                 break
         return None
 
+    @property
+    def _known_row_shape(self) -> Shape | None:
+        """The same, or where the layers take pictures of any size, that of the pictures it was trained on."""
+        shape = self.row_shape
+        if shape is None and self.units is not None and self.units.row_shape is not None:
+            shape = None if self._problem_with(self.units.row_shape) else self.units.row_shape
+        return shape
+
     def dataset(self, data: Any, units: Units | None = None) -> Dataset:
         """Rows with targets, as ``fit`` takes them, in the units of this model (or in those given, of rows that it is
         about to be trained on) and in the shape of its rows.
@@ -449,7 +457,7 @@ class Sequential(NamedArguments):
         """
         batch_size = check_whole_number("batch_size", batch_size)
         backend = self.backend
-        data = device_rows(x, backend, self.units, self.row_shape) or self.rows(x)
+        data = device_rows(x, backend, self.units, self._known_row_shape) or self.rows(x)
         m = int(data.x.shape[0])
         size, numbers = min(batch_size, m), m * (data.n_features + self.n_outputs)
         other = numbers * ITEMSIZE[backend.dtype_name]  # rows and outputs

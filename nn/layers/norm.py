@@ -83,7 +83,7 @@ class Normalization(Layer, abstract=True):
 
     def inside(self, phase: str, ctx: Context, given: Array) -> dict[str, Array]:
         """x^ and 1 / sqrt(variance + epsilon), which backward needs."""
-        if phase == "backward" or ctx.saved is None:
+        if phase == "backward" or not isinstance(ctx.saved, tuple):
             return {}
         return {NORMALIZED: ctx.saved[0], INVERSE: ctx.saved[1]}
 
@@ -146,10 +146,26 @@ class BatchNorm(Normalization):
                     f"layer {ctx.name}, {self!r}: a training batch of one row has no variance; give it more rows"
                 )
             return self._normalize(x, ctx, {"mean": mean, "variance": variance}, self.momentum)
-        ctx.saved = None
+        ctx.saved = x
         weight, bias = ctx.parameters.get("weight"), ctx.parameters.get("bias")
         buffer = ctx.buffer("y", x.shape)
         return ctx.backend.normalize_by(x, mean, variance, weight, bias, epsilon=self.epsilon, out=buffer)
+
+    def backward(self, dy: Array, ctx: Context) -> Array | None:
+        """As of every normalization; where forward has predicted, mean and variance are numbers that x does not move:
+        dx = dy weight / sqrt(variance + epsilon)"""
+        if isinstance(ctx.saved, tuple):
+            return super().backward(dy, ctx)
+        backend, x, epsilon = ctx.backend, ctx.saved, self.epsilon
+        mean, variance = ctx.state["running_mean"], ctx.state["running_variance"]
+        weight, zero = ctx.parameters.get("weight"), backend.zeros(mean.shape)
+        if weight is not None:
+            normalized = backend.normalize_by(
+                x, mean, variance, None, None, epsilon=epsilon, out=ctx.buffer("normalized", x.shape)
+            )
+            backend.column_sum(backend.multiply(dy, normalized, out=normalized), out=ctx.gradients["weight"])
+            backend.column_sum(dy, out=ctx.gradients["bias"])
+        return backend.normalize_by(dy, zero, variance, weight, None, epsilon=epsilon, out=ctx.buffer("dx", x.shape))
 
 
 @dataclass(frozen=True, repr=False)

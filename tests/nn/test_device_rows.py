@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from backends.cuda.device import CupyDevice
-from nn import Linear, Sequential, Softmax, Trainer
+from nn import Conv2d, Flatten, Linear, ReLU, Sequential, Softmax, Trainer
 from nn.data import DataError, Dataset, UnitsWarning
 
 X = np.random.default_rng(0).uniform(0, 200, size=(20, 3)).astype("float32")
@@ -35,16 +35,27 @@ def model(request: pytest.FixtureRequest) -> Sequential:
 @pytest.fixture
 def no_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that go to the host are noticed."""
+    monkeypatch.setattr("nn.model.as_rows", went_to_the_host)
 
-    def went(*given: Any) -> Any:
-        raise WentToTheHost
 
-    monkeypatch.setattr("nn.model.as_rows", went)
+def went_to_the_host(*given: Any) -> Any:
+    raise WentToTheHost
 
 
 def on_device(model: Sequential, x: Any) -> Any:
     """An array of the model's library, on its device, of the dtype of ``x``."""
     return model.backend.xp.asarray(x, device=model.backend.device.handle)
+
+
+@pytest.mark.parametrize("which", ["torch:cpu", "array_api_strict:device1"])
+def test_pictures_are_predicted_where_they_are(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(which.partition(":")[0], reason="it is not installed")
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 5, 4), dtype=np.uint8)
+    model = Sequential(Conv2d(1, 3, 2), ReLU(), Flatten(), Linear(36, 2), Softmax(), backend=which)
+    Trainer(model).fit(pixels, LABELS)
+    expected = model(pixels)
+    monkeypatch.setattr("nn.model.as_rows", went_to_the_host)
+    np.testing.assert_array_equal(model(on_device(model, pixels)), expected)
 
 
 @pytest.mark.usefixtures("no_host")

@@ -62,6 +62,24 @@ def test_gradients_are_those_of_pytorch(first: int) -> None:
             np.testing.assert_allclose(ours[name], values, rtol=0, atol=1e-10, err_msg=f"{seed}: {name} of {model}")
 
 
+@pytest.mark.parametrize("first", range(0, NETWORKS, 40))
+def test_gradients_in_evaluation_are_those_of_pytorch(first: int) -> None:
+    """Those of a batch norm go through its running statistics."""
+    for seed in range(first, first + 40):
+        network = drawn(seed)
+        model = model_of(network, seed)
+        Trainer(model, optimizer=SGD(0.01)).fit(network.x, network.labels, epochs=1)  # so that these are some
+        theirs = ByHand(model)
+        outputs = theirs(network.x, training=False)
+        outputs.retain_grad()
+        loss_of("softmax_cross_entropy", outputs, network).backward()
+        np.testing.assert_allclose(model.forward(network.x), outputs.detach().numpy(), rtol=0, atol=1e-10)
+        model.backward(outputs.grad.numpy().copy())
+        for name, values in theirs.gradients().items():
+            ours = model.gradients[name]
+            np.testing.assert_allclose(ours, values, rtol=0, atol=1e-10, err_msg=f"{seed}: {name} of {model}")
+
+
 @pytest.mark.parametrize("first", range(0, 40, 10))
 def test_training_runs_are_those_of_pytorch(first: int) -> None:
     """Three epochs in batches of 3 and 2 rows; then the outputs in evaluation, by the running statistics."""
