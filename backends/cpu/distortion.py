@@ -56,9 +56,12 @@ class NumpyDistortions(NumpyCore):
         self._hash32_in_place(words)
         numpy.bitwise_xor(words, numpy.uint32(random.hash32((number + key[0]) & random.UINT32)), out=words)
         self._hash32_in_place(words)
-        index = self._element_hash(width, key)
-        for part in _parts(len(rows), width):
-            bits = self._scratch("bits", out[part].shape, "u4")
+        self._draw(words, self._element_hash(width, key), out)
+
+    def _draw(self, words: Array, index: Array, out: Array) -> None:
+        """The numbers of rows that have these words, by the hashes of their indices."""
+        for part in _parts(len(words), len(index)):
+            bits = self._scratch("bits", (part.stop - part.start, len(index)), "u4")
             numpy.bitwise_xor(words[part, None], index, out=bits)
             self._hash32_in_place(bits)
             numpy.right_shift(bits, 8, out=bits)
@@ -169,10 +172,16 @@ class NumpyDistortions(NumpyCore):
         return out
 
     def _warp(self, x: Array, maps: Array, fields: Array | None, fill: float, cutout: int, out: Array) -> None:
-        m, h, w, c = x.shape
-        if (h + 3) * (w + 3) > MOST_PIXELS:
+        if (x.shape[1] + 3) * (x.shape[2] + 3) > MOST_PIXELS:
             super().warp(x, maps, fields, fill=fill, cutout=cutout, out=out)
             return
+        self._interpolate(x, maps, fields, fill, out)
+        if cutout > 0:
+            _cut_out(out, maps, cutout, fill)
+
+    def _interpolate(self, x: Array, maps: Array, fields: Array | None, fill: float, out: Array) -> None:
+        """Pictures seen through maps and fields, a few at a time."""
+        m, h, w, c = x.shape
         size = _rows_of_part(m, h * w)
         around = self._scratch("around", (size, h + 3, w + 3, c))
         around[...] = fill
@@ -194,9 +203,7 @@ class NumpyDistortions(NumpyCore):
             numpy.add(top, begins[:n], out=top)
             first = self._scratch("first", top.shape, "i8")
             numpy.copyto(first, top, casting="unsafe")
-            _interpolate(around, first, to_right, to_below, self._scratch("corners", (3, n, h, w, c)), w + 3, out[part])
-        if cutout > 0:
-            _cut_out(out, maps, cutout, fill)
+            _between(around, first, to_right, to_below, self._scratch("corners", (3, n, h, w, c)), w + 3, out[part])
 
     def _between_in(
         self,
@@ -238,7 +245,7 @@ def _parts(m: int, numbers: int) -> Iterator[slice]:
         yield slice(begin, min(begin + size, m))
 
 
-def _interpolate(
+def _between(
     around: Array, first: Array, to_right: Array, to_below: Array, corners: Array, line: int, out: Array
 ) -> None:
     """The pixels between those at ``first`` and the next ones to the right, a ``line`` further, and both.

@@ -18,6 +18,7 @@ from ..typing import Array
 from ..updates import bias_correction, get_rule
 from . import numba_kernels as kernels
 from .core import are_plain, host_number
+from .numba_distortion import NumbaDistortions
 from .numpy_backend import NumpyBackend, adagrad_state, adam_state, are_alike, rmsprop_state
 
 _DERIVATIVES = {
@@ -28,7 +29,7 @@ _DERIVATIVES = {
 }
 
 
-class NumbaBackend(NumpyBackend):
+class NumbaBackend(NumbaDistortions, NumpyBackend):
     """The CPU, through NumPy and Numba."""
 
     # ---- activations ------------------------------------------------------------------------------------------------

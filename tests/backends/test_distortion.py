@@ -26,7 +26,7 @@ from backends.pictures.distortion import (
     SHIFT_Y,
 )
 from nn.data.augment import gaussian
-from tests.helpers.with_emulated import WITH_EMULATED, made
+from tests.helpers.with_emulated import EMULATED, WITH_EMULATED, made
 
 KEY = random.row_key(0, "augment")
 RNG = np.random.default_rng(0)
@@ -292,3 +292,17 @@ def test_overrides_do_as_the_specification(
         np.testing.assert_array_equal(draws, results[0][0])
         np.testing.assert_allclose(maps, results[0][1], rtol=1e-5, atol=1e-4)
         np.testing.assert_allclose(y, results[0][2], atol=1e-3 if dtype == "float32" else 1e-11)
+
+
+@pytest.mark.parametrize("which", [*ON_CPU, EMULATED])
+def test_arrays_that_do_not_fit_are_refused(which: tuple[str, bool]) -> None:
+    backend, x = made(which, "float32"), np.zeros((3, 4, 5, 1), "f4")
+    with backend.use():
+        maps = backend.zeros((2, 8))
+        with pytest.raises((ValueError, IndexError)):
+            backend.warp(backend.asarray(x), maps, out=backend.zeros(x.shape))
+        fields = backend.zeros((3, 2, 4, 4))
+        with pytest.raises((ValueError, IndexError)):
+            backend.warp(backend.asarray(x), backend.zeros((3, 8)), fields, out=backend.zeros(x.shape))
+        with pytest.raises((ValueError, IndexError)):
+            backend.random_rows(backend.asarray(np.arange(3)), 4, key=KEY, epoch=1, out=backend.zeros((2, 4)))
