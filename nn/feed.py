@@ -13,7 +13,7 @@ from backends.random import permutation, row_key
 from backends.typing import Array
 
 from .data import Augment, Dataset, Units
-from .data.augment import gaussian, picture_shape
+from .data.augment import gaussian
 from .memory import Workspace
 
 #: Batches are gathered into so many buffers in turn, of so many numbers in all.
@@ -136,9 +136,7 @@ class AugmentedFeed(Feed):
     Args:
         workspace, rows, shuffled, seed, network_scales: as of ``Feed``.
         augment: the distortions.
-
-    Raises:
-        DataError: the rows are no pictures.
+        shape: height, width and channels of a row.
     """
 
     def __init__(
@@ -146,6 +144,7 @@ class AugmentedFeed(Feed):
         workspace: Workspace,
         rows: Rows,
         augment: Augment,
+        shape: tuple[int, int, int],
         *,
         shuffled: bool = False,
         seed: int = 0,
@@ -154,7 +153,7 @@ class AugmentedFeed(Feed):
         super().__init__(workspace, rows, shuffled=True, seed=seed, network_scales=network_scales)
         backend, data = self.backend, rows.data
         self.shuffled = shuffled
-        height, width, self.channels = picture_shape(data)
+        height, width, self.channels = shape
         self.size_of_pictures = height, width
         self.key = row_key(seed, "augment")
         self.epoch = backend.zeros((1,), backend.xp.int64)

@@ -11,11 +11,14 @@ from typing import Any
 from backends import Backend
 from backends.arguments import check_flag, check_kind
 
-from .data import Dataset
+from .data import DataError, Dataset
+from .data.augment import picture_shape
 from .data.targets import targets_of
 from .data.weights import by_class, relative, weighted
 from .feed import Rows
+from .layers import ChannelsLast, Reshape
 from .losses import Loss
+from .model import Sequential
 from .out_of_memory import SPARE, allocating
 from .summary import ITEMSIZE
 
@@ -78,6 +81,24 @@ def uploaded(trainer: Trainer, data: Dataset, keep_scaled: bool = False) -> Rows
             weights = backend.asarray(weights, backend.dtype)
         rows = Rows(data, x, y, data.scale, data.shift, data.has_classes, weakref.ref(trainer), weights)
         return rows.scaled(backend) if keep_scaled else rows
+
+
+def picture_shape_of(model: Sequential, data: Dataset) -> tuple[int, int, int]:
+    """Height, width and channels of rows that are distorted at random, as their data set says; of flat rows as the
+    network says, which makes pictures of them by its first layer.
+
+    Raises:
+        DataError: they are no pictures, or have their channels first.
+    """
+    first, shape = model.layers[0], data.image_shape or data.x.shape[1:]
+    if isinstance(first, ChannelsLast):
+        raise DataError(
+            f"augment takes pictures (height, width, channels), and this network begins with {first!r}; move the "
+            "channels of the rows to the end"
+        )
+    if len(shape) == 1 and isinstance(first, Reshape):
+        shape = first.output_shape(shape) or shape
+    return picture_shape(shape)
 
 
 def _fewer_rows(data: Dataset, backend: Backend, free: int | None) -> str:

@@ -18,12 +18,12 @@ from .around_update import AveragedParameters, Share, around_update, check_aroun
 from .callbacks import Callback
 from .callbacks.base import check_callbacks, end_all, listens, reads_gradients
 from .data import Augment, Dataset
-from .data.augment import as_augment, picture_shape
+from .data.augment import as_augment
 from .data.weights import weighted
 from .divergence import TrainingDiverged, Watch
 from .evaluation import columns_of, evaluate_rows, has_classes, record_of, totals_of
 from .feed import AugmentedFeed, Feed, Rows
-from .given import on_device, training_and_validation, uploaded
+from .given import on_device, picture_shape_of, training_and_validation, uploaded
 from .history import History
 from .layers import check_batches
 from .losses import Loss, get_loss
@@ -207,7 +207,7 @@ class Trainer(NamedArguments):
             self.columns = columns_of(self, rows, held_out)
             check_metrics(self.metrics, has_classes(self, rows), self.model.n_outputs)
             if self.augment is not None:
-                picture_shape(rows.data)  # or an error, before anything is trained
+                picture_shape_of(self.model, rows.data)  # or an error, before anything is trained
             begun = list[Callback]()
             arguments = {"batch_size": size, "shuffle": shuffle, "validation_every": validation_every}
             fit = Fit(called, rows, held_out, arguments, settings_of(self), first, last, Watch(self))
@@ -512,8 +512,8 @@ class Trainer(NamedArguments):
         pictures distorted where that is asked for."""
         workspace, seed, scaled = self.model.store.workspace, self.model.seed, self._input_scale(rows) != 1.0
         if augmented and self.augment is not None:
-            of = self.augment
-            return AugmentedFeed(workspace, rows, of, shuffled=shuffled, seed=seed, network_scales=scaled)
+            settings: dict[str, Any] = {"shuffled": shuffled, "seed": seed, "network_scales": scaled}
+            return AugmentedFeed(workspace, rows, self.augment, picture_shape_of(self.model, rows.data), **settings)
         return Feed(workspace, rows, shuffled=shuffled, seed=seed, network_scales=scaled)
 
     def make_step(self, feed: Feed, plan: Plan, share: Share | None = None) -> Step:

@@ -17,9 +17,9 @@ from backends.arguments import (
     check_whole_number,
     shown,
 )
+from backends.typing import Shape
 
 from .checks import DataError
-from .dataset import Dataset
 
 #: A Gaussian ends so many standard deviations from its centre, as that of ``scipy.ndimage`` does.
 TRUNCATE = 4.0
@@ -116,13 +116,12 @@ def as_augment(value: Any) -> Augment | None:
     return augment
 
 
-def picture_shape(data: Dataset) -> tuple[int, int, int]:
-    """Height, width and channels of the rows of ``data``.
+def picture_shape(shape: Shape) -> tuple[int, int, int]:
+    """Height, width and channels of rows of that shape.
 
     Raises:
         DataError: they are no pictures.
     """
-    shape = data.image_shape or data.x.shape[1:]
     if len(shape) not in (2, 3):
         raise DataError(
             f"augment distorts pictures, and rows of shape {tuple(shape)} are not known to be any; give rows of "

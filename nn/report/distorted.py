@@ -19,11 +19,11 @@ def distorted(data: Dataset, augment: Augment, epochs: int, seed: int = 0) -> np
     Raises:
         DataError: the rows are no pictures.
     """
-    backend, shape = get_backend("cpu", "float64"), picture_shape(data)
+    backend, shape = get_backend("cpu", "float64"), picture_shape(data.image_shape or data.x.shape[1:])
     x = backend.asarray(data.x)
     rows = Rows(data, x, backend.zeros((len(data),)), 1.0, 0.0, False, None)
     # As for a network that scales: what the feed gives are the numbers of the data set.
-    feed = AugmentedFeed(Workspace(backend), rows, augment, seed=seed, network_scales=True)
+    feed = AugmentedFeed(Workspace(backend), rows, augment, shape, seed=seed, network_scales=True)
     seen = []
     for epoch in range(1, epochs + 1):
         feed.begin_epoch(epoch)

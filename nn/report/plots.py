@@ -374,7 +374,7 @@ def augmentation(augment: Augment, data: Dataset, count: int = 10, epochs: int =
     check_kind("data", data, Dataset, "a Dataset")
     count, epochs = check_whole_number("count", count), check_whole_number("epochs", epochs)
     first, low, high = data[:count], float(data.x.min()), float(data.x.max())
-    height, width, channels = shape = data_picture_shape(first)
+    height, width, channels = shape = data_picture_shape(first.image_shape or first.x.shape[1:])
     seen = distorted(first, augment, epochs, check_seed("seed", seed))
     images = np.concatenate([first.x.reshape(1, -1, *shape), seen])
     gap = max(1, round(0.1 * max(height, width)))

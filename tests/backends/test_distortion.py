@@ -215,6 +215,16 @@ def test_the_weights_of_smoothing_are_those_of_scipy() -> None:
         assert not matrix[far].any()
 
 
+def test_displacements_are_as_large_as_the_page_on_training_says() -> None:
+    """Of alpha = 34 and sigma = 4 on 28 x 28 pixels: 34 / (2 sqrt(3 pi) 4) = 1.4 in the middle, less at the edges."""
+    backend, (smooth, radius) = get_backend("cpu", "float64"), gaussian(28, 4.0)
+    draws = backend.random_rows(np.arange(2000), N_DRAWS + 2 * 28 * 28, key=KEY, epoch=1)
+    squares = backend.elastic_fields(draws, 34 * smooth, smooth, radius=radius) ** 2
+    expected = 34 / (2 * math.sqrt(3 * math.pi) * 4)
+    assert math.sqrt(squares[:, :, 12:16, 12:16].mean()) == pytest.approx(expected, rel=0.05)
+    assert math.sqrt(squares[:, :, 0, 0].mean()) < 0.7 * expected
+
+
 def test_elastic_distortion_is_that_of_scipy(backend: Backend) -> None:
     """Gaussian filters of the noise, times alpha, and interpolation of first order, with a constant around."""
     h, w, alpha, sigma, fill = 12, 15, 30.0, 2.0, 0.25

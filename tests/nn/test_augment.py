@@ -17,8 +17,10 @@ from nn import (
     SGD,
     Augment,
     Callback,
+    ChannelsLast,
     Checkpoint,
     CheckpointError,
+    Conv2d,
     DataError,
     Dataset,
     Dropout,
@@ -26,6 +28,7 @@ from nn import (
     Layer,
     Linear,
     ReLU,
+    Reshape,
     Sequential,
     Softmax,
     Trainer,
@@ -115,6 +118,14 @@ def test_rows_may_be_pictures_flat_or_scaled_already() -> None:
     feed.begin_epoch(1)
     x, _, _ = feed.batch(0, 70)
     np.testing.assert_allclose(x, np.stack([expected[row] for row in range(70)]) / 255 + 0.25, atol=1e-5)
+
+
+def test_a_network_that_begins_with_reshape_says_that_flat_rows_are_pictures() -> None:
+    model = Sequential(Reshape(6, 7, 1), Conv2d(1, 2, 3), Flatten(), Linear(40, 5), Softmax(), backend="cpu", seed=3)
+    flat = Dataset(FLAT.x, LABELS, scale=1 / 255)
+    expected = batches(trainer_of(), FLAT, 1, 16)
+    for row, x in batches(Trainer(model, augment=EVERYTHING), flat, 1, 16).items():
+        np.testing.assert_array_equal(x, expected[row])
 
 
 def test_nothing_to_do_shows_pictures_as_they_are() -> None:
@@ -226,6 +237,9 @@ def test_rows_that_are_no_pictures_are_refused_before_anything_is_trained() -> N
     deep = Trainer(Sequential(Flatten(), Linear(126, 5), Softmax()), augment=EVERYTHING)
     with pytest.raises(DataError, match="seem to have their channels first; move them to the end"):
         deep.fit(first)
+    last = Trainer(Sequential(ChannelsLast(), Flatten(), Linear(126, 5), Softmax()), augment=EVERYTHING)
+    with pytest.raises(DataError, match=r"this network begins with ChannelsLast\(\); move the channels of the rows"):
+        last.fit(first)
     with pytest.raises(TypeError, match="augment, unless it is None, must be an Augment, not 'shift'"):
         trainer_of(augment="shift")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"write Augment\(...\)"):
