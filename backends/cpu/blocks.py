@@ -27,8 +27,10 @@ from .blas import Blas
 
 #: Fewer numbers than this side by side in a window, and patches are written position by position.
 SHORT_RUN = 16
-#: ``Shifted`` computes at most so many windows for each that there is.
-MOST_WASTE = 2.0
+#: ``Shifted`` has at least so many numbers side by side, and computes at most so many windows for each that there is:
+#: in the forward pass, and in the backward pass, where patches cost three times as much.
+LEAST_RUN = 8
+MOST_WASTE = 1.5, 3.0
 
 
 class Convolution(NamedTuple):
@@ -39,6 +41,7 @@ class Convolution(NamedTuple):
     filters: int
     groups: int
     dtype: str
+    backward: bool
 
     @property
     def depth(self) -> int:
@@ -55,7 +58,8 @@ class Convolution(NamedTuple):
         """Whether ``Shifted`` is the way, where there is a BLAS."""
         padded, grid = prod(self.windows.padded), prod(self.windows.grid)
         moves_by_one = self.windows.stride == (1, 1) and self.groups == 1
-        return moves_by_one and self.windows.size[1] * self.channels >= SHORT_RUN and padded <= MOST_WASTE * grid
+        has_runs = self.windows.size[1] * self.channels >= LEAST_RUN
+        return moves_by_one and has_runs and padded <= MOST_WASTE[self.backward] * grid
 
     @property
     def bytes_of_picture(self) -> int:
@@ -124,7 +128,7 @@ class Block(Protocol):
 class Shifted:
     """See the head of this file."""
 
-    def __init__(self, it: Convolution, pictures: int, blas: Blas, filters: Filters, *, backward: bool) -> None:
+    def __init__(self, it: Convolution, pictures: int, blas: Blas, filters: Filters) -> None:
         (height, width), (kh, kw), (rows, columns) = it.windows.padded, it.windows.size, it.windows.grid
         c, o, pixels = it.channels, it.filters, pictures * height * width
         span = (kh - 1) * width + kw - 1  # from the first to the last pixel of a window
@@ -139,7 +143,7 @@ class Shifted:
         ]
         self.rows = numpy.empty((0, o), it.dtype)
         self.dw = numpy.empty((1, it.depth, o), it.dtype)
-        if not backward:
+        if not it.backward:
             z = numpy.empty((pictures, height, width, o), it.dtype)
             self._z = z.reshape(pictures, height, width * o)[:, :rows, : columns * o]
             self._forward = [
@@ -163,13 +167,16 @@ class Shifted:
             )
             for a, first, number, start in runs
         ]  # fmt: skip
+        above, left = it.windows.padding
+        begin = above * width + left  # from the first pixel of the first picture to the last of the last one
+        end = pixels - begin
         self._backward = [
             blas.strided_gemm(
-                ((pixels - first + kw - 1) // kw, c, kw * o), (framed, (a * width + first) * o, kw * o), False,
+                ((end - first + kw - 1) // kw, c, kw * o), (framed, (a * width + first) * o, kw * o), False,
                 (filters.turned, a * kw * o * c, c), 0.0 if a == 0 else 1.0, (self._dx, first * c, kw * c),
             )
             for a in range(kh)
-            for first in range(min(kw, pixels))
+            for first in range(begin, min(begin + kw, end))
         ]  # fmt: skip
 
     def forward(self, x: Array) -> Array:
@@ -196,7 +203,7 @@ class Patched:
     """See the head of this file. Patches are (windows, positions and channels), or the other way around where a window
     sees only a few numbers side by side: then the copy of a position is that of a row of the picture."""
 
-    def __init__(self, it: Convolution, pictures: int, filters: Filters, *, backward: bool) -> None:
+    def __init__(self, it: Convolution, pictures: int, filters: Filters) -> None:
         (rows, columns), (kh, kw), (down, right) = it.windows.grid, it.windows.size, it.windows.stride
         self._it, self._filters = it, filters
         c, o, number = it.channels // it.groups, it.filters // it.groups, pictures * rows * columns
@@ -219,7 +226,7 @@ class Patched:
         self.rows = self._z.reshape(number, it.filters)
         self._columns = [slice(g * o, (g + 1) * o) for g in range(it.groups)]
         self.dw = numpy.empty((it.groups, it.depth, o), it.dtype)
-        if not backward:
+        if not it.backward:
             return
         self._product = numpy.empty((it.depth, o), it.dtype)
         dx = numpy.empty_like(self._x)
@@ -271,8 +278,8 @@ class Patched:
         return self._of_group
 
 
-def make_block(it: Convolution, pictures: int, blas: Blas | None, filters: Filters, *, backward: bool) -> Block:
+def make_block(it: Convolution, pictures: int, blas: Blas | None, filters: Filters) -> Block:
     """The faster of the two ways that can be gone."""
-    if it.is_shifted and blas is not None:
-        return Shifted(it, pictures, blas, filters, backward=backward)
-    return Patched(it, pictures, filters, backward=backward)
+    return (
+        Shifted(it, pictures, blas, filters) if it.is_shifted and blas is not None else Patched(it, pictures, filters)
+    )

@@ -42,22 +42,22 @@ class _Blocks:
         row: the bias for a row of windows.
     """
 
-    def __init__(self, it: Convolution, m: int, blas: Blas | None, *, backward: bool) -> None:
+    def __init__(self, it: Convolution, m: int, blas: Blas | None) -> None:
         self.it = it
         self.filters = Filters(it)
         most, size = MOST_PARTS, max(1, MOST_BYTES // it.bytes_of_picture)
-        if backward:
+        if it.backward:
             sums = prod(it.shape) * numpy.dtype(it.dtype).itemsize
             most = max(1, min(most, MOST_BYTES_OF_SUMS // sums))
         self.parts = cut_into_parts(m, size, most)
         self.job = Parts(len(self.parts))
         self.multiplications = m * prod(it.windows.grid) * it.depth * it.filters
-        count, columns = len(self.parts) if backward else 0, 0 if backward else it.windows.grid[1]
+        count, columns = (len(self.parts), 0) if it.backward else (0, it.windows.grid[1])
         self.dw = numpy.zeros((max(count, 1), it.groups, it.depth, it.filters // it.groups), it.dtype)
         self.db = numpy.empty((count, it.filters), it.dtype)
         self.row = numpy.empty((columns, it.filters), it.dtype)
         self._sizes = {block.stop - block.start for part in self.parts for block in part}
-        self._make = partial(make_block, it, blas=blas, filters=self.filters, backward=backward)
+        self._make = partial(make_block, it, blas=blas, filters=self.filters)
         self._made: list[dict[int, _Thread]] = []
 
     def prepare(self, workers: int) -> None:
@@ -196,10 +196,10 @@ class NumpyConvolutions(NumpyCore):
         if z_out is not None and z_out is out:
             raise ValueError("conv2d: z_out must not be out, which gets the activation's result")
         windows = check_convolution("conv2d", x.shape, weight.shape, stride, padding, groups)
-        it, m = Convolution(windows, x.shape[3], weight.shape[3], groups, self.dtype_name), x.shape[0]
+        it, m = Convolution(windows, x.shape[3], weight.shape[3], groups, self.dtype_name, backward=False), x.shape[0]
         out = self.empty((m, *windows.grid, it.filters)) if out is None else out
         plain_z, plain_out = self._without_gaps("z_out", z_out), self._without_gaps("out", out)
-        blocks, known = self._blocks(it, m, backward=False), get_activation(activation)
+        blocks, known = self._blocks(it, m), get_activation(activation)
         operation = _Forward(blocks, self.xp, x, weight, bias, known, alpha, plain_z, plain_out)
         self._call(self._convolve, operation, z_out, out)
         return out
@@ -233,7 +233,7 @@ class NumpyConvolutions(NumpyCore):
     ) -> tuple[Array | None, Array, Array, Array | None]:
         operation = "conv2d_backward"
         windows = check_convolution(operation, x.shape, weight.shape, stride, padding, groups)
-        it = Convolution(windows, x.shape[3], weight.shape[3], groups, self.dtype_name)
+        it = Convolution(windows, x.shape[3], weight.shape[3], groups, self.dtype_name, backward=True)
         if weight_gradient is None:
             if beta != 0.0:
                 raise ValueError(f"{operation} with beta needs the array `weight_gradient` that beta scales")
@@ -242,7 +242,7 @@ class NumpyConvolutions(NumpyCore):
         if dz is None:
             dz = dy if known.derivative is None else self.empty(dy.shape)
         dx = None if not needs_dx else self.empty(x.shape) if out is None else out
-        blocks = self._blocks(it, x.shape[0], backward=True)
+        blocks = self._blocks(it, x.shape[0])
         call = _Backward(blocks, self.xp, dy, saved, x, weight, known, bias_gradient, dz, dx)
         self._call(self._convolve_backward, call, alpha, beta, times, weight_gradient)
         return dx, dz, weight_gradient, bias_gradient
@@ -275,10 +275,8 @@ class NumpyConvolutions(NumpyCore):
             numpy.multiply(weight_gradient, beta, out=weight_gradient)
             numpy.add(weight_gradient, product, out=weight_gradient)
 
-    def _blocks(self, it: Convolution, m: int, *, backward: bool) -> _Blocks:
-        made: _Blocks = self._constant(
-            "conv2d", (it, m, backward), lambda: _Blocks(it, m, self._blas, backward=backward)
-        )
+    def _blocks(self, it: Convolution, m: int) -> _Blocks:
+        made: _Blocks = self._constant("conv2d", (it, m), lambda: _Blocks(it, m, self._blas))
         return made
 
     def _without_gaps(self, name: str, out: Array | None) -> Array | None:
