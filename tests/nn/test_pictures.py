@@ -522,8 +522,8 @@ class Peaks(Callback):
 
 @pytest.mark.parametrize("recorded", [True, False])
 def test_a_step_takes_no_memory_once_every_shape_was_seen(recorded: bool) -> None:
-    """Nothing as large as one of its arrays: the smallest on the way has 200,000 bytes. (NumPy takes 65,000 for a buffer
-    of its own.)"""
+    """Nothing as large as one of its arrays: the smallest on the way has 200,000 bytes. (NumPy takes 65,000 for
+    buffers of its own.)"""
     layers = [
         Conv2d(1, 8, 3, padding="same"), BatchNorm2d(8), ReLU(), MaxPool2d(2), Dropout(0.1), Conv2d(8, 8, 3, 2, 1),
         AvgPool2d(2, padding=1), Conv2d(8, 128, 1, activation="tanh"), GlobalAvgPool2d(), Linear(128, 3), Softmax(),
