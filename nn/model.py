@@ -27,7 +27,7 @@ from .data.checks import DataError, check_range, warn_user
 from .data.statistics import ScaleWarning, advice, column_statistics
 from .device_rows import device_rows
 from .initializers import Initializer
-from .layers import Dropout, ElementwiseActivation, Layer, Softmax, Standardize
+from .layers import ChannelsLast, Dropout, ElementwiseActivation, Layer, Softmax, Standardize
 from .losses import LOSSES, Loss, get_loss
 from .memory import Store
 from .optimizers import Optimizer, get_optimizer
@@ -389,7 +389,9 @@ class Sequential(NamedArguments):
         for layer in self.layers:
             if (shape := layer.input_shape()) is not None:
                 return shape
-            if not (layer.only_moves or isinstance(layer, ElementwiseActivation | Dropout)):
+            if isinstance(layer, ChannelsLast) or not (
+                layer.only_moves or isinstance(layer, ElementwiseActivation | Dropout)
+            ):
                 break
         return None
 
