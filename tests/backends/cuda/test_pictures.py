@@ -302,6 +302,33 @@ def test_convolutions_of_few_filters_are_one_launch() -> None:
     assert by_what(CupyBackend(EmulatedCudaDevice(), precision="tf32"), 32) == by_patches
 
 
+def test_rows_of_normalized_columns_are_shared_out() -> None:
+    """Of many rows, as the pixels of pictures are, also in place and with running statistics."""
+    pair = PAIRS["float64", 4]
+    rng = np.random.default_rng(9)
+    x, weight, bias, dy = (rng.standard_normal(shape) for shape in ((1100, 35), 35, 35, (1100, 35)))
+    running = {"mean": rng.standard_normal(35), "variance": rng.uniform(1, 2, 35)}
+    moved = {name: pair.up(values) for name, values in running.items()}
+    options: Options = {"axis": 0, "epsilon": 1e-5, "momentum": 0.1}
+    y, normalized, inverse = pair.reference.normalize(3.0 + x, weight, bias, running, **options)
+    place = pair.up(3.0 + x)
+    launched.names.clear()
+    found = pair.cuda.normalize(place, pair.up(weight), pair.up(bias), moved, out=place, **options)
+    kernels = [name for name in launched.names if name != "copy"]
+    assert kernels == ["activation_backward_identity", "squares_of_groups", "normalize_groups"]
+    assert found[0] is place
+    for actual, wanted in zip(found, (y, normalized, inverse), strict=True):
+        pair.same(actual, wanted)
+    for name, values in running.items():
+        pair.same(moved[name], values)
+    sums: Options = {"bias_gradient": np.empty(35), "gain_gradient": np.empty(35)}
+    expected = pair.reference.normalize_backward(dy, normalized, inverse, weight, axis=0, **sums)
+    sums = {name: pair.up(np.full(35, NAN)) for name in sums}
+    arguments = pair.up(dy), pair.up(normalized), pair.up(inverse), pair.up(weight)
+    for actual, wanted in zip(pair.cuda.normalize_backward(*arguments, axis=0, **sums), expected, strict=True):
+        pair.same(actual, wanted)
+
+
 def test_wrong_arguments() -> None:
     pair = PAIRS["float32", 1]
     cuda, x, weight = pair.cuda, np.zeros((2, 4, 4, 2), "float32"), np.zeros((3, 3, 2, 2), "float32")
