@@ -89,6 +89,7 @@ class Loss(NamedArguments):
         gradient: bool = True,
         weights: Array | None = None,
         losses: Array | None = None,
+        scale: float | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         """``(totals, doutputs)``: [loss sum, correct rows] added to ``totals``, and the gradient of the mean loss.
@@ -96,6 +97,7 @@ class Loss(NamedArguments):
         Args:
             weights: (m,), what each row counts, in all three; 1 by default.
             losses: (m,), where the loss of each row is written, without its weight.
+            scale: what the gradient of a row's loss is multiplied by, where that is not 1/m.
         """
         operation = getattr(backend, self.operation)
         result: tuple[Array, Array | None] = operation(
@@ -105,6 +107,7 @@ class Loss(NamedArguments):
             gradient=gradient,
             weights=weights,
             losses=losses,
+            scale=scale,
             out=out,
             **dict(self.settings),
         )
@@ -273,6 +276,7 @@ class CustomLoss(Loss):
         gradient: bool = True,
         weights: Array | None = None,
         losses: Array | None = None,
+        scale: float | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         xp, (m, _) = backend.xp, outputs.shape
@@ -289,7 +293,7 @@ class CustomLoss(Loss):
             totals += sums
         if not gradient:
             return totals, None
-        share = 1.0 / max(m, 1)
+        share = 1.0 / max(m, 1) if scale is None else scale
         slopes = slopes * share if weights is None else slopes * (weights * share)[:, None]
         if out is None:
             return totals, slopes

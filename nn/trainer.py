@@ -13,8 +13,10 @@ from typing import Any
 
 from backends import Step, StepNumbers
 from backends.arguments import NamedArguments, check_flag, check_kind, check_path, check_text, check_whole_number
+from backends.collectives import find_collectives
 
 from .around_update import AveragedParameters, Share, around_update, check_around_update, settings_around_update
+from .blocks import Blocks, sum_of_totals
 from .callbacks import Callback
 from .callbacks.base import check_callbacks, end_all, listens, reads_gradients
 from .data import Augment, Dataset
@@ -34,13 +36,13 @@ from .optimizers import Optimizer, get_optimizer
 from .out_of_memory import allocating, memory_told, training
 from .pairs import targets_apart
 from .plan import Observer, Plan, compile_plan, takes_input_scale
-from .steps import Epoch, Parts, Recordings, leave_gradients, make_step, rates_of
+from .steps import STEPS_TOGETHER, Epoch, Parts, Recordings, leave_gradients, make_step, rates_of
 from .storage.checkpoint import newest_checkpoint, write_checkpoint
 from .storage.training_state import Fit, Interrupted, settings_of, state_of
 from .summary import Summary
 
 #: What a copy and a pickle of a trainer are without: it follows from the rest.
-_MADE_ANEW = {"backend", "totals", "norm_buffer", "_parts", "_recordings", "_averaged", "_fit"}
+_MADE_ANEW = {"backend", "totals", "totals_of_blocks", "norm_buffer", "_parts", "_recordings", "_averaged", "_fit"}
 #: What makes of an attribute, as a user gives it, that which a trainer has.
 _AS_GIVEN: dict[str, Callable[[Any], Any]] = {
     "loss": get_loss,
@@ -79,6 +81,11 @@ class Trainer(NamedArguments):
         augment: random distortions of the pictures of training batches, ``Augment(shift=2, rotation=15)`` for instance.
             Rows must be pictures then, or have an ``image_shape``. ``evaluate``, ``predict`` and ``gradients`` see them
             as they are.
+        distributed: whether the processes that were started together (by ``mpiexec``, for instance) train together:
+            each on its part of every batch.
+        blocks: into how many blocks of rows each batch is cut, whose gradients are added up in a fixed order: runs with
+            as many blocks have the same bits on any number of processes that divides it. By default as many as there
+            are processes.
 
     All but the model may be changed between epochs, and are checked as here. An average that is switched off and on
     again begins anew.
@@ -113,6 +120,8 @@ class Trainer(NamedArguments):
         accumulate: int = 1,
         average: float | None = None,
         augment: Augment | None = None,
+        distributed: bool = False,
+        blocks: int | None = None,
     ) -> None:
         check_kind("model", model, Sequential, "a Sequential")
         check_around_update(clip_norm, clip_value, accumulate, average)
@@ -120,6 +129,11 @@ class Trainer(NamedArguments):
         self.accumulate, self.average = accumulate, average
         self.augment = augment
         self.model, self.backend = model, model.backend
+        if check_flag("distributed", distributed):
+            self.backend.collectives = find_collectives()
+        processes = self.backend.collectives.size
+        count = check_whole_number("blocks", processes if blocks is None else blocks)
+        self.blocks = None if count == 1 else Blocks.of(self.backend, count)
         self.loss = model.last_loss() if loss is None else get_loss(loss)
         self.optimizer = get_optimizer(optimizer)
         self.callbacks = check_callbacks(callbacks)
@@ -258,6 +272,10 @@ class Trainer(NamedArguments):
         if self.backend.device.queues and not self.stopping:
             epoch.feed.prepare(self.epoch + 1)
         seen = self.seen
+        if self.blocks is not None:
+            self.totals[...] = self.backend.asarray(
+                sum_of_totals(self.backend, self.totals_of_blocks), self.backend.wide
+            )
         totals, seconds = watch.end(epoch, seen), perf_counter() - fit.started
         found = means(totals, seen, epoch.rows.classes)
         evaluated = not self.interrupted and (due or bool(self.stopping))
@@ -275,7 +293,8 @@ class Trainer(NamedArguments):
         into a part of an epoch, from one to ``most``, which is returned. Where one raises an error, none is counted.
         """
         optimizer, store = self.optimizer, self.model.store
-        update, most = optimizer.steps + 1, min(most, self._parts[count])
+        together = self.backend.collectives.size > 1
+        update, most = optimizer.steps + 1, min(most, STEPS_TOGETHER if together else self._parts[count])
         if epoch.batches == 1:
             step = epoch.step
             rate, times = rates_of(optimizer, update, most)
@@ -308,7 +327,12 @@ class Trainer(NamedArguments):
 
     def _is_stopped(self, fit: Fit) -> bool:
         """Whether training ends here, between two steps. A signal may come at any line; this is where it takes effect.
-        (Not before an epoch that is resumed in its middle: the run has not gone on yet, and nothing of it is lost.)"""
+        (Not before an epoch that is resumed in its middle: the run has not gone on yet, and nothing of it is lost.)
+        Processes that train together end where one of them does."""
+        if self.backend.collectives.size > 1:
+            asked = self.backend.collectives.gather((self.stopping, self._interruption))
+            self.stopping = next(filter(None, (stopping for stopping, _ in asked)), "")
+            self._interruption = next(filter(None, (interruption for _, interruption in asked)), "")
         if self._interruption and not self.stopping and (not self.seen or fit.watch.good is not None):
             self.interrupted, self.stopping = True, self._interruption
             for callback in fit.called:
@@ -401,6 +425,7 @@ class Trainer(NamedArguments):
             return
         fit.begin_epoch(self)
         self.totals[...] = 0.0
+        self.totals_of_blocks[...] = 0.0
 
     # ---- around updates ---------------------------------------------------------------------------------------------
 
@@ -529,6 +554,7 @@ class Trainer(NamedArguments):
         optimizer: Optimizer | None = None,
         keep: bool = False,
         observer: Observer | None = None,
+        block: int | None = None,
     ) -> Plan:
         """The network and the loss, compiled for batches of ``rows``; with an optimizer for training steps.
 
@@ -536,6 +562,7 @@ class Trainer(NamedArguments):
             training: whether layers behave as in training; always with an optimizer.
             keep: whether the gradients of a step can be read after its update.
             observer: who looks at every tensor.
+            block: as of ``compile_plan``.
         """
         return compile_plan(
             self.model.layers,
@@ -547,6 +574,7 @@ class Trainer(NamedArguments):
             input_scale=self._input_scale(rows),
             keep_gradients=keep,
             observer=observer,
+            block=block,
             **({} if optimizer is None else around_update(self, self.norm_buffer)),
         )
 
@@ -564,6 +592,8 @@ class Trainer(NamedArguments):
         with self.backend.use(), allocating(self.backend, what, "use a smaller network or another device"):
             self.optimizer.bind(self.model.store)
             self.totals = self.backend.zeros((2,), self.backend.wide)
+            own = 0 if self.blocks is None else len(self.blocks.own)
+            self.totals_of_blocks = self.backend.zeros((own, 2), self.backend.wide)
             self.norm_buffer = self.backend.zeros((1,), self.backend.wide)
             if self.average is not None:
                 settings_around_update(self)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from ..typing import Array, HostArray
-from .tree import Node, TreeSum, nodes_of
+from ..typing import HostArray
+from .tree import Node, nodes_of
 
 
 class Collectives:
@@ -26,47 +24,29 @@ class Collectives:
     size = 1
     engine = ""
 
-    def sum_nodes(self, own: Sequence[Array], nodes: Sequence[Node], blocks: int, out: Array) -> Array:
-        """The sum over all blocks of all processes, in ``out``; the same bits for any number of processes.
+    def sum_nodes(self, own: Sequence[HostArray], nodes: Sequence[Node], blocks: int) -> HostArray:
+        """The sum over all blocks of all processes, (n,), in memory that the next call uses again.
 
         Args:
-            own: the sums (n,) of the ``nodes`` of this process; their contents are arbitrary afterwards.
+            own: the sums (n,) of the ``nodes`` of this process.
             nodes: as ``nodes_of`` gives them for the blocks of this process.
             blocks: how many there are over all processes; a multiple of ``size``.
-            out: (n,); may be one of ``own``.
         """
-        tree = TreeSum[Array](_add)
-        for node, values in zip(nodes, own, strict=True):
-            tree.put(node, values)
-        total = tree.total()
-        if total is not out:
-            out[...] = total
-        return out
+        raise NotImplementedError
 
-    def gather(self, values: HostArray) -> HostArray:
-        """The arrays of all processes, one below the other: (size, ...)."""
-        return values[None]
+    def gather(self, value: Any) -> list[Any]:
+        """What each process has given, by rank; any objects that can be pickled."""
+        return [value]
 
     def broadcast(self, value: Any) -> Any:
         """What process 0 has given; any object that can be pickled."""
         return value
 
-    def barrier(self) -> None:
-        """Wait for all processes."""
-
-    def abort(self, reason: str) -> None:
-        """End all processes of the group, and say why."""
-
-    def all_equal(self, value: Any) -> list[Any]:
-        """What each process has given, by rank; to find those that differ."""
-        return [value]
+    def abort(self) -> None:
+        """End all processes of the group, this one included."""
 
 
 def all_nodes(size: int, blocks: int) -> list[list[Node]]:
     """The nodes of each process."""
     each = blocks // size
     return [nodes_of(range(rank * each, (rank + 1) * each)) for rank in range(size)]
-
-
-def _add(left: Array, right: Array) -> Array:
-    return np.add(left, right, out=left)

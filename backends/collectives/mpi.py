@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ..typing import Array, HostArray
+from ..typing import HostArray
 from .base import Collectives, all_nodes
-from .tree import Node, TreeSum
+from .tree import Node, tree_sum
 
 #: So many bytes of all processes together go to all of them at once.
 SHORT = 1 << 16
@@ -36,13 +36,8 @@ class MpiCollectives(Collectives):
         self.rank, self.size = int(communicator.Get_rank()), int(communicator.Get_size())
         self._buffers = cache(self._make_buffers)
 
-    def sum_nodes(self, own: Sequence[Array], nodes: Sequence[Node], blocks: int, out: Array) -> Array:
-        if self.size == 1:
-            return super().sum_nodes(own, nodes, blocks, out)
-        n = out.shape[0]
-        buffers = self._buffers(n, out.dtype.str, blocks)
-        buffers.sum(own, out)
-        return out
+    def sum_nodes(self, own: Sequence[HostArray], nodes: Sequence[Node], blocks: int) -> HostArray:
+        return self._buffers(own[0].shape[0], own[0].dtype.str, blocks).sum(own)
 
     def _make_buffers(self, n: int, dtype: str, blocks: int) -> _AtOnce | _BySlices:
         nodes = all_nodes(self.size, blocks)
@@ -50,24 +45,15 @@ class MpiCollectives(Collectives):
         kind = _AtOnce if each <= SHORT else _BySlices
         return kind(self._communicator, nodes, n, dtype)
 
-    def gather(self, values: HostArray) -> HostArray:
-        values = np.ascontiguousarray(values)
-        gathered = np.empty((self.size, *values.shape), values.dtype)
-        self._communicator.Allgather(values, gathered)
-        return gathered
+    def gather(self, value: Any) -> list[Any]:
+        found: list[Any] = self._communicator.allgather(value)
+        return found
 
     def broadcast(self, value: Any) -> Any:
         return self._communicator.bcast(value)
 
-    def barrier(self) -> None:
-        self._communicator.Barrier()
-
-    def abort(self, reason: str) -> None:
+    def abort(self) -> None:
         self._communicator.Abort(1)
-
-    def all_equal(self, value: Any) -> list[Any]:
-        found: list[Any] = self._communicator.allgather(value)
-        return found
 
 
 class _AtOnce:
@@ -79,11 +65,11 @@ class _AtOnce:
         self._received = np.empty((len(self._nodes), n), dtype)
         self._counts = [len(own) * n for own in nodes]
 
-    def sum(self, own: Sequence[Array], out: Array) -> None:
+    def sum(self, own: Sequence[HostArray]) -> HostArray:
         for values, place in zip(own, self._send, strict=True):
             np.copyto(place, values)
         self._communicator.Allgatherv(self._send, [self._received, self._counts])
-        np.copyto(out, _total(self._nodes, self._received))
+        return tree_sum(self._nodes, self._received, _add)
 
 
 class _BySlices:
@@ -96,32 +82,24 @@ class _BySlices:
         self._lengths = [end - begin for begin, end in zip(bounds, bounds[1:], strict=False)]
         self._communicator, self._nodes = communicator, [node for own in nodes for node in own]
         count, own_length = len(nodes[rank]), self._lengths[rank]
+        self._out = np.empty(n, dtype)
         self._send = np.empty(count * n, dtype)
         self._received = np.empty(len(self._nodes) * own_length, dtype)
         self._sent = [count * length for length in self._lengths]
         self._got = [len(others) * own_length for others in nodes]
         self._rows = self._received.reshape(len(self._nodes), own_length)
         begins = np.concatenate([[0], np.cumsum(self._sent)]).tolist()
-        self._parts = [
-            self._send[begin:end].reshape(count, -1) for begin, end in zip(begins, begins[1:], strict=False)
-        ]
+        self._parts = [self._send[begin:end].reshape(count, -1) for begin, end in zip(begins, begins[1:], strict=False)]
 
-    def sum(self, own: Sequence[Array], out: Array) -> None:
+    def sum(self, own: Sequence[HostArray]) -> HostArray:
         for part, piece in zip(self._parts, self._slices, strict=True):
             for values, place in zip(own, part, strict=True):
                 np.copyto(place, values[piece])
         self._communicator.Alltoallv([self._send, self._sent], [self._received, self._got])
-        total = _total(self._nodes, self._rows)
-        self._communicator.Allgatherv(total, [out, self._lengths])
+        total = tree_sum(self._nodes, self._rows, _add)
+        self._communicator.Allgatherv(total, [self._out, self._lengths])
+        return self._out
 
 
-def _total(nodes: list[Node], values: Array) -> Array:
-    """The sum of the rows, which are sums of these nodes; in one of the rows."""
-    tree = TreeSum[Array](_add)
-    for node, row in zip(nodes, values, strict=True):
-        tree.put(node, row)
-    return tree.total()
-
-
-def _add(left: Array, right: Array) -> Array:
+def _add(left: HostArray, right: HostArray) -> HostArray:
     return np.add(left, right, out=left)

@@ -8,21 +8,21 @@ made: so the bits of the sum depend on the blocks alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
 
 class Node(NamedTuple):
-    """The sum over blocks ``first`` to ``first + count - 1``."""
+    """The sum over so many ``blocks`` from ``first`` on."""
 
     first: int
-    count: int
+    blocks: int
 
     def joins(self, following: Node) -> bool:
         """Whether this node and the one after it are the halves of a larger one."""
-        return self.count == following.count and self.first % (2 * self.count) == 0
+        return self.blocks == following.blocks and self.first % (2 * self.blocks) == 0
 
 
 class TreeSum(Generic[T]):
@@ -43,7 +43,7 @@ class TreeSum(Generic[T]):
         """The next node: it begins where the last one ends."""
         while self.nodes and self.nodes[-1][0].joins(node):
             left, sum_of_left = self.nodes.pop()
-            node, values = Node(left.first, 2 * node.count), self._add(sum_of_left, values)
+            node, values = Node(left.first, 2 * node.blocks), self._add(sum_of_left, values)
         self.nodes.append((node, values))
 
     def total(self) -> T:
@@ -70,6 +70,16 @@ def blocks_of(rank: int, size: int, blocks: int) -> range:
         ValueError: they cannot be dealt out evenly.
     """
     if blocks % size:
-        raise ValueError(f"{blocks} blocks of rows cannot be dealt out evenly to {size} processes; let {size} divide them")
+        raise ValueError(
+            f"{blocks} blocks of rows cannot be dealt out evenly to {size} processes; let {size} divide them"
+        )
     each = blocks // size
     return range(rank * each, (rank + 1) * each)
+
+
+def tree_sum(nodes: Sequence[Node], values: Iterable[T], add: Callable[[T, T], T]) -> T:
+    """The sum of the values of nodes that come one after the other."""
+    tree = TreeSum(add)
+    for node, value in zip(nodes, values, strict=True):
+        tree.put(node, value)
+    return tree.total()

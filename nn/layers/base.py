@@ -44,6 +44,7 @@ class Context:
         sinks: keywords for the matrix products that the layer names in ``products``.
         seed: of the model.
         name: the layer's index in the model, as in its parameters' names.
+        block: which block of a batch the rows are, where each has masks of its own.
         needs_dx: whether backward must return dx.
         training: whether this is a training step (dropout asks).
         step: the number of the training step; an int, or a (1,) array on the device.
@@ -57,6 +58,7 @@ class Context:
     buffer: Callable[[str, Shape], Array]
     seed: int
     name: str
+    block: int = 0
     sinks: dict[str, Sink] = field(default_factory=dict)
     needs_dx: bool = True
     training: bool = False
@@ -103,6 +105,7 @@ class Layer(NamedArguments):
             subclass with a forward or backward of its own, unless it says so.
         own_way: whether forward or backward are not those of a layer of xpnet.
         least_rows: how many rows a training batch must have at least.
+        moves_state: whether ``forward`` moves the layer's state in training, to be saved with the model.
         registered_name: its name in ``LAYERS``.
     """
 
@@ -113,6 +116,7 @@ class Layer(NamedArguments):
     only_moves: ClassVar[bool] = False
     own_way: ClassVar[bool] = False
     least_rows: ClassVar[int] = 1
+    moves_state: ClassVar[bool] = False
     registered_name: ClassVar[str] = ""
 
     def __init_subclass__(cls, *, abstract: bool = False, **keywords: Any) -> None:
