@@ -119,7 +119,7 @@ def make_step_on_blocks(
 
 
 class _MovedState:
-    """The state that layers move in training: each block begins with that before the step, and their mean is after it."""
+    """What layers move in training beside parameters: each block begins with that before the step; their mean stays."""
 
     def __init__(self, blocks: Blocks, plans: Sequence[Plan]) -> None:
         self._store = plans[0].store

@@ -105,7 +105,8 @@ class Recordings:
                     step = trainer.make_step(feed, plans[0], share)
                 else:
                     step = make_step_on_blocks(blocks, feed, plans, trainer.totals_of_blocks, share)
-                return backend.record(step, only_operations=plans[0].recordable)
+                recorded: RecordedStep = backend.record(step, only_operations=plans[0].recordable)
+                return recorded
 
             known = self._of[rows] = Recorded(settings, state, feed, make(), _steps_of(make))
         return Epoch(rows, known.feed, known.step, size, keep_gradients, trainer.accumulate, known.step_of)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -78,8 +79,8 @@ class _BySlices:
     def __init__(self, communicator: Any, nodes: list[list[Node]], n: int, dtype: str) -> None:
         rank, size = communicator.Get_rank(), communicator.Get_size()
         bounds = [n * i // size for i in range(size + 1)]
-        self._slices = [slice(begin, end) for begin, end in zip(bounds, bounds[1:], strict=False)]
-        self._lengths = [end - begin for begin, end in zip(bounds, bounds[1:], strict=False)]
+        self._slices = [slice(begin, end) for begin, end in pairwise(bounds)]
+        self._lengths = [end - begin for begin, end in pairwise(bounds)]
         self._communicator, self._nodes = communicator, [node for own in nodes for node in own]
         count, own_length = len(nodes[rank]), self._lengths[rank]
         self._out = np.empty(n, dtype)
@@ -89,7 +90,7 @@ class _BySlices:
         self._got = [len(others) * own_length for others in nodes]
         self._rows = self._received.reshape(len(self._nodes), own_length)
         begins = np.concatenate([[0], np.cumsum(self._sent)]).tolist()
-        self._parts = [self._send[begin:end].reshape(count, -1) for begin, end in zip(begins, begins[1:], strict=False)]
+        self._parts = [self._send[begin:end].reshape(count, -1) for begin, end in pairwise(begins)]
 
     def sum(self, own: Sequence[HostArray]) -> HostArray:
         for part, piece in zip(self._parts, self._slices, strict=True):
