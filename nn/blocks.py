@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backends import Backend, Step, StepNumbers
-from backends.collectives import Node, TreeSum, blocks_of
+from backends.collectives import Node, TreeSum, blocks_of, tree_sum
 from backends.typing import Array, HostArray
 
 from .around_update import Share
@@ -149,10 +149,13 @@ class _MovedState:
         backend.copy(before, state)
 
 
-def sum_of_totals(backend: Backend, totals: Array) -> HostArray:
-    """(2,): the sum of the totals of all blocks of all processes, along the tree. Waits for the device."""
-    tree = TreeSum[HostArray](lambda left, right: left + right)
+def gathered_totals(backend: Backend, totals: Array) -> list[HostArray]:
+    """The totals (2,) of each block, from all processes. Waits for the device."""
     of_processes = backend.collectives.gather(backend.to_numpy(totals))
-    for block, own in enumerate(row for rows in of_processes for row in rows):
-        tree.put(Node(block, 1), own)
-    return tree.total()
+    return [row for rows in of_processes for row in rows]
+
+
+def sum_of_totals(backend: Backend, totals: Array) -> HostArray:
+    """(2,): their sum, along the tree."""
+    found = gathered_totals(backend, totals)
+    return tree_sum([Node(block, 1) for block in range(len(found))], found, lambda left, right: left + right)

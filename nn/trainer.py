@@ -131,9 +131,9 @@ class Trainer(NamedArguments):
         self.model, self.backend = model, model.backend
         if check_flag("distributed", distributed):
             self.backend.collectives = find_collectives()
-        processes = self.backend.collectives.size
-        count = check_whole_number("blocks", processes if blocks is None else blocks)
-        self.blocks = None if count == 1 else Blocks.of(self.backend, count)
+        self._blocks_given = blocks is not None
+        count = self.backend.collectives.size if blocks is None else check_whole_number("blocks", blocks)
+        self.blocks = Blocks.of(self.backend, count) if count > 1 else None
         self.loss = model.last_loss() if loss is None else get_loss(loss)
         self.optimizer = get_optimizer(optimizer)
         self.callbacks = check_callbacks(callbacks)
@@ -357,7 +357,8 @@ class Trainer(NamedArguments):
         folder, keep = check_path("folder", folder), check_whole_number("keep", keep)
         with self.backend.use():
             state = state_of(self, self._fit) if self._resumed is None else self._resumed.state
-            return write_checkpoint(folder, state, keep, self.backend.to_numpy)
+            write = partial(write_checkpoint, folder, state, keep, self.backend.to_numpy)
+            return self.backend.collectives.by_first(write)
 
     def resume(self, folder: str | Path, *, missing_ok: bool = False) -> bool:
         """Go on with the run of the newest whole checkpoint in ``folder``.
@@ -396,16 +397,23 @@ class Trainer(NamedArguments):
         if self._averaged.are_in:
             raise RuntimeError("a run cannot be resumed inside of trainer.averaged(); do so outside")
         folder, missing_ok = check_path("folder", folder), check_flag("missing_ok", missing_ok)
-        state = newest_checkpoint(folder)
+        state = self.backend.collectives.by_first(partial(newest_checkpoint, folder))
         if state is None:
             if missing_ok:
                 return False
             wanted = "there is no checkpoint to resume; name the folder of nn.Checkpoint"
             raise FileNotFoundError(sentence(f"{folder}: {wanted}"))
+        if not self._blocks_given:  # those of the run, on however many processes it goes on
+            self._set_blocks(state["settings"].get("blocks", 1))
         interrupted = Interrupted(state)
         interrupted.restore(self)
         self._resumed = interrupted if interrupted.is_in_fit else None
         return True
+
+    def _set_blocks(self, count: int) -> None:
+        self.blocks = Blocks.of(self.backend, count) if max(count, self.backend.collectives.size) > 1 else None
+        own = 0 if self.blocks is None else len(self.blocks.own)
+        self.totals_of_blocks = self.backend.zeros((own, 2), self.backend.wide)
 
     def _begin_fit(self, fit: Fit) -> None:
         """A call of ``fit`` begins, or one that was interrupted goes on."""
@@ -592,8 +600,7 @@ class Trainer(NamedArguments):
         with self.backend.use(), allocating(self.backend, what, "use a smaller network or another device"):
             self.optimizer.bind(self.model.store)
             self.totals = self.backend.zeros((2,), self.backend.wide)
-            own = 0 if self.blocks is None else len(self.blocks.own)
-            self.totals_of_blocks = self.backend.zeros((own, 2), self.backend.wide)
+            self._set_blocks(1 if self.blocks is None else self.blocks.count)
             self.norm_buffer = self.backend.zeros((1,), self.backend.wide)
             if self.average is not None:
                 settings_around_update(self)

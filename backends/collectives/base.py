@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 from ..typing import HostArray
 from .tree import Node, nodes_of
+
+T = TypeVar("T")
 
 
 class Collectives:
@@ -41,6 +43,19 @@ class Collectives:
     def broadcast(self, value: Any) -> Any:
         """What process 0 has given; any object that can be pickled."""
         return value
+
+    def by_first(self, function: Callable[[], T]) -> T:
+        """What a function gives that process 0 calls; where it raises an error, all do."""
+        result: Any = None
+        if self.rank == 0:
+            try:
+                result = function(), None
+            except Exception as error:
+                result = None, error
+        value, failure = self.broadcast(result)
+        if failure is not None:
+            raise failure
+        return cast(T, value)
 
     def abort(self) -> None:
         """End all processes of the group, this one included."""
