@@ -212,7 +212,7 @@ class Trainer(NamedArguments):
         resumed = self._resumed
         first = self.epoch if resumed is None else resumed.first
         last = first + check_whole_number("epochs", epochs, least=0)
-        check_batches(self.model.layers, len(train), size)
+        check_batches(self.model.layers, len(train), size, 1 if self.blocks is None else self.blocks.count)
         validation_every = check_whole_number("validation_every", validation_every)
         called = check_callbacks([*self.callbacks, *check_callbacks(callbacks)])
         with self.backend.use(), self._averaged.kept_out():

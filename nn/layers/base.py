@@ -239,16 +239,18 @@ def check_features(layer: Layer, features: int, shape: Shape | None) -> None:
         raise ValueError(f"{layer!r} takes rows of {features} numbers, not of shape {shape}{hint}")
 
 
-def check_batches(layers: Sequence[Layer], rows: int, batch_size: int) -> None:
-    """Raise a ValueError where the last batch of an epoch would be too short for a layer."""
+def check_batches(layers: Sequence[Layer], rows: int, batch_size: int, blocks: int = 1) -> None:
+    """Raise a ValueError where the last batch of an epoch, or a block of it, would be too short for a layer."""
     for layer in layers if isinstance(layers, Sequence) else [layers]:
         check_kind("each of layers", layer, Layer, "a Layer")
     check_whole_number("rows", rows)
     check_whole_number("batch_size", batch_size)
+    check_whole_number("blocks", blocks)
     last = min(rows, rows % batch_size or batch_size)
+    cut = f", in {blocks} blocks," if blocks > 1 else ""
     for index, layer in enumerate(layers):
-        if last < layer.least_rows:
+        if last // blocks < layer.least_rows > 1:  # a block may be empty, unless that matters
             raise ValueError(
                 f"layer {index}, {layer!r}: a training batch needs at least {layer.least_rows} rows, but {rows} rows "
-                f"in batches of {batch_size} leave {last} for the last one; choose another batch_size"
+                f"in batches of {batch_size}{cut} leave {last // blocks} for the last one; choose another batch_size"
             )
