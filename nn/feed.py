@@ -199,9 +199,11 @@ class AugmentedFeed(Feed):
         self.epoch[...] = epoch
         self.ordered = epoch
 
-    def batch(self, start: int | Array, count: int, number: int | Array = 0) -> tuple[Array, Array, Array | None]:
+    def batch(
+        self, start: int | Array, count: int, number: int | Array = 0, *, offset: int = 0
+    ) -> tuple[Array, Array, Array | None]:
         """As ``Feed.batch``, the pictures distorted."""
-        x, drawn, y, weights = self.parts(start, count, number)
+        x, drawn, y, weights = self.parts(start, count, number, offset=offset)
         backend, buffer = self.backend, self.workspace.buffer
         maps = backend.affine_maps(drawn, self.size_of_pictures, out=buffer("maps", (count, N_MAP)), **self.settings)
         fields = None
@@ -214,14 +216,15 @@ class AugmentedFeed(Feed):
         return backend.xp.reshape(pictures, (count, *self.row_shape)), y, weights
 
     def parts(
-        self, start: int | Array, count: int, number: int | Array = 0
+        self, start: int | Array, count: int, number: int | Array = 0, *, offset: int = 0
     ) -> tuple[Array, Array, Array, Array | None]:
         """What a batch is made from: pictures (m, h, w, c) as they are and what is drawn for them; with their targets
         and their weights."""
-        x, y, weights = super().batch(start, count, number)
+        x, y, weights = super().batch(start, count, number, offset=offset)
         backend, buffer, xp = self.backend, self.workspace.buffer, self.backend.xp
         rows = buffer("row numbers", (count,), xp.int64)
-        backend.take_rows(self.order, None, start, count, out=rows)
+        assert self.order is not None
+        backend.take_rows(self.order[offset:], None, start, count, out=rows)
         drawn = buffer("draws", (count, self.draws))
         backend.random_rows(rows, self.draws, key=self.key, epoch=self.epoch, out=drawn)
         return xp.reshape(x, (count, *self.size_of_pictures, self.channels)), drawn, y, weights

@@ -10,7 +10,7 @@ import pytest
 
 from backends import get_backend
 from backends.collectives import Collectives
-from nn import SGD, Adam, BatchNorm, Callback, Checkpoint, Dropout, Linear, ReLU, Sequential, Trainer
+from nn import SGD, Adam, Augment, BatchNorm, Callback, Checkpoint, Dataset, Dropout, Linear, ReLU, Sequential, Trainer
 from tests.helpers.processes import together
 
 RNG = np.random.default_rng(0)
@@ -24,6 +24,7 @@ PARTS: dict[str, tuple[list[Any], Any, dict[str, Any]]] = {
     "clipping": ([], SGD(0.1), {"clip_norm": 0.5}),
     "accumulate": ([], SGD(0.1), {"accumulate": 3}),
     "average": ([], SGD(0.1), {"average": 0.9}),
+    "augment": ([], SGD(0.1), {"augment": Augment(shift=1, rotation=10)}),
 }
 
 
@@ -44,7 +45,8 @@ def trained(
     collectives: Collectives, part: str, blocks: int, weights: Any = None, batch_size: int = 32
 ) -> tuple[bytes, list[float]]:
     trainer = trainer_of(collectives, part, blocks=blocks)
-    history = trainer.fit(X, Y, epochs=2, batch_size=batch_size, validation=0.25, sample_weight=weights)
+    rows = Dataset(X, Y, image_shape=(3, 4))
+    history = trainer.fit(rows, epochs=2, batch_size=batch_size, validation=0.25, sample_weight=weights)
     return bits(trainer), [record[name] for record in history for name in ("loss", "accuracy", "val_loss")]
 
 
