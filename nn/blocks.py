@@ -35,21 +35,19 @@ class Blocks:
     own: range
 
     @classmethod
-    def of(cls, backend: Backend, count: int) -> Blocks:
-        """Those of this process.
+    def of(cls, backend: Backend, count: int) -> Blocks | None:
+        """Those of this process; None where a process that is alone has one.
 
         Raises:
             ValueError: they cannot be dealt out evenly.
         """
+        if max(count, backend.collectives.size) == 1:
+            return None
         return cls(count, blocks_of(backend.collectives.rank, backend.collectives.size, count))
 
     def rows(self, block: int, rows: int) -> range:
         """The rows of a block in a batch of ``rows``."""
         return range(rows * block // self.count, rows * (block + 1) // self.count)
-
-    def fewest(self, rows: int) -> int:
-        """The rows of the smallest block."""
-        return rows // self.count
 
 
 class Sums:

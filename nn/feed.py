@@ -224,7 +224,7 @@ class AugmentedFeed(Feed):
         backend, buffer, xp = self.backend, self.workspace.buffer, self.backend.xp
         rows = buffer("row numbers", (count,), xp.int64)
         assert self.order is not None
-        backend.take_rows(self.order[offset:], None, start, count, out=rows)
+        backend.take_rows(self.order[offset:] if offset else self.order, None, start, count, out=rows)
         drawn = buffer("draws", (count, self.draws))
         backend.random_rows(rows, self.draws, key=self.key, epoch=self.epoch, out=drawn)
         return xp.reshape(x, (count, *self.size_of_pictures, self.channels)), drawn, y, weights

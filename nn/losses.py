@@ -100,6 +100,7 @@ class Loss(NamedArguments):
             scale: what the gradient of a row's loss is multiplied by, where that is not 1/m.
         """
         operation = getattr(backend, self.operation)
+        options = dict(self.settings) if scale is None else {**dict(self.settings), "scale": scale}
         result: tuple[Array, Array | None] = operation(
             outputs,
             targets,
@@ -107,9 +108,8 @@ class Loss(NamedArguments):
             gradient=gradient,
             weights=weights,
             losses=losses,
-            scale=scale,
             out=out,
-            **dict(self.settings),
+            **options,
         )
         return result
 

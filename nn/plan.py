@@ -316,9 +316,8 @@ def compile_plan(
     sections: tuple[Section, ...] = ()
     moving: tuple[Sink, ...] = ()
     if optimizer is not None:
-        in_buffer = (
-            keep_gradients or clipping is not None or shares or block is not None
-        )  # all gradients, before the update
+        # All gradients, before the update:
+        in_buffer = keep_gradients or clipping is not None or shares or block is not None
         moved = {} if in_buffer else _move(stages, store, optimizer)
         folded = {} if in_buffer else _fold(stages, store, optimizer)
         sections = tuple(_sections(store, optimizer, {*folded}, {*moved}, keep_gradients))

@@ -87,8 +87,8 @@ class Trainer(NamedArguments):
             as many blocks have the same bits on any number of processes that divides it. By default as many as there
             are processes.
 
-    All but the model may be changed between epochs, and are checked as here. An average that is switched off and on
-    again begins anew.
+    All but the model, its processes and blocks may be changed between epochs, and are checked as here. An average that
+    is switched off and on again begins anew.
 
     Attributes:
         epoch: how many epochs have been begun, over all calls of ``fit``; two calls of 3 and 2 epochs are one of 5.
@@ -97,6 +97,9 @@ class Trainer(NamedArguments):
         columns: what a record of the current ``fit`` tells, by name.
         totals: (2,) on the device: loss sum and correct rows of the current epoch so far.
         norm_buffer: (1,) on the device: what ``gradient_norm`` reads.
+        blocks: those that each batch is cut into, a ``Blocks``; None where it is not.
+        totals_of_blocks: (own blocks, 2) on the device: likewise, of each block of this process; ``totals`` is their
+            sum over all processes when an epoch has ended, and 0 before.
         interrupted: whether training is ended by ``interrupt``.
         first_settings: what the first call of ``fit`` was begun with, which callbacks may have changed since; None
             before it.
@@ -133,7 +136,7 @@ class Trainer(NamedArguments):
             self.backend.collectives = find_collectives()
         self._blocks_given = blocks is not None
         count = self.backend.collectives.size if blocks is None else check_whole_number("blocks", blocks)
-        self.blocks = Blocks.of(self.backend, count) if count > 1 else None
+        self.blocks = Blocks.of(self.backend, count)
         self.loss = model.last_loss() if loss is None else get_loss(loss)
         self.optimizer = get_optimizer(optimizer)
         self.callbacks = check_callbacks(callbacks)
@@ -411,7 +414,7 @@ class Trainer(NamedArguments):
         return True
 
     def _set_blocks(self, count: int) -> None:
-        self.blocks = Blocks.of(self.backend, count) if max(count, self.backend.collectives.size) > 1 else None
+        self.blocks = Blocks.of(self.backend, count)
         own = 0 if self.blocks is None else len(self.blocks.own)
         self.totals_of_blocks = self.backend.zeros((own, 2), self.backend.wide)
 
@@ -433,7 +436,8 @@ class Trainer(NamedArguments):
             return
         fit.begin_epoch(self)
         self.totals[...] = 0.0
-        self.totals_of_blocks[...] = 0.0
+        if self.blocks is not None:
+            self.totals_of_blocks[...] = 0.0
 
     # ---- around updates ---------------------------------------------------------------------------------------------
 
