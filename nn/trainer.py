@@ -15,6 +15,7 @@ from backends import Step, StepNumbers
 from backends.arguments import NamedArguments, check_flag, check_kind, check_path, check_text, check_whole_number
 from backends.collectives import find_collectives
 
+from .agreement import check_parameters, check_start
 from .around_update import AveragedParameters, Share, around_update, check_around_update, settings_around_update
 from .blocks import Blocks, sum_of_totals
 from .callbacks import Callback
@@ -227,10 +228,12 @@ class Trainer(NamedArguments):
                 picture_shape(rows.data)  # or an error, before anything is trained
             begun = list[Callback]()
             arguments = {"batch_size": size, "shuffle": shuffle, "validation_every": validation_every}
-            fit = Fit(called, rows, held_out, arguments, settings_of(self), first, last, Watch(self))
+            own = called if self.backend.collectives.rank == 0 else [one for one in called if not one.first_only]
+            fit = Fit(called, own, rows, held_out, arguments, settings_of(self), first, last, Watch(self))
+            check_start(self, fit)
             self._begin_fit(fit)
             try:
-                for callback in called:
+                for callback in own:
                     callback.on_fit_begin(self, len(rows), max(last - self.epoch, 0))
                     begun.append(callback)
                 self._resumed = None  # until here another call could go on with it
@@ -240,7 +243,7 @@ class Trainer(NamedArguments):
                     self.epoch += 1
                     due = self.epoch % validation_every == 0 or self.epoch in (1, last)
                     if not self.seen:
-                        for callback in called:  # before the plan is looked at: they may change a setting
+                        for callback in own:  # before the plan is looked at: they may change a setting
                             callback.on_epoch_begin(self, self.epoch)
                     epoch = self._recordings.epoch(self, rows, size, shuffled, keep)
                     with training(self, rows, size, fit.watch):
@@ -260,7 +263,7 @@ class Trainer(NamedArguments):
     def _epoch(self, epoch: Epoch, fit: Fit, due: bool) -> None:
         """All batches, and the record of them; with an evaluation if it is due, or if this has become the last one."""
         each_batch = [callback for callback in fit.called if listens(callback, "on_batch_end")]
-        alone = not all(callback.takes_parts for callback in each_batch)
+        alone = not all(callback.takes_parts for callback in fit.callbacks if listens(callback, "on_batch_end"))
         rows, watch = epoch.feed.size, fit.watch
         epoch.feed.begin_epoch(self.epoch)
         while self.seen < rows:
@@ -272,6 +275,7 @@ class Trainer(NamedArguments):
             watch.look(epoch, self.seen)
             if self.seen < rows and self._is_stopped(fit):
                 break
+        self._agree()
         if self.backend.device.queues and not self.stopping:
             epoch.feed.prepare(self.epoch + 1)
         seen = self.seen
@@ -285,6 +289,8 @@ class Trainer(NamedArguments):
         record = record_of(self, found, epoch.rows, fit.validation, evaluated)
         record |= {"seconds": seconds, "rows_per_second": seen / seconds}
         record |= {"interrupted": seen} if self.interrupted else {}
+        check_parameters(self)
+        record = self.backend.collectives.broadcast(record)
         watch.check(record, fit.validation)
         self.seen = 0
         self.history.append(record)
@@ -332,15 +338,20 @@ class Trainer(NamedArguments):
         """Whether training ends here, between two steps. A signal may come at any line; this is where it takes effect.
         (Not before an epoch that is resumed in its middle: the run has not gone on yet, and nothing of it is lost.)
         Processes that train together end where one of them does."""
-        if self.backend.collectives.size > 1:
-            asked = self.backend.collectives.gather((self.stopping, self._interruption))
-            self.stopping = next(filter(None, (stopping for stopping, _ in asked)), "")
-            self._interruption = next(filter(None, (interruption for _, interruption in asked)), "")
+        self._agree()
         if self._interruption and not self.stopping and (not self.seen or fit.watch.good is not None):
             self.interrupted, self.stopping = True, self._interruption
             for callback in fit.called:
                 callback.on_interrupt(self)
         return bool(self.stopping)
+
+    def _agree(self) -> None:
+        """Let what one of several processes is asked for, a stop or an interruption, be asked of all."""
+        collectives = self.backend.collectives
+        if collectives.size > 1 and collectives.any(bool(self.stopping or self._interruption)):
+            asked = collectives.gather((self.stopping, self._interruption))
+            self.stopping = next((stopping for stopping, _ in asked if stopping), "")
+            self._interruption = next((interruption for _, interruption in asked if interruption), "")
 
     # ---- a run that goes on -----------------------------------------------------------------------------------------
 

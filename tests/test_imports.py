@@ -31,6 +31,7 @@ ROOMS = {
         "verify",
         "report",
         "trainer",
+        "agreement",
         "divergence",
         "evaluation",
         "given",

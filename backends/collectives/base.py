@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from socket import gethostname
 from typing import Any, TypeVar, cast
 
 from ..typing import HostArray
 from .tree import Node, nodes_of
 
 T = TypeVar("T")
+#: Seconds in which all processes have an error that is not that of one of them.
+ALL_COME = 2.0
 
 
 class Collectives:
@@ -44,6 +47,10 @@ class Collectives:
         """What process 0 has given; any object that can be pickled."""
         return value
 
+    def any(self, asked: bool) -> bool:
+        """Whether one of the processes asks."""
+        return asked
+
     def by_first(self, function: Callable[[], T]) -> T:
         """What a function gives that process 0 calls; where it raises an error, all do."""
         result: Any = None
@@ -57,8 +64,29 @@ class Collectives:
             raise failure
         return cast(T, value)
 
+    def all_come(self, text: str, seconds: float) -> list[str] | None:
+        """The texts of all processes, by rank, where all of them call this within so many seconds; else None. In the
+        meantime others may wait for something else."""
+        return [text]
+
     def abort(self) -> None:
         """End all processes of the group, this one included."""
+        raise SystemExit(1)
+
+    def end(self, text: str, tell: Callable[[str], None]) -> None:
+        """This process ends by an error. Where all do, each different text is told once, and they may end by
+        themselves; else it is told with the rank and the host, and all processes are ended.
+
+        Args:
+            text: of the error.
+            tell: writes it to where it is read.
+        """
+        texts = self.all_come(text, ALL_COME)
+        if texts is None:
+            tell(f"process {self.rank} of {self.size}, on {gethostname()}, has failed, and ends the others: {text}")
+            self.abort()
+        elif text not in texts[: self.rank]:
+            tell(text)
 
 
 def all_nodes(size: int, blocks: int) -> list[list[Node]]:

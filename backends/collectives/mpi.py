@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ class MpiCollectives(Collectives):
     def __init__(self, communicator: Any) -> None:
         self._communicator = communicator
         self.rank, self.size = int(communicator.Get_rank()), int(communicator.Get_size())
+        self._of_errors = communicator.Dup()  # whose messages others, that wait for something else, do not mix up
+        self._flags, self._found = np.zeros(1, np.int32), np.zeros(1, np.int32)
         self._buffers = cache(self._make_buffers)
 
     def sum_nodes(self, own: Sequence[HostArray], nodes: Sequence[Node], blocks: int) -> HostArray:
@@ -52,6 +55,20 @@ class MpiCollectives(Collectives):
 
     def broadcast(self, value: Any) -> Any:
         return self._communicator.bcast(value)
+
+    def any(self, asked: bool) -> bool:
+        self._flags[0] = asked
+        self._communicator.Allreduce(self._flags, self._found)
+        return bool(self._found[0])
+
+    def all_come(self, text: str, seconds: float) -> list[str] | None:
+        last, request = monotonic() + seconds, self._of_errors.Ibarrier()
+        while not request.Test():
+            if monotonic() > last:
+                return None
+            sleep(0.005)
+        texts: list[str] = self._of_errors.allgather(text)
+        return texts
 
     def abort(self) -> None:
         self._communicator.Abort(1)

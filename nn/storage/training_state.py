@@ -42,7 +42,8 @@ class Fit:
     """A call of ``fit`` that is running.
 
     Attributes:
-        called: its callbacks, in their order.
+        callbacks: all of this call, in their order.
+        called: those that this process calls: where several train together, the first one alone calls some.
         rows, validation: to train on, and to evaluate on.
         arguments: ``batch_size``, ``shuffle`` and ``validation_every``.
         settings: what the run was begun with, as ``settings_of``.
@@ -53,6 +54,7 @@ class Fit:
         started: the time at which the epoch would have begun, had it never been interrupted.
     """
 
+    callbacks: list[Callback]
     called: list[Callback]
     rows: Rows
     validation: Rows | None
@@ -151,7 +153,7 @@ def state_of(trainer: Trainer, fit: Fit | None) -> dict[str, Any]:
         "stopping": "" if trainer.interrupted else trainer.stopping,
         "callbacks": [
             {"kind": kind, "settings": callback.settings(), "state": callback.state_dict()}
-            for kind, callback in remembering(fit.called)
+            for kind, callback in remembering(fit.callbacks)
         ],
         "seen": trainer.seen,
     }
@@ -272,7 +274,7 @@ class Interrupted:
             text = difference(arguments, fit.arguments) or other_data(known["data"], fit.data)
         if text:
             raise CheckpointError(f"this run cannot go on, as {text}; call fit as for the run")
-        here = [{"kind": kind, "settings": callback.settings()} for kind, callback in remembering(fit.called)]
+        here = [{"kind": kind, "settings": callback.settings()} for kind, callback in remembering(fit.callbacks)]
         there = [{"kind": entry["kind"], "settings": entry["settings"]} for entry in known["callbacks"]]
         kinds, own_kinds = [entry["kind"] for entry in there], [entry["kind"] for entry in here]
         if sorted(kinds) != sorted(own_kinds):
@@ -287,7 +289,7 @@ class Interrupted:
     def restore_callbacks(self, trainer: Trainer, fit: Fit) -> None:
         """Let the callbacks remember what those of the run did."""
         known = sorted(self.state["fit"]["callbacks"], key=_kind)
-        own = sorted(remembering(fit.called), key=lambda entry: entry[0])
+        own = sorted(remembering(fit.callbacks), key=lambda entry: entry[0])
         for entry, (kind, callback) in zip(known, own, strict=True):
             try:
                 callback.load_state_dict(_on_device(entry["state"], trainer))

@@ -40,6 +40,9 @@ class ThreadCollectives(Collectives):
     def broadcast(self, value: Any) -> Any:
         return self.gather(value)[0]
 
+    def any(self, asked: bool) -> bool:
+        return any(self.gather(asked))
+
     def abort(self) -> None:
         self._barrier.abort()
 
