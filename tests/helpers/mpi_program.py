@@ -1,4 +1,4 @@
-"""What one of several processes of MPI does in tests/nn/test_mpi.py: ``python -m tests.helpers.mpi_program WHAT ARGUMENTS...``."""
+"""What a process of MPI does in tests/nn/test_mpi.py: ``python -m tests.helpers.mpi_program WHAT ARGUMENTS...``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 import nn
 from backends.collectives import find_collectives
-from tests.nn.test_blocks import PARTS, X, Y
+from tests.helpers.parts import PARTS, X, Y
 
 
 def make(part: str, **arguments: Any) -> nn.Trainer:
@@ -89,7 +89,7 @@ def wrong(what: str) -> None:
 
 
 def stops(folder: str) -> None:
-    """Early stopping, a log and a model, where each process would stop at another epoch by its own clock."""
+    """A log, a model and lines of epochs; one process is asked to stop."""
 
     class Late(nn.Callback):
         def on_epoch_end(self, trainer: nn.Trainer, record: dict[str, Any]) -> None:
@@ -97,10 +97,8 @@ def stops(folder: str) -> None:
                 trainer.stop("process 1")
 
     trainer = make("momentum")
-    trainer.fit(
-        X, Y, 10, 32, validation=0.25,
-        callbacks=[nn.CSVLog(f"{folder}/log.csv"), nn.SaveModel(f"{folder}/model.safetensors"), nn.PrintEpochs(), Late()],
-    )  # fmt: skip
+    writers = [nn.CSVLog(f"{folder}/log.csv"), nn.SaveModel(f"{folder}/model.safetensors"), nn.PrintEpochs()]
+    trainer.fit(X, Y, 10, 32, validation=0.25, callbacks=[*writers, Late()])
     print(f"rank {trainer.backend.collectives.rank} ended after {len(trainer.history)}", file=sys.stderr, flush=True)
 
 

@@ -10,22 +10,11 @@ import pytest
 
 from backends import get_backend
 from backends.collectives import Collectives
-from nn import SGD, Adam, Augment, BatchNorm, Callback, Checkpoint, Dataset, Dropout, Linear, ReLU, Sequential, Trainer
+from nn import Callback, Checkpoint, Dataset, Linear, ReLU, Sequential, Trainer
+from tests.helpers.parts import PARTS, X, Y
 from tests.helpers.processes import together
 
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(256, 12)).astype(np.float32)
-Y = (X[:, 0] + X[:, 1] > 0).astype(int) + (X[:, 2] > 1)
-PARTS: dict[str, tuple[list[Any], Any, dict[str, Any]]] = {
-    "momentum": ([], SGD(0.1, momentum=0.9), {}),
-    "Adam": ([], Adam(0.01), {}),
-    "BatchNorm": ([BatchNorm(16)], SGD(0.1, momentum=0.9), {}),
-    "dropout": ([Dropout(0.3)], SGD(0.1, momentum=0.9), {}),
-    "clipping": ([], SGD(0.1), {"clip_norm": 0.5}),
-    "accumulate": ([], SGD(0.1), {"accumulate": 3}),
-    "average": ([], SGD(0.1), {"average": 0.9}),
-    "augment": ([], SGD(0.1), {"augment": Augment(shift=1, rotation=10)}),
-}
+RNG = np.random.default_rng(1)
 
 
 def trainer_of(collectives: Collectives, part: str, **arguments: Any) -> Trainer:

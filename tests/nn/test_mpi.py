@@ -52,11 +52,13 @@ def test_a_process_that_dies_ends_all_within_10_seconds(how: str, tmp_path: Path
     code, _, err = run(4, [*PROGRAM, "resumed", how, str(tmp_path)])
     seconds = monotonic() - begun
     state = newest_checkpoint(tmp_path)  # whole
-    assert state is not None and state["numbers"]["trainer.epoch"] == 1
+    assert state is not None
+    assert state["numbers"]["trainer.epoch"] == 1
     assert code != 0
     assert seconds < 20  # the start of four Pythons on a busy machine included
     if how == "error":
-        assert "process 3 of 4, on" in err and "RuntimeError: a disk is gone" in err
+        assert "process 3 of 4, on" in err
+        assert "RuntimeError: a disk is gone" in err
     code, out, err = run(1, [*PROGRAM, "resumed", "goes on", str(tmp_path)])
     assert (code, out.split()[0]) == (0, "128"), err
 
@@ -81,7 +83,8 @@ def test_wrong_launches_are_refused_at_the_start_once(what: str, told: str) -> N
 def test_one_process_writes_and_all_stop_where_one_is_asked(tmp_path: Path) -> None:
     code, out, err = run(2, [*PROGRAM, "stops", str(tmp_path)])
     assert code == 0, err
-    assert "rank 0 ended after 3" in err and "rank 1 ended after 3" in err
+    assert "rank 0 ended after 3" in err
+    assert "rank 1 ended after 3" in err
     assert out.count("rows/s") == 1
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 4
     assert (tmp_path / "model.safetensors").is_file()
