@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from .arguments import check_dtype, check_kind
+from .collectives import Collectives, Node, tree_sum
 from .devices import Device, DeviceError, ErrorKind
 from .step import RecordedStep, Step, StepNumbers
 from .typing import Array
@@ -30,6 +32,7 @@ class Core:
         multiplies: whether ``times`` of ``matmul`` costs little as well, so that a gradient need not be written before
             a parameter moves against it.
         why_device: why it is this device, where ``auto`` chose it; "" where it was named.
+        collectives: the processes that train together; by default this one alone.
         why_eager: why steps that ``record`` was to record run as they are; "" where there is nothing to say.
     """
 
@@ -39,6 +42,7 @@ class Core:
     multiplies = False
     why_device = ""
     why_eager = ""
+    collectives = Collectives()
 
     def __init__(self, device: Device, dtype: str = "float32") -> None:
         check_kind("device", device, Device, "a Device, as find_device gives it")
@@ -122,7 +126,27 @@ class Core:
         """A copy of ``x``."""
         return self._result(x, out) if out is not None else self.xp.asarray(x, copy=True)
 
+    # ---- processes --------------------------------------------------------------------------------------------------
+
+    def sum_over_processes(self, own: Sequence[Array], nodes: Sequence[Node], blocks: int, out: Array) -> Array:
+        """The sum over all blocks of rows of all processes, in ``out``: the same bits for any number of processes.
+
+        Args:
+            own: the sums (n,) over the blocks of each of ``nodes``, in the backend's dtype; their contents are
+                arbitrary afterwards.
+            nodes: those of this process (``collectives.nodes_of``).
+            blocks: how many there are over all processes.
+            out: (n,); may be one of ``own``.
+        """
+        if self.collectives.size == 1:
+            return self._result(tree_sum(nodes, own, self._add_in_place), out)
+        return self._result(self.asarray(self.collectives.sum_nodes([*map(self.to_numpy, own)], nodes, blocks)), out)
+
     # ---- inside ------------------------------------------------------------------------------------------------------
+
+    def _add_in_place(self, left: Array, right: Array) -> Array:
+        left[...] = left + right
+        return left
 
     def _result(self, result: Array, out: Array | None) -> Array:
         """``result``, in ``out`` where that is given."""

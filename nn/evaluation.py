@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import reduce
+from operator import add
 from typing import Any
 
-from backends.typing import Array
+from backends.typing import Array, HostArray
 
 from .feed import Rows
 from .metrics import Metric, check_metrics, loss_names, means, without_column
@@ -17,9 +19,14 @@ from .plan import Observer
 Trainer = Any
 
 
-def evaluate_rows(trainer: Trainer, rows: Rows, metrics: Iterable[Metric], batch_size: int = 1024) -> dict[str, float]:
-    """Loss, accuracy for classes, and these metrics, by name."""
-    totals = trainer.backend.to_numpy(totals_of(trainer, rows, batch_size))
+def evaluate_rows(
+    trainer: Trainer, rows: Rows, metrics: Iterable[Metric], batch_size: int = 1024, *, shared: bool = False
+) -> dict[str, float]:
+    """Loss, accuracy for classes, and these metrics, by name; ``shared``: all processes come here, each for a part."""
+    if shared and trainer.blocks is not None:
+        totals = shared_totals_of(trainer, rows, batch_size)
+    else:
+        totals = trainer.backend.to_numpy(totals_of(trainer, rows, batch_size))
     return means(totals, len(rows), rows.classes) | host_metrics(trainer, rows, metrics)
 
 
@@ -42,7 +49,7 @@ def record_of(
             if trainer.train_metrics:
                 record |= host_metrics(trainer, rows, trainer.metrics)
             if validation is not None:
-                evaluated = evaluate_rows(trainer, validation, trainer.metrics)
+                evaluated = evaluate_rows(trainer, validation, trainer.metrics, shared=True)
                 record |= {f"val_{name}": value for name, value in evaluated.items()}
     return record | {"learning_rate": trainer.optimizer.rate(max(trainer.optimizer.steps, 1))}
 
@@ -69,6 +76,24 @@ def totals_of(
             of_rows = None if losses is None else losses[start:end]
             totals = plan.evaluate(x, y, totals, weights=weights, losses=of_rows)
     return totals
+
+
+def shared_totals_of(trainer: Trainer, rows: Rows, batch_size: int = 1024) -> HostArray:
+    """The totals of ``totals_of``, where the processes that train together take turns with the batches: those of each
+    batch are added in the order of the batches, whoever has computed them."""
+    backend, feed, plan = trainer.backend, trainer.feed(rows), trainer.plan(rows)
+    collectives, starts = backend.collectives, range(0, len(rows), batch_size)
+    own = starts[collectives.rank :: collectives.size]
+    totals = backend.zeros((len(own), 2), backend.wide)
+    size = min(batch_size, len(rows))
+    with in_batches(trainer.model, "evaluation", tuple(rows.x.shape[1:]), size, kept=rows):
+        for index, start in enumerate(own):
+            x, y, weights = feed.batch(start, min(batch_size, len(rows) - start))
+            plan.evaluate(x, y, totals[index, ...], weights=weights)
+    found = collectives.gather(backend.to_numpy(totals))
+    of_batches = [found[number % collectives.size][number // collectives.size] for number in range(len(starts))]
+    total: HostArray = reduce(add, of_batches)
+    return total
 
 
 def host_metrics(trainer: Trainer, rows: Rows, metrics: Iterable[Metric]) -> dict[str, float]:

@@ -102,14 +102,25 @@ class Feed:
             self.order[...] = self.backend.asarray(permutation(self.size, self.seed, epoch))
             self.ordered = epoch
 
-    def batch(self, start: int | Array, count: int, number: int | Array = 0) -> tuple[Array, Array, Array | None]:
+    def batch(
+        self, start: int | Array, count: int, number: int | Array = 0, *, offset: int = 0
+    ) -> tuple[Array, Array, Array | None]:
         """``count`` rows from position ``start`` of the order on, as the network takes them, with their targets and
         their weights, None where there are none.
 
         Args:
             start, number: of the batch, which decides its buffer; they may be arrays of shape (1,) on the device.
+            offset: how many positions after ``start`` the first row is.
         """
         take, buffer = self.backend.take_rows, self.workspace.buffer
+        all_x, all_y, all_weights, order = self.x, self.y, self.weights, self.order
+        if offset and isinstance(start, int):
+            start += offset
+        elif offset and order is not None:  # position start of what begins `offset` later
+            order = order[offset:]
+        elif offset:
+            all_x, all_y = all_x[offset:, ...], all_y[offset:, ...]
+            all_weights = None if all_weights is None else all_weights[offset:]
         x_buffer = y_buffer = weights = None
         # Where only the device knows the first row, no view of the rows is the batch, unless it is all of them.
         gathered = self.order is not None or not (isinstance(start, int) or count == self.size)
@@ -119,11 +130,11 @@ class Feed:
             x_buffer = buffer(("x", number % buffers if buffers > 1 else 0), (count, *self.row_shape))
         if gathered:
             y_buffer = buffer(self.targets_buffer, (count, *self.target_shape), self.y.dtype)
-        x = take(self.x, self.order, start, count, scale=self.scale, shift=self.shift, out=x_buffer)
-        y = take(self.y, self.order, start, count, out=y_buffer)
-        if self.weights is not None:
-            weights_buffer = buffer("weights", (count,), self.weights.dtype) if gathered else None
-            weights = take(self.weights, self.order, start, count, out=weights_buffer)
+        x = take(all_x, order, start, count, scale=self.scale, shift=self.shift, out=x_buffer)
+        y = take(all_y, order, start, count, out=y_buffer)
+        if all_weights is not None:
+            weights_buffer = buffer("weights", (count,), all_weights.dtype) if gathered else None
+            weights = take(all_weights, order, start, count, out=weights_buffer)
         return x, y, weights
 
 
@@ -187,9 +198,11 @@ class AugmentedFeed(Feed):
         self.epoch[...] = epoch
         self.ordered = epoch
 
-    def batch(self, start: int | Array, count: int, number: int | Array = 0) -> tuple[Array, Array, Array | None]:
+    def batch(
+        self, start: int | Array, count: int, number: int | Array = 0, *, offset: int = 0
+    ) -> tuple[Array, Array, Array | None]:
         """As ``Feed.batch``, the pictures distorted."""
-        x, drawn, y, weights = self.parts(start, count, number)
+        x, drawn, y, weights = self.parts(start, count, number, offset=offset)
         backend, buffer = self.backend, self.workspace.buffer
         maps = backend.affine_maps(drawn, self.size_of_pictures, out=buffer("maps", (count, N_MAP)), **self.settings)
         fields = None
@@ -202,14 +215,15 @@ class AugmentedFeed(Feed):
         return backend.xp.reshape(pictures, (count, *self.row_shape)), y, weights
 
     def parts(
-        self, start: int | Array, count: int, number: int | Array = 0
+        self, start: int | Array, count: int, number: int | Array = 0, *, offset: int = 0
     ) -> tuple[Array, Array, Array, Array | None]:
         """What a batch is made from: pictures (m, h, w, c) as they are and what is drawn for them; with their targets
         and their weights."""
-        x, y, weights = super().batch(start, count, number)
+        x, y, weights = super().batch(start, count, number, offset=offset)
         backend, buffer, xp = self.backend, self.workspace.buffer, self.backend.xp
         rows = buffer("row numbers", (count,), xp.int64)
-        backend.take_rows(self.order, None, start, count, out=rows)
+        assert self.order is not None
+        backend.take_rows(self.order[offset:] if offset else self.order, None, start, count, out=rows)
         drawn = buffer("draws", (count, self.draws))
         backend.random_rows(rows, self.draws, key=self.key, epoch=self.epoch, out=drawn)
         return xp.reshape(x, (count, *self.size_of_pictures, self.channels)), drawn, y, weights

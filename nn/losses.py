@@ -89,6 +89,7 @@ class Loss(NamedArguments):
         gradient: bool = True,
         weights: Array | None = None,
         losses: Array | None = None,
+        scale: float | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         """``(totals, doutputs)``: [loss sum, correct rows] added to ``totals``, and the gradient of the mean loss.
@@ -96,8 +97,10 @@ class Loss(NamedArguments):
         Args:
             weights: (m,), what each row counts, in all three; 1 by default.
             losses: (m,), where the loss of each row is written, without its weight.
+            scale: what the gradient of a row's loss is multiplied by, where that is not 1/m.
         """
         operation = getattr(backend, self.operation)
+        options = dict(self.settings) if scale is None else {**dict(self.settings), "scale": scale}
         result: tuple[Array, Array | None] = operation(
             outputs,
             targets,
@@ -106,7 +109,7 @@ class Loss(NamedArguments):
             weights=weights,
             losses=losses,
             out=out,
-            **dict(self.settings),
+            **options,
         )
         return result
 
@@ -273,6 +276,7 @@ class CustomLoss(Loss):
         gradient: bool = True,
         weights: Array | None = None,
         losses: Array | None = None,
+        scale: float | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         xp, (m, _) = backend.xp, outputs.shape
@@ -289,7 +293,7 @@ class CustomLoss(Loss):
             totals += sums
         if not gradient:
             return totals, None
-        share = 1.0 / max(m, 1)
+        share = 1.0 / max(m, 1) if scale is None else scale
         slopes = slopes * share if weights is None else slopes * (weights * share)[:, None]
         if out is None:
             return totals, slopes

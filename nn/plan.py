@@ -130,16 +130,27 @@ class Plan:
         return totals
 
     def gradients(
-        self, x: Array, targets: Array, totals: Array, step: int | Array, weights: Array | None = None
+        self,
+        x: Array,
+        targets: Array,
+        totals: Array,
+        step: int | Array,
+        weights: Array | None = None,
+        *,
+        scale: float | None = None,
     ) -> Array:
-        """Forward, loss and backward: leaves the gradients of the mean loss where they belong."""
+        """Forward, loss and backward: leaves the gradients of the mean loss where they belong; or those of the sum of
+        the rows' losses, times ``scale``."""
         assert self.loss is not None
         if self.observer is not None:
             of_rows = {} if weights is None else {"weights": weights}
             self._show("batch", None, {"batch": x, "targets": targets, **of_rows})
         outputs = self.outputs(x, step)
         buffer = self.store.workspace.buffer("doutputs", outputs.shape)
-        totals, doutputs = self.loss(self.store.backend, outputs, targets, totals=totals, weights=weights, out=buffer)
+        options: dict[str, Any] = {} if scale is None else {"scale": scale}  # a loss of one's own may not know it
+        totals, doutputs = self.loss(
+            self.store.backend, outputs, targets, totals=totals, weights=weights, out=buffer, **options
+        )
         if self.observer is not None:
             found = {"loss": totals[:1], "correct rows": totals[1:], "gradient of the outputs": doutputs}
             self._show("loss", None, found)
@@ -273,6 +284,7 @@ def compile_plan(
     clipping: Clipping | None = None,
     shares: bool = False,
     average: Average | None = None,
+    block: int | None = None,
 ) -> Plan:
     """The plan of a network for one use.
 
@@ -289,12 +301,13 @@ def compile_plan(
         clipping: of the gradients before each update.
         shares: whether several batches share an update, which is made by all of their gradients.
         average: of the parameters, to be moved by each update.
+        block: which block of a batch it is for, where the gradients of several are added up before the update.
     """
     keep_gradients = keep_gradients or observer is not None or optimizer is None
     joined = join_activations(layers)
     if loss is not None:
         joined = without_output_activation(joined, loss.output_activation)
-    stages = tuple(Stage(layer, _context(index, layer, store, seed, training)) for index, layer in joined)
+    stages = tuple(Stage(layer, _context(index, layer, store, seed, training, block or 0)) for index, layer in joined)
     first = next((i for i, (layer, _) in enumerate(stages) if layer.parameters()), len(stages))
     for i, (_, ctx) in enumerate(stages):
         ctx.needs_dx = i > first
@@ -303,7 +316,8 @@ def compile_plan(
     sections: tuple[Section, ...] = ()
     moving: tuple[Sink, ...] = ()
     if optimizer is not None:
-        in_buffer = keep_gradients or clipping is not None or shares  # all gradients, before the update
+        # All gradients, before the update:
+        in_buffer = keep_gradients or clipping is not None or shares or block is not None
         moved = {} if in_buffer else _move(stages, store, optimizer)
         folded = {} if in_buffer else _fold(stages, store, optimizer)
         sections = tuple(_sections(store, optimizer, {*folded}, {*moved}, keep_gradients))
@@ -312,7 +326,7 @@ def compile_plan(
     return Plan(store, stages, loss, optimizer, sections, moving, observer, keep_gradients, clipping, total, average)
 
 
-def _context(index: int, layer: Layer, store: Store, seed: int, training: bool) -> Context:
+def _context(index: int, layer: Layer, store: Store, seed: int, training: bool, block: int) -> Context:
     def of_layer(arrays: Mapping[str, Array], names: Mapping[str, Any]) -> dict[str, Array]:
         return {name: arrays[f"{index}.{name}"] for name in names}
 
@@ -326,6 +340,7 @@ def _context(index: int, layer: Layer, store: Store, seed: int, training: bool) 
         sinks={"output": {}} | {name: {layer.target: gradient} for name, gradient in gradients.items()},
         seed=seed,
         name=str(index),
+        block=block,
         training=training,
     )
 

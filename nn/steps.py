@@ -8,15 +8,19 @@ from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from backends import Backend, RecordedStep, Step, StepNumbers
+from backends import RecordedStep, Step, StepNumbers
 from backends.typing import Array
 
 from .around_update import Share, settings_around_update
+from .blocks import make_step_on_blocks
 from .feed import Feed, Rows
 from .losses import Loss
 from .optimizers import Optimizer
 from .own_layers import LOOKED_AT, NOT_WRITTEN, observer_of
 from .plan import Observer, Plan
+
+#: How many steps are launched in one call where processes train together: they all look up at the same one.
+STEPS_TOGETHER = 16
 
 #: An ``nn.Trainer``. (Importing it here would be a circle: it imports this module.)
 Trainer = Any
@@ -83,7 +87,8 @@ class Recordings:
         backend, optimizer, store = trainer.backend, trainer.optimizer, trainer.model.store
         optimizer.bind(store)
         of_optimizer = {**optimizer.settings(), "learning_rate": None}  # this one is a number of each step
-        of_steps = shuffled, keep_gradients, trainer.model.seed, trainer.loss, optimizer.rule, repr(of_optimizer)
+        of_rows = shuffled, keep_gradients, trainer.model.seed, trainer.loss, trainer.blocks
+        of_steps = *of_rows, optimizer.rule, repr(of_optimizer)
         settings = (*of_steps, trainer.augment, *settings_around_update(trainer))
         state = [*optimizer.state.values()]
         if store.flat_average is not None:
@@ -91,13 +96,19 @@ class Recordings:
         known = self._of.get(rows)
         if known is None or not known.serves(settings, state):
             self.look_at_own_layers(trainer, rows, size)
-            feed, plan = (
-                trainer.feed(rows, shuffled, augmented=True),
-                trainer.plan(rows, optimizer=optimizer, keep=keep_gradients),
-            )
-            step = backend.record(trainer.make_step(feed, plan), only_operations=plan.recordable)
-            step_of = _steps_of(feed, plan, trainer.totals, backend)
-            known = self._of[rows] = Recorded(settings, state, feed, step, step_of)
+            feed, blocks = trainer.feed(rows, shuffled, augmented=True), trainer.blocks
+            of_plan = {"optimizer": optimizer, "keep": keep_gradients}
+            plans = [trainer.plan(rows, **of_plan, block=block) for block in ([None] if blocks is None else blocks.own)]
+
+            def make(share: Share | None = None) -> RecordedStep:
+                if blocks is None:
+                    step = trainer.make_step(feed, plans[0], share)
+                else:
+                    step = make_step_on_blocks(blocks, feed, plans, trainer.totals_of_blocks, share)
+                recorded: RecordedStep = backend.record(step, only_operations=plans[0].recordable)
+                return recorded
+
+            known = self._of[rows] = Recorded(settings, state, feed, make(), _steps_of(make))
         return Epoch(rows, known.feed, known.step, size, keep_gradients, trainer.accumulate, known.step_of)
 
     def forget(self) -> None:
@@ -138,14 +149,14 @@ def make_step(feed: Feed, plan: Plan, totals: Array, share: Share | None = None)
     return step
 
 
-def _steps_of(feed: Feed, plan: Plan, totals: Array, backend: Backend) -> Callable[[Share], RecordedStep]:
+def _steps_of(make: Callable[[Share], RecordedStep]) -> Callable[[Share], RecordedStep]:
     """Gives the step for batches that share an update, recorded when it is first asked for."""
     made: dict[tuple[int, bool, bool], RecordedStep] = {}
 
     def step_of(share: Share) -> RecordedStep:
         key = share.rows, share.is_first, share.is_last
         if key not in made:
-            made[key] = backend.record(make_step(feed, plan, totals, share), only_operations=plan.recordable)
+            made[key] = make(share)
         return made[key]
 
     return step_of

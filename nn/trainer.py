@@ -13,8 +13,11 @@ from typing import Any
 
 from backends import Step, StepNumbers
 from backends.arguments import NamedArguments, check_flag, check_kind, check_path, check_text, check_whole_number
+from backends.collectives import find_collectives
 
+from .agreement import check_parameters, check_start
 from .around_update import AveragedParameters, Share, around_update, check_around_update, settings_around_update
+from .blocks import Blocks, sum_of_totals
 from .callbacks import Callback
 from .callbacks.base import check_callbacks, end_all, listens, reads_gradients
 from .data import Augment, Dataset
@@ -34,13 +37,13 @@ from .optimizers import Optimizer, get_optimizer
 from .out_of_memory import allocating, memory_told, training
 from .pairs import targets_apart
 from .plan import Observer, Plan, compile_plan, takes_input_scale
-from .steps import Epoch, Parts, Recordings, leave_gradients, make_step, rates_of
+from .steps import STEPS_TOGETHER, Epoch, Parts, Recordings, leave_gradients, make_step, rates_of
 from .storage.checkpoint import newest_checkpoint, write_checkpoint
 from .storage.training_state import Fit, Interrupted, settings_of, state_of
 from .summary import Summary
 
 #: What a copy and a pickle of a trainer are without: it follows from the rest.
-_MADE_ANEW = {"backend", "totals", "norm_buffer", "_parts", "_recordings", "_averaged", "_fit"}
+_MADE_ANEW = {"backend", "totals", "totals_of_blocks", "norm_buffer", "_parts", "_recordings", "_averaged", "_fit"}
 #: What makes of an attribute, as a user gives it, that which a trainer has.
 _AS_GIVEN: dict[str, Callable[[Any], Any]] = {
     "loss": get_loss,
@@ -79,9 +82,14 @@ class Trainer(NamedArguments):
         augment: random distortions of the pictures of training batches, ``Augment(shift=2, rotation=15)`` for instance.
             Rows must be pictures then, or have an ``image_shape``. ``evaluate``, ``predict`` and ``gradients`` see them
             as they are.
+        distributed: whether the processes that were started together (by ``mpiexec``, for instance) train together:
+            each on its part of every batch.
+        blocks: into how many blocks of rows each batch is cut, whose gradients are added up in a fixed order: runs with
+            as many blocks have the same bits on any number of processes that divides it. By default as many as there
+            are processes.
 
-    All but the model may be changed between epochs, and are checked as here. An average that is switched off and on
-    again begins anew.
+    All but the model, its processes and blocks may be changed between epochs, and are checked as here. An average that
+    is switched off and on again begins anew.
 
     Attributes:
         epoch: how many epochs have been begun, over all calls of ``fit``; two calls of 3 and 2 epochs are one of 5.
@@ -90,6 +98,9 @@ class Trainer(NamedArguments):
         columns: what a record of the current ``fit`` tells, by name.
         totals: (2,) on the device: loss sum and correct rows of the current epoch so far.
         norm_buffer: (1,) on the device: what ``gradient_norm`` reads.
+        blocks: those that each batch is cut into, a ``Blocks``; None where it is not.
+        totals_of_blocks: (own blocks, 2) on the device: likewise, of each block of this process; ``totals`` is their
+            sum over all processes when an epoch has ended, and 0 before.
         interrupted: whether training is ended by ``interrupt``.
         first_settings: what the first call of ``fit`` was begun with, which callbacks may have changed since; None
             before it.
@@ -113,6 +124,8 @@ class Trainer(NamedArguments):
         accumulate: int = 1,
         average: float | None = None,
         augment: Augment | None = None,
+        distributed: bool = False,
+        blocks: int | None = None,
     ) -> None:
         check_kind("model", model, Sequential, "a Sequential")
         check_around_update(clip_norm, clip_value, accumulate, average)
@@ -120,6 +133,11 @@ class Trainer(NamedArguments):
         self.accumulate, self.average = accumulate, average
         self.augment = augment
         self.model, self.backend = model, model.backend
+        if check_flag("distributed", distributed):
+            self.backend.collectives = find_collectives()
+        self._blocks_given = blocks is not None
+        count = self.backend.collectives.size if blocks is None else check_whole_number("blocks", blocks)
+        self.blocks = Blocks.of(self.backend, count)
         self.loss = model.last_loss() if loss is None else get_loss(loss)
         self.optimizer = get_optimizer(optimizer)
         self.callbacks = check_callbacks(callbacks)
@@ -198,7 +216,7 @@ class Trainer(NamedArguments):
         resumed = self._resumed
         first = self.epoch if resumed is None else resumed.first
         last = first + check_whole_number("epochs", epochs, least=0)
-        check_batches(self.model.layers, len(train), size)
+        check_batches(self.model.layers, len(train), size, 1 if self.blocks is None else self.blocks.count)
         validation_every = check_whole_number("validation_every", validation_every)
         called = check_callbacks([*self.callbacks, *check_callbacks(callbacks)])
         with self.backend.use(), self._averaged.kept_out():
@@ -210,10 +228,12 @@ class Trainer(NamedArguments):
                 picture_shape_of(self.model, rows.data)  # or an error, before anything is trained
             begun = list[Callback]()
             arguments = {"batch_size": size, "shuffle": shuffle, "validation_every": validation_every}
-            fit = Fit(called, rows, held_out, arguments, settings_of(self), first, last, Watch(self))
+            own = called if self.backend.collectives.rank == 0 else [one for one in called if not one.first_only]
+            fit = Fit(called, own, rows, held_out, arguments, settings_of(self), first, last, Watch(self))
+            check_start(self, fit)
             self._begin_fit(fit)
             try:
-                for callback in called:
+                for callback in own:
                     callback.on_fit_begin(self, len(rows), max(last - self.epoch, 0))
                     begun.append(callback)
                 self._resumed = None  # until here another call could go on with it
@@ -223,7 +243,7 @@ class Trainer(NamedArguments):
                     self.epoch += 1
                     due = self.epoch % validation_every == 0 or self.epoch in (1, last)
                     if not self.seen:
-                        for callback in called:  # before the plan is looked at: they may change a setting
+                        for callback in own:  # before the plan is looked at: they may change a setting
                             callback.on_epoch_begin(self, self.epoch)
                     epoch = self._recordings.epoch(self, rows, size, shuffled, keep)
                     with training(self, rows, size, fit.watch):
@@ -243,7 +263,7 @@ class Trainer(NamedArguments):
     def _epoch(self, epoch: Epoch, fit: Fit, due: bool) -> None:
         """All batches, and the record of them; with an evaluation if it is due, or if this has become the last one."""
         each_batch = [callback for callback in fit.called if listens(callback, "on_batch_end")]
-        alone = not all(callback.takes_parts for callback in each_batch)
+        alone = not all(callback.takes_parts for callback in fit.callbacks if listens(callback, "on_batch_end"))
         rows, watch = epoch.feed.size, fit.watch
         epoch.feed.begin_epoch(self.epoch)
         while self.seen < rows:
@@ -255,15 +275,22 @@ class Trainer(NamedArguments):
             watch.look(epoch, self.seen)
             if self.seen < rows and self._is_stopped(fit):
                 break
+        self._agree()
         if self.backend.device.queues and not self.stopping:
             epoch.feed.prepare(self.epoch + 1)
         seen = self.seen
+        if self.blocks is not None:
+            self.totals[...] = self.backend.asarray(
+                sum_of_totals(self.backend, self.totals_of_blocks), self.backend.wide
+            )
         totals, seconds = watch.end(epoch, seen), perf_counter() - fit.started
         found = means(totals, seen, epoch.rows.classes)
         evaluated = not self.interrupted and (due or bool(self.stopping))
         record = record_of(self, found, epoch.rows, fit.validation, evaluated)
         record |= {"seconds": seconds, "rows_per_second": seen / seconds}
         record |= {"interrupted": seen} if self.interrupted else {}
+        check_parameters(self)
+        record = self.backend.collectives.broadcast(record)
         watch.check(record, fit.validation)
         self.seen = 0
         self.history.append(record)
@@ -275,7 +302,8 @@ class Trainer(NamedArguments):
         into a part of an epoch, from one to ``most``, which is returned. Where one raises an error, none is counted.
         """
         optimizer, store = self.optimizer, self.model.store
-        update, most = optimizer.steps + 1, min(most, self._parts[count])
+        together = self.backend.collectives.size > 1
+        update, most = optimizer.steps + 1, min(most, STEPS_TOGETHER if together else self._parts[count])
         if epoch.batches == 1:
             step = epoch.step
             rate, times = rates_of(optimizer, update, most)
@@ -308,12 +336,22 @@ class Trainer(NamedArguments):
 
     def _is_stopped(self, fit: Fit) -> bool:
         """Whether training ends here, between two steps. A signal may come at any line; this is where it takes effect.
-        (Not before an epoch that is resumed in its middle: the run has not gone on yet, and nothing of it is lost.)"""
+        (Not before an epoch that is resumed in its middle: the run has not gone on yet, and nothing of it is lost.)
+        Processes that train together end where one of them does."""
+        self._agree()
         if self._interruption and not self.stopping and (not self.seen or fit.watch.good is not None):
             self.interrupted, self.stopping = True, self._interruption
             for callback in fit.called:
                 callback.on_interrupt(self)
         return bool(self.stopping)
+
+    def _agree(self) -> None:
+        """Let what one of several processes is asked for, a stop or an interruption, be asked of all."""
+        collectives = self.backend.collectives
+        if collectives.size > 1 and collectives.any(bool(self.stopping or self._interruption)):
+            asked = collectives.gather((self.stopping, self._interruption))
+            self.stopping = next((stopping for stopping, _ in asked if stopping), "")
+            self._interruption = next((interruption for _, interruption in asked if interruption), "")
 
     # ---- a run that goes on -----------------------------------------------------------------------------------------
 
@@ -333,7 +371,8 @@ class Trainer(NamedArguments):
         folder, keep = check_path("folder", folder), check_whole_number("keep", keep)
         with self.backend.use():
             state = state_of(self, self._fit) if self._resumed is None else self._resumed.state
-            return write_checkpoint(folder, state, keep, self.backend.to_numpy)
+            write = partial(write_checkpoint, folder, state, keep, self.backend.to_numpy)
+            return self.backend.collectives.by_first(write)
 
     def resume(self, folder: str | Path, *, missing_ok: bool = False) -> bool:
         """Go on with the run of the newest whole checkpoint in ``folder``.
@@ -372,16 +411,23 @@ class Trainer(NamedArguments):
         if self._averaged.are_in:
             raise RuntimeError("a run cannot be resumed inside of trainer.averaged(); do so outside")
         folder, missing_ok = check_path("folder", folder), check_flag("missing_ok", missing_ok)
-        state = newest_checkpoint(folder)
+        state = self.backend.collectives.by_first(partial(newest_checkpoint, folder))
         if state is None:
             if missing_ok:
                 return False
             wanted = "there is no checkpoint to resume; name the folder of nn.Checkpoint"
             raise FileNotFoundError(sentence(f"{folder}: {wanted}"))
+        if not self._blocks_given:  # those of the run, on however many processes it goes on
+            self._set_blocks(state["settings"].get("blocks", 1))
         interrupted = Interrupted(state)
         interrupted.restore(self)
         self._resumed = interrupted if interrupted.is_in_fit else None
         return True
+
+    def _set_blocks(self, count: int) -> None:
+        self.blocks = Blocks.of(self.backend, count)
+        own = 0 if self.blocks is None else len(self.blocks.own)
+        self.totals_of_blocks = self.backend.zeros((own, 2), self.backend.wide)
 
     def _begin_fit(self, fit: Fit) -> None:
         """A call of ``fit`` begins, or one that was interrupted goes on."""
@@ -401,6 +447,8 @@ class Trainer(NamedArguments):
             return
         fit.begin_epoch(self)
         self.totals[...] = 0.0
+        if self.blocks is not None:
+            self.totals_of_blocks[...] = 0.0
 
     # ---- around updates ---------------------------------------------------------------------------------------------
 
@@ -529,6 +577,7 @@ class Trainer(NamedArguments):
         optimizer: Optimizer | None = None,
         keep: bool = False,
         observer: Observer | None = None,
+        block: int | None = None,
     ) -> Plan:
         """The network and the loss, compiled for batches of ``rows``; with an optimizer for training steps.
 
@@ -536,6 +585,7 @@ class Trainer(NamedArguments):
             training: whether layers behave as in training; always with an optimizer.
             keep: whether the gradients of a step can be read after its update.
             observer: who looks at every tensor.
+            block: as of ``compile_plan``.
         """
         return compile_plan(
             self.model.layers,
@@ -547,6 +597,7 @@ class Trainer(NamedArguments):
             input_scale=self._input_scale(rows),
             keep_gradients=keep,
             observer=observer,
+            block=block,
             **({} if optimizer is None else around_update(self, self.norm_buffer)),
         )
 
@@ -564,6 +615,7 @@ class Trainer(NamedArguments):
         with self.backend.use(), allocating(self.backend, what, "use a smaller network or another device"):
             self.optimizer.bind(self.model.store)
             self.totals = self.backend.zeros((2,), self.backend.wide)
+            self._set_blocks(1 if self.blocks is None else self.blocks.count)
             self.norm_buffer = self.backend.zeros((1,), self.backend.wide)
             if self.average is not None:
                 settings_around_update(self)

@@ -19,8 +19,8 @@ PACKAGES = ["benchmarks", "train", "recipes", "nn", "backends"]
 #: The rooms of a package, from the upper ones down: each may import those after it, and no other.
 ROOMS = {
     "backends": [
-        "__main__", "doctor", "check", "__init__", "registry", "cpu", "cuda", "base", "pictures", "core", "devices",
-        "step", "updates", "activations", "gelu", "random", "arguments", "messages", "typing",
+        "__main__", "doctor", "check", "__init__", "registry", "cpu", "cuda", "base", "pictures", "core", "collectives",
+        "devices", "step", "updates", "activations", "gelu", "random", "arguments", "messages", "typing",
     ],
     "nn": [
         "__main__",
@@ -31,6 +31,7 @@ ROOMS = {
         "verify",
         "report",
         "trainer",
+        "agreement",
         "divergence",
         "evaluation",
         "given",
@@ -41,6 +42,7 @@ ROOMS = {
         "out_of_memory",
         "steps",
         "own_layers",
+        "blocks",
         "summary",
         "plan",
         "feed",
@@ -64,8 +66,8 @@ ROOMS = {
 }  # fmt: skip
 #: What is computed with arrays of any library, and so knows none.
 NETWORK_CODE = [
-    "nn.around_update", "nn.device_rows", "nn.divergence", "nn.evaluation", "nn.feed", "nn.given", "nn.layers",
-    "nn.optimizers",
+    "nn.around_update", "nn.blocks", "nn.device_rows", "nn.divergence", "nn.evaluation", "nn.feed", "nn.given",
+    "nn.layers", "nn.optimizers",
     "nn.initializers", "nn.losses", "nn.memory", "nn.metrics", "nn.model", "nn.out_of_memory", "nn.own_layers",
     "nn.plan", "nn.snapshot", "nn.steps", "nn.trainer",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ is done once for all steps of a size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import isfinite, prod, sqrt
 from typing import Any
@@ -19,6 +19,7 @@ import numpy
 
 from .. import random
 from ..activations import get_activation
+from ..collectives import Node
 from ..typing import Array
 from ..updates import bias_correction, get_rule
 from .blas import Blas, Cut
@@ -109,6 +110,9 @@ class NumpyBackend(NumpyConvolutions, NumpyPoolings, NumpyDistortions):
         return out
 
     # ---- products and activations -----------------------------------------------------------------------------------
+
+    def sum_over_processes(self, own: Sequence[Array], nodes: Sequence[Node], blocks: int, out: Array) -> Array:
+        return self._call(super().sum_over_processes, own, nodes, blocks, out)
 
     def matmul(
         self,

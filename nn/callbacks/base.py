@@ -32,8 +32,12 @@ class Callback(NamedArguments):
             launched in one call, which costs less where they are small.
         of_fit: the names of attributes that belong to one call of ``fit``, such as an open file: a copy and a pickle
             have None instead.
+        first_only: whether only the first of processes that train together calls it, as it prints or writes.
         comes_last: whether the callback is called after all those without it; but when training ends, before them, so
             that it finds everything as the last epoch has left it.
+
+    Where processes train together, each calls its callbacks, with the same records, and training ends on all where one
+    of them ends it.
 
     A run that is resumed calls ``on_fit_begin`` of its callbacks, then ``load_state_dict`` of those that have a
     ``state_dict`` of their own. In the middle of an epoch, ``on_epoch_begin`` is not called again.
@@ -42,6 +46,7 @@ class Callback(NamedArguments):
     reads_gradients: bool | None = None
     takes_parts = False
     of_fit: ClassVar[tuple[str, ...]] = ()
+    first_only: ClassVar[bool] = False
     comes_last: ClassVar[bool] = False
 
     def __getstate__(self) -> dict[str, Any]:

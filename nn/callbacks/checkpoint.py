@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import warnings
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import ClassVar
@@ -65,17 +66,22 @@ class Checkpoint(Callback):
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
         history = trainer.history
-        history.run = history.run or secrets.token_hex(8)
+        collectives = trainer.backend.collectives
+        history.run = collectives.broadcast(history.run or secrets.token_hex(8))
+        collectives.by_first(partial(self._make_way, history.run))
+        self._last_epoch = trainer.epoch + epochs
+        self._step, self._time = trainer.model.step, monotonic()
+
+    def _make_way(self, run: str) -> None:
+        """See that the folder has no checkpoints of another run."""
         for path in checkpoints_in(self.folder):
-            if _run_of(path) not in (history.run, ""):
+            if _run_of(path) not in (run, ""):
                 if not self.overwrite:
                     raise CallbackError(
                         f"{self.folder} has checkpoints of another run; go on with it by trainer.resume, replace it by "
                         "Checkpoint(..., overwrite=True), or name another folder"
                     )
                 path.unlink()
-        self._last_epoch = trainer.epoch + epochs
-        self._step, self._time = trainer.model.step, monotonic()
 
     def on_batch_end(self, trainer: Trainer, rows: int) -> None:
         if self._is_time(trainer):
@@ -94,7 +100,10 @@ class Checkpoint(Callback):
     def _is_time(self, trainer: Trainer) -> bool:
         if self.steps is not None and trainer.model.step - self._step >= self.steps:
             return True
-        return self.minutes is not None and monotonic() - self._time >= 60.0 * self.minutes
+        if self.minutes is None:
+            return False
+        collectives = trainer.backend.collectives  # of several processes the first one looks at its clock
+        return bool(collectives.any(collectives.rank == 0 and monotonic() - self._time >= 60.0 * self.minutes))
 
     def _write(self, trainer: Trainer) -> None:
         self._step = trainer.model.step
@@ -104,7 +113,7 @@ class Checkpoint(Callback):
         except (OSError, MemoryError, TypeError) as error:  # the last is of a callback whose state no file can hold
             why = getattr(error, "strerror", "") or str(error) or "out of memory"
             failure = f"no checkpoint could be written to {self.folder} ({why})"
-            if not self.failure:
+            if not self.failure and trainer.backend.collectives.rank == 0:
                 warnings.warn(f"{failure}; training goes on", CheckpointWarning, stacklevel=2)
             self.failure = failure
         self._time = monotonic()  # the time that writing takes does not count

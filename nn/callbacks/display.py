@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from copy import deepcopy
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
 
 from backends.arguments import ArgumentTypeError, check_flag, check_whole_number, shown
 
@@ -15,6 +15,8 @@ from .base import Callback, Trainer
 
 class ProgressBar(Callback):
     """A tqdm bar over the rows of all epochs; in a terminal or a notebook only, unless ``disable`` says otherwise."""
+
+    first_only: ClassVar[bool] = True
 
     reads_gradients = False
     takes_parts = True
@@ -55,6 +57,8 @@ class PrintEpochs(Callback):
         every: print each ``every``-th epoch, and the last.
         file: standard output by default.
     """
+
+    first_only: ClassVar[bool] = True
 
     COLUMNS = (
         ("epoch", "epoch", "{:d}", 5),

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import ClassVar, TextIO
 
 from backends.arguments import check_path, shown
 
@@ -45,6 +45,8 @@ class EpochLog(Callback):
     Warns:
         LogWarning: (a RuntimeWarning) once, while training runs: it cannot be written any more.
     """
+
+    first_only: ClassVar[bool] = True
 
     of_fit = ("_file",)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Any, ClassVar
 
 from backends.arguments import check_choice, check_path, check_text, check_whole_number
 
@@ -31,6 +31,8 @@ class SaveModel(Callback):
         ValueError: an argument cannot be used; in ``fit``, before anything is trained: there is no such column.
         FileNotFoundError: likewise: there is no such folder.
     """
+
+    first_only: ClassVar[bool] = True
 
     def __init__(self, path: str | Path, monitor: str = "", every: int = 1, mode: str = "auto") -> None:
         self.path = str(check_path("path", path))

@@ -7,7 +7,7 @@ import socket
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from backends.arguments import check_path
 
@@ -44,6 +44,8 @@ class TensorBoard(Callback):
     Warns:
         LogWarning: (a RuntimeWarning) once, while training runs: it cannot be written any more.
     """
+
+    first_only: ClassVar[bool] = True
 
     of_fit = ("_file",)
 

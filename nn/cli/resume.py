@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ..callbacks import Callback, Checkpoint
 from ..history import Record
@@ -157,6 +157,8 @@ def _where(trainer: Trainer) -> str:
 
 class HoldsRun(Callback):
     """Has the folder say from the beginning which run it holds, also if it is deleted while training runs."""
+
+    first_only: ClassVar[bool] = True
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder

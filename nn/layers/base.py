@@ -44,6 +44,7 @@ class Context:
         sinks: keywords for the matrix products that the layer names in ``products``.
         seed: of the model.
         name: the layer's index in the model, as in its parameters' names.
+        block: which block of a batch the rows are, where each has masks of its own.
         needs_dx: whether backward must return dx.
         training: whether this is a training step (dropout asks).
         step: the number of the training step; an int, or a (1,) array on the device.
@@ -57,6 +58,7 @@ class Context:
     buffer: Callable[[str, Shape], Array]
     seed: int
     name: str
+    block: int = 0
     sinks: dict[str, Sink] = field(default_factory=dict)
     needs_dx: bool = True
     training: bool = False
@@ -103,6 +105,7 @@ class Layer(NamedArguments):
             subclass with a forward or backward of its own, unless it says so.
         own_way: whether forward or backward are not those of a layer of xpnet.
         least_rows: how many rows a training batch must have at least.
+        moves_state: whether ``forward`` moves the layer's state in training, to be saved with the model.
         registered_name: its name in ``LAYERS``.
     """
 
@@ -113,6 +116,7 @@ class Layer(NamedArguments):
     only_moves: ClassVar[bool] = False
     own_way: ClassVar[bool] = False
     least_rows: ClassVar[int] = 1
+    moves_state: ClassVar[bool] = False
     registered_name: ClassVar[str] = ""
 
     def __init_subclass__(cls, *, abstract: bool = False, **keywords: Any) -> None:
@@ -235,16 +239,18 @@ def check_features(layer: Layer, features: int, shape: Shape | None) -> None:
         raise ValueError(f"{layer!r} takes rows of {features} numbers, not of shape {shape}{hint}")
 
 
-def check_batches(layers: Sequence[Layer], rows: int, batch_size: int) -> None:
-    """Raise a ValueError where the last batch of an epoch would be too short for a layer."""
+def check_batches(layers: Sequence[Layer], rows: int, batch_size: int, blocks: int = 1) -> None:
+    """Raise a ValueError where the last batch of an epoch, or a block of it, would be too short for a layer."""
     for layer in layers if isinstance(layers, Sequence) else [layers]:
         check_kind("each of layers", layer, Layer, "a Layer")
     check_whole_number("rows", rows)
     check_whole_number("batch_size", batch_size)
+    check_whole_number("blocks", blocks)
     last = min(rows, rows % batch_size or batch_size)
+    cut = f", in {blocks} blocks," if blocks > 1 else ""
     for index, layer in enumerate(layers):
-        if last < layer.least_rows:
+        if last // blocks < layer.least_rows > 1:  # a block may be empty, unless that matters
             raise ValueError(
                 f"layer {index}, {layer!r}: a training batch needs at least {layer.least_rows} rows, but {rows} rows "
-                f"in batches of {batch_size} leave {last} for the last one; choose another batch_size"
+                f"in batches of {batch_size}{cut} leave {last // blocks} for the last one; choose another batch_size"
             )

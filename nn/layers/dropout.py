@@ -29,7 +29,7 @@ class Dropout(Layer):
         ctx.saved = None
         if not ctx.training or self.rate == 0.0:
             return x
-        key = mask_key(ctx.seed, ctx.name)
+        key = mask_key(ctx.seed, f"{ctx.name}/{ctx.block}" if ctx.block else ctx.name)
         ctx.saved = ctx.backend.dropout_mask(
             x.shape, rate=self.rate, key=key, step=ctx.step, out=ctx.buffer("mask", x.shape)
         )

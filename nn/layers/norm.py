@@ -123,6 +123,7 @@ class BatchNorm(Normalization):
 
     axis: ClassVar[int] = 0
     least_rows: ClassVar[int] = 2
+    moves_state: ClassVar[bool] = True
 
     momentum: float = 0.1
 

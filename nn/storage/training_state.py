@@ -18,6 +18,7 @@ from typing import Any
 from backends.typing import Array
 
 from ..around_update import settings_around_update
+from ..blocks import gathered_totals
 from ..data import Units
 from ..data.identity import identity
 from ..feed import Rows
@@ -41,7 +42,8 @@ class Fit:
     """A call of ``fit`` that is running.
 
     Attributes:
-        called: its callbacks, in their order.
+        callbacks: all of this call, in their order.
+        called: those that this process calls: where several train together, the first one alone calls some.
         rows, validation: to train on, and to evaluate on.
         arguments: ``batch_size``, ``shuffle`` and ``validation_every``.
         settings: what the run was begun with, as ``settings_of``.
@@ -52,6 +54,7 @@ class Fit:
         started: the time at which the epoch would have begun, had it never been interrupted.
     """
 
+    callbacks: list[Callback]
     called: list[Callback]
     rows: Rows
     validation: Rows | None
@@ -87,6 +90,7 @@ def settings_of(trainer: Trainer) -> dict[str, Any]:
         "loss": {"name": loss.name, **loss.own_settings},
         "optimizer": _optimizer(trainer.optimizer),
         **_of_steps(trainer),
+        **({} if trainer.blocks is None else {"blocks": trainer.blocks.count}),
     }
 
 
@@ -149,7 +153,7 @@ def state_of(trainer: Trainer, fit: Fit | None) -> dict[str, Any]:
         "stopping": "" if trainer.interrupted else trainer.stopping,
         "callbacks": [
             {"kind": kind, "settings": callback.settings(), "state": callback.state_dict()}
-            for kind, callback in remembering(fit.called)
+            for kind, callback in remembering(fit.callbacks)
         ],
         "seen": trainer.seen,
     }
@@ -158,13 +162,21 @@ def state_of(trainer: Trainer, fit: Fit | None) -> dict[str, Any]:
         state["epoch"] = {
             "seconds": perf_counter() - fit.started,
             "now": fit.now,
-            "totals": trainer.backend.to_numpy(trainer.totals).tolist(),
+            "totals": _totals(trainer),
             "before": before.arrays(),
             "before_numbers": before.numbers(),
         }
         if fit.now["accumulate"] > 1:
             state["epoch"]["gradients"] = trainer.model.store.sum_of_gradients
     return state
+
+
+def _totals(trainer: Trainer) -> list[float]:
+    """The totals of the epoch so far; where batches have blocks, of one after the other."""
+    backend = trainer.backend
+    if trainer.blocks is None:
+        return list(backend.to_numpy(trainer.totals).tolist())
+    return [number for row in gathered_totals(backend, trainer.totals_of_blocks) for number in row.tolist()]
 
 
 def remembering(called: Iterable[Callback]) -> list[tuple[str, Callback]]:
@@ -262,7 +274,7 @@ class Interrupted:
             text = difference(arguments, fit.arguments) or other_data(known["data"], fit.data)
         if text:
             raise CheckpointError(f"this run cannot go on, as {text}; call fit as for the run")
-        here = [{"kind": kind, "settings": callback.settings()} for kind, callback in remembering(fit.called)]
+        here = [{"kind": kind, "settings": callback.settings()} for kind, callback in remembering(fit.callbacks)]
         there = [{"kind": entry["kind"], "settings": entry["settings"]} for entry in known["callbacks"]]
         kinds, own_kinds = [entry["kind"] for entry in there], [entry["kind"] for entry in here]
         if sorted(kinds) != sorted(own_kinds):
@@ -277,7 +289,7 @@ class Interrupted:
     def restore_callbacks(self, trainer: Trainer, fit: Fit) -> None:
         """Let the callbacks remember what those of the run did."""
         known = sorted(self.state["fit"]["callbacks"], key=_kind)
-        own = sorted(remembering(fit.called), key=lambda entry: entry[0])
+        own = sorted(remembering(fit.callbacks), key=lambda entry: entry[0])
         for entry, (kind, callback) in zip(known, own, strict=True):
             try:
                 callback.load_state_dict(_on_device(entry["state"], trainer))
@@ -292,7 +304,11 @@ class Interrupted:
         """Let the epoch, which was interrupted in its middle, be as it was."""
         with _making_sense():
             epoch = self.state["epoch"]
-            _fill(trainer.totals, epoch["totals"])
+            if trainer.blocks is None:
+                _fill(trainer.totals, epoch["totals"])
+            else:
+                for index, block in enumerate(trainer.blocks.own):
+                    _fill(trainer.totals_of_blocks[index, ...], epoch["totals"][2 * block : 2 * block + 2])
             fit.watch.good = Snapshot(_on_device(epoch["before"], trainer), dict(epoch["before_numbers"]))
             if "gradients" in epoch:
                 trainer.model.store.sum_of_gradients[...] = _on_device(epoch["gradients"], trainer)
@@ -396,7 +412,11 @@ def _check(state: Mapping[str, Any]) -> None:
         shapes = [(array.shape, state["arrays"][name].shape) for name, array in epoch["before"].items()]
         _need("its epoch is", all(one == other for one, other in shapes))
         _need("its epoch is", _is_count(epoch["now"]["accumulate"]) and isinstance(epoch["now"]["optimizer"], dict))
-        _need("its epoch is", _are_numbers(epoch["totals"], 2) and isinstance(epoch["before_numbers"], dict))
+        _need(
+            "its epoch is",
+            _are_numbers(epoch["totals"], 2 * state["settings"].get("blocks", 1))
+            and isinstance(epoch["before_numbers"], dict),
+        )
         _need("its epoch is", all(_is_count(epoch["before_numbers"][name]) for name in counted))
 
 

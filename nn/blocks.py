@@ -1,0 +1,159 @@
+"""A batch in blocks of rows, whose gradients are added up in an order that does not depend on who computes them.
+
+With B blocks, block b of a batch of m rows has its rows from m b / B to m (b + 1) / B, rounded down. Each process
+computes the gradients of its blocks, of the loss of their rows divided by m, and all are added along one binary tree
+(``backends.collectives``): p processes give the same bits for every p that divides B. Masks of dropout are drawn for
+each block by itself, and ``BatchNorm`` has the statistics of a block; its running ones move by their mean over the
+blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backends import Backend, Step, StepNumbers
+from backends.collectives import Node, TreeSum, blocks_of, tree_sum
+from backends.typing import Array, HostArray
+
+from .around_update import Share
+from .feed import Feed
+from .memory import Store
+from .plan import Plan
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of a batch, and which of them are this process's.
+
+    Attributes:
+        count: how many there are, B.
+        own: those of this process.
+    """
+
+    count: int
+    own: range
+
+    @classmethod
+    def of(cls, backend: Backend, count: int) -> Blocks | None:
+        """Those of this process; None where a process that is alone has one.
+
+        Raises:
+            ValueError: they cannot be dealt out evenly.
+        """
+        if max(count, backend.collectives.size) == 1:
+            return None
+        return cls(count, blocks_of(backend.collectives.rank, backend.collectives.size, count))
+
+    def rows(self, block: int, rows: int) -> range:
+        """The rows of a block in a batch of ``rows``."""
+        return range(rows * block // self.count, rows * (block + 1) // self.count)
+
+
+class Sums:
+    """Adds up the gradients, or the state, of the blocks: those of this process one by one, then over all processes.
+
+    Args:
+        array: (n,), where a block leaves its own, and where the sum goes.
+        name: of the buffers in which sums wait.
+    """
+
+    def __init__(self, blocks: Blocks, store: Store, array: Array, name: str) -> None:
+        self._blocks, self._store, self._array, self._name = blocks, store, array, name
+        self._tree = TreeSum[Array](lambda left, right: store.backend.axpby(1.0, right, 1.0, left))
+
+    def put(self, block: int) -> None:
+        """That of the next block is in ``array``."""
+        tree, array = self._tree, self._array
+        tree.put(Node(block, 1), array)
+        node, values = tree.nodes[-1]
+        if values is array and block + 1 < self._blocks.own.stop:
+            buffer = self._store.workspace.buffer((self._name, len(tree.nodes)), array.shape)
+            tree.nodes[-1] = node, self._store.backend.copy(array, buffer)
+
+    def finish(self) -> None:
+        """Leave the sum over all blocks of all processes in ``array``."""
+        nodes = [node for node, _ in self._tree.nodes]
+        own = [values for _, values in self._tree.nodes]
+        self._store.backend.sum_over_processes(own, nodes, self._blocks.count, self._array)
+
+
+def make_step_on_blocks(
+    blocks: Blocks, feed: Feed, plans: Sequence[Plan], totals: Array, share: Share | None = None
+) -> Step:
+    """A training step on a batch of ``feed`` in blocks.
+
+    Args:
+        plans: for each own block.
+        totals: (own blocks, 2), to which each block adds its loss sum and correct rows.
+        share: which batch of an update this is, where several make one.
+    """
+    plan = plans[0]
+    store, backend = plan.store, plan.store.backend
+    zeros = backend.zeros(store.flat_gradients.shape) if blocks.count > 1 else None
+    of_blocks = [totals[index, ...] for index in range(len(blocks.own))]
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        gradients = Sums(blocks, store, store.flat_gradients, "gradients of blocks")
+        moved = _MovedState(blocks, plans)
+        for block, block_plan, sums in zip(blocks.own, plans, of_blocks, strict=True):
+            rows = blocks.rows(block, count)
+            moved.begin()
+            if rows:
+                x, y, weights = feed.batch(numbers.start, len(rows), numbers.step, offset=rows.start)
+                block_plan.gradients(x, y, sums, numbers.step, weights, scale=1.0 / count)
+            else:
+                backend.copy(zeros, store.flat_gradients)
+            gradients.put(block)
+            moved.put(block)
+        gradients.finish()
+        moved.finish()
+        if share is not None:
+            plan.accumulate(count, share)
+        if share is None or share.is_last:
+            plan.update(numbers.update, numbers.learning_rate)
+
+    return step
+
+
+class _MovedState:
+    """What layers move in training beside parameters: each block begins with that before the step; their mean stays."""
+
+    def __init__(self, blocks: Blocks, plans: Sequence[Plan]) -> None:
+        self._store = plans[0].store
+        names = [f"{ctx.name}.{name}" for layer, ctx in plans[0].stages if layer.moves_state for name in layer.state()]
+        self._parts = [self._store.state_layout.span(name) for name in names]
+        self._blocks, self._state = blocks, self._store.flat_state
+        if self._parts:
+            self._before = self._store.workspace.buffer("state before blocks", self._state.shape)
+            self._sums = Sums(blocks, self._store, self._state, "state of blocks")
+            self._store.backend.copy(self._state, self._before)
+
+    def begin(self) -> None:
+        if self._parts:
+            self._store.backend.copy(self._before, self._state)
+
+    def put(self, block: int) -> None:
+        if self._parts:
+            self._sums.put(block)
+
+    def finish(self) -> None:
+        if not self._parts:
+            return
+        backend, state, before = self._store.backend, self._state, self._before
+        self._sums.finish()
+        for part in self._parts:  # the rest of the state is as it was
+            backend.axpby(1.0 / self._blocks.count, state[part], 0.0, before[part])
+        backend.copy(before, state)
+
+
+def gathered_totals(backend: Backend, totals: Array) -> list[HostArray]:
+    """The totals (2,) of each block, from all processes. Waits for the device."""
+    of_processes = backend.collectives.gather(backend.to_numpy(totals))
+    return [row for rows in of_processes for row in rows]
+
+
+def sum_of_totals(backend: Backend, totals: Array) -> HostArray:
+    """(2,): their sum, along the tree."""
+    found = gathered_totals(backend, totals)
+    return tree_sum([Node(block, 1) for block in range(len(found))], found, lambda left, right: left + right)

@@ -1,0 +1,106 @@
+"""What a process of MPI does in tests/nn/test_mpi.py: ``python -m tests.helpers.mpi_program WHAT ARGUMENTS...``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+import nn
+from backends.collectives import find_collectives
+from tests.helpers.parts import PARTS, X, Y
+
+
+def make(part: str, **arguments: Any) -> nn.Trainer:
+    layers, optimizer, settings = PARTS[part]
+    model = nn.Sequential(nn.Linear(12, 16), *layers, nn.ReLU(), nn.Linear(16, 3), backend="cpu", seed=3)
+    fresh = type(optimizer)(**optimizer.settings())
+    return nn.Trainer(model, "softmax_cross_entropy", fresh, distributed=True, **settings, **arguments)
+
+
+def digest(trainer: nn.Trainer) -> str:
+    state = trainer.model.state_dict()
+    return sha256(b"".join(state[name].tobytes() for name in sorted(state))).hexdigest()[:16]
+
+
+def bits(blocks: str) -> None:
+    """The bits that each part of ``PARTS`` is trained to, and what the history tells."""
+    for part in PARTS:
+        trainer = make(part, blocks=int(blocks))
+        history = trainer.fit(
+            nn.Dataset(X, Y, image_shape=(3, 4)), epochs=2, batch_size=32, validation=0.25, callbacks=[nn.PrintEpochs()]
+        )
+        found = digest(trainer), history[-1]["loss"], history[-1]["val_loss"], history[-1]["val_accuracy"]
+        everywhere = trainer.backend.collectives.gather(found)
+        assert len({*everywhere}) == 1, everywhere
+        if trainer.backend.collectives.rank == 0:
+            print(part, *found, flush=True)
+
+
+class Fails(nn.Callback):
+    """Something happens to the last process after so many steps."""
+
+    takes_parts, reads_gradients = True, False
+
+    def __init__(self, how: str, step: int) -> None:
+        self.how, self.step = how, step
+
+    def on_batch_end(self, trainer: nn.Trainer, rows: int) -> None:
+        collectives = trainer.backend.collectives
+        if collectives.rank != collectives.size - 1 or trainer.model.step < self.step:
+            return
+        if self.how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "error":
+            raise RuntimeError("a disk is gone")
+        if self.how == "interrupted":
+            trainer.interrupt("a test")
+
+
+def resumed(how: str, folder: str) -> None:
+    """A run in checkpoints, which goes on where one is; something happens to it after 40 steps."""
+    begun = time.time()
+    trainer = make("BatchNorm", **({"blocks": 4} if how != "goes on" else {}))
+    trainer.resume(folder, missing_ok=True)
+    trainer.fit(X, Y, 4, 8, callbacks=[nn.Checkpoint(folder, epochs=1), Fails(how, 40)])
+    if trainer.backend.collectives.rank == 0:
+        print(trainer.model.step, digest(trainer), f"{time.time() - begun:.1f}", flush=True)
+
+
+def wrong(what: str) -> None:
+    """Something differs between the processes, or does not fit."""
+    rank = find_collectives().rank
+    part, rows, size = "momentum", X, 32
+    if what == "data" and rank == 1:
+        rows = X + np.float32(1)
+    if what == "version" and rank == 1:
+        nn.agreement.__version__ = "0.0.1"  # type: ignore[attr-defined]
+    if what == "rows":
+        size = 1
+    trainer = make(part, **({"clip_norm": 2.0} if what == "setting" and rank == 1 else {}))
+    if what == "parameters" and rank == 1:
+        trainer.model.flat_parameters[0] = 5.0
+    trainer.fit(rows, Y, 1, size)
+
+
+def stops(folder: str) -> None:
+    """A log, a model and lines of epochs; one process is asked to stop."""
+
+    class Late(nn.Callback):
+        def on_epoch_end(self, trainer: nn.Trainer, record: dict[str, Any]) -> None:
+            if trainer.backend.collectives.rank == 1 and trainer.epoch == 3:
+                trainer.stop("process 1")
+
+    trainer = make("momentum")
+    writers = [nn.CSVLog(f"{folder}/log.csv"), nn.SaveModel(f"{folder}/model.safetensors"), nn.PrintEpochs()]
+    trainer.fit(X, Y, 10, 32, validation=0.25, callbacks=[*writers, Late()])
+    print(f"rank {trainer.backend.collectives.rank} ended after {len(trainer.history)}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])

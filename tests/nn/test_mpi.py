@@ -1,0 +1,98 @@
+"""Processes of MPI that train together: bits, resuming, failures, wrong launches, output. (What does not depend on the
+engine is in test_blocks.py.)"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from nn.storage.checkpoint import newest_checkpoint
+from tests.helpers.mpi import environment, mpiexec, run
+
+PROGRAM = ["-m", "tests.helpers.mpi_program"]
+
+
+def digests(out: str) -> list[str]:
+    return [line for line in out.splitlines() if len(line.split()) == 5 and len(line.split()[1]) == 16]
+
+
+def test_the_same_bits_for_1_2_and_4_processes() -> None:
+    mpiexec()
+    alone = subprocess.run(
+        [sys.executable, *PROGRAM, "bits", "4"], env=environment(), capture_output=True, text=True, check=True
+    )
+    expected = digests(alone.stdout)
+    assert len(expected) == 8
+    for processes in (1, 2, 4):
+        code, out, err = run(processes, [*PROGRAM, "bits", "4"])
+        assert code == 0, err
+        assert digests(out) == expected
+        assert out.count("rows/s") == alone.stdout.count("rows/s")  # one process prints
+
+
+def test_a_run_on_4_that_is_interrupted_goes_on_on_2(tmp_path: Path) -> None:
+    code, out, err = run(4, [*PROGRAM, "resumed", "nothing", str(tmp_path / "whole")])
+    assert code == 0, err
+    step, expected, _ = out.split()
+    assert step == "128"
+    code, out, err = run(4, [*PROGRAM, "resumed", "interrupted", str(tmp_path / "parts")])
+    assert code == 0, err
+    assert int(out.split()[0]) < 128
+    code, out, err = run(2, [*PROGRAM, "resumed", "goes on", str(tmp_path / "parts")])
+    assert (code, out.split()[:2]) == (0, ["128", expected]), err
+
+
+@pytest.mark.parametrize("how", ["killed", "error"])
+def test_a_process_that_dies_ends_all_within_10_seconds(how: str, tmp_path: Path) -> None:
+    begun = monotonic()
+    code, _, err = run(4, [*PROGRAM, "resumed", how, str(tmp_path)])
+    seconds = monotonic() - begun
+    state = newest_checkpoint(tmp_path)  # whole
+    assert state is not None
+    assert state["numbers"]["trainer.epoch"] == 1
+    assert code != 0
+    assert seconds < 20  # the start of four Pythons on a busy machine included
+    if how == "error":
+        assert "process 3 of 4, on" in err
+        assert "RuntimeError: a disk is gone" in err
+    code, out, err = run(1, [*PROGRAM, "resumed", "goes on", str(tmp_path)])
+    assert (code, out.split()[0]) == (0, "128"), err
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("setting", "was started with other settings: clip_norm is 2.0 there and None in process 0"),
+        ("data", "has other rows to train on than process 0"),
+        ("version", "has version 0.0.1 of xpnet, process 0"),
+        ("parameters", "has other parameters than process 0"),
+        ("rows", "2 processes cannot share batches of 1 rows"),
+    ],
+)
+def test_wrong_launches_are_refused_at_the_start_once(what: str, told: str) -> None:
+    code, _, err = run(2, [*PROGRAM, "wrong", what])
+    assert code != 0
+    assert err.count(told) == 1, err
+    assert "has failed, and ends the others" not in err
+
+
+def test_one_process_writes_and_all_stop_where_one_is_asked(tmp_path: Path) -> None:
+    code, out, err = run(2, [*PROGRAM, "stops", str(tmp_path)])
+    assert code == 0, err
+    assert "rank 0 ended after 3" in err
+    assert "rank 1 ended after 3" in err
+    assert out.count("rows/s") == 1
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 4
+    assert (tmp_path / "model.safetensors").is_file()
+
+
+def test_processes_of_another_launcher_are_refused() -> None:
+    mpiexec()
+    alone = environment() | {"WORLD_SIZE": "2", "RANK": "0"}
+    found = subprocess.run([sys.executable, *PROGRAM, "bits", "2"], env=alone, capture_output=True, text=True)
+    assert found.returncode == 1
+    assert "mpiexec -n 2 python ... instead" in found.stderr
