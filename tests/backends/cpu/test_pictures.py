@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import tracemalloc
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -192,6 +195,20 @@ def test_an_error_of_a_part_is_raised_where_all_wait(worker: int) -> None:
     done: list[int] = []
     parts.run(lambda _, part: done.append(part), 2)  # nothing is left of it
     assert sorted(done) == [*range(8)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    done: list[int] = []
+    Parts(8).run(lambda _, part: done.append(part), 3)  # the threads that the other process will not have
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        signal.alarm(60)  # or it would wait for ever
+        Parts(8).run(lambda _, part: done.append(part), 3)
+        os._exit(0 if sorted(done) == sorted([*range(8)] * 2) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_parts_hold_no_array_after_a_run() -> None:
