@@ -239,7 +239,7 @@ def test_a_reply_is_of_one_epoch() -> None:
 # ---- all compute the same --------------------------------------------------------------------------------------------
 
 #: As ``cnn``, with fewer filters and units, and two hidden layers.
-FILTERS = Config((784, 5, 10), "relu", 16, 0.5, layers="3C5s2p1-MP2-4C3-6N")
+FILTERS = Config((784, 5, 10), "relu", 20, 0.5, layers="3C5s2p1-MP2-4C3-6N")
 
 
 @pytest.mark.parametrize("config", [CONFIGS["tiny"], FILTERS], ids=["tiny", "filters"])
@@ -262,7 +262,7 @@ def test_peers_compute_what_xpnet_computes(name: str, config: Config, monkeypatc
 
 
 def test_the_products_of_filters_are_those_of_their_patches() -> None:
-    rows = 16
+    rows = 20
     floor = Products(FILTERS, np.zeros((rows, 784), np.uint8), np.zeros(rows, np.int64), "cpu")
     seen: list[tuple[int, int, int]] = []
     multiply = floor.backend.matmul
@@ -273,9 +273,10 @@ def test_the_products_of_filters_are_those_of_their_patches() -> None:
 
     floor.backend.matmul = noted  # type: ignore[method-assign]
     floor.epoch()
-    # 13 x 13 windows of 5 x 5, after pooling 4 x 4 of 3 x 3 and 3 channels, then 64-6-5-10.
-    assert seen[:5] == [(16 * 169, 25, 3), (16 * 16, 27, 4), (16, 64, 6), (16, 6, 5), (16, 5, 10)]
-    assert len(seen) == 5 + 5 + 4  # forward, the weights, and all but the first layer's inputs
+    # 13 x 13 windows of 5 x 5, after pooling 4 x 4 of 3 x 3 and 3 channels, each in blocks; then 64-6-5-10.
+    first, second = [(n * 169, 25, 3) for n in (8, 8, 4)], [(n * 16, 27, 4) for n in (8, 8, 4)]
+    assert seen[:9] == [*first, *second, (20, 64, 6), (20, 6, 5), (20, 5, 10)]
+    assert len(seen) == 9 + 9 + 6  # forward, the weights, and all but the first layer's inputs
 
 
 @pytest.mark.parametrize("name", ["scikit-learn", "tutorial"])
