@@ -8,6 +8,7 @@ from functools import cache
 from traceback import format_exception
 from types import TracebackType
 
+from ..messages import OneSentence
 from .base import Collectives
 
 #: What launchers of MPI set in the environment of the processes that they start: how many there are.
@@ -16,7 +17,7 @@ SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_
 OTHER_SIZES = ("WORLD_SIZE",)
 
 
-class ProcessError(ValueError):
+class ProcessError(OneSentence, ValueError):
     """The processes cannot train together; the message says why, and what to do."""
 
 

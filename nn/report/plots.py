@@ -65,7 +65,7 @@ def draw_all(trainer: Trainer, test: Dataset | None, folder: str | Path, rows_ar
 
     Args:
         test: rows to predict; without them there is a cost curve only.
-        folder: is made if need be.
+        folder: must be there.
         rows_are: see ``confusion_heat_map``.
 
     Returns:
@@ -73,7 +73,6 @@ def draw_all(trainer: Trainer, test: Dataset | None, folder: str | Path, rows_ar
     """
     check_installed()
     model, pictures, folder = trainer.model, dict[str, Callable[[], "Figure"]](), check_path("folder", folder)
-    folder.mkdir(parents=True, exist_ok=True)
     if len(trainer.history):
         pictures["cost.png"] = lambda: cost_curve(trainer.history)
     if test is not None and test.has_classes and model.task == "classes":
