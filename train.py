@@ -12,12 +12,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 try:
     import recipes
     from backends import Backend, get_backend
+    from backends.collectives import Collectives, ProcessError
     from nn import (
         CheckpointError,
         Dataset,
@@ -47,6 +48,7 @@ try:
     from nn.cli.architecture import Units, read_layers, stack
     from nn.cli.console import OutputLost, lasting_streams
     from nn.cli.kinds import usage_errors
+    from nn.cli.processes import first_tells, processes_of, processes_started, start_processes, threads_of, to_start
     from nn.cli.results import Saved, save_folder, save_report
     from nn.cli.resume import folder_callbacks, go_on, record_of, resumed_settings, way_to_go_on
     from nn.cli.rows import hold_out, load
@@ -86,19 +88,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         a shell has it, 130 for Ctrl-C, 143 and 129 for SIGTERM and SIGHUP, which a run with a folder goes on after,
         and 141 where the output is read no further and nothing else is left of the run.
     """
-    code = 0
+    code, together = 0, Collectives()
     with lasting_streams(program()) as output:
         output.is_needed = True
         try:
-            for settings in parse(argv):
+            runs = parse(argv)
+            if runs and to_start(runs[0]) > 1:
+                return start_processes(runs[0], argv, tell)
+            for settings in runs:
                 output.is_needed = not settings.leaves_files
-                with blas_threads(settings.threads):
-                    code = max(code, compare_devices(settings) if settings.compare else run_once(settings))
+                together = processes_of(settings)
+                with first_tells(together), blas_threads(threads_of(settings, together)):
+                    code = max(code, compare_devices(settings) if settings.compare else run_once(settings, together))
                 if code > ENDED_BY_SIGNAL:
                     break
             output.flush()
         except (TrainingDiverged, MemoryError, UsageError) as error:
-            complain(str(error) or "out of memory")  # Python's own MemoryError says nothing
+            text = str(error) or "out of memory"  # Python's own MemoryError says nothing
+            processes_started(together).end(f"error: {text}", tell)
             return 2 if isinstance(error, UsageError) else 1
         except KeyboardInterrupt:
             return 130
@@ -110,16 +117,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return max(code, 0 if output.error is None or isinstance(output.error, BrokenPipeError) else 1)
 
 
-def run_once(settings: Settings) -> int:
-    """One run, from its settings to its files, and its exit code."""
+def run_once(settings: Settings, together: Collectives) -> int:
+    """One run, from its settings to its files, and its exit code; of several processes the first prints and writes."""
     run = None
     try:
         with caught_signals(can_go_on=settings.output is not None) as signals:
-            run = prepare(settings)
+            run = prepare(settings, together)
             say(settings, describe(run))
             train(run, signals)
+            signals.caught = max(together.gather(signals.caught))
             if signals.ends and not run.checkpoint_failure:
                 return stopped(settings, run, signals.caught)
+            if together.rank > 0:
+                return ENDED_BY_SIGNAL + signals.caught if signals.caught else 0
             with run.trainer.averaged():
                 if not signals.ends:
                     print(report(run), flush=True)
@@ -135,6 +145,8 @@ def run_once(settings: Settings) -> int:
 def stopped(settings: Settings, run: Run | None, signum: int) -> int:
     """Say how a run that a signal has ended goes on, if it can; the exit code."""
     by = (run is not None and run.trainer.history.stopped) or name_of(signum)
+    if run is not None and run.trainer.backend.collectives.rank > 0:
+        return ENDED_BY_SIGNAL + signum
     begun = run is not None and run.folder is not None and run.folder.has_begun
     if begun or settings.resume is not None:
         tell(f"stopped by {by}{way_to_go_on(settings)}")
@@ -213,30 +225,36 @@ class Run:
             self.folder.close()
 
 
-def prepare(settings: Settings) -> Run:
+def prepare(settings: Settings, together: Collectives | None = None) -> Run:
     """Everything that can fail because of a setting or a file: checked before anything is trained.
+
+    Args:
+        together: the processes that train together; by default this one alone.
 
     Raises:
         UsageError: in one sentence.
     """
+    together = together or Collectives()
     with usage_errors(ValueError, TypeError, OSError):
         if settings.plots:
             from nn.report.plots import check_installed
 
             check_installed()
         if settings.report is not None:
-            check_writable(Path(settings.report), "--report")
+            together.by_first(partial(check_writable, Path(settings.report), "--report"))
             if Path(settings.report).suffix.lower() not in (".html", ".htm"):
                 raise UsageError(f"--report {settings.report}: a report is a page; name a file that ends in .html")
-        record = record_of(settings)
+        record = together.by_first(partial(record_of, settings))
         folder = folder_of(settings, record)
         if folder is not None:
-            folder.open(may_hold_run=settings.overwrite or settings.resume is not None)
+            may_hold_run = settings.overwrite or settings.resume is not None
+            together.by_first(partial(folder.open, may_hold_run=may_hold_run))
         backend = get_backend(settings.device, settings.dtype, not settings.reference, settings.precision)
         if "threads" in settings.given and backend.device.spec.startswith(("cuda", "torch")) and not settings.compare:
             raise UsageError(f"--threads would do nothing on {backend.device.spec}; leave it out, or say --device cpu")
         data = load(settings)
         training, validation = hold_out(settings, data)
+        backend.collectives = together
         trainer = build_trainer(settings, data.train, backend, len(training))
         if settings.epochs > 0:
             check_batches(trainer.model.layers, len(training), settings.batch_size or len(training))
@@ -259,7 +277,7 @@ def train(run: Run, signals: Signals | None = None) -> None:
         return
     try:
         # Rows that do not fit the network or the loss, and what callbacks cannot do: told before anything is trained.
-        refused = usage_errors(DataError, CallbackError, CheckpointError, OSError)
+        refused = usage_errors(DataError, CallbackError, CheckpointError, ProcessError, OSError)
         with refused, (signals or Signals()).training(run.trainer), warnings.catch_warnings():
             warnings.simplefilter("ignore", ScaleWarning)  # the header gives this advice
             history = run.trainer.fit(
@@ -271,10 +289,12 @@ def train(run: Run, signals: Signals | None = None) -> None:
                 validation_every=settings.every,
             )
     except TrainingDiverged as error:
-        if error.weights_of:  # an epoch that went well
+        together = run.trainer.backend.collectives
+        if error.weights_of and together.rank == 0:  # an epoch that went well
             with run.trainer.averaged():
                 saved = save(run)
             error.saved_to = "" if settings.output is None else str(saved.folder or "")
+        error.saved_to = together.broadcast(error.saved_to)
         raise
     if history.stopped:
         say(settings, f"stopped by {history.stopped}")
@@ -335,6 +355,7 @@ def build_trainer(settings: Settings, train: Dataset, backend: Backend, rows: in
         clip_value=settings.clip_value,
         accumulate=settings.accumulate,
         average=settings.average,
+        blocks=settings.blocks,
         augment=build_augment(settings),
     )
 

@@ -37,6 +37,7 @@ RUN = {
     "docs/from-pytorch.md": "test_docs_start.py",
     "docs/how-it-works.md": "test_docs_start.py",
     "docs/plots.md": "test_docs_start.py",
+    "docs/processes.md": "test_docs_processes.py",
     "docs/python-api.md": "test_python_api.py",
     "docs/reports.md": "test_docs_reports.py",
     "docs/start.md": "test_docs_start.py",
@@ -51,6 +52,8 @@ NO_CODE = {"text", "diff", "py", "{toctree}", "{eval-rst}"}
 #: Commands that no test runs, by how they begin, and why.
 NOT_RUN = {
     "pip install": "installs from the network; the CI runs those of the README",
+    "mpiexec": "starts processes of MPI, as tests/nn/test_mpi.py does",
+    "python train.py --processes": "likewise, as tests/cli/test_processes.py does with fewer epochs",
     "python -m venv": "makes the environment that the tests run in",
     "python -m benchmarks.mutation": "takes minutes; tests/benchmarks/test_mutation.py runs parts of it",
 }

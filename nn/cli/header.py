@@ -53,6 +53,7 @@ def header_text(
         *([] if trainer.augment is None else [("augment", str(trainer.augment))]),
         ("model", _model(settings, trainer, training.n_features)),
         ("training", _training(settings, trainer)),
+        *_processes(trainer),
     ]
     return "\n".join([*(line for word, text in lines for line in entry(word, text)), ""])
 
@@ -73,6 +74,17 @@ def _device(settings: Settings, backend: Backend) -> list[tuple[str, str]]:
     if settings.reference:
         text += ", reference operations"
     return [("device", text), *([("", backend.why_device)] if backend.why_device else [])]
+
+
+def _processes(trainer: Trainer) -> list[tuple[str, str]]:
+    """How many train together, and in how many blocks each batch is cut, where it is."""
+    if trainer.blocks is None:
+        return []
+    collectives, blocks = trainer.backend.collectives, f"batches in {trainer.blocks.count} blocks of rows"
+    alone = "this one alone"
+    return [
+        ("processes", f"{alone if collectives.size == 1 else f'{collectives.size}, by {collectives.engine}'}; {blocks}")
+    ]
 
 
 def _devices(settings: Settings, compared: Mapping[str, Backend]) -> list[tuple[str, str]]:

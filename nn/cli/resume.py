@@ -23,8 +23,8 @@ from .settings import Settings
 #: What may be others when a run goes on: where it is computed, what is printed and drawn, how long it is, and where the
 #: data are, which are known by their hash.
 MAY_DIFFER = {
-    "device", "threads", "epochs", "data", "data_dir", "confusion", "predictions", "plots", "report", "log",
-    "tensorboard", "quiet", "checkpoint_every",
+    "device", "threads", "processes", "epochs", "data", "data_dir", "confusion", "predictions", "plots", "report",
+    "log", "tensorboard", "quiet", "checkpoint_every",
 }  # fmt: skip
 #: Settings that are paths, which start from the folder in which the run began.
 PATHS = ("data", "data_dir", "start_from", "report", "log", "tensorboard")

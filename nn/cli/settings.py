@@ -290,6 +290,11 @@ class Settings:
     threads: int | None = _compute(None, "--threads", INTEGER,
         "threads of the matrix products on the CPU, at most; small products take fewer. Another number may change "
         "the last bits of the results", check=at_least(1), unset="all cores")
+    processes: int | None = _compute(None, "--processes", INTEGER,
+        "train by so many processes on this machine, each on its part of every batch; needs an MPI, pip install "
+        "'xpnet[mpi]'. On several machines: mpiexec -n N python train.py ...", check=at_least(1),
+        unset="one, or as many as mpiexec has started",
+        idle=(UNTRAINED, when(lambda s: s.compare, "--compare is done by one")))
     precision: str = _compute("float32", "--precision", TEXT,
         "of products of float32 matrices: tf32 and bf16 round the factors to 10 and 7 bits after the point, for the "
         "tensor cores of NVIDIA GPUs from Ampere on", choices=tuple(PRECISIONS),
@@ -459,6 +464,10 @@ class Settings:
     accumulate: int = _training(1, "--accumulate", INTEGER,
         "batches per update: the gradients of N batches make it, as one batch of so many rows would",
         check=at_least(1), idle=(UNTRAINED, when(lambda s: s.batch_size is None, "all rows at once are one batch")))
+    blocks: int | None = _training(None, "--blocks", INTEGER,
+        "cut each batch into so many blocks of rows, whose gradients are added up in a fixed order: runs with as many "
+        "have the same bits on any number of processes that divides it", check=at_least(1),
+        unset="as many as processes", idle=(UNTRAINED, when(lambda s: s.compare, "--compare takes batches whole")))
     average: float | None = _training(None, "--average", NUMBER,
         "evaluate, predict with and save a moving average of the parameters, which keeps X of itself at each update, "
         "0.999 for instance", check=BELOW_1, unset="none", idle=(UNTRAINED,))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,13 @@ from ..trainer import Trainer
 
 #: Those by which the system, or a terminal that is closed, ends a program.
 ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+#: Set in processes whose launcher would kill them by signals that end a program; it is told of these by others.
+FORWARDED = "XPNET_FORWARDED_SIGNALS"
+STANDS_FOR: dict[int, int] = (
+    {} if sys.platform == "win32" else {signal.SIGUSR1: signal.SIGTERM, signal.SIGUSR2: signal.SIGINT}
+)
 
 
 class Ended(BaseException):
@@ -58,6 +67,7 @@ class Signals:
 
     def handle(self, signum: int, frame: Any) -> None:
         """What Python calls when there is a signal."""
+        signum = STANDS_FOR.get(signum, signum)
         if self._trainer is not None and not self.caught:
             self.caught = signum
             self._trainer.interrupt(f"{name_of(signum)} in epoch {self._trainer.epoch}")
@@ -76,6 +86,8 @@ def caught_signals(*, can_go_on: bool) -> Iterator[Signals]:
         yield signals
         return
     caught = [signal.SIGINT, *(ENDING if can_go_on else [])]
+    if FORWARDED in os.environ:
+        caught += [signum for signum, other in STANDS_FOR.items() if other in caught]
     before = {signum: signal.getsignal(signum) for signum in caught}
     for signum, handler in before.items():
         if handler is not signal.SIG_IGN:

@@ -195,6 +195,30 @@ def threads(tools: Tools) -> None:
 
 
 @behaviour
+def processes(tools: Tools) -> None:
+    """With an MPI there are tests in test_processes.py; here: they are started, with the command line as it is."""
+    started: list[Any] = []
+
+    def start(settings: Settings, argv: list[str], tell: Callable[[str], None]) -> int:
+        started.append(argv)
+        return 0
+
+    tools.monkeypatch.setattr(train, "start_processes", start)
+    assert train.main([*SMALL, "--processes", "2"]) == 0
+    assert started == [[*SMALL, "--processes", "2"]]
+    assert "processes" not in tools.printed("--processes", "1")
+
+
+@behaviour
+def blocks(tools: Tools) -> None:
+    in_blocks = prepared("--blocks", "4").trainer.blocks
+    assert in_blocks is not None
+    assert in_blocks.count == 4
+    assert prepared().trainer.blocks is None
+    assert "processes this one alone; batches in 4 blocks of rows\n" in tools.printed("--blocks", "4")
+
+
+@behaviour
 def precision(tools: Tools) -> None:
     """On a GPU there are tests in tests/backends/cuda; here: it reaches the backend, and the header tells it."""
     asked = []
@@ -1280,7 +1304,8 @@ def test_a_setting_does_what_it_says(
 
 #: The least value of each setting that has one.
 LEAST = {
-    "threads": 1, "compare_steps": 1, "limit": 1, "hidden": 1, "outputs": 1, "epochs": 0, "batch_size": 1,
+    "threads": 1, "processes": 1, "blocks": 1, "compare_steps": 1,
+    "limit": 1, "hidden": 1, "outputs": 1, "epochs": 0, "batch_size": 1,
     "accumulate": 1,
     "augment_shift": 0,
     "augment_cutout": 0,
@@ -1383,6 +1408,7 @@ BOTH = {
     "clip_value": ("0.5", "0.5"),
     "accumulate": ("4", "4"),
     "average": ("0.99", "0.99"),
+    "blocks": ("4", "4"),
     "centered": ("", "true"),
     "lr_decay": ("0.5", "0.5"),
     "initial_accumulator_value": ("0.1", "0.1"),
@@ -1515,6 +1541,7 @@ PLACEHOLDERS = {
     "device": "DEVICE",
     "dtype": "{float32,float64}",
     "threads": "N",
+    "processes": "N",
     "precision": "{float32,tf32,bf16}",
     "compare": "DEVICES",
     "compare_steps": "N",
@@ -1563,6 +1590,7 @@ PLACEHOLDERS = {
     "clip_norm": "X",
     "clip_value": "X",
     "accumulate": "N",
+    "blocks": "N",
     "average": "X",
     "l1": "X",
     "schedule": "NAME",

@@ -1,0 +1,140 @@
+"""A run by several processes: ``--processes N`` starts them through MPI's launcher; each then finds that it is one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from socket import gethostname
+from typing import Any
+
+from backends.collectives import Collectives, ProcessError, find_collectives, launched
+
+from .kinds import UsageError
+from .settings import Settings
+from .signals import FORWARDED
+
+#: What libraries of matrix products read how many threads they have.
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+#: Lets Open MPI start more processes than there are cores, and as root in a container. Others do so anyway.
+OF_OPEN_MPI = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+}
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def to_start(settings: Settings) -> int:
+    """How many processes are to be started for a run; 1 if none, as where this one was started as one of them."""
+    return settings.processes or 1 if launched() == 1 else 1
+
+
+def start_processes(settings: Settings, argv: Sequence[str] | None, tell: Callable[[str], None]) -> int:
+    """Run the same command line in so many processes, and wait for them; the exit code.
+
+    Signals that end this process interrupt those: MPI's launcher would kill them.
+
+    Raises:
+        UsageError: there is no MPI.
+    """
+    count, words = to_start(settings), sys.orig_argv[1:] if argv is None else ["-m", "train", *argv]
+    launcher = _launcher()
+    if count > cores():
+        tell(f"warning: {count} processes share the {cores()} cores of this machine, and take turns")
+    each = settings.threads or max(cores() // count, 1)
+    environment = OF_OPEN_MPI | os.environ | dict.fromkeys(THREADS, str(each)) | {FORWARDED: "1"}
+    command = [launcher, "-n", str(count), sys.executable, *words]
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+    caught: list[int] = []
+
+    def forward(signum: int, frame: Any) -> None:
+        if caught:  # the second one ends all at once
+            process.terminate()
+        else:
+            process.send_signal(signal.SIGUSR2 if signum == signal.SIGINT else signal.SIGUSR1)
+        caught.append(signum)
+
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for signum, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(signum, forward)
+    try:
+        code = process.wait()
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    return 128 + caught[0] if caught and code else code if code >= 0 else 128 - code
+
+
+def _launcher() -> str:
+    beside = Path(sys.executable).parent / "mpiexec"
+    found = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if os.name == "nt":
+        raise UsageError("--processes: Windows has no such signals; start them by mpiexec -n N python train.py ...")
+    if found is None or find_spec("mpi4py") is None:
+        raise UsageError("--processes needs mpi4py and an MPI: pip install 'xpnet[mpi]'")
+    return found
+
+
+def processes_of(settings: Settings) -> Collectives:
+    """The processes of a run; this one alone where nobody has started others.
+
+    Raises:
+        UsageError: they cannot train together, or are not as many as was asked for.
+    """
+    if launched() == 1:
+        return Collectives()
+    try:
+        found = find_collectives()
+    except ProcessError as error:
+        raise UsageError(str(error)) from None
+    if settings.processes not in (None, found.size):
+        raise UsageError(f"--processes {settings.processes}, but {found.size} have been started; leave it out")
+    if settings.compare:
+        raise UsageError("--compare is done by one process; start it without mpiexec")
+    return found
+
+
+def processes_started(known: Collectives) -> Collectives:
+    """Those that were started, where an error has come up before a run knows of any but this one."""
+    try:
+        return find_collectives() if known.size == 1 and launched() > 1 else known
+    except ProcessError:
+        return known
+
+
+def threads_of(settings: Settings, collectives: Collectives) -> int | None:
+    """Threads of the matrix products: those that are asked for; else, of several processes, a share of the cores."""
+    if settings.threads is not None or collectives.size == 1:
+        return settings.threads
+    here = collectives.gather(gethostname()).count(gethostname())
+    return max(min((os.cpu_count() or 1) // here, cores()), 1)
+
+
+@contextmanager
+def first_tells(collectives: Collectives) -> Iterator[None]:
+    """Of several processes the first one alone prints and warns meanwhile."""
+    if collectives.rank == 0:
+        yield
+        return
+    stdout = sys.stdout
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sys.stdout = nowhere
+        try:
+            yield
+        finally:
+            sys.stdout = stdout

@@ -1,0 +1,101 @@
+"""The command line by several processes: one output, one folder, the bits of one process; signals; wrong launches."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import train
+from backends.collectives import launched
+from nn import load_model
+from tests.helpers.mpi import ROOT, environment, mpiexec, run
+
+RUN = ["--device", "cpu", "--limit", "120", "--hidden", "8", "--validation", "0.2", "--threads", "1"]
+TRAIN = [str(ROOT / "train.py"), *RUN]
+
+
+def by_itself(*flags: str) -> subprocess.CompletedProcess[str]:
+    """The script, started as any other."""
+    mpiexec()
+    return subprocess.run(
+        [sys.executable, *TRAIN, *flags], env=environment(), capture_output=True, text=True, timeout=180
+    )
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    return {name: values.tobytes() for name, values in load_model(folder).state_dict().items()}
+
+
+def test_two_processes_write_one_folder_with_the_bits_of_one(tmp_path: Path) -> None:
+    alone = by_itself("--epochs", "2", "--blocks", "2", "--output", str(tmp_path / "alone"))
+    assert alone.returncode == 0, alone.stderr
+    started = by_itself("--epochs", "2", "--processes", "2", "--output", str(tmp_path / "two"))
+    assert started.returncode == 0, started.stderr
+    assert "processes 2, by MPI; batches in 2 blocks of rows\n" in started.stdout
+    assert started.stdout.count("rows/s") == 1
+    assert started.stdout.count("wrote ") == 1
+    assert weights(tmp_path / "two") == weights(tmp_path / "alone")
+    code, out, err = run(2, [str(ROOT / "train.py"), "--resume", str(tmp_path / "two"), "--epochs", "3", "--quiet"])
+    assert code == 0, err
+    assert out.count("test accuracy") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+def test_sigterm_interrupts_all_and_leaves_a_checkpoint(tmp_path: Path) -> None:
+    mpiexec()
+    command = [sys.executable, *TRAIN, "--epochs", "1000000", "--processes", "2", "--output", str(tmp_path)]
+    with subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as script:
+        assert script.stdout is not None
+        while not script.stdout.readline().lstrip().startswith("2 "):  # the second epoch has ended
+            assert script.poll() is None
+        script.send_signal(signal.SIGTERM)
+        _, err = script.communicate(timeout=60)
+    assert script.returncode == 143, err
+    assert "stopped by SIGTERM" in err
+    assert err.count("--resume") == 1
+    assert list((tmp_path / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--batch-size", "1"], "2 processes cannot share batches of 1 rows"),
+        (["--blocks", "3"], "3 blocks of rows cannot be dealt out evenly to 2 processes"),
+        (["--data", "no-such.csv"], "no-such.csv"),
+    ],
+)
+def test_what_is_wrong_is_told_once(flags: list[str], told: str) -> None:
+    code, _, err = run(2, [*TRAIN, "--epochs", "1", *flags])
+    assert code == 2, err
+    assert err.count("error: ") == 1, err
+    assert told in err
+
+
+def test_more_processes_than_cores_are_started_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mpiexec()
+    if launched() > 1:
+        pytest.skip("these tests run under mpiexec")
+    monkeypatch.setattr("nn.cli.processes.cores", lambda: 1)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    assert train.main([*RUN, "--epochs", "1", "--processes", "2", "--quiet"]) == 0
+    out, err = capfd.readouterr()
+    assert "warning: 2 processes share the 1 cores" in err
+    assert out.count("test accuracy") == 1
+
+
+def test_without_an_mpi_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("nn.cli.processes.find_spec", lambda name: None)
+    assert train.main([*RUN, "--epochs", "1", "--processes", "2"]) == 2
+    assert capsys.readouterr().err.endswith("error: --processes needs mpi4py and an MPI: pip install 'xpnet[mpi]'\n")
