@@ -434,7 +434,8 @@ class Sequential(NamedArguments):
                 if not problem:
                     return data if shape == shapes[0] else data.shaped_for(shape)
                 problems.append(f"the rows of the data, of shape {tuple(shape)}, do not fit: {problem}")
-        raise DataError(problems[0])
+        # A network without a row shape begins with a layer on pictures: the pictures that were given are the problem.
+        raise DataError(problems[0 if self.row_shape else -1])
 
     def _problem_with(self, shape: Shape) -> str:
         """Why rows of this shape do not fit the network; "" where they do."""
