@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from inspect import signature
 from math import prod
 from typing import Any, NamedTuple, overload
 
@@ -434,7 +435,8 @@ class Sequential(NamedArguments):
                 if not problem:
                     return data if shape == shapes[0] else data.shaped_for(shape)
                 problems.append(f"the rows of the data, of shape {tuple(shape)}, do not fit: {problem}")
-        raise DataError(problems[0])
+        # A network without a row shape begins with a layer on pictures: the pictures that were given are the problem.
+        raise DataError(problems[0 if self.row_shape else -1])
 
     def _problem_with(self, shape: Shape) -> str:
         """Why rows of this shape do not fit the network; "" where they do."""
@@ -573,7 +575,8 @@ def _checked_layers(layers: tuple[Any, ...]) -> tuple[list[Layer], int]:
     shape: Shape | None = None
     for index, layer in enumerate(layers):
         if not isinstance(layer, Layer):
-            hint = f"; write {layer.__name__}()" if isinstance(layer, type) and issubclass(layer, Layer) else ""
+            is_class = isinstance(layer, type) and issubclass(layer, Layer)
+            hint = f"; write {layer.__name__}({_dots(layer)})" if is_class else ""
             raise TypeError(f"layer {index} is {shown(layer)}, not a layer{hint}")
         if "output" in layer.parameters():
             raise ValueError(f"layer {index} names a parameter `output`, as its result is called; give it another name")
@@ -590,6 +593,12 @@ def _checked_layers(layers: tuple[Any, ...]) -> tuple[list[Layer], int]:
     if shape is None or len(shape) != 1:
         raise ValueError(f"{_NO_OUTPUTS}{_why_no_outputs(layers, shape)}")
     return list(layers), shape[0]
+
+
+def _dots(kind: type[Layer]) -> str:
+    """Dots for a kind of layer that needs arguments, and nothing for one that needs none."""
+    needed = [parameter for parameter in signature(kind).parameters.values() if parameter.default is parameter.empty]
+    return "..." if needed else ""
 
 
 def _why_no_outputs(layers: tuple[Layer, ...], shape: Shape | None) -> str:

@@ -16,6 +16,11 @@ from .plan import join_activations
 
 #: Bytes of a number.
 ITEMSIZE = {"float32": 4, "float64": 8}
+#: What a summary says of a network that takes pictures of any size, before it has seen some.
+UNKNOWN = (
+    "shapes that are not known yet are ?, so FLOPs and memory are too low; Reshape(height, width, channels) as the "
+    "first layer tells that of pictures"
+)
 
 
 class LayerSummary(NamedTuple):
@@ -93,7 +98,7 @@ class Summary:
         lines = [(x.name, x.layer, _shape(x.output_shape), f"{x.parameters:,}", _short(x.flops)) for x in self.layers]
         return [*lines, ("", "in all", "", f"{self.parameters:,}", _short(self.flops))]
 
-    def _costs(self) -> tuple[str, str]:
+    def _costs(self) -> tuple[str, ...]:
         sizes = {"optimizer": f"optimizer ({self.optimizer})", "batch": "rows, outputs and their gradients"}
         kept = [f"{sizes.get(name, name)} {_size(size)}" for name, size in self.bytes.items() if size]
         return (
@@ -101,6 +106,7 @@ class Summary:
             f"{_short(self.flops)} FLOPs, {_short(self.forward_flops)} of them forward "
             "(matrix products, 2 for a multiply-add)",
             f"memory: {', '.join(kept)}; {_size(self.total_bytes)} in all",
+            *([UNKNOWN] if any(layer.output_shape is None for layer in self.layers) else []),
         )
 
     def __repr__(self) -> str:

@@ -36,6 +36,7 @@ RUN = {
     "docs/from-keras.md": "test_docs_start.py",
     "docs/from-pytorch.md": "test_docs_start.py",
     "docs/how-it-works.md": "test_docs_start.py",
+    "docs/pictures.md": "test_docs_start.py",
     "docs/plots.md": "test_docs_start.py",
     "docs/processes.md": "test_docs_processes.py",
     "docs/python-api.md": "test_python_api.py",

@@ -14,7 +14,7 @@ import train
 from tests.helpers.pages import blocks, problem
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = ["start.md", "from-keras.md", "from-pytorch.md", "how-it-works.md", "plots.md"]
+PAGES = ["start.md", "from-keras.md", "from-pytorch.md", "how-it-works.md", "pictures.md", "plots.md"]
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```\n)?", flags=re.MULTILINE | re.DOTALL)
 
 

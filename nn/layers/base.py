@@ -236,6 +236,8 @@ def check_features(layer: Layer, features: int, shape: Shape | None) -> None:
     """Raise a ValueError where rows of ``shape`` are none of so many numbers, which is what ``layer`` takes."""
     if shape is not None and shape != (features,):
         hint = "; put Flatten() before it" if len(shape) > 1 else ""
+        if hint and prod(shape) != features:
+            hint += f", and let it take {prod(shape)}"
         raise ValueError(f"{layer!r} takes rows of {features} numbers, not of shape {shape}{hint}")
 
 

@@ -75,7 +75,8 @@ class Conv2d(Layer):
 
     def _check_same(self, padding: str) -> None:
         if padding != SAME:
-            raise ValueError(f'Conv2d: padding must be whole numbers or "{SAME}", not {shown(padding)}')
+            hint = '; "valid" is padding=0' if padding == "valid" else ""
+            raise ValueError(f'Conv2d: padding must be whole numbers or "{SAME}", not {shown(padding)}{hint}')
         if pair(self.stride) != (1, 1):
             raise ValueError(
                 f'Conv2d: padding="{SAME}" needs a stride of 1, not {self.stride}; give the padding in numbers, as '

@@ -131,6 +131,14 @@ class BatchNorm(Normalization):
         super().__post_init__()
         check_setting(self, "momentum", least=0.0, most=1.0)
 
+    def output_shape(self, shape: Shape | None) -> Shape:
+        if shape is not None and len(shape) == 3 and shape[2] == self.features:
+            raise ValueError(
+                f"{self!r} takes rows of {self.features} numbers, not of shape {shape}; put "
+                f"BatchNorm2d({self.features}) in its place"
+            )
+        return super().output_shape(shape)
+
     def state(self) -> dict[str, tuple[Shape, Initializer]]:
         shape = (self.features,)
         return {
@@ -186,6 +194,11 @@ class BatchNorm2d(BatchNorm):
         return None
 
     def output_shape(self, shape: Shape | None) -> Shape | None:  # type: ignore[override]
+        if shape == (self.features,):
+            raise ValueError(
+                f"{self!r} takes pictures (height, width, {self.features}), not rows of shape {shape}; put "
+                f"BatchNorm({self.features}) in its place"
+            )
         return None if shape is None else picture_of(self, shape, self.features, plain=False)
 
     def forward(self, x: Array, ctx: Context) -> Array:

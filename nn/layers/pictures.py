@@ -53,6 +53,8 @@ def picture_of(layer: Layer, shape: Shape, channels: int | None, plain: bool = T
         hint = f"; put Reshape({f'{side}, {side}' if is_square else 'height, width'}, {channels or 1}) before it"
     elif len(shape) == 2 and channels == 1:
         hint = f"; put Reshape({shape[0]}, {shape[1]}, 1) before it"
+    elif len(shape) == 3 and channels:
+        hint = f"; let it take {shape[2]} channels, or give it others"
     else:
         hint = ""
     raise ValueError(f"{layer!r} takes {wanted}, not rows of shape {shape}{hint}")

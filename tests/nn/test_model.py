@@ -187,6 +187,7 @@ def test_numbers_of_any_dtype_are_scaled_as_in_training() -> None:
             r"layer 1 does not fit .*takes rows of 5 numbers, not of shape \(4,\)$",
         ),
         ([Linear(3, 4), ReLU], TypeError, r"layer 1 is <class .*ReLU'>, not a layer; write ReLU\(\)$"),
+        ([Linear, ReLU()], TypeError, r"layer 0 is <class .*Linear'>, not a layer; write Linear\(\.\.\.\)$"),
         ([Linear(3, 4), "relu"], TypeError, "layer 1 is 'relu', not a layer$"),
         ([Linear(3, 4), int], TypeError, "layer 1 is <class 'int'>, not a layer$"),
         ([Softmax(), Linear(3, 4)], ValueError, "layer 0 is Softmax.*belongs at the end"),

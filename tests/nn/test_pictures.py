@@ -21,6 +21,7 @@ from nn import (
     SGD,
     Adam,
     AvgPool2d,
+    BatchNorm,
     BatchNorm2d,
     Callback,
     ChannelsLast,
@@ -271,13 +272,17 @@ def test_shapes_of_rows(layer: Layer, shape: Any, expected: Any) -> None:
         (Conv2d(3, 8, 3), (3072,), "not rows of shape (3072,); put Reshape(32, 32, 3) before it"),
         (Conv2d(1, 8, 3), (20,), "not rows of shape (20,); put Reshape(height, width, 1) before it"),
         (Conv2d(3, 8, 3), (3, 32, 32), "(height, width, 3), not rows of shape (3, 32, 32); put ChannelsLast() before"),
-        (Conv2d(3, 8, 3), (32, 32, 4), "takes pictures (height, width, 3), not rows of shape (32, 32, 4)"),
+        (Conv2d(3, 8, 3), (32, 32, 4), "rows of shape (32, 32, 4); let it take 4 channels, or give it others"),
         (Conv2d(1, 8, 5), (4, 9, 1), "has windows of 5 x 5, which are larger than pictures of 4 x 9"),
         (Conv2d(1, 8, 7, padding=1), (4, 9, 1), "larger than pictures of 4 x 9 and a padding of 1 x 1"),
         (MaxPool2d(4), (3, 9, 2), "MaxPool2d(4) has windows of 4 x 4, which are larger than pictures of 3 x 9"),
         (MaxPool2d(2), (784,), "takes pictures (height, width, channels), not rows of shape (784,)"),
         (GlobalAvgPool2d(), (10,), "takes pictures (height, width, channels), not rows of shape (10,)"),
         (BatchNorm2d(3), (5, 5, 4), "takes pictures (height, width, 3), not rows of shape (5, 5, 4)"),
+        (BatchNorm2d(8), (8,), "not rows of shape (8,); put BatchNorm(8) in its place"),
+        (BatchNorm(8), (5, 5, 8), "not of shape (5, 5, 8); put BatchNorm2d(8) in its place"),
+        (BatchNorm(8), (5, 5, 4), "not of shape (5, 5, 4); put Flatten() before it, and let it take 100"),
+        (Linear(100, 8), (5, 5, 4), "not of shape (5, 5, 4); put Flatten() before it"),
         (BatchNorm2d(1), (5, 5), "not rows of shape (5, 5); put Reshape(5, 5, 1) before it"),
         (Reshape(4, 5, 2), (41,), "Reshape(4, 5, 2) takes rows of 40 numbers, not of shape (41,)"),
         (ChannelsLast(), (32, 30), "takes pictures (channels, height, width), not rows of shape (32, 30)"),
@@ -292,6 +297,25 @@ def test_rows_that_do_not_fit_are_refused_with_a_remedy(layer: Layer, shape: Any
 
 
 @pytest.mark.parametrize(
+    ("layers", "shape", "message"),
+    [
+        # Flat rows of these sizes would fit Reshape(9, 9, 3), and be other pictures: the shape that was given is named.
+        ((Conv2d(3, 8, 3),), (3, 9, 9), "the rows of the data, of shape (3, 9, 9), do not fit: Conv2d(3, 8, 3) takes"),
+        ((Conv2d(3, 8, 3),), (3, 9, 9), "put ChannelsLast() before it"),
+        ((Conv2d(1, 8, 3),), (9, 9, 3), "of shape (9, 9, 3); let it take 3 channels, or give it others"),
+        ((MaxPool2d(10),), (9, 9), "windows of 10 x 10, which are larger than pictures of 9 x 9"),
+        ((Conv2d(1, 8, 3),), (81,), "not rows of shape (81,); put Reshape(9, 9, 1) before it"),
+    ],
+)
+def test_pictures_that_do_not_fit_are_named_in_the_shape_they_were_given(
+    layers: tuple[Layer, ...], shape: Any, message: str
+) -> None:
+    model = Sequential(*layers, Flatten(), Linear(7, 2), backend="cpu")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        model(np.ones((2, *shape)))
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: Conv2d(0, 8, 3), "Conv2d: in_channels must be a whole number of at least 1, not 0"),
@@ -303,7 +327,7 @@ def test_rows_that_do_not_fit_are_refused_with_a_remedy(layer: Layer, shape: Any
         (lambda: Conv2d(1, 8, (3, 0)), r"Conv2d: kernel_size[1] must be a whole number of at least 1, not 0"),
         (lambda: Conv2d(1, 8, 3, stride=0), "Conv2d: stride must be a whole number of at least 1, not 0"),
         (lambda: Conv2d(1, 8, 3, padding=-1), "Conv2d: padding must be a whole number of at least 0, not -1"),
-        (lambda: Conv2d(1, 8, 3, padding="valid"), "Conv2d: padding must be whole numbers or \"same\", not 'valid'"),
+        (lambda: Conv2d(1, 8, 3, padding="valid"), 'numbers or "same", not \'valid\'; "valid" is padding=0'),
         (lambda: Conv2d(1, 8, 3, 2, "same"), "needs a stride of 1, not 2; give the padding in numbers, as padding=1"),
         (lambda: Conv2d(1, 8, (4, 3), padding="same"), "needs a kernel_size of odd numbers, not (4, 3)"),
         (lambda: Conv2d(3, 8, 3, groups=2), "Conv2d: in_channels (3) cannot be split into 2 groups of equal size"),

@@ -11,7 +11,7 @@ import pytest
 
 from backends import get_backend
 from backends.cpu.numpy_backend import NumpyBackend
-from nn import SGD, Adam, Dropout, Flatten, Linear, ReLU, Sequential, Softmax, Tanh, Trainer
+from nn import SGD, Adam, Conv2d, Dropout, Flatten, Linear, ReLU, Reshape, Sequential, Softmax, Tanh, Trainer
 from nn.layers import Context, Layer
 
 TEXT = """\
@@ -132,6 +132,19 @@ def test_shapes_are_those_of_the_rows_where_they_are_known() -> None:
     trained = Sequential(Flatten(), Tanh(), Linear(6, 3), backend="cpu")
     Trainer(trained).fit(np.ones((4, 2, 3)), np.zeros(4, int))
     assert [layer.output_shape for layer in trained.summary().layers] == [(6,), (6,), (3,)]
+
+
+def test_it_is_said_that_costs_are_too_low_while_shapes_of_pictures_are_not_known() -> None:
+    layers = Conv2d(1, 4, 3), ReLU(), Flatten(), Linear(144, 3)
+    model = Sequential(*layers, backend="cpu")
+    said = "shapes that are not known yet are ?, so FLOPs and memory are too low; Reshape(height, width, channels)"
+    assert said in str(model.summary())
+    assert said in model.summary()._repr_html_()
+    told = Sequential(Reshape(8, 8, 1), *layers, backend="cpu").summary()
+    Trainer(model).fit(np.ones((4, 8, 8)), np.zeros(4, int))
+    for known in (told, model.summary()):
+        assert "?" not in str(known)
+        assert known.flops == told.flops > 2 * 32 * 36 * 9 * 4
 
 
 def test_the_state_of_layers_is_counted() -> None:
