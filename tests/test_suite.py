@@ -20,6 +20,7 @@ FOREIGN = {
     "_actions": "the flags of an argparse parser",
     "_obj": "what ctypes.byref points to",
     "_fields_": "of a ctypes structure",
+    "_exit": "of os, which ends a forked process",
     "_replace": "of a named tuple",
     "_repr_html_": "what a notebook calls",
 }
