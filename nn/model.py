@@ -28,7 +28,7 @@ from .data.checks import DataError, check_range, warn_user
 from .data.statistics import ScaleWarning, advice, column_statistics
 from .device_rows import device_rows
 from .initializers import Initializer
-from .layers import ChannelsLast, Dropout, ElementwiseActivation, Layer, Softmax, Standardize
+from .layers import ChannelsLast, Dropout, ElementwiseActivation, Layer, Reshape, Softmax, Standardize
 from .losses import LOSSES, Loss, get_loss
 from .memory import Store
 from .optimizers import Optimizer, get_optimizer
@@ -427,6 +427,12 @@ class Sequential(NamedArguments):
         check_kind("data", data, Dataset, "a Dataset")
         for name, numbers in (("x", data.x), ("y", data.y)):
             check_range(numbers, name, self.backend.dtype_name)
+        first, picture = self.layers[0], data.image_shape or ()
+        if isinstance(first, Reshape) and _has_channels_first(picture, first.shape):
+            raise DataError(
+                f"the rows of the data, of shape {picture}, have their channels first, and {first!r} would mix them "
+                "up; put ChannelsLast() in its place"
+            )
         shapes = [data.x.shape[1:], (data.n_features,), data.image_shape]
         problems = []
         for shape in shapes:
@@ -593,6 +599,11 @@ def _checked_layers(layers: tuple[Any, ...]) -> tuple[list[Layer], int]:
     if shape is None or len(shape) != 1:
         raise ValueError(f"{_NO_OUTPUTS}{_why_no_outputs(layers, shape)}")
     return list(layers), shape[0]
+
+
+def _has_channels_first(picture: Shape, wanted: Shape) -> bool:
+    """Whether a picture is one of shape ``wanted``, (height, width, channels), with several channels in front."""
+    return len(wanted) == 3 and wanted[2] > 1 and picture == (wanted[2], *wanted[:2]) != wanted
 
 
 def _dots(kind: type[Layer]) -> str:

@@ -302,6 +302,7 @@ def test_rows_that_do_not_fit_are_refused_with_a_remedy(layer: Layer, shape: Any
         # Flat rows of these sizes would fit Reshape(9, 9, 3), and be other pictures: the shape that was given is named.
         ((Conv2d(3, 8, 3),), (3, 9, 9), "the rows of the data, of shape (3, 9, 9), do not fit: Conv2d(3, 8, 3) takes"),
         ((Conv2d(3, 8, 3),), (3, 9, 9), "put ChannelsLast() before it"),
+        ((Reshape(9, 9, 3), GlobalAvgPool2d(), Reshape(3, 1)), (3, 9, 9), "put ChannelsLast() in its place"),
         ((Conv2d(1, 8, 3),), (9, 9, 3), "of shape (9, 9, 3); let it take 3 channels, or give it others"),
         ((MaxPool2d(10),), (9, 9), "windows of 10 x 10, which are larger than pictures of 9 x 9"),
         ((Conv2d(1, 8, 3),), (81,), "not rows of shape (81,); put Reshape(9, 9, 1) before it"),
@@ -310,9 +311,12 @@ def test_rows_that_do_not_fit_are_refused_with_a_remedy(layer: Layer, shape: Any
 def test_pictures_that_do_not_fit_are_named_in_the_shape_they_were_given(
     layers: tuple[Layer, ...], shape: Any, message: str
 ) -> None:
-    model = Sequential(*layers, Flatten(), Linear(7, 2), backend="cpu")
+    units = 3 if isinstance(layers[0], Reshape) else 7
+    model = Sequential(*layers, Flatten(), Linear(units, 2), backend="cpu")
     with pytest.raises(ValueError, match=re.escape(message)):
         model(np.ones((2, *shape)))
+    if isinstance(layers[0], Reshape):  # flat rows say nothing of an order, and grey pictures have none
+        assert model(np.ones((2, 243))).shape == model(np.ones((2, *layers[0].shape))).shape == (2, 2)
 
 
 @pytest.mark.parametrize(
