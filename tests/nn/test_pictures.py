@@ -198,10 +198,11 @@ def test_whose_gradients_are_read_trains_as_whose_are_folded(optimizer: str) -> 
             model = Sequential(small(), backend="cpu", dtype="float64", seed=3)
             history = Trainer(model, optimizer=OPTIMIZERS[optimizer](), callbacks=callbacks).fit(data, 3, 7)
             runs.append((history["loss"], model.state_dict()))
+    atol = 1e-7 if optimizer == "adam" else 1e-9  # Adam divides by the root of squares that may be tiny
     for losses, state in runs[1:]:
         np.testing.assert_allclose(losses, runs[0][0], rtol=1e-8)
         for name, values in state.items():
-            np.testing.assert_allclose(values, runs[0][1][name], rtol=1e-6, atol=1e-9, err_msg=name)
+            np.testing.assert_allclose(values, runs[0][1][name], rtol=1e-6, atol=atol, err_msg=name)
 
 
 @pytest.mark.parametrize(("end", "loss"), [("sigmoid", "binary_cross_entropy"), ("identity", "mean_squared_error")])
