@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..base import Backend
+from ..collectives import nodes_of
 from ..pictures import Windows
 from ..pictures.distortion import N_MAP
 from ..step import StepNumbers
@@ -58,7 +59,7 @@ TAKES_OUT = {*MAY_BE_OUT, *ON_PICTURES, *DISTORTIONS, "matmul", "column_sum", "t
 def ways(case: Case) -> Iterator[str]:
     """How a case is called: with inputs of several layouts, with `out`, with `out` written over an input."""
     yield "plain"
-    if case.operation in ("asarray", "zeros", "empty", "record"):
+    if case.operation in ("asarray", "zeros", "empty", "record", "sum_over_processes"):
         return
     arrays = [x for x in (*case.inputs, *case.state.values(), *case.options.values()) if isinstance(x, np.ndarray)]
     if any(x.ndim in (2, 4) and x.size > 1 for x in arrays):
@@ -289,10 +290,17 @@ def _record(backend: Backend, x: Array, starts: tuple[int, ...], count: int) -> 
     return (np.stack(taken),)
 
 
+def _sum_over_processes(backend: Backend, values: Array, blocks: int) -> tuple[Any, ...]:
+    own, out = [backend.copy(values[index, ...]) for index in range(values.shape[0])], backend.zeros(values.shape[1:])
+    backend.sum_over_processes(own, nodes_of(range(blocks)), blocks, out)
+    return (np.array(backend.to_numpy(out)),)
+
+
 #: Operations whose result is not an array of the backend, and how they are called.
 SPECIAL: dict[str, Callable[..., tuple[Any, ...]]] = {
     "asarray": _asarray,
     "item": _item,
     "to_numpy": _to_numpy,
     "record": _record,
+    "sum_over_processes": _sum_over_processes,
 }

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..activations import ACTIVATIONS
 from ..arguments import check_dtype, check_flag, check_seed, check_text, unknown
+from ..collectives import nodes_of
 from ..typing import Array
 from ..updates import BUILT_IN, RULES, Rule
 from .distortion_cases import DISTORTION_MAKERS
@@ -598,6 +599,15 @@ def _record(make: Inputs) -> Made:
         yield "", (make.normal(n, 3),), {"starts": starts, "count": count}
 
 
+def _sum_over_processes(make: Inputs) -> Made:
+    for blocks in (1, 3, 6, 7):
+        count = len(nodes_of(range(blocks)))
+        for n in (1, 33):
+            yield "", (make.normal(count, n),), {"blocks": blocks}
+        for name, values in make.summands(count):
+            yield name, (values[:, None],), {"blocks": blocks}
+
+
 MAKERS: dict[str, Callable[[Inputs], Made]] = {
     "matmul": _matmul,
     "bias_activation": _bias_activation,
@@ -633,6 +643,7 @@ MAKERS: dict[str, Callable[[Inputs], Made]] = {
     "zeros": _shapes,
     "empty": _shapes,
     "record": _record,
+    "sum_over_processes": _sum_over_processes,
     **PICTURE_MAKERS,
     **DISTORTION_MAKERS,
 }

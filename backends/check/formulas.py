@@ -374,6 +374,13 @@ class Formulas(PictureFormulas, DistortionFormulas, FormulaCore):
         """What a recorded ``take_rows(x, None, start, count)`` leaves at each start."""
         return (np.stack([x[start : start + count] for start in starts]),)
 
+    def sum_over_processes(self, values: Array, blocks: int) -> Results:
+        """The sums of the nodes of a process that is alone, added up from the last one."""
+        total = self.real.exact(values[-1])
+        for own in values[-2::-1]:
+            total = self.real.exact(own) + total
+        return (total,)
+
     # ---- inside -----------------------------------------------------------------------------------------------------
 
     def _answered(self, logits: Array, targets: Array, exclusive: bool) -> Array:
