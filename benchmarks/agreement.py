@@ -29,6 +29,7 @@ from backends.base import DTYPES
 from backends.check import OPERATIONS, Result, check
 from backends.random import permutation
 from backends.registry import find_device
+from benchmarks.recipes import LONG
 from nn import Callback, Trainer, __version__
 
 OUT = Path(__file__).parent / "results" / "agreement.md"
@@ -148,8 +149,8 @@ class StopAfter(Callback):
 
 
 def try_recipes(devices: list[Which], seed: int) -> tuple[str, list[Apart]]:
-    """Every part of every recipe, but for those of an hour, on every backend with float64: which rows were used, and the
-    differences."""
+    """Every part of every recipe that does not take an hour, on every backend with float64: which rows were used, and
+    the differences."""
     with tempfile.TemporaryDirectory() as folder:
         flags, rows = mnist_rows(Path(folder))
         apart = []
