@@ -53,6 +53,8 @@ class Collectives:
 
     def by_first(self, function: Callable[[], T]) -> T:
         """What a function gives that process 0 calls; where it raises an error, all do."""
+        if self.size == 1:
+            return function()
         result: Any = None
         if self.rank == 0:
             try:
@@ -61,7 +63,10 @@ class Collectives:
                 result = None, error
         value, failure = self.broadcast(result)
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del result, failure  # or the error would hold this call, and with it what it was about
         return cast(T, value)
 
     def all_come(self, text: str, seconds: float) -> list[str] | None:

@@ -80,7 +80,10 @@ REFUSED = [
     ("weight_decay", [*NEURON, "--weight-decay", "0.1"], "nothing is trained"),
     *(
         (name, [*NEURON, f"--{name.replace('_', '-')}", value], "nothing is trained")
-        for name, value in (("clip_norm", "1"), ("clip_value", "1"), ("accumulate", "2"), ("average", "0.9"))
+        for name, value in (
+            *(("clip_norm", "1"), ("clip_value", "1"), ("accumulate", "2"), ("average", "0.9"), ("blocks", "2")),
+            ("processes", "2"),
+        )
     ),
     *(
         (f"augment_{name}", [*NEURON, f"--augment-{name}", *values.split()], "nothing is trained")
