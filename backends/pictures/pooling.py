@@ -105,7 +105,7 @@ class PoolingOperations(Core):
             dy: (m, rows, columns, c).
             shape: height and width of the pictures that ``avg_pool2d`` had.
             size, stride, padding, count_padding: as it had them.
-            out: (m, *shape, c); must not overlap dy.
+            out: (m, height, width, c); must not overlap dy.
         """
         xp, (m, _, _, c) = self.xp, dy.shape
         windows = check_pooling("avg_pool2d_backward", (m, *shape, c), size, stride, padding)
