@@ -398,7 +398,7 @@ sys.exit(train.main(sys.argv[1:]))
 def test_an_error_without_a_word_is_said_to_be_one_of_memory(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def prepare(settings: Any) -> None:
+    def prepare(*_: Any) -> None:
         raise MemoryError
 
     monkeypatch.setattr(train, "prepare", prepare)

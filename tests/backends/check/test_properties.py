@@ -15,7 +15,7 @@ from backends import Backend
 from backends.activations import ACTIVATIONS
 from backends.check import compare, expected_of, formulas
 from backends.check.calls import perform, ways
-from backends.check.cases import MAKERS, Case
+from backends.check.cases import DISTORTION_MAKERS, MAKERS, PICTURE_MAKERS, Case
 from tests.helpers.backends import make_backend
 
 #: Of each group the backends are given the same inputs: to draw these takes longer than to compute with them.
@@ -186,9 +186,14 @@ def draw_case(draw: Any, operation: str, dtype: str) -> Case:
     return Case(operation, "drawn", arguments, options)
 
 
+#: Operations whose inputs are drawn by tests of their own: against PyTorch and SciPy in ``test_pictures`` and
+#: ``test_distortion``, and by any number of processes in ``collectives/test_tree``.
+ELSEWHERE = {*PICTURE_MAKERS, *DISTORTION_MAKERS, "sum_over_processes"}
+
+
 @pytest.mark.parametrize("where", ["host", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("operation", MAKERS)
+@pytest.mark.parametrize("operation", [name for name in MAKERS if name not in ELSEWHERE])
 def test_results_are_within_their_bounds(operation: str, dtype: str, where: str) -> None:
     backends: list[Backend] = [make_backend(which, dtype) for which in BACKENDS[where]]
 
