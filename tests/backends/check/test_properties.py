@@ -15,7 +15,9 @@ from backends import Backend
 from backends.activations import ACTIVATIONS
 from backends.check import compare, expected_of, formulas
 from backends.check.calls import perform, ways
-from backends.check.cases import DISTORTION_MAKERS, MAKERS, PICTURE_MAKERS, Case
+from backends.check.cases import MAKERS, Case
+from backends.check.distortion_cases import DISTORTION_MAKERS
+from backends.check.picture_cases import PICTURE_MAKERS
 from tests.helpers.backends import make_backend
 
 #: Of each group the backends are given the same inputs: to draw these takes longer than to compute with them.
