@@ -124,7 +124,7 @@ def test_check_of_the_reference_operations(capsys: pytest.CaptureFixture[str]) -
         (("--seed", "-1"), "python -m backends: error: --seed must be at least 0, not -1"),
         (("--every", "0"), "python -m backends: error: --every must be at least 1, not 0"),
         (("--dtype", "float16"), "invalid choice: 'float16'; did you mean float"),
-        (("--operation", "conv3d"), "invalid choice: 'conv3d' (choose from "),
+        (("--operation", "fourier"), "invalid choice: 'fourier' (choose from "),
         (("--operation", "mamul"), "argument --operation: invalid choice: 'mamul'; did you mean matmul?"),
         (("--evry", "3"), "unrecognized arguments: --evry 3; did you mean --every?"),
         (("--xyz", "1"), "unrecognized arguments: --xyz 1 (--help lists all)"),
