@@ -24,7 +24,7 @@ from typing import Any
 from . import random
 from .activations import get_activation
 from .core import DTYPES as DTYPES
-from .core import scaled
+from .core import check_beta, check_z_out, scaled
 from .pictures import ConvolutionOperations, DistortionOperations, PoolingOperations
 from .typing import Array
 from .updates import get_rule
@@ -53,8 +53,9 @@ class Backend(ConvolutionOperations, PoolingOperations, DistortionOperations):
         ``a`` and ``b`` have two dimensions. ``out`` must overlap neither; with ``beta != 0`` it must be given, and with
         ``beta == 0`` its contents, NaN included, are not read. ``times`` may be an array of shape (1,) on the device.
         """
+        check_beta("matmul", beta, out)
         product = self.xp.matmul(a.T if transpose_a else a, b.T if transpose_b else b)
-        return self._result(scaled(product, "matmul", alpha, beta, times, out), out)
+        return self._result(scaled(product, alpha, beta, times, out), out)
 
     def bias_activation(
         self,
@@ -70,7 +71,7 @@ class Backend(ConvolutionOperations, PoolingOperations, DistortionOperations):
         ``z_out``, where it is given, is where z + bias is left as well, for an activation whose derivative needs it. It
         may be ``z``, and must not be ``out``.
         """
-        self._check_z_out(z_out, out)
+        check_z_out("bias_activation", z_out, out)
         if bias is not None:
             z = z + bias
         if z_out is not None:
@@ -649,10 +650,6 @@ class Backend(ConvolutionOperations, PoolingOperations, DistortionOperations):
         return self._result(xp.reshape(kept * (1.0 / (1.0 - rate)), shape), out)
 
     # ---- inside -----------------------------------------------------------------------------------------------------
-
-    def _check_z_out(self, z_out: Array | None, out: Array | None) -> None:
-        if z_out is not None and z_out is out:
-            raise ValueError("bias_activation: z_out must not be out, which gets the activation's result")
 
     def _scale(self, scale: float | None, rows: int) -> float:
         return 1.0 / max(rows, 1) if scale is None else scale

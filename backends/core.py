@@ -156,18 +156,22 @@ class Core:
         return out
 
 
-def scaled(product: Array, operation: str, alpha: float, beta: float, times: float | Array, out: Array | None) -> Array:
-    """times alpha product + beta out, as the GEMM of the BLAS has it.
+def check_z_out(operation: str, z_out: Array | None, out: Array | None) -> None:
+    """Raise a ValueError where the value before an activation and its result would go to the same array."""
+    if z_out is not None and z_out is out:
+        raise ValueError(f"{operation}: z_out must not be out, which gets the activation's result")
 
-    Raises:
-        ValueError: ``beta`` is not 0, and there is no ``out``.
-    """
+
+def check_beta(operation: str, beta: float, out: Array | None, name: str = "out") -> None:
+    """Raise a ValueError where ``beta`` is not 0, and there is no array called ``name`` that it scales."""
+    if beta != 0.0 and out is None:
+        raise ValueError(f"{operation} with beta needs the array `{name}` that beta scales")
+
+
+def scaled(product: Array, alpha: float, beta: float, times: float | Array, out: Array | None) -> Array:
+    """times alpha product + beta out, as the GEMM of the BLAS has it; ``out`` is there unless ``beta`` is 0."""
     if alpha != 1.0:
         product = alpha * product
     if not isinstance(times, float) or times != 1.0:
         product = times * product
-    if beta == 0.0:
-        return product
-    if out is None:
-        raise ValueError(f"{operation} with beta needs the array `out` that beta scales")
-    return product + beta * out
+    return product if out is None or beta == 0.0 else product + beta * out

@@ -90,7 +90,7 @@ def make_step_on_blocks(
     """
     plan = plans[0]
     store, backend = plan.store, plan.store.backend
-    zeros = backend.zeros(store.flat_gradients.shape) if blocks.count > 1 else None
+    zeros = backend.zeros(store.flat_gradients.shape)  # for a block without rows
     of_blocks = [totals[index, ...] for index in range(len(blocks.own))]
 
     def step(numbers: StepNumbers, count: int) -> None:

@@ -10,7 +10,6 @@ gradient is added up within each part, and the sums of the parts in their order.
 
 from __future__ import annotations
 
-from functools import partial
 from math import isfinite, prod
 from typing import Any, NamedTuple
 
@@ -18,25 +17,24 @@ import numpy
 
 from ..activations import Activation, get_activation
 from ..base import Backend
+from ..core import check_beta, check_z_out
 from ..pictures.convolution import check_convolution
 from ..pictures.windows import Pair
 from ..typing import Array
 from .blas import Blas
 from .blocks import Block, Convolution, Filters, make_block
 from .core import NumpyCore, host_number
-from .workers import MOST_PARTS, Parts, cut_into_parts
+from .workers import MOST_PARTS, InBlocks
 
 #: Of a block: half of a second-level cache of 512 KiB.
 MOST_BYTES = 2**18
 MOST_BYTES_OF_SUMS = 2**25
 
 
-class _Blocks:
+class _Blocks(InBlocks["_Thread"]):
     """What a convolution of m pictures needs besides its arrays.
 
     Attributes:
-        parts: the blocks of each part.
-        job: to run the parts.
         multiplications: of one pass over all.
         dw, db: in the backward pass, the sums of each part: (parts, ...).
         row: the bias for a row of windows.
@@ -49,31 +47,18 @@ class _Blocks:
         if it.backward:
             sums = prod(it.shape) * numpy.dtype(it.dtype).itemsize
             most = max(1, min(most, MOST_BYTES_OF_SUMS // sums))
-        self.parts = cut_into_parts(m, size, most)
-        self.job = Parts(len(self.parts))
+        super().__init__(m, size, lambda n: _Thread(make_block(it, n, blas, self.filters), it, n), most)
         self.multiplications = m * prod(it.windows.grid) * it.depth * it.filters
         count, columns = (len(self.parts), 0) if it.backward else (0, it.windows.grid[1])
         self.dw = numpy.zeros((max(count, 1), it.groups, it.depth, it.filters // it.groups), it.dtype)
         self.db = numpy.empty((count, it.filters), it.dtype)
         self.row = numpy.empty((columns, it.filters), it.dtype)
-        self._sizes = {block.stop - block.start for part in self.parts for block in part}
-        self._make = partial(make_block, it, blas=blas, filters=self.filters)
-        self._made: list[dict[int, _Thread]] = []
-
-    def prepare(self, workers: int) -> None:
-        """Make what so many threads need."""
-        while len(self._made) < workers:
-            self._made.append({n: _Thread(self._make(n), self.it, n) for n in self._sizes})
 
     def is_exact(self, needs_dx: bool) -> bool:
         """Whether no product with a 0 where there is no window can have come to anything: it is NaN for a pixel or a
         filter that is not finite."""
         finite = isfinite(self.dw[0].sum()) and (not needs_dx or isfinite(self.filters.turned.sum()))
         return finite or not self.it.is_shifted
-
-    def of(self, worker: int, block: slice) -> _Thread:
-        """What a thread has for a block of that size."""
-        return self._made[worker][block.stop - block.start]
 
 
 class _Thread:
@@ -193,8 +178,7 @@ class NumpyConvolutions(NumpyCore):
         z_out: Array | None = None,
         out: Array | None = None,
     ) -> Array:
-        if z_out is not None and z_out is out:
-            raise ValueError("conv2d: z_out must not be out, which gets the activation's result")
+        check_z_out("conv2d", z_out, out)
         windows = check_convolution("conv2d", x.shape, weight.shape, stride, padding, groups)
         it, m = Convolution(windows, x.shape[3], weight.shape[3], groups, self.dtype_name, backward=False), x.shape[0]
         out = self.empty((m, *windows.grid, it.filters)) if out is None else out
@@ -234,9 +218,8 @@ class NumpyConvolutions(NumpyCore):
         operation = "conv2d_backward"
         windows = check_convolution(operation, x.shape, weight.shape, stride, padding, groups)
         it = Convolution(windows, x.shape[3], weight.shape[3], groups, self.dtype_name, backward=True)
+        check_beta(operation, beta, weight_gradient, "weight_gradient")
         if weight_gradient is None:
-            if beta != 0.0:
-                raise ValueError(f"{operation} with beta needs the array `weight_gradient` that beta scales")
             weight_gradient = self.empty(weight.shape)
         known = get_activation(activation)
         if dz is None:

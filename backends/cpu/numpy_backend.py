@@ -20,6 +20,7 @@ import numpy
 from .. import random
 from ..activations import get_activation
 from ..collectives import Node
+from ..core import check_beta, check_z_out
 from ..typing import Array
 from ..updates import bias_correction, get_rule
 from .blas import Blas, Cut
@@ -128,8 +129,7 @@ class NumpyBackend(NumpyConvolutions, NumpyPoolings, NumpyDistortions):
     ) -> Array:
         np = self._memory.numpy
         if beta != 0.0:
-            if out is None:
-                raise ValueError("matmul with beta needs the array `out` that beta scales")
+            check_beta("matmul", beta, out)
             return self._add_product(a, b, transpose_a, transpose_b, alpha, beta, times, out)
         if alpha != 1.0 and out is not None and b.size < out.size:
             b = np.multiply(b, alpha, out=self._scratch("scaled", b.shape))
@@ -249,7 +249,7 @@ class NumpyBackend(NumpyConvolutions, NumpyPoolings, NumpyDistortions):
         np = self._memory.numpy
         known = get_activation(activation)
         if z_out is not None:
-            self._check_z_out(z_out, out)
+            check_z_out("bias_activation", z_out, out)
             if bias is not None:
                 z = np.add(z, bias, out=z_out)
             elif z_out is not z:

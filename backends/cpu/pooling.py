@@ -22,7 +22,7 @@ from ..pictures.pooling import check_pooling
 from ..pictures.windows import Pair
 from ..typing import Array
 from .core import NumpyCore
-from .workers import Parts, cut_into_parts
+from .workers import InBlocks
 
 #: Of the pictures of a block.
 MOST_BYTES = 2**18
@@ -160,26 +160,18 @@ def _is_finite(x: Array) -> bool:
     return isfinite(numpy.dot(numbers, numbers))
 
 
-class _Blocks:
+class _Blocks(InBlocks[_Block]):
     """What the pooling of m pictures needs besides its arrays; see ``backends.cpu.convolution``."""
 
     def __init__(self, it: _Pooling, m: int) -> None:
         one = prod(it.windows.padded) * it.channels
-        self._it = it
-        self.parts = cut_into_parts(m, max(1, MOST_BYTES // (one * numpy.dtype(it.dtype).itemsize)))
-        self.job = Parts(len(self.parts))
+        super().__init__(m, max(1, MOST_BYTES // (one * numpy.dtype(it.dtype).itemsize)), partial(_Block, it))
         self.cost = COST * m * one
-        self._sizes = {block.stop - block.start for part in self.parts for block in part}
-        self._made: list[dict[int, _Block]] = []
-
-    def prepare(self, workers: int) -> None:
-        while len(self._made) < workers:
-            self._made.append({n: _Block(self._it, n) for n in self._sizes})
 
     def each(self, compute: Callable[[_Block, slice], None], worker: int, part: int) -> None:
         """Compute the blocks of a part."""
         for block in self.parts[part]:
-            compute(self._made[worker][block.stop - block.start], block)
+            compute(self.of(worker, block), block)
 
 
 class NumpyPoolings(NumpyCore):

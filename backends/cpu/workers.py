@@ -14,10 +14,11 @@ import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy
 
+T = TypeVar("T")
 #: Multiplications for each thread: 20 to 40 us of work in float32, which is what it takes to wake one.
 PER_WORKER = 2**21
 #: So that threads which are not equally fast end at about the same time.
@@ -95,6 +96,35 @@ class Parts:
             if part >= self.count:
                 return
             work(worker, part)
+
+
+class InBlocks(Generic[T]):
+    """``m`` pictures in blocks of ``size``, and what each thread has for a block.
+
+    Args:
+        make: makes that for a block of so many pictures.
+        most: parts.
+
+    Attributes:
+        parts: the blocks of each part.
+        job: to run the parts.
+    """
+
+    def __init__(self, m: int, size: int, make: Callable[[int], T], most: int = MOST_PARTS) -> None:
+        self.parts = cut_into_parts(m, size, most)
+        self.job = Parts(len(self.parts))
+        self._make = make
+        self._sizes = {block.stop - block.start for part in self.parts for block in part}
+        self._made: list[dict[int, T]] = []
+
+    def prepare(self, workers: int) -> None:
+        """Make what so many threads need."""
+        while len(self._made) < workers:
+            self._made.append({number: self._make(number) for number in self._sizes})
+
+    def of(self, worker: int, block: slice) -> T:
+        """What a thread has for a block of that size."""
+        return self._made[worker][block.stop - block.start]
 
 
 class _Helpers:

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import random
 from ..activations import get_activation
+from ..core import check_beta, check_z_out
 from ..typing import Array
 from ..updates import BUILT_IN, get_rule
 from .distortion import DistortionOperations
@@ -59,8 +60,7 @@ class CupyBackend(PictureOperations, DistortionOperations):
         if k != k_b:
             raise ValueError(f"matmul: op(a) has {k} columns but op(b) has {k_b} rows")
         if out is None:
-            if beta != 0.0:
-                raise ValueError("matmul with beta needs the array `out` that beta scales")
+            check_beta("matmul", beta, out)
             out = self.empty((m, n))
         else:
             self._require("matmul", "out", out, (m, n))
@@ -91,7 +91,7 @@ class CupyBackend(PictureOperations, DistortionOperations):
         m, n = self._matrix(op, "z", z)
         if bias is None and z_out is None and known.name == "identity":
             return z if out is None or out is z else self._result(z, out)
-        self._check_z_out(z_out, out)
+        check_z_out("bias_activation", z_out, out)
         if not known.has_cuda:
             return super().bias_activation(z, bias, activation, out=out, z_out=z_out)
         z = self._input(op, "z", z, (m, n))

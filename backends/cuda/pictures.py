@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..activations import get_activation
+from ..core import check_beta, check_z_out
 from ..pictures import Windows
 from ..pictures.convolution import check_convolution
 from ..pictures.pooling import check_pooling
@@ -77,8 +78,7 @@ class PictureOperations(CupyCore):
     ) -> Array:
         """Patches and a product for each group, block by block; then one launch for bias and activation."""
         op = "conv2d"
-        if z_out is not None and z_out is out:
-            raise ValueError(f"{op}: z_out must not be out, which gets the activation's result")
+        check_z_out(op, z_out, out)
         windows = check_convolution(op, x.shape, weight.shape, stride, padding, groups)
         x, weight = self._input(op, "x", x), self._input(op, "weight", weight)
         self._check_apart(op, "out", out, x, weight)
@@ -129,8 +129,7 @@ class PictureOperations(CupyCore):
         each block of pictures the product of patches with dz, and the sums of that of dz with the filters."""
         op = "conv2d_backward"
         windows = check_convolution(op, x.shape, weight.shape, stride, padding, groups)
-        if beta != 0.0 and weight_gradient is None:
-            raise ValueError(f"{op} with beta needs the array `weight_gradient` that beta scales")
+        check_beta(op, beta, weight_gradient, "weight_gradient")
         x, weight = self._input(op, "x", x), self._input(op, "weight", weight)
         self._check_apart(op, "weight_gradient", weight_gradient, x, weight, dy, saved)
         self._check_apart(op, "out", out, x, weight, dy, saved)

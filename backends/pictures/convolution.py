@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..activations import get_activation
-from ..core import Core, scaled
+from ..core import Core, check_beta, check_z_out, scaled
 from ..typing import Array
 from .windows import Pair, Windows
 
@@ -43,8 +43,7 @@ class ConvolutionOperations(Core):
         Raises:
             ValueError: the shapes do not fit each other.
         """
-        if z_out is not None and z_out is out:
-            raise ValueError("conv2d: z_out must not be out, which gets the activation's result")
+        check_z_out("conv2d", z_out, out)
         xp, windows = self.xp, check_convolution("conv2d", x.shape, weight.shape, stride, padding, groups)
         patches = self._patches(x, windows)
         parts = [
@@ -103,6 +102,7 @@ class ConvolutionOperations(Core):
         """
         operation = "conv2d_backward"
         xp, windows = self.xp, check_convolution(operation, x.shape, weight.shape, stride, padding, groups)
+        check_beta(operation, beta, weight_gradient, "weight_gradient")
         derivative = get_activation(activation).derivative
         dz = self._result(dy if derivative is None else dy * derivative(xp, saved), dz)
         rows = xp.reshape(dz, (-1, dz.shape[3]))
@@ -117,7 +117,7 @@ class ConvolutionOperations(Core):
             )
             for g, columns in enumerate(of_groups)
         ]
-        product = scaled(xp.concat(products, axis=3), operation, alpha, beta, times, weight_gradient)
+        product = scaled(xp.concat(products, axis=3), alpha, beta, times, weight_gradient)
         weight_gradient = self._result(product, weight_gradient)
         if not needs_dx:
             return None, dz, weight_gradient, bias_gradient
