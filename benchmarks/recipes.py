@@ -52,8 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     unknown = set(settings.names) - set(recipes.names())
     if unknown or settings.seeds < 1:
         parser.error(f"no recipe {sorted(unknown)}" if unknown else "--seeds must be at least 1")
-    path: Path | None = None
-    measured: dict[str, Any] = {}
     good = True
     for name in settings.names or [name for name in recipes.names() if name not in LONG]:
         for number, part in enumerate(recipes.load(name).parts):
@@ -65,16 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 good = good and all(reproduced.values())
                 shown = {key: figure_text(key, outcome["figures"][key]) for key in reproduced}
                 print(f"{name} part {number + 1} seed {seed}: {shown} in {outcome['seconds']:.1f} s", flush=True)
-            if settings.limit is None:
-                if path is None:
-                    path = RESULTS / f"recipes-{run.trainer.backend.device.spec.partition(':')[0]}.json"
-                    measured = json.loads(path.read_text()) if path.exists() else {}
-                measured[f"{name}/{number + 1}"] = {"machine": machine(run), "runs": runs}
-                path.write_text(json.dumps(measured, indent=1) + "\n")
-                path.with_suffix(".md").write_text(table(measured))
-                if settings.names and runs[0]["curve"]:
-                    picture = path.with_name(f"{path.stem}-{name}.png")
-                    write_picture(curves(name, part, [outcome["curve"] for outcome in runs]), picture)
+                if settings.limit is None:
+                    keep(f"{name}/{number + 1}", part, run, runs, picture=bool(settings.names))
     return 0 if good else 1
 
 
@@ -93,6 +83,24 @@ def measure(name: str, part: int, seed: int, device: str, limit: int | None) -> 
         "figures": {key: found[key] for key in found if key in wanted},
         "curve": run.trainer.history["val_accuracy"] if run.settings.validation == "test" else [],
     }
+
+
+def keep(key: str, part: recipes.Part, run: train.Run, runs: list[dict[str, Any]], picture: bool) -> None:
+    """Write the runs of a part of a recipe, so far, beside what is there of others, and the table of all.
+
+    Args:
+        key: ``"lenet/1"`` for the first part of ``lenet``.
+        run: the last of them.
+        picture: whether to draw the test error by epoch, too, where it was measured.
+    """
+    path = RESULTS / f"recipes-{run.trainer.backend.device.spec.partition(':')[0]}.json"
+    measured = json.loads(path.read_text()) if path.exists() else {}
+    measured[key] = {"machine": machine(run), "runs": runs}
+    path.write_text(json.dumps(measured, indent=1) + "\n")
+    path.with_suffix(".md").write_text(table(measured))
+    if picture and runs[0]["curve"]:
+        name = key.partition("/")[0]
+        write_picture(curves(name, part, [one["curve"] for one in runs]), path.with_name(f"{path.stem}-{name}.png"))
 
 
 def machine(run: train.Run) -> str:
