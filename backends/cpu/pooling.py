@@ -4,6 +4,9 @@ The largest value of a window is the largest of its rows' largest, and a sum is 
 operations instead of kh kw, and half of them on whole rows of a picture, which are long runs of numbers. Which value of
 a window is the first of the largest, row by row, is found so too: the first row that has it, there the first column.
 
+Along its rows a picture has runs of a few channels only, which NumPy takes one by one. So where windows do not overlap,
+each of their positions is copied into a plane of its own, all channels of a pixel in one piece, and computed in planes.
+
 As convolutions, pictures are computed in blocks, on several threads, each operation in one noted call.
 """
 
@@ -61,6 +64,7 @@ class _Block:
         self.rows, self.d_rows, self.found = (numpy.empty((pictures, height, columns, c), it.dtype) for _ in range(3))
         self.grid, self.left = (numpy.empty((pictures, rows, columns, c), it.dtype) for _ in range(2))
         self.down, self.across = _Side(it.windows, 0), _Side(it.windows, 1)
+        self.planes = None if self.down.overlap or self.across.overlap else _Planes(it, pictures)
 
     def with_padding(self, x: Array) -> Array:
         """The pictures with the padding around them."""
@@ -80,10 +84,18 @@ class _Block:
     def fold(self, how: numpy.ufunc, x: Array, out: Array) -> None:
         """The largest or the sum of each window."""
         _fold(how, self.down.views(x), self.columns)
-        _fold(how, self.across.views(self.columns), out)
+        if self.planes is None:
+            _fold(how, self.across.views(self.columns), out)
+        else:
+            self.planes.fold(how, self.columns, out)
 
     def choose(self, x: Array, dy: Array, y: Array, dx: Array) -> None:
         """dy at the first of the largest values of each window; all that is chosen from must be finite."""
+        if self.planes is not None and x.strides[-1] == dx.strides[-1] == x.itemsize:
+            if not (self.down.covers and self.across.covers):
+                dx.fill(0)
+            self.planes.choose(x, dy, y, self.grid, self.left, dx)
+            return
         _fold(numpy.maximum, self.across.views(x), self.rows)
         self.down.distribute(dy, y, self.rows, self.grid, self.left, self.d_rows)
         self.across.distribute(self.d_rows, self.rows, x, self.found, self.d_rows, dx)
@@ -94,15 +106,59 @@ class _Block:
         self.down.spread(self.columns, dx)
 
 
+class _Planes:
+    """The positions of windows that do not overlap, each by itself: (kh kw, pictures, rows, columns, channels)."""
+
+    def __init__(self, it: _Pooling, pictures: int) -> None:
+        windows = it.windows
+        (rows, columns), (_, step) = windows.grid, windows.stride
+        self._planes = numpy.empty((prod(windows.size), pictures, rows, columns, it.channels), it.dtype)
+        self._pieces = _pixels(self._planes)
+        self._at = [(slice(None), down, right) for _, _, down, right in windows.positions()]
+        end = step * (columns - 1) + 1
+        self._across = [(slice(None), slice(None), slice(b, b + end, step)) for b in range(windows.size[1])]
+
+    def fold(self, how: numpy.ufunc, columns: Array, out: Array) -> None:
+        """The largest or the sum along the rows of what is one already along the columns."""
+        if len(self._across) == 1:
+            numpy.copyto(out, columns[self._across[0]])
+            return
+        pixels = _pixels(columns)
+        for pieces, at in zip(self._pieces, self._across, strict=False):
+            numpy.copyto(pieces, pixels[at])
+        _fold(how, [*self._planes[: len(self._across)]], out)
+
+    def choose(self, x: Array, dy: Array, y: Array, found: Array, left: Array, dx: Array) -> None:
+        """Write dy to dx where x is the first of a window that equals y.
+
+        Args:
+            found, left: memory in the shape of dy.
+        """
+        pixels, of_dx = _pixels(x), _pixels(dx)
+        for pieces, at in zip(self._pieces, self._at, strict=True):
+            numpy.copyto(pieces, pixels[at])
+        for plane in self._planes[:-1]:
+            numpy.equal(plane, y, out=found, casting="unsafe")
+            numpy.multiply(dy, found, out=plane)
+            dy = numpy.subtract(dy, plane, out=left)
+        for pieces, at in zip([*self._pieces[:-1], _pixels(dy)], self._at, strict=True):
+            numpy.copyto(of_dx[at], pieces)
+
+
 class _Side:
-    """Windows along one side of a picture."""
+    """Windows along one side of a picture.
+
+    Attributes:
+        overlap: whether windows do.
+        covers: whether each pixel is in a window, and in one only.
+    """
 
     def __init__(self, windows: Windows, side: int) -> None:
         size, stride, count = windows.size[side], windows.stride[side], windows.grid[side]
         before = (slice(None),) * (1 + side)
         self._at = [(*before, slice(a, a + stride * (count - 1) + 1, stride)) for a in range(size)]
-        self._overlap = stride < size
-        self._cover = stride == size and count * size == windows.padded[side]
+        self.overlap = stride < size
+        self.covers = stride == size and count * size == windows.padded[side]
 
     def views(self, x: Array) -> list[Array]:
         """What the windows see at each of their positions along this side."""
@@ -118,9 +174,9 @@ class _Side:
         *before, last = self._at
         for number, at in enumerate(before, 1):
             numpy.equal(x[at], largest, out=found, casting="unsafe")
-            there = found if self._overlap else dx[at]
+            there = found if self.overlap else dx[at]
             numpy.multiply(d, found, out=there)
-            if self._overlap:
+            if self.overlap:
                 numpy.add(dx[at], found, out=dx[at])
             elif number == len(before):
                 numpy.subtract(d, there, out=dx[last])
@@ -135,11 +191,11 @@ class _Side:
             self._write(part, dx[at])
 
     def _clear(self, dx: Array) -> None:
-        if not self._cover:
+        if not self.covers:
             dx.fill(0)
 
     def _write(self, part: Array, dx: Array) -> None:
-        if self._overlap:
+        if self.overlap:
             numpy.add(dx, part, out=dx)
         else:
             numpy.copyto(dx, part)
@@ -152,6 +208,11 @@ def _fold(how: numpy.ufunc, views: list[Array], out: Array) -> None:
     how(views[0], views[1], out=out)
     for view in views[2:]:
         how(out, view, out=out)
+
+
+def _pixels(x: Array) -> Array:
+    """(..., c) as (...): the numbers of a pixel in one piece, which is copied at once."""
+    return x.view(f"V{x.shape[-1] * x.itemsize}")[..., 0]
 
 
 def _is_finite(x: Array) -> bool:
