@@ -1,8 +1,8 @@
 """Convolutions through NumPy and its BLAS: pictures in blocks that stay in the cache, and blocks on several threads.
 
 Each operation is one noted call of a recorded step. What it needs besides is made when its shapes are first seen: for
-each thread about ``MOST_BYTES`` of pictures, patches and results, or those of one picture where that is more, in one
-size or two; and at most ``MOST_BYTES_OF_SUMS`` for the partial sums of a gradient, or those of one.
+each thread about ``BYTES_OF_BLOCK`` of pictures, patches and results, or those of one picture where that is more, in
+one size or two; and at most ``MOST_BYTES_OF_SUMS`` for the partial sums of a gradient, or those of one.
 
 No bit depends on the number of threads: pictures are cut into blocks, and blocks into parts, by shapes alone; a
 gradient is added up within each part, and the sums of the parts in their order.
@@ -24,10 +24,8 @@ from ..typing import Array
 from .blas import Blas
 from .blocks import Block, Convolution, Filters, make_block
 from .core import NumpyCore, host_number
-from .workers import MOST_PARTS, InBlocks
+from .workers import MOST_PARTS, InBlocks, size_of_blocks
 
-#: Of a block: half of a second-level cache of 512 KiB.
-MOST_BYTES = 2**18
 MOST_BYTES_OF_SUMS = 2**25
 
 
@@ -43,7 +41,7 @@ class _Blocks(InBlocks["_Thread"]):
     def __init__(self, it: Convolution, m: int, blas: Blas | None) -> None:
         self.it = it
         self.filters = Filters(it)
-        most, size = MOST_PARTS, max(1, MOST_BYTES // it.bytes_of_picture)
+        most, size = MOST_PARTS, size_of_blocks(m, it.bytes_of_picture)
         if it.backward:
             sums = prod(it.shape) * numpy.dtype(it.dtype).itemsize
             most = max(1, min(most, MOST_BYTES_OF_SUMS // sums))

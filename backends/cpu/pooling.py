@@ -25,10 +25,8 @@ from ..pictures.pooling import check_pooling
 from ..pictures.windows import Pair
 from ..typing import Array
 from .core import NumpyCore
-from .workers import InBlocks
+from .workers import InBlocks, size_of_blocks
 
-#: Of the pictures of a block.
-MOST_BYTES = 2**18
 #: What an element costs, in multiplications of a matrix product.
 COST = 16
 
@@ -226,7 +224,7 @@ class _Blocks(InBlocks[_Block]):
 
     def __init__(self, it: _Pooling, m: int) -> None:
         one = prod(it.windows.padded) * it.channels
-        super().__init__(m, max(1, MOST_BYTES // (one * numpy.dtype(it.dtype).itemsize)), partial(_Block, it))
+        super().__init__(m, size_of_blocks(m, one * numpy.dtype(it.dtype).itemsize), partial(_Block, it))
         self.cost = COST * m * one
 
     def each(self, compute: Callable[[_Block, slice], None], worker: int, part: int) -> None:

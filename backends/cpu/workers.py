@@ -21,6 +21,12 @@ import numpy
 T = TypeVar("T")
 #: Multiplications for each thread: 20 to 40 us of work in float32, which is what it takes to wake one.
 PER_WORKER = 2**21
+#: Of the pictures of a block, or of all that is computed of them: at most, and as long as there are fewer than
+#: ``FEW_BLOCKS``. A thread alone is fastest where that fits into half of a second-level cache of 512 KiB, by a tenth.
+#: But NumPy takes Python's lock again after each call, and a thread that has to wait for it sleeps: with calls of
+#: 10 us, as they are then, two threads are slower than one.
+BYTES_OF_BLOCK, LEAST_BYTES = 2**20, 2**18
+FEW_BLOCKS = 4
 #: So that threads which are not equally fast end at about the same time.
 MOST_PARTS = 16
 
@@ -28,6 +34,12 @@ MOST_PARTS = 16
 def number_of_workers(multiplications: float, most: int) -> int:
     """The threads of an operation of so many multiplications, where ``most`` are allowed."""
     return max(1, min(most, int(multiplications // PER_WORKER)))
+
+
+def size_of_blocks(m: int, bytes_of_picture: int) -> int:
+    """How many of ``m`` pictures make a block."""
+    most = max(LEAST_BYTES, min(BYTES_OF_BLOCK, m * bytes_of_picture // FEW_BLOCKS))
+    return max(1, most // bytes_of_picture)
 
 
 def cut_into_parts(m: int, size: int, most: int = MOST_PARTS) -> list[list[slice]]:
