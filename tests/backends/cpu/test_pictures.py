@@ -261,7 +261,7 @@ def test_memory_for_blocks_is_bounded() -> None:
         peaks.append(peak_of(lambda backend=backend, it=it: it(backend)))  # type: ignore[misc]
     operations, sizes = 4, 2  # the last block has fewer pictures
     assert max(peaks) < 4 * operations * sizes * BYTES_OF_BLOCK
-    assert abs(peaks[1] - peaks[0]) < BYTES_OF_BLOCK
+    assert abs(peaks[1] - peaks[0]) < 2 * operations * BYTES_OF_BLOCK  # one of them may have one size only
 
 
 def test_sums_of_large_filters_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
