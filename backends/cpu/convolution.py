@@ -183,7 +183,7 @@ class NumpyConvolutions(NumpyCore):
         plain_z, plain_out = self._without_gaps("z_out", z_out), self._without_gaps("out", out)
         blocks, known = self._blocks(it, m), get_activation(activation)
         operation = _Forward(blocks, self.xp, x, weight, bias, known, alpha, plain_z, plain_out)
-        self._call(self._convolve, operation, z_out, out)
+        self._call_shared(blocks.multiplications, self._convolve, operation, z_out, out)
         return out
 
     def _convolve(self, it: _Forward, z_out: Array | None, out: Array) -> None:
@@ -225,7 +225,7 @@ class NumpyConvolutions(NumpyCore):
         dx = None if not needs_dx else self.empty(x.shape) if out is None else out
         blocks = self._blocks(it, x.shape[0])
         call = _Backward(blocks, self.xp, dy, saved, x, weight, known, bias_gradient, dz, dx)
-        self._call(self._convolve_backward, call, alpha, beta, times, weight_gradient)
+        self._call_shared(blocks.multiplications, self._convolve_backward, call, alpha, beta, times, weight_gradient)
         return dx, dz, weight_gradient, bias_gradient
 
     def _convolve_backward(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 import numpy
@@ -13,7 +14,7 @@ from ..devices import Device
 from ..step import RecordedStep, Step
 from ..typing import Array
 from .blas import numpy_blas
-from .recording import Memory, Recording
+from .recording import BUSY_SECONDS, Memory, Recording
 from .threads import numpy_threads
 from .workers import Parts, Work, number_of_workers
 
@@ -62,6 +63,12 @@ class NumpyCore(Backend):
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 
+    def _call_shared(self, multiplications: int, function: Callable[..., Any], *args: Any) -> Any:
+        """``_call`` of a function that computes by ``_share``, with so many multiplications."""
+        if self._memory.tape is not None:
+            self._memory.tape.in_parts += multiplications
+        return self._call(function, *args)
+
     def _share(self, job: Parts, work: Work, multiplications: int, prepare: Callable[[int], None]) -> None:
         """Compute the parts of an operation on as many threads as the user allows the BLAS, each with a BLAS on one.
 
@@ -84,6 +91,8 @@ class NumpyCore(Backend):
                 job.run(work, workers)
             finally:
                 self._threads.set(number)
+                if workers > 1:  # after a product by several threads of the BLAS one of them would be in the way
+                    self._threads.busy_until = perf_counter() + BUSY_SECONDS
 
     def _scratch(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> numpy.ndarray:
         """Memory of that shape for the operation that is running; ``name`` keeps two uses in one operation apart."""

@@ -319,5 +319,6 @@ class NumpyPoolings(NumpyCore):
         """Compute the blocks of all pictures, and note that."""
         m = out.shape[0]
         blocks: _Blocks = self._constant("pooling", (it, m), lambda: _Blocks(it, m))
-        self._call(self._share, blocks.job, partial(blocks.each, compute), blocks.cost, blocks.prepare)
+        work = partial(blocks.each, compute)
+        self._call_shared(blocks.cost, self._share, blocks.job, work, blocks.cost, blocks.prepare)
         return out

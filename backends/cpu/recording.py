@@ -49,6 +49,7 @@ class Tape:
         first: how many threads the first product that depends on it takes, and the step is to begin with; 0 where none
             does.
         pace: which of the two is to be called; None where it makes no difference.
+        in_parts: multiplications of what Python's threads share, as of convolutions.
     """
 
     def __init__(self, threads: Threads | None = None, most: int = 1) -> None:
@@ -57,7 +58,9 @@ class Tape:
         self.most = most
         self.first = 0
         self.pace: Pace | None = None
+        self.in_parts = 0
         self._threads = threads
+        self._by_several = 0  # multiplications of products on several threads
         self._number = 0
         self._made: list[str] = []
 
@@ -102,6 +105,8 @@ class Tape:
         number = rule(multiplications, self.most)
         self._take(self._threads, number)
         result = self.call(function, *args, **keywords)
+        if number > 1:
+            self._by_several += multiplications
         if number > 1 and self.alone is not None:
             by_one = alone(result, self._threads, number)
             self._threads.set(number)
@@ -117,6 +122,9 @@ class Tape:
             self._take(self._threads, self.first)
             is_same = self.alone is None or (len(self.calls) == len(self.alone) and self.first == 1)
             self.pace = None if is_same else Pace()
+            if self.alone is not None and self.in_parts > self._by_several:
+                # A thread of OpenBLAS holds a core for 25 ms after a product, which Python's threads then lack.
+                self.calls, self.first, self.pace = self.alone, 1, None
 
     def let_go(self) -> None:
         """Forget the functions that note here. They refer to the tape and it to them, so that only the collector of
