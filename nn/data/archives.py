@@ -6,7 +6,7 @@ import math
 import os
 import zipfile
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from . import hdf5
 from .checks import DataError, check_rows, check_same_length
 from .dataset import Dataset
 from .labels import Names, labels_of_file, read_labels
+from .npy import npy_header
 from .reading import check_is_file, open_file, reading, refuse_implausible
 from .rows import pack
 from .units import Units
@@ -58,7 +59,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, stored: int,
         if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise DataError(f"{what} is encrypted or compressed as NumPy never does; save it by numpy.savez_compressed")
         with archive.open(member) as content:
-            shape, dtype = _npy_header(content)
+            shape, dtype, _ = npy_header(content)
             if dtype.hasobject:
                 raise DataError(f"{what} holds Python objects, which are never unpickled; save it as numbers")
             size = math.prod(shape) * dtype.itemsize
@@ -71,13 +72,6 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, stored: int,
             return array
 
 
-def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
-    return shape, dtype
-
-
 def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
     """The array of a .npy file.
 
@@ -86,7 +80,7 @@ def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
     """
     path = Path(path)
     with reading(path), open_file(path) as file:
-        shape, dtype = _npy_header(file)
+        shape, dtype, _ = npy_header(file)
         if dtype.hasobject:
             raise DataError(f"{path} holds Python objects, which are never unpickled; save it as numbers")
         size = math.prod(shape) * dtype.itemsize

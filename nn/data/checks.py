@@ -92,28 +92,32 @@ def _two_floats(x: np.ndarray) -> np.ndarray:
         return x.astype(np.float32 if x.dtype.itemsize <= 4 else np.float64, copy=False)
 
 
-def check_finite(x: np.ndarray, name: str) -> None:
-    """Raises DataError at the first NaN or infinity of the float array ``x``."""
+def check_finite(x: np.ndarray, name: str, first: int = 0) -> None:
+    """Raises DataError at the first NaN or infinity of the float array ``x``, whose first row is row ``first``."""
     # NaN goes through min and max, which, unlike isfinite, need no array as large as the data.
     if np.isfinite(x.min()) and np.isfinite(x.max()):
         return
     where = first_true(~np.isfinite(x))
-    index = ", ".join(str(i) for i in where)
-    raise DataError(f"{name}[{index}] is {x[where]}; remove the row or put a number there")
+    raise DataError(f"{name}[{_index(where, first)}] is {x[where]}; remove the row or put a number there")
 
 
-def check_range(x: np.ndarray, name: str, dtype: str) -> None:
-    """Raises DataError at the first number of ``x`` beyond the largest of ``dtype``, which a network computes in."""
+def _index(where: tuple[int, ...], first: int) -> str:
+    """An index as one writes it, in an array of which the first ``first`` rows are left out."""
+    return ", ".join(str(i) for i in (where[0] + first, *where[1:]))
+
+
+def check_range(x: np.ndarray, name: str, dtype: str, first: int = 0) -> None:
+    """Raises DataError at the first number of ``x`` beyond the largest of ``dtype``, which a network computes in; the
+    first row of ``x`` is row ``first``."""
     if dtype != "float32" or x.dtype != np.float64 or not x.size:
         return
     largest = float(np.finfo(np.float32).max)
     if max(float(x.max()), -float(x.min())) <= largest:
         return
     where = first_true(np.abs(x) > largest)
-    index = ", ".join(str(i) for i in where)
     raise DataError(
-        f"{name}[{index}] is {x[where]:g}, but the network computes in float32, which ends at 3.4e38; correct or "
-        "rescale it, or let the network compute in float64"
+        f"{name}[{_index(where, first)}] is {x[where]:g}, but the network computes in float32, which ends at 3.4e38; "
+        "correct or rescale it, or let the network compute in float64"
     )
 
 
@@ -127,7 +131,7 @@ def check_same_length(x: np.ndarray, y: np.ndarray, x_name: str = "x", y_name: s
 
 
 def check_labels(
-    y: np.ndarray, name: str = "y", n_classes: int | None = None, reason: str = ""
+    y: np.ndarray, name: str = "y", n_classes: int | None = None, reason: str = "", first: int = 0
 ) -> tuple[np.ndarray, int]:
     """Class labels (n,) int64 and the number of classes.
 
@@ -135,12 +139,14 @@ def check_labels(
         y: whole numbers of any dtype, (n,) or (n, 1), or (n, k) one-hot.
         n_classes: how many classes there are; None finds out: k of one-hot rows, else the largest label + 1.
         reason: why there are so many, for the message.
+        first: the number of the first row of y, for the message.
 
     Raises:
         DataError: naming the first row whose label is fractional, negative, too large, or not one-hot.
     """
     check_text("name", name)
     check_text("reason", reason)
+    first = check_whole_number("first", first, 0)
     if not isinstance(y, np.ndarray) or y.dtype.kind not in "biuf":
         raise DataTypeError(f"{name} must be a NumPy array of numbers, not {shown(y)}")
     if n_classes is not None:
@@ -148,13 +154,13 @@ def check_labels(
     if y.ndim not in (1, 2) or y.size == 0:
         raise DataError(f"{name} has shape {y.shape}, but class labels are (n,), or (n, k) one-hot, with n at least 1")
     if y.ndim == 2 and y.shape[1] > 1:
-        return _labels_of_one_hot(y, name, n_classes, reason)
+        return _labels_of_one_hot(y, name, n_classes, reason, first)
     y = _two_floats(y.reshape(-1)) if y.dtype.kind == "f" else y.reshape(-1)
     end = LARGEST_LABEL + 1 if n_classes is None else n_classes
     bad = ~((y >= 0) & (y < end) & (y == np.floor(y)))
     if bad.any():
         (row,) = first_true(bad)
-        raise DataError(f"{name}[{row}] is {y[row]}, {_what_is_wrong(float(y[row]), n_classes, reason)}")
+        raise DataError(f"{name}[{first + row}] is {y[row]}, {_what_is_wrong(float(y[row]), n_classes, reason)}")
     labels = y.astype(np.int64)
     return labels, n_classes or int(labels.max()) + 1
 
@@ -182,7 +188,9 @@ def label_problem(label: float) -> str | None:
     return None if fits else _what_is_wrong(label, None)
 
 
-def _labels_of_one_hot(y: np.ndarray, name: str, n_classes: int | None, reason: str) -> tuple[np.ndarray, int]:
+def _labels_of_one_hot(
+    y: np.ndarray, name: str, n_classes: int | None, reason: str, first: int
+) -> tuple[np.ndarray, int]:
     columns = y.shape[1]
     if n_classes is not None and columns != n_classes:
         because = f" ({reason})" if reason else ""
@@ -192,7 +200,9 @@ def _labels_of_one_hot(y: np.ndarray, name: str, n_classes: int | None, reason: 
     bad = ~is_one_hot(y)
     if bad.any():
         (row,) = first_true(bad)
-        raise DataError(f"{name}[{row}] is not one-hot; a row of class labels has one 1 and zeros, or pass labels (n,)")
+        raise DataError(
+            f"{name}[{first + row}] is not one-hot; a row of class labels has one 1 and zeros, or pass labels (n,)"
+        )
     return y.argmax(axis=1).astype(np.int64), columns
 
 

@@ -70,7 +70,7 @@ class Dataset(NamedArguments):
         for name in ("scale", "shift"):
             object.__setattr__(self, name, check_number(f"Dataset: {name}", getattr(self, name)))
         for name, kind in (("class_names", str), ("columns", Column), ("image_shape", int)):
-            object.__setattr__(self, name, _as_tuple(f"Dataset: {name}", getattr(self, name), kind))
+            object.__setattr__(self, name, as_tuple(f"Dataset: {name}", getattr(self, name), kind))
         if self.x.dtype not in (np.uint8, np.float32, np.float64) or self.x.ndim < 2:
             raise DataError(
                 f"x must be (n, features) of uint8, float32 or float64, not {self.x.shape} of {self.x.dtype}; "
@@ -102,14 +102,7 @@ class Dataset(NamedArguments):
     def __getitem__(self, rows: slice | np.ndarray | Sequence[int]) -> Dataset:
         """The rows of a slice (a view, where it leaves none out), of an array of indices, or of a mask."""
         if not isinstance(rows, slice):
-            rows = np.asarray(rows)
-            if rows.ndim != 1:
-                raise ArgumentTypeError(
-                    "rows are taken by a slice or a one-dimensional array; say dataset[i : i + 1] for one"
-                )
-            if not rows.size:
-                rows = rows.astype(np.int64)  # np.asarray([]) is float64, which is no index
-            _check_rows(rows, len(self))
+            rows = indices_or_mask(rows, len(self))
         weights = None if self.weights is None else self.weights[rows]
         return replace(self, x=self.x[rows], y=self.y[rows], weights=weights)
 
@@ -152,14 +145,7 @@ class Dataset(NamedArguments):
         have = self.x.shape[1:]
         if row_shape is None or have == tuple(row_shape):
             return self
-        picture = self.image_shape or (have if len(have) > 1 else None)
-        changed = picture is not None and len(row_shape) > 1 and _without_ones(picture) != _without_ones(row_shape)
-        if math.prod(row_shape) != self.n_features or changed:
-            raise DataError(
-                f"the rows of the data, of shape {picture or have}, do not fit: the network takes rows of shape "
-                f"{tuple(row_shape)}; change its first layer, or give other rows"
-            )
-        known = picture if picture is not None and len(picture) in (2, 3) else None
+        known = picture_in(have, self.image_shape, row_shape)
         return replace(self, x=self.x.reshape(len(self), *row_shape), image_shape=known)
 
     def as_pictures(self) -> Dataset:
@@ -168,11 +154,7 @@ class Dataset(NamedArguments):
         Raises:
             DataError: the rows are not known to be pictures.
         """
-        if self.image_shape is None and self.x.ndim == 2:
-            raise DataError(
-                f"rows of {self.n_features} numbers are not known to be pictures; pass x as (n, height, width[, "
-                "channels]), or a Dataset with an image_shape"
-            )
+        check_are_pictures(self.x.shape[1:], self.image_shape)
         return self.shaped_for(self.image_shape)
 
     def with_classes(self, names: tuple[str, ...] | None) -> Dataset:
@@ -183,7 +165,7 @@ class Dataset(NamedArguments):
         Raises:
             DataError: a class is not among them.
         """
-        own, names = self.class_names, _as_tuple("names", names, str)
+        own, names = self.class_names, as_tuple("names", names, str)
         if are_numbers(names) or own is None or own == names:
             return self
         assert names is not None
@@ -240,21 +222,69 @@ class Dataset(NamedArguments):
         Raises:
             DataError: ``fraction`` is not between 0 and 1, or there are too few rows to divide.
         """
-        from sklearn.model_selection import train_test_split
-
-        if not is_number(fraction):
-            raise ArgumentTypeError(f"the fraction of rows to hold out must be a number, not {shown(fraction)}")
-        fraction = int(fraction) if is_whole_number(fraction) else float(fraction)
-        seed, n = check_seed("seed", seed), len(self)
         labels = self.y if self.y.dtype.kind == "i" else None
-        _check_can_split(n, labels, fraction, self.class_names or ())
-        rest, held_out = train_test_split(
-            np.arange(n), test_size=fraction, stratify=labels, random_state=stream_key(seed, "split") % 2**32
-        )
+        rest, held_out = divided(len(self), labels, fraction, seed, self.class_names or ())
         return self[rest], self[held_out]
 
 
-def _check_rows(rows: np.ndarray, n: int) -> None:
+def divided(
+    n: int, labels: np.ndarray | None, fraction: Any, seed: Any, names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The indices of ``n`` rows in two parts, as ``Dataset.split`` divides them; ``labels`` None for no classes."""
+    from sklearn.model_selection import train_test_split
+
+    if not is_number(fraction):
+        raise ArgumentTypeError(f"the fraction of rows to hold out must be a number, not {shown(fraction)}")
+    fraction = int(fraction) if is_whole_number(fraction) else float(fraction)
+    seed = check_seed("seed", seed)
+    check_can_split(n, labels, fraction, names)
+    rest, held_out = train_test_split(
+        np.arange(n), test_size=fraction, stratify=labels, random_state=stream_key(seed, "split") % 2**32
+    )
+    return rest, held_out
+
+
+def check_are_pictures(row_shape: Shape, image_shape: Shape | None) -> None:
+    """Raise a DataError unless rows of this shape are known to be pictures."""
+    if image_shape is None and len(row_shape) == 1:
+        raise DataError(
+            f"rows of {row_shape[0]} numbers are not known to be pictures; pass x as (n, height, width[, "
+            "channels]), or a Dataset with an image_shape"
+        )
+
+
+def picture_in(have: Shape, image_shape: Shape | None, row_shape: Shape) -> Shape | None:
+    """The ``image_shape`` of rows of shape ``have`` that are brought into ``row_shape``.
+
+    Raises:
+        DataError: they do not fit into it.
+    """
+    picture = image_shape or (have if len(have) > 1 else None)
+    changed = picture is not None and len(row_shape) > 1 and _without_ones(picture) != _without_ones(row_shape)
+    if math.prod(row_shape) != math.prod(have) or changed:
+        raise DataError(
+            f"the rows of the data, of shape {picture or have}, do not fit: the network takes rows of shape "
+            f"{tuple(row_shape)}; change its first layer, or give other rows"
+        )
+    return picture if picture is not None and len(picture) in (2, 3) else None
+
+
+def indices_or_mask(rows: Any, n: int) -> np.ndarray:
+    """What one of ``n`` rows is taken by, other than a slice, as an array.
+
+    Raises:
+        ArgumentTypeError, IndexError: it is neither indices nor a mask.
+    """
+    taken: np.ndarray = np.asarray(rows)
+    if taken.ndim != 1:
+        raise ArgumentTypeError("rows are taken by a slice or a one-dimensional array; say dataset[i : i + 1] for one")
+    if not taken.size:
+        taken = taken.astype(np.int64)  # np.asarray([]) is float64, which is no index
+    check_indices(taken, n)
+    return taken
+
+
+def check_indices(rows: np.ndarray, n: int) -> None:
     """Raise an error unless ``rows`` are indices of ``n`` rows, or a mask of them."""
     if rows.dtype.kind not in "iub":
         raise ArgumentTypeError(f"rows are taken by whole numbers or a mask, not by {shown(rows)}")
@@ -264,7 +294,7 @@ def _check_rows(rows: np.ndarray, n: int) -> None:
         raise IndexError(f"the data set has {n} rows, 0 to {n - 1}; there is none of {shown(rows)}")
 
 
-def _as_tuple(name: str, values: Any, kind: type) -> tuple[Any, ...] | None:
+def as_tuple(name: str, values: Any, kind: type) -> tuple[Any, ...] | None:
     """A field of a Dataset, None or several of ``kind``, as a tuple."""
     if values is None:
         return None
@@ -283,7 +313,7 @@ def _without_ones(shape: Shape) -> Shape:
     return tuple(extent for extent in shape if extent != 1)
 
 
-def _check_can_split(n: int, labels: np.ndarray | None, fraction: float, names: Sequence[str]) -> None:
+def check_can_split(n: int, labels: np.ndarray | None, fraction: float, names: Sequence[str]) -> None:
     whole = isinstance(fraction, int) and fraction >= 1
     if not (whole or 0 < fraction < 1):
         raise DataError(f"the fraction of rows to hold out must lie between 0 and 1, not be {fraction}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -32,6 +32,13 @@ CHUNK = 1 << 18
 
 class UnitsWarning(OneSentence, UserWarning):
     """The numbers of some rows cannot be in the units of the training rows."""
+
+
+class LearnsUnits(Protocol):
+    """Rows that are not in memory, which say what is known of their numbers."""
+
+    @property
+    def units(self) -> Units: ...
 
 
 @dataclass(frozen=True)
@@ -74,13 +81,17 @@ class Units(NamedArguments):
             raise ValueError(f"the row_shape of units must have positive extents, not {shown(self.row_shape)}")
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Units:
+    def of(cls, dataset: Dataset | LearnsUnits) -> Units:
         """What training on these rows teaches a model: their scale and shift, and the range of their raw numbers.
 
         Raises:
             DataError: a number is NaN or infinite.
         """
-        check_kind("dataset", dataset, Dataset, "a Dataset")
+        if not isinstance(dataset, Dataset):
+            known = getattr(dataset, "units", None)
+            check_kind("dataset", dataset if known is None else known, (Dataset, Units), "a Dataset")
+            assert isinstance(known, Units)
+            return known
         row_shape = dataset.image_shape or dataset.x.shape[1:]
         names = None if are_numbers(dataset.class_names) else dataset.class_names
         if not dataset.x.size:
@@ -196,7 +207,7 @@ def are_pixels(x: np.ndarray) -> bool:
     They are pictures by shape, (n, height, width[, channels]), or rows of a square number of at least 64 columns or of
     three times as many; all numbers are whole and from 0 to 255, and the largest is above 127.
     """
-    return _may_be_pictures(x.shape) and float(x.max()) > DARKEST_WHITE and are_bytes(x)
+    return may_be_pictures(x.shape) and float(x.max()) > DARKEST_WHITE and are_bytes(x)
 
 
 def are_bytes(x: np.ndarray) -> bool:
@@ -210,7 +221,8 @@ def are_bytes(x: np.ndarray) -> bool:
     return all(np.array_equal(part, np.floor(part)) for part in parts)
 
 
-def _may_be_pictures(shape: tuple[int, ...]) -> bool:
+def may_be_pictures(shape: tuple[int, ...]) -> bool:
+    """Whether rows of an array (n, ...) of this shape can be pictures, whatever their numbers."""
     if len(shape) > 2:
         return True
     return any(shape[1] % channels == 0 and _is_large_square(shape[1] // channels) for channels in (1, 3))

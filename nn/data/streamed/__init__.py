@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .dataset import StreamedDataset, StreamWarning
+from .npy import NpySource
 from .source import ArraySource, Source
 
-__all__ = ["ArraySource", "Source"]
+__all__ = ["ArraySource", "NpySource", "Source", "StreamWarning", "StreamedDataset"]

@@ -61,17 +61,18 @@ class ArraySource:
         return sampled_identity(self)
 
 
-#: So many rows, evenly spread, tell an array from others.
-ROWS_HASHED = 512
+#: So many rows, evenly spread, tell an array from others; fewer of one of which a whole chunk is read for each.
+ROWS_HASHED, ROWS_HASHED_OF_CHUNKS = 512, 64
 
 
 def sampled_identity(source: Source) -> dict[str, Any]:
     """The shape, the dtype, and the SHA-256 of rows that are evenly spread."""
     from hashlib import sha256
 
-    n = source.shape[0]
-    digest, row = sha256(), np.empty((1, *source.shape[1:]), source.dtype)
-    for index in sorted({position * (n - 1) // max(ROWS_HASHED - 1, 1) for position in range(min(ROWS_HASHED, n))}):
+    n, digest = source.shape[0], sha256()
+    row = np.empty((1, *source.shape[1:]), source.dtype)
+    count = min(ROWS_HASHED if source.chunk == 1 else ROWS_HASHED_OF_CHUNKS, n)
+    for index in (position * (n - 1) // max(count - 1, 1) for position in range(count)):
         source.read(index, index + 1, row)
         digest.update(row.tobytes())
     return {"shape": [*source.shape], "dtype": source.dtype.str, "sha256 of some rows": digest.hexdigest()}

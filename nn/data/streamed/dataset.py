@@ -1,0 +1,409 @@
+"""A data set that is larger than memory: what is known of its rows and targets, and how ranges of them are read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from backends.arguments import (
+    ArgumentTypeError,
+    NamedArguments,
+    check_dtype,
+    check_number,
+    check_shape,
+    check_whole_number,
+    shown,
+)
+from backends.typing import Shape
+
+from ...messages import OneSentence
+from ..checks import DataError, DataTypeError, check_same_length, check_weights, warn_user
+from ..columns import Column
+from ..dataset import Dataset, as_tuple, check_are_pictures, divided, indices_or_mask, picture_in
+from ..labels import are_numbers
+from ..units import Units
+from ..values import listed
+from .converted import Converted, Numbers, Renumbered
+from .learnt import learnt_rows, learnt_targets
+from .opened import source_of
+from .reading import PIECE, looked_at, pieces, read_rows, row_bytes
+from .source import Source
+
+#: The window has so many bytes of rows, unless it is said how many rows.
+WINDOW_BYTES = 1 << 28
+#: A window is read in so many blocks; in fewer, down to the least, where they have less than so many bytes.
+BLOCKS, LEAST_BLOCKS, LEAST_BLOCK_BYTES = 256, 64, 1 << 16
+#: Chunks of which a window holds fewer than so many mix too few parts of the data, and are unpacked time and again.
+FEWEST_CHUNKS = 32
+
+
+class StreamWarning(OneSentence, UserWarning):
+    """Data that are stored in a way that takes long to read in any order."""
+
+
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class StreamedDataset(NamedArguments):
+    """Rows and targets that stay where they are stored, and are read window by window as training goes on.
+
+    It has the words of a ``Dataset``, and is taken wherever rows are: by ``fit``, ``evaluate``, ``predict``. Training
+    visits rows in an order of (seed, epoch): blocks of rows in random order fill a window, whose rows are shuffled.
+    Where one window holds all rows, it is the very training of the same rows in memory.
+
+    Args:
+        rows: x, (n, features) or pictures (n, height, width[, channels]): the path of a .npy file, a NumPy array or
+            memmap, or a ``Source``.
+        targets: y, given likewise, of class labels or values as ``as_dataset`` has them; None for rows without targets.
+        window: how many rows are in memory at a time to be shuffled; as many as have 256 MiB by default. Twice as many
+            are on the device.
+        block: how many rows that lie together are read together; see the attribute.
+        scale, shift: a row as the network sees it is ``x * scale + shift``. Without a scale, it is 1/255 for rows that
+            look like pixels from 0 to 255, else 1.
+        class_names: one name for each class; without them they follow from the labels.
+        image_shape: (height, width[, channels]) of a row that is a picture.
+        weights: (n,) numbers of at least 0, in memory: how much each row counts.
+        columns: of a table; None where they have no names.
+        dtype: ``"float32"`` or ``"float64"``, of rows of integers; by default float32 where the rows that are looked at
+            fit into it.
+        chosen: (m,) indices of the stored rows that belong to it; all by default. ``weights`` are of these.
+        row_shape: of a row as it is given; flat by default.
+
+    Attributes:
+        rows: the source of x, of uint8, float32 or float64 as in memory.
+        targets: the source of y: int64 (n,) class labels, or float32 or float64 (n,) or (n, k); None for no targets.
+        chosen: (m,) int64, in ascending order where it is more than a window; None for all.
+        window: rows that are shuffled together.
+        block: rows that are read together: by default a 256th of the window, but of 64 KiB at least as far as the
+            window has 64 blocks; of a source with chunks, a multiple of the chunk.
+
+    Raises:
+        DataError: what is stored cannot be used: the sentence names the file, the row and the remedy. What is beyond
+            the rows that are looked at first may raise it when it is read.
+
+    Warns:
+        StreamWarning: the chunks of the file are too long for the window.
+    """
+
+    rows: Source
+    targets: Source | None
+    scale: float
+    shift: float
+    class_names: tuple[str, ...] | None
+    image_shape: tuple[int, ...] | None
+    weights: np.ndarray | None
+    columns: tuple[Column, ...] | None
+    window: int
+    block: int
+    chosen: np.ndarray | None
+    row_shape: tuple[int, ...]
+
+    def __init__(
+        self,
+        rows: Any,
+        targets: Any = None,
+        *,
+        window: int | None = None,
+        block: int | None = None,
+        scale: float | None = None,
+        shift: float = 0.0,
+        class_names: Sequence[str] | None = None,
+        image_shape: Sequence[int] | None = None,
+        weights: Any = None,
+        columns: Sequence[Column] | None = None,
+        dtype: str | None = None,
+        chosen: np.ndarray | None = None,
+        row_shape: Shape | None = None,
+    ) -> None:
+        def put(**values: Any) -> None:
+            for name, value in values.items():
+                object.__setattr__(self, name, value)
+
+        x = _checked_rows(source_of(rows, "x"))
+        y = None if targets is None else source_of(targets, "y")
+        if y is not None:
+            _check_as_many(x, y)
+        lists = {"class_names": (class_names, str), "columns": (columns, Column), "image_shape": (image_shape, int)}
+        for name, (given, kind) in lists.items():
+            put(**{name: as_tuple(f"StreamedDataset: {name}", given, kind)})
+        check_shape("StreamedDataset: row_shape, unless it is None,", row_shape)
+        put(chosen=_checked_indices(chosen, x.shape[0]))
+        n = x.shape[0] if self.chosen is None else len(self.chosen)
+        if window is None:
+            window = max(WINDOW_BYTES // row_bytes(x), 1)
+        put(window=check_whole_number("StreamedDataset: window", window))
+        if scale is None or not isinstance(x, Numbers):
+            wanted = None if dtype is None else check_dtype("StreamedDataset: dtype", dtype)
+            found = learnt_rows(x, all_rows=x.shape[0] <= self.window, pixels=scale is None, dtype=wanted)
+            x = found.rows
+            scale = found.scale if scale is None else scale
+            put(image_shape=self.image_shape or found.image_shape)
+        put(rows=x)
+        for name, number in (("scale", scale), ("shift", shift)):
+            put(**{name: check_number(f"StreamedDataset: {name}", number)})
+        if y is not None and not isinstance(y, Converted):
+            found_y, names = learnt_targets(y, self.class_names)
+            y = found_y
+            put(class_names=names)
+        put(targets=y)
+        if weights is not None:
+            weights = check_weights(np.asarray(weights), n)
+        put(weights=weights)
+        shape = tuple(row_shape or (math.prod(x.shape[1:]),))
+        if math.prod(shape) != math.prod(x.shape[1:]):
+            raise DataError(f"rows of shape {x.shape[1:]} have no shape {shape}; give them another row_shape")
+        put(row_shape=shape)
+        put(block=self._block() if block is None else check_whole_number("StreamedDataset: block", block))
+
+    def _block(self) -> int:
+        """The default."""
+        size, window, chunk = row_bytes(self.rows), self.window, self.rows.chunk
+        least = -(-LEAST_BLOCK_BYTES // size)
+        block = max(window // BLOCKS, min(least, window // LEAST_BLOCKS), 1)
+        if chunk == 1:
+            return block
+        if len(self) > window and chunk > window // FEWEST_CHUNKS:
+            rows = max(window // BLOCKS, 1)
+            warn_user(
+                f"{self.rows.name} is stored in chunks of {chunk:,} rows, of which a window of {window:,} rows has "
+                f"only {window // chunk}, so that rows are mixed badly and read several times over: store it in "
+                f"chunks of {rows:,} rows, or say window={FEWEST_CHUNKS * chunk}",
+                StreamWarning,
+            )
+        # Rows that are left out move the blocks against the chunks, so that each block ends in the middle of one.
+        together = 1 if self.chosen is None else max(min(4, window // (FEWEST_CHUNKS * chunk)), 1)
+        return max(block // chunk, together) * chunk
+
+    # ---- the words of a Dataset --------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self.rows.shape[0] if self.chosen is None else len(self.chosen)
+
+    def __repr__(self) -> str:
+        kind = f"{self.n_classes} classes" if self.has_classes else "values" if self.has_targets else "no targets"
+        return (
+            f"StreamedDataset({self.rows.name}: {len(self):,} rows of shape {self.row_shape}, {self.rows.dtype}, "
+            f"{kind}, window={self.window})"
+        )
+
+    def __getitem__(self, rows: slice | np.ndarray | Sequence[int]) -> Dataset:
+        """The rows of a slice, of an array of indices, or of a mask, read into memory."""
+        if not isinstance(rows, slice):
+            rows = indices_or_mask(rows, len(self))
+        n = len(self)
+        if isinstance(rows, slice):
+            positions = np.arange(*rows.indices(n))
+        else:
+            positions = np.flatnonzero(rows) if rows.dtype.kind == "b" else rows.astype(np.int64) % max(n, 1)
+        stored = positions if self.chosen is None else self.chosen[positions]
+        x = np.empty((len(stored), *self.rows.shape[1:]), self.rows.dtype)
+        read_rows(self.rows, stored, x)
+        weights = None if self.weights is None else self.weights[positions]
+        return self._dataset(x, self._targets_at(stored), weights)
+
+    def _dataset(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> Dataset:
+        return Dataset(
+            x.reshape(len(x), *self.row_shape),
+            y,
+            scale=self.scale,
+            shift=self.shift,
+            class_names=self.class_names,
+            image_shape=self.image_shape,
+            weights=weights,
+            columns=self.columns,
+        )
+
+    def _targets_at(self, stored: np.ndarray) -> np.ndarray:
+        if self.targets is None:
+            return np.zeros((len(stored), 0), np.float32)
+        y = np.empty((len(stored), *self.targets.shape[1:]), self.targets.dtype)
+        read_rows(self.targets, stored, y)
+        return y
+
+    @property
+    def y(self) -> np.ndarray:
+        """All targets, read into memory: (n,) int64 class labels, or (n,) or (n, k) floats; (n, 0) for none."""
+        if self.chosen is not None or self.targets is None:
+            return self._targets_at(np.arange(len(self)) if self.chosen is None else self.chosen)
+        y = np.empty(self.targets.shape, self.targets.dtype)
+        for start, stop in pieces(len(y), max(PIECE // row_bytes(self.targets), 1)):
+            self.targets.read(start, stop, y[start:stop])
+        return y
+
+    @property
+    def target_shape(self) -> Shape:
+        """Of the targets of a row: () for labels and for one value, (0,) without targets."""
+        return (0,) if self.targets is None else self.targets.shape[1:]
+
+    @property
+    def has_targets(self) -> bool:
+        return self.targets is not None
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the targets are class labels."""
+        return self.class_names is not None
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes there are, whether or not each has a row here; 0 where the targets are not classes."""
+        return len(self.class_names or ())
+
+    @property
+    def n_features(self) -> int:
+        return math.prod(self.row_shape)
+
+    def shaped_for(self, row_shape: Shape | None) -> StreamedDataset:
+        """As ``Dataset.shaped_for``: the same rows in the shape that a network takes.
+
+        Raises:
+            DataError: rows of this data set do not fit that shape.
+        """
+        check_shape("row_shape, unless it is None,", row_shape)
+        if row_shape is None or self.row_shape == tuple(row_shape):
+            return self
+        known = picture_in(self.row_shape, self.image_shape, row_shape)
+        return replace(self, row_shape=tuple(row_shape), image_shape=known)
+
+    def as_pictures(self) -> StreamedDataset:
+        """As ``Dataset.as_pictures``.
+
+        Raises:
+            DataError: the rows are not known to be pictures.
+        """
+        check_are_pictures(self.row_shape, self.image_shape)
+        return self.shaped_for(self.image_shape)
+
+    def with_classes(self, names: tuple[str, ...] | None) -> StreamedDataset:
+        """As ``Dataset.with_classes``: the same rows, their class labels numbered as ``names`` are.
+
+        Raises:
+            DataError: a class is not among them.
+        """
+        own, names = self.class_names, as_tuple("names", names, str)
+        if are_numbers(names) or own is None or own == names:
+            return self
+        assert names is not None
+        assert self.targets is not None
+        if are_numbers(own) and len(own) <= len(names) and not set(own) <= set(names):
+            return replace(self, class_names=names)
+        index = {name: number for number, name in enumerate(names)}
+        numbers = np.array([index.get(name, -1) for name in own])
+        if (numbers < 0).any() and (unknown := numbers[y := self.y] < 0).any():
+            row = int(unknown.argmax())
+            raise DataError(
+                f"{self.targets.name}[{self._stored_at(row)}] is {own[y[row]]!r}, a class that is not among those of "
+                f"the training rows: {listed(names)}; correct the label or remove the row"
+            )
+        return replace(self, targets=Renumbered(self.targets, numbers), class_names=names)
+
+    def split(self, fraction: float, seed: int = 0) -> tuple[StreamedDataset, StreamedDataset]:
+        """``(rest, held_out)``, as ``Dataset.split`` divides the same rows: both are read from the same place. Where
+        one window holds all rows they come out shuffled, too, else in the order in which they are stored.
+
+        Raises:
+            DataError: ``fraction`` is not between 0 and 1, or there are too few rows to divide.
+        """
+        labels = self.y if self.has_classes else None
+        rest, held_out = divided(len(self), labels, fraction, seed, self.class_names or ())
+        if len(self) > self.window:
+            rest, held_out = np.sort(rest), np.sort(held_out)
+        return self._only(rest), self._only(held_out)
+
+    def _only(self, positions: np.ndarray) -> StreamedDataset:
+        """The rows at these positions, which stay where they are."""
+        stored = positions if self.chosen is None else self.chosen[positions]
+        weights = None if self.weights is None else self.weights[positions]
+        part = replace(self, chosen=stored, weights=weights)
+        if self.rows.chunk > 1 and self.block == self._block():
+            object.__setattr__(part, "block", part._block())
+        return part
+
+    def _stored_at(self, position: int) -> int:
+        """The number of a row where it is stored."""
+        return position if self.chosen is None else int(self.chosen[position])
+
+    # ---- ranges of rows ----------------------------------------------------------------------------------------------
+
+    def read(self, start: int, stop: int, x_out: np.ndarray, y_out: np.ndarray | None = None) -> None:
+        """Write the rows from position ``start`` up to ``stop``, as they are stored, into ``x_out`` (m, *row_shape) of
+        the dtype of ``rows``, and their targets into ``y_out`` (m, *target_shape) of the dtype of ``targets``. Both lie
+        row by row. Several threads may do so at once.
+
+        Raises:
+            DataError: a number is NaN or infinite, a label is no class, or the file is no longer what it was.
+        """
+        for source, out in ((self.rows, x_out), (self.targets, y_out)):
+            if source is None or out is None:
+                continue
+            into = out.reshape(stop - start, *source.shape[1:], copy=False)
+            if self.chosen is None:
+                source.read(start, stop, into)
+            else:
+                read_rows(source, self.chosen[start:stop], into)
+
+    def parts(self, rows: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """x and y of so many rows after the other, as they are stored: of as many as have 4 MiB by default."""
+        rows = max(PIECE // row_bytes(self.rows), 1) if rows is None else rows
+        for start, stop in pieces(len(self), rows):
+            yield self._range(start, stop)
+
+    def _range(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        x = np.empty((stop - start, *self.row_shape), self.rows.dtype)
+        dtype = np.float32 if self.targets is None else self.targets.dtype
+        y = np.empty((stop - start, *self.target_shape), dtype)
+        self.read(start, stop, x, y)
+        return x, y
+
+    @cached_property
+    def sample(self) -> Dataset:
+        """Rows in memory, evenly spread over all: 4,096, or as many as have 16 MiB."""
+        ranges = looked_at(len(self), row_bytes(self.rows), self.rows.chunk)
+        return self[np.concatenate([np.arange(start, stop) for start, stop in ranges])]
+
+    @cached_property
+    def units(self) -> Units:
+        """What training on these rows teaches a model about their numbers: learnt of all of them where one window holds
+        them, else of the sample."""
+        if len(self) > self.window:
+            return Units.of(self.sample)
+        found: Units | None = None
+        for x, _ in self.parts():
+            of_part = Units.of(self._dataset(x, np.zeros((len(x), 0), np.float32), None))
+            found = of_part if found is None else found.then(of_part)
+        assert found is not None
+        return found
+
+
+def _checked_rows(source: Source) -> Source:
+    shape, kind = source.shape, source.dtype.kind
+    if len(shape) not in (2, 3, 4):
+        raise DataError(
+            f"{source.name} has shape {tuple(shape)}, but rows are (n, features) or pictures (n, height, width[, "
+            "channels])"
+        )
+    if 0 in shape:
+        raise DataError(f"{source.name} is empty (shape {tuple(shape)}); at least one row and one feature are needed")
+    if kind not in "biuf":
+        raise DataTypeError(
+            f"{source.name} holds no numbers (it has type {source.dtype}); store it as an array of numbers"
+        )
+    return source
+
+
+def _check_as_many(x: Source, y: Source) -> None:
+    check_same_length(np.broadcast_to(0, x.shape), np.broadcast_to(0, y.shape), x.name, y.name)
+
+
+def _checked_indices(chosen: Any, n: int) -> np.ndarray | None:
+    if chosen is None:
+        return None
+    found = indices_or_mask(chosen, n)
+    if found.dtype.kind == "b":
+        found = np.flatnonzero(found)
+    if not found.size:
+        raise ArgumentTypeError(f"StreamedDataset: chosen must be indices of rows, not {shown(chosen)}")
+    return found.astype(np.int64, copy=False)

@@ -1,0 +1,168 @@
+"""What is learnt of rows and targets before any is trained on: their dtype, whether they are pixels, the classes.
+
+Rows are looked at evenly, as ``reading.looked_at`` says, targets are read whole, as they are few numbers.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..checks import (
+    EXACT_IN_FLOAT32,
+    LARGEST_LABEL,
+    DataError,
+    DataTypeError,
+    check_finite,
+    label_problem,
+)
+from ..labels import Names, classes_of, numbered, warn_of_names
+from ..units import DARKEST_WHITE, PIXEL_SCALE, are_bytes, may_be_pictures, square
+from .converted import Converted, Labels, Named, Numbers
+from .reading import PIECE, looked_at, pieces, row_bytes
+from .source import Source
+
+
+class LearntRows(NamedTuple):
+    """Rows in the dtype that they are used in, their scale, and their shape where they are pictures."""
+
+    rows: Numbers
+    scale: float
+    image_shape: tuple[int, ...] | None
+
+
+def learnt_rows(source: Source, *, all_rows: bool, pixels: bool, dtype: str | None) -> LearntRows:
+    """What ``nn.data.rows.pack`` decides of rows in memory.
+
+    Args:
+        all_rows: whether all are looked at.
+        pixels: whether they may turn out to be pixels, to be scaled.
+        dtype: of integers that are no pixels; None: float32 where they fit.
+
+    Raises:
+        DataError: a number is NaN or infinite.
+    """
+    n, stored = source.shape[0], source.dtype
+    may_be_pixels = pixels and may_be_pictures(source.shape)
+    is_wide = stored.kind in "iu" and stored.itemsize > 2
+    low, high = 0.0, 0.0
+    if may_be_pixels or (is_wide and dtype is None):
+        size = row_bytes(source)
+        ranges = [(0, n)] if all_rows else looked_at(n, size, source.chunk)
+        most = max(PIECE // size, 1)
+        for start, stop in ((a + start, a + stop) for a, b in ranges for start, stop in pieces(b - a, most)):
+            part = np.empty((stop - start, *source.shape[1:]), stored)
+            source.read(start, stop, part)
+            if stored.kind == "f":
+                check_finite(part, source.name, start)
+            low, high = min(low, float(part.min())), max(high, float(part.max()))
+            may_be_pixels = may_be_pixels and are_bytes(part)
+            if not may_be_pixels and not (is_wide and dtype is None):
+                break
+    image_shape = source.shape[1:] if len(source.shape) > 2 else None
+    if may_be_pixels and high > DARKEST_WHITE:
+        return LearntRows(Numbers(source, np.uint8), PIXEL_SCALE, image_shape or square(source.shape[1]))
+    if stored == np.uint8:
+        chosen = "uint8"
+    elif stored.kind == "f":
+        chosen = "float32" if stored.itemsize <= 4 else "float64"
+    else:
+        chosen = dtype or ("float32" if max(-low, high) <= EXACT_IN_FLOAT32 else "float64")
+    return LearntRows(Numbers(source, chosen), 1.0, image_shape)
+
+
+def learnt_targets(
+    source: Source, known: Names | None = None, n_classes: int | None = None, trained: bool = False
+) -> tuple[Converted, Names | None]:
+    """Class labels and the names of the classes, or values and None, as ``as_dataset`` decides it.
+
+    Args:
+        known: the names of the classes.
+        n_classes: how many classes a network tells apart.
+        trained: whether it was trained on classes, which have no names unless they are ``known``.
+
+    Raises:
+        DataError: a label is no class.
+        DataTypeError: it is text, which the network was not trained on, or nothing that could be targets.
+    """
+    kind, shape, name = source.dtype.kind, source.shape, source.name
+    if kind not in "biufU":
+        raise DataTypeError(
+            f"{name} holds neither numbers nor text (it has type {source.dtype}); store labels or values"
+        )
+    if len(shape) not in (1, 2) or 0 in shape:
+        raise DataError(f"{name} has shape {shape}, but targets are (n,) or (n, k), with at least one row and column")
+    several = len(shape) == 2 and shape[1] > 1
+    if kind == "f" and not known:
+        return Numbers(source, np.float32 if source.dtype.itemsize <= 4 else np.float64), None
+    if kind == "U" and several:
+        raise DataTypeError(f"{name} has text in several columns; store one label for each row")
+    if several:
+        if known:
+            return Labels(source, len(known)), known
+        return _integer_values(source), None
+    values, first = distinct(source)
+    if kind == "U":
+        if trained and not known:
+            raise DataTypeError(f"{name} has text in it, but the network was trained on class numbers; store these")
+        return _named(source, values, first, known)
+    if kind == "b" and not known:
+        return Labels(source, 2), ("False", "True")
+    if known and trained:
+        return _named(source, values, first, known)
+    if n_classes == len(values) and values[0] != 0 and not (values[0] >= 0 and values[-1] < n_classes):
+        warn_of_names(tuple(str(value) for value in values.tolist()))
+        return _named(source, values, first, None)
+    count = len(known) if known else min(int(values[-1]), LARGEST_LABEL) + 1
+    for value, row in zip(values.tolist(), first.tolist(), strict=True):
+        if problem := label_problem(value):
+            raise DataError(f"{name}[{row}] is {value}, {problem}")
+        if value >= count:
+            raise DataError(
+                f"{name}[{row}] is {value}, outside the classes 0 to {count - 1} (there are {count} class names); "
+                "correct the label or remove the row"
+            )
+    return Labels(source, count), known or numbered(count)
+
+
+def _named(source: Source, values: np.ndarray, first: np.ndarray, known: Names | None) -> tuple[Converted, Names]:
+    labels = values.astype(np.int64) if values.dtype.kind in "iu" else values
+    numbers, names = classes_of(labels, known, lambda index: f"{source.name}[{first[index]}]")
+    return Named(source, values, numbers), names
+
+
+def _integer_values(source: Source) -> Numbers:
+    """Several columns of integers, which are values: as float32, or as float64 where that does not hold them."""
+    fits = source.dtype.itemsize <= 2
+    if not fits:
+        largest = 0
+        for start, stop in pieces(source.shape[0], max(PIECE // row_bytes(source), 1)):
+            part = np.empty((stop - start, *source.shape[1:]), source.dtype)
+            source.read(start, stop, part)
+            largest = max(largest, -int(part.min()), int(part.max()))
+        fits = largest <= EXACT_IN_FLOAT32
+    return Numbers(source, np.float32 if fits else np.float64)
+
+
+def distinct(source: Source) -> tuple[np.ndarray, np.ndarray]:
+    """The labels that there are, sorted, and the first row of each.
+
+    Raises:
+        DataError: there are more than any classes.
+    """
+    values, first = np.empty(0, source.dtype), np.empty(0, np.int64)
+    for start, stop in pieces(source.shape[0], max(PIECE // row_bytes(source), 1)):
+        part = np.empty((stop - start, *source.shape[1:]), source.dtype)
+        source.read(start, stop, part)
+        found, rows = np.unique(part.reshape(-1), return_index=True)
+        new = ~np.isin(found, values)
+        if new.any():
+            values, first = np.concatenate([values, found[new]]), np.concatenate([first, rows[new] + start])
+            order = np.argsort(values, kind="stable")
+            values, first = values[order], first[order]
+        if len(values) > LARGEST_LABEL + 1:
+            raise DataError(
+                f"{source.name} has more than {LARGEST_LABEL:,} different labels; store floats to fit values"
+            )
+    return values, first
