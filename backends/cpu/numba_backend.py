@@ -19,6 +19,7 @@ from ..updates import bias_correction, get_rule
 from . import numba_kernels as kernels
 from .core import are_plain, host_number
 from .numba_distortion import NumbaDistortions
+from .numba_pooling import NumbaPoolings
 from .numpy_backend import NumpyBackend, adagrad_state, adam_state, are_alike, rmsprop_state
 
 _DERIVATIVES = {
@@ -29,7 +30,7 @@ _DERIVATIVES = {
 }
 
 
-class NumbaBackend(NumbaDistortions, NumpyBackend):
+class NumbaBackend(NumbaDistortions, NumbaPoolings, NumpyBackend):
     """The CPU, through NumPy and Numba."""
 
     # ---- activations ------------------------------------------------------------------------------------------------

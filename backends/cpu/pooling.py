@@ -243,7 +243,8 @@ class NumpyPoolings(NumpyCore):
         out = self.empty((x.shape[0], *windows.grid, x.shape[3])) if out is None else out
 
         def compute(mine: _Block, block: slice) -> None:
-            mine.fold(numpy.maximum, mine.with_padding(x[block]), out[block])
+            if not self._fold_largest(windows, x[block], out[block]):
+                mine.fold(numpy.maximum, mine.with_padding(x[block]), out[block])
 
         return self._pool(_Pooling(windows, x.shape[3], -inf, self.dtype_name), compute, out)
 
@@ -266,7 +267,7 @@ class NumpyPoolings(NumpyCore):
             if not (_is_finite(of_y) and _is_finite(of_dy)):
                 # A product with 0 would be NaN, and NaN does not equal itself.
                 Backend.max_pool2d_backward(self, of_dy, of_x, of_y, size, stride=stride, padding=padding, out=dx)
-            else:
+            elif not self._choose_largest(windows, of_dy, of_x, of_y, dx):
                 mine.choose(mine.with_padding(of_x), of_dy, of_y, mine.without_padding(dx))
                 mine.finish(dx)
 
@@ -314,6 +315,15 @@ class NumpyPoolings(NumpyCore):
             mine.finish(out[block])
 
         return self._pool(_Pooling(windows, dy.shape[3], 0.0, self.dtype_name), compute, out)
+
+    def _fold_largest(self, windows: Windows, x: Array, y: Array) -> bool:
+        """y <- the largest of each window, where there is a loop for it; whether there is."""
+        return False
+
+    def _choose_largest(self, windows: Windows, dy: Array, x: Array, y: Array, dx: Array) -> bool:
+        """dx <- dy at the first of the largest values of each window, of finite numbers, where there is a loop for it;
+        whether there is."""
+        return False
 
     def _pool(self, it: _Pooling, compute: Callable[[_Block, slice], None], out: Array) -> Array:
         """Compute the blocks of all pictures, and note that."""
