@@ -28,9 +28,7 @@ def fold(x: Array, size: Pair, stride: Pair, y: Array) -> None:
 
 
 @compiled
-def chosen(
-    dy: Array, x: Array, y: Array, rows: int, columns: int, down: int, right: int, left: Array, dx: Array
-) -> None:
+def choose(dy: Array, x: Array, y: Array, size: Pair, stride: Pair, left: Array, dx: Array) -> None:
     """dx <- dy where x is the first of a window that equals y, of windows that do not overlap; 0 elsewhere in windows
 
     Args:
