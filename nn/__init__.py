@@ -30,7 +30,7 @@ from .callbacks import (
     SaveModel,
     TensorBoard,
 )
-from .data import Augment, Data, DataError, Dataset, load_data
+from .data import Augment, Data, DataError, Dataset, StreamedDataset, load_data
 from .divergence import TrainingDiverged
 from .history import History
 from .layers import (
@@ -150,6 +150,7 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Standardize",
+    "StreamedDataset",
     "Summary",
     "Tanh",
     "TensorBoard",

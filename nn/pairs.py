@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from .data import Dataset
 from .data.checks import DataTypeError
+from .data.streamed.given import lies_elsewhere
 from .feed import Rows
 
 Result = TypeVar("Result")
@@ -54,6 +55,6 @@ def _pair(x: Any, y: Any, method: str) -> Any:
             f"{method}: {kind} has its targets already, so there cannot be others beside it; pass the rows as an array "
             f"or a list, as in {method}(x, y), or leave y out"
         )
-    if isinstance(y, str):
+    if isinstance(y, str) and not lies_elsewhere(x):
         raise DataTypeError(f"{method}: y must be targets, one for each row, not the text {y!r}")
     return x, y

@@ -49,6 +49,15 @@ def rows() -> Dataset:
     return Dataset(X.copy(), Y.copy())
 
 
+def stored(folder: Path) -> Path:
+    np.save(folder / "x.npy", X)
+    return folder / "x.npy"
+
+
+def streamed(folder: Path) -> nn.StreamedDataset:
+    return nn.StreamedDataset(stored(folder), Y)
+
+
 def network() -> Sequential:
     return Sequential(Linear(3, 2), Softmax(), backend="cpu")
 
@@ -115,6 +124,15 @@ CALLS: dict[str, Callable[[Path], tuple[Callable[..., Any], dict[str, Any]]]] = 
     "nn.Dataset.shaped_for": lambda _: (rows().shaped_for, {"row_shape": (3,)}),
     "nn.Dataset.split": lambda _: (rows().split, {"fraction": 0.5}),
     "nn.Dataset.with_classes": lambda _: (rows().with_classes, {"names": ("0", "1")}),
+    "nn.StreamedDataset": lambda folder: (nn.StreamedDataset, {"rows": stored(folder), "targets": Y}),
+    "nn.StreamedDataset.__getitem__": lambda folder: (streamed(folder).__getitem__, {"rows": slice(2)}),
+    "nn.StreamedDataset.first": lambda folder: (streamed(folder).first, {"count": 2}),
+    "nn.StreamedDataset.one_against_rest": lambda folder: (streamed(folder).one_against_rest, {"label": 1}),
+    "nn.StreamedDataset.only": lambda folder: (streamed(folder).only, {"classes": [1, 0]}),
+    "nn.StreamedDataset.parts": lambda folder: (streamed(folder).parts, {}),
+    "nn.StreamedDataset.shaped_for": lambda folder: (streamed(folder).shaped_for, {"row_shape": (3,)}),
+    "nn.StreamedDataset.split": lambda folder: (streamed(folder).split, {"fraction": 0.5}),
+    "nn.StreamedDataset.with_classes": lambda folder: (streamed(folder).with_classes, {"names": ("0", "1")}),
     "nn.Dropout": lambda _: (nn.Dropout, {}),
     "nn.ELU": lambda _: (nn.ELU, {}),
     "nn.EarlyStopping": lambda _: (nn.EarlyStopping, {}),
@@ -288,6 +306,7 @@ NOT_CALLED = {
         for method in ("bind", "check", "check_flags", "new_state", "rate", "update_of")
     },
     "nn.Sequential.remember_data": "called by the trainer",
+    "nn.StreamedDataset.read": "called by the trainer",
     **{f"nn.Trainer.{method}": "called by fit" for method in ("feed", "make_step", "plan", "steps")},
 }
 
@@ -348,7 +367,7 @@ WRONG: dict[str, list[Any]] = {
     "nn.optimizers.get_optimizer.optimizer": [None, "sdg", 5, True, nn.SGD, object(), [], {}],
     "nn.Optimizer.step.model": [None, 5, "text", object(), Linear(3, 2), Sequential],
     "nn.data.from_frame.frame": [None, 5, "text", X, object(), int, {"a": [1]}],
-    "nn.Dataset.__getitem__.rows": [None, 0, "text", [0.5], [[0]], [9], [-9], object(), {"a": 1}, [True]],
+    "nn.*Dataset.__getitem__.rows": [None, 0, "text", [0.5], [[0]], [9], [-9], object(), {"a": 1}, [True]],
     "nn.Loss.settings": [None, 5, "text", [1], (("a",),), int, object()],
     "nn.Trainer.metrics": [None, 5, "mae", [5], [int], ["no such metric"], [object()], {"a": 1}],
     "nn.Trainer.evaluate.metrics": [5, "mae", [5], [int], ["no such metric"], [object()], {"a": 1}],
@@ -357,16 +376,16 @@ WRONG: dict[str, list[Any]] = {
     "nn.Sequential.__getitem__.index": [None, "0", "0.weight", 1.5, 7, -7, 10**30, int, object()],
     "nn.History.__getitem__.which": [None, "no such column", 1.5, 7, -7, 10**30, int, object()],
     "nn.*.label": [True, 1.5, b"a", object(), int, "no such column", 0, 99, {"a": 1}, [None], []],
-    "nn.Dataset.one_against_rest.label": [None, True, 1.5, "no such class", -1, 99, object(), int, []],
+    "nn.*Dataset.one_against_rest.label": [None, True, 1.5, "no such class", -1, 99, object(), int, []],
     "nn.data.label_problem.label": [None, "text", True, object(), int, []],
-    "nn.Dataset.only.classes": [
+    "nn.*Dataset.only.classes": [
         None, 5, "01", [0], [0, 0], [0, 9], [0, "no"], [0, True], [0, 1.5], [0, None], object()
     ],
     "nn.*.categorical": ["a", 5, True, [None], [1.5], [99], ["no such column"], object(), int],
     "nn.*.columns": [5, True, "text", [5], ["a"], object(), int],
     "nn.load_data.source": [None, 5, True, b"a", int, object(), "", "\0", "no such source", "x" * 5000, ["digits"]],
     "nn.load_data.test_fraction": [None, True, "0.2", -0.1, 1.5, math.nan, math.inf, object(), [0.2]],
-    "nn.Dataset.split.fraction": [None, True, "0.2", 0.0, -0.1, 1.5, math.nan, math.inf, 4, object(), [0.2]],
+    "nn.*Dataset.split.fraction": [None, True, "0.2", 0.0, -0.1, 1.5, math.nan, math.inf, 4, object(), [0.2]],
     "nn.compare_backends.devices": [
         None, 5, "cpu", [], ["cpu"], ["cpu", "cpu"], [5, "cpu"], {"a": 1}, ["cpu", "cpu/no"]
     ],
@@ -389,11 +408,15 @@ WRONG: dict[str, list[Any]] = {
     "nn.register_loss.loss": [None, 5, "huber", True, nn.losses.Huber, object(), [], nn.losses.Huber()],
     "nn.Metric.larger_is_better": ["yes", 1, [], object()],
     "nn.PrintEpochs.file": [5, "text", [], object(), int],
-    "nn.Dataset.shaped_for.row_shape": [5, "text", (5,), (3, "a"), (1.5,), (-3, -1), (True, 3), object(), int],
+    "nn.*Dataset.shaped_for.row_shape": [5, "text", (5,), (3, "a"), (1.5,), (-3, -1), (True, 3), object(), int],
+    "nn.StreamedDataset.rows": [None, 5, True, b"a", int, object(), [], [["a"]], "no such file", X[0], [1.0, 2.0]],
+    "nn.StreamedDataset.targets": [5, "text", b"a", int, {"a": 1}, [["a"]], [0, 1], object()],
+    "nn.StreamedDataset.weights": [5, "text", object(), [1.0], [1, 1, 1, -1], [1, 1, 1, math.nan], int, {"a": 1}],
+    "nn.StreamedDataset.chosen": [5, "text", [], [9], [0.5], [[0]], object(), int, [True]],
     "nn.*.row_shape": [5, "text", (3, "a"), (1.5,), (-3,), (0,), (True,), object(), int],
-    "nn.Dataset.with_classes.names": [5, "text", ("a", 5), object(), int],
+    "nn.*Dataset.with_classes.names": [5, "text", ("a", 5), object(), int],
     "nn.*.class_names": [5, "text", ("a", 5), object(), int],
-    "nn.Dataset.image_shape": [5, "text", (3, "a"), (1.5,), (-3,), (0,), (True,), object(), int],
+    "nn.*Dataset.image_shape": [5, "text", (3, "a"), (1.5,), (-3,), (0,), (True,), object(), int],
 }  # fmt: skip
 
 #: Values of a right kind that are wrong in most places. A text is long, or would write on the terminal.

@@ -8,6 +8,7 @@ from .dataset import Dataset
 from .kinds import as_given
 from .rows import as_dataset, as_rows
 from .sources import Data, load_data, load_digits
+from .streamed import StreamedDataset, StreamWarning
 from .tables import from_frame, read_csv
 from .targets import encode_targets
 from .units import Units, UnitsWarning
@@ -18,6 +19,8 @@ __all__ = [
     "DataError",
     "DataTypeError",
     "Dataset",
+    "StreamWarning",
+    "StreamedDataset",
     "Units",
     "UnitsWarning",
     "as_dataset",

@@ -182,37 +182,15 @@ class Dataset(NamedArguments):
         Raises:
             DataError: a class is named twice, does not exist or has no rows.
         """
-        if isinstance(classes, str | bytes) or not isinstance(classes, Sequence | np.ndarray):
-            raise ArgumentTypeError(f"classes must be a list of numbers or names, not {shown(classes)}")
-        given, classes = classes, self._numbers_of(classes)
-        names = tuple((self.class_names or ())[label] for label in classes)
-        if len(set(classes)) < max(len(classes), 2):
-            raise DataError(f"classes {shown([*given])}: name two different classes or more")
-        number = np.full(self.n_classes, -1)
-        number[list(classes)] = range(len(classes))
+        number, names = renumbered(classes, self.class_names, self.y)
         rows = number[self.y] >= 0
         return replace(self[rows], y=number[self.y[rows]], class_names=names)
 
     def one_against_rest(self, label: int | str) -> Dataset:
         """The same rows, class 1 for those of class ``label``, a number or a name, and class 0 for all others."""
-        (number,) = self._numbers_of([label])
+        (number,) = class_numbers([label], self.class_names, self.y)
         name = (self.class_names or ())[number]
         return replace(self, y=(self.y == number).astype(np.int64), class_names=(f"not {name}", name))
-
-    def _numbers_of(self, classes: Sequence[int | str]) -> list[int]:
-        names = self.class_names or ()
-        if not names:
-            raise DataError("classes cannot be chosen: the targets are values, not classes")
-        numbers = []
-        for label in classes:
-            if not (isinstance(label, str) or is_whole_number(label)):
-                raise ArgumentTypeError(f"a class is chosen by its number or its name, not by {shown(label)}")
-            number = names.index(label) if label in names else -1 if isinstance(label, str) else label
-            if not 0 <= number < len(names) or not (self.y == number).any():
-                known = f"0 to {len(names) - 1}" if are_numbers(names) else listed(names)
-                raise DataError(f"class {shown(label, quotes=False)} has no rows; the classes are {known}")
-            numbers.append(number)
-        return numbers
 
     def split(self, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
         """``(rest, held_out)``: ``fraction`` of the rows, rounded up, are held out; both come out shuffled.
@@ -225,6 +203,42 @@ class Dataset(NamedArguments):
         labels = self.y if self.y.dtype.kind == "i" else None
         rest, held_out = divided(len(self), labels, fraction, seed, self.class_names or ())
         return self[rest], self[held_out]
+
+
+def class_numbers(classes: Sequence[int | str], names: Sequence[str] | None, y: np.ndarray) -> list[int]:
+    """The numbers of classes that are given by number or name, each of which has rows among those with labels ``y``.
+
+    Raises:
+        DataError: one has none, or the targets are no classes.
+    """
+    if not names:
+        raise DataError("classes cannot be chosen: the targets are values, not classes")
+    numbers = []
+    for label in classes:
+        if not (isinstance(label, str) or is_whole_number(label)):
+            raise ArgumentTypeError(f"a class is chosen by its number or its name, not by {shown(label)}")
+        if isinstance(label, str):
+            number = [*names].index(label) if label in names else -1
+        else:
+            number = label
+        if not 0 <= number < len(names) or not (y == number).any():
+            known = f"0 to {len(names) - 1}" if are_numbers(names) else listed(names)
+            raise DataError(f"class {shown(label, quotes=False)} has no rows; the classes are {known}")
+        numbers.append(number)
+    return numbers
+
+
+def renumbered(classes: Any, names: Sequence[str] | None, y: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """What ``Dataset.only`` makes of each class: its new number, -1 for those that are left out; and their names."""
+    if isinstance(classes, str | bytes) or not isinstance(classes, Sequence | np.ndarray):
+        raise ArgumentTypeError(f"classes must be a list of numbers or names, not {shown(classes)}")
+    chosen = class_numbers([*classes], names, y)
+    assert names is not None
+    if len(set(chosen)) < max(len(chosen), 2):
+        raise DataError(f"classes {shown([*classes])}: name two different classes or more")
+    number = np.full(len(names), -1)
+    number[chosen] = range(len(chosen))
+    return number, tuple(names[label] for label in chosen)
 
 
 def divided(

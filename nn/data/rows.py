@@ -13,7 +13,7 @@ a ragged row, a NaN or a label that is no class, and how numbers become what the
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from .columns import Column, check_columns
 from .dataset import Dataset
 from .frames import array_rows, frame_rows
 from .labels import Names, classes_of, numbered, read_labels, warn_of_names
+from .streamed.given import lies_elsewhere, streamed_dataset
 from .units import PIXEL_SCALE, Units, are_pixels, square
 from .values import is_frame
 
@@ -40,6 +41,8 @@ def as_dataset(
             keep their ``image_shape``. Whole numbers from 0 to 255 that are pixels are kept as uint8, floats as float32
             or float64, float16 as float32; other integers and bool as float32 (float64 beyond 2**24).
             Columns of a DataFrame (pandas, polars) are taken by their names, in the order of the training rows.
+            What is not in memory is not loaded, and becomes a StreamedDataset: the path of a .npy file or a zarr array,
+            an array of h5py or zarr, a memmap of more than 256 MiB.
             y: integers, text and bool (n,) or (n, 1) are class labels (see ``nn.data.labels`` for which are numbers and
             which names). Floats are values, even if they are whole, and so are several columns of anything (n, k): what
             they look like in some rows decides nothing. A loss of classes takes these for labels and one-hot rows all
@@ -71,6 +74,8 @@ def as_dataset(
         if not parts and _dimensions(data) > 1:
             hint = "; this is rows alone: pass their targets too, as in fit(x, y) or validation=(x, y)"
         raise DataTypeError(f"data must be a Dataset, a tuple (x, y), or (x,) for rows without targets{hint}")
+    if lies_elsewhere(data[0]):
+        return cast(Dataset, streamed_dataset(data[0], data[1] if len(data) == 2 else None, units, n_classes))
     given, columns = _from_table(data[0], units)
     x = check_rows(_as_several(check_numbers(given, "x"), units, row_shape))
     if len(data) == 1 or data[1] is None:

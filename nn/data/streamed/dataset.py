@@ -24,13 +24,22 @@ from backends.typing import Shape
 from ...messages import OneSentence
 from ..checks import DataError, DataTypeError, check_same_length, check_weights, warn_user
 from ..columns import Column
-from ..dataset import Dataset, as_tuple, check_are_pictures, divided, indices_or_mask, picture_in
+from ..dataset import (
+    Dataset,
+    as_tuple,
+    check_are_pictures,
+    class_numbers,
+    divided,
+    indices_or_mask,
+    picture_in,
+    renumbered,
+)
 from ..labels import are_numbers
 from ..units import Units
 from ..values import listed
 from .converted import Converted, Numbers, Renumbered
 from .learnt import learnt_rows, learnt_targets
-from .opened import source_of
+from .opened import source_of, targets_of
 from .reading import PIECE, looked_at, pieces, read_rows, row_bytes
 from .source import Source
 
@@ -55,9 +64,10 @@ class StreamedDataset(NamedArguments):
     Where one window holds all rows, it is the very training of the same rows in memory.
 
     Args:
-        rows: x, (n, features) or pictures (n, height, width[, channels]): the path of a .npy file, a NumPy array or
-            memmap, or a ``Source``.
-        targets: y, given likewise, of class labels or values as ``as_dataset`` has them; None for rows without targets.
+        rows: x, (n, features) or pictures (n, height, width[, channels]): the path of a .npy file or of a zarr array, a
+            list of these, one after the other; an array of NumPy, a memmap included, of h5py or zarr; or a ``Source``.
+        targets: y, given likewise, or in memory as an array of any library or a list: class labels or values as
+            ``as_dataset`` has them; None for rows without targets.
         window: how many rows are in memory at a time to be shuffled; as many as have 256 MiB by default. Twice as many
             are on the device.
         block: how many rows that lie together are read together; see the attribute.
@@ -123,7 +133,7 @@ class StreamedDataset(NamedArguments):
                 object.__setattr__(self, name, value)
 
         x = _checked_rows(source_of(rows, "x"))
-        y = None if targets is None else source_of(targets, "y")
+        y = None if targets is None else targets_of(targets, "y")
         if y is not None:
             _check_as_many(x, y)
         lists = {"class_names": (class_names, str), "columns": (columns, Column), "image_shape": (image_shape, int)}
@@ -300,6 +310,34 @@ class StreamedDataset(NamedArguments):
             )
         return replace(self, targets=Renumbered(self.targets, numbers), class_names=names)
 
+    def first(self, count: int) -> StreamedDataset:
+        """The first ``count`` rows, or all, where there are fewer; they stay where they are."""
+        count = check_whole_number("count", count)
+        return self if count >= len(self) else self._only(np.arange(count))
+
+    def only(self, classes: Sequence[int | str]) -> StreamedDataset:
+        """As ``Dataset.only``: the rows of these classes, renumbered in the order given.
+
+        Raises:
+            DataError: a class is named twice, does not exist or has no rows.
+        """
+        y = self.y
+        numbers, names = renumbered(classes, self.class_names, y)
+        assert self.targets is not None
+        part = self._only(np.flatnonzero(numbers[y] >= 0))
+        return replace(part, targets=Renumbered(self.targets, numbers), class_names=names)
+
+    def one_against_rest(self, label: int | str) -> StreamedDataset:
+        """As ``Dataset.one_against_rest``: class 1 for the rows of class ``label``, and class 0 for all others.
+
+        Raises:
+            DataError: it does not exist or has no rows.
+        """
+        (number,) = class_numbers([label], self.class_names, self.y)
+        name, numbers = (self.class_names or ())[number], np.arange(self.n_classes) == number
+        assert self.targets is not None
+        return replace(self, targets=Renumbered(self.targets, numbers), class_names=(f"not {name}", name))
+
     def split(self, fraction: float, seed: int = 0) -> tuple[StreamedDataset, StreamedDataset]:
         """``(rest, held_out)``, as ``Dataset.split`` divides the same rows: both are read from the same place. Where
         one window holds all rows they come out shuffled, too, else in the order in which they are stored.
@@ -347,9 +385,9 @@ class StreamedDataset(NamedArguments):
 
     def parts(self, rows: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """x and y of so many rows after the other, as they are stored: of as many as have 4 MiB by default."""
-        rows = max(PIECE // row_bytes(self.rows), 1) if rows is None else rows
-        for start, stop in pieces(len(self), rows):
-            yield self._range(start, stop)
+        if rows is None:
+            rows = max(PIECE // row_bytes(self.rows), 1)
+        return (self._range(*ends) for ends in pieces(len(self), check_whole_number("rows", rows)))
 
     def _range(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         x = np.empty((stop - start, *self.row_shape), self.rows.dtype)

@@ -3,14 +3,48 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from ..checks import DataError
-from ..reading import reading
+from ..reading import reading, refuse_implausible
 from .hdf5 import check_chunk_size
 from .source import sampled_identity
+
+#: What may be done to the chunks of an array: nothing that runs what is stored, as unpickling does.
+CODECS = {
+    "adler32", "astype", "bitround", "blosc", "bytes", "bz2", "crc32", "crc32c", "delta", "fixedscaleoffset",
+    "fletcher32", "gzip", "jenkins_lookup3", "lz4", "lzma", "packbits", "quantize", "sharding_indexed", "shuffle",
+    "transpose", "vlen-utf8", "zlib", "zstd",
+}  # fmt: skip
+
+
+def zarr_library(path: str | Path) -> ModuleType:
+    """``zarr``.
+
+    Raises:
+        DataError: it is not installed.
+    """
+    try:
+        import zarr
+    except ImportError:
+        raise DataError(f"{path} needs zarr to be read: pip install zarr") from None
+    library: ModuleType = zarr
+    return library
+
+
+def zarr_array(found: Any, name: str) -> ZarrSource:
+    """A source of an array that nobody vouches for.
+
+    Raises:
+        DataError: it claims to be much larger than what is stored of it, or as of ``ZarrSource``.
+    """
+    with reading(name):
+        refuse_implausible(int(found.nbytes), int(found.nbytes_stored()), name)
+    return ZarrSource(found, name)
 
 
 class ZarrSource:
@@ -28,6 +62,7 @@ class ZarrSource:
         self._array, self.name = array, name or str(getattr(array, "store_path", array.name))
         with reading(self.name):
             self.shape, stored = tuple(array.shape), np.dtype(array.dtype)
+            _check_codecs(array.metadata, self.name)
             if stored.kind not in "biufU":
                 raise DataError(f"{self.name} holds no numbers (it has type {stored}); store it as an array of numbers")
             if not self.shape:
@@ -44,3 +79,16 @@ class ZarrSource:
     def identity(self) -> dict[str, Any]:
         """As of ``Source``."""
         return sampled_identity(self)
+
+
+def _check_codecs(metadata: Any, name: str) -> None:
+    """Raise a DataError where chunks are unpacked by something that is not known to be harmless."""
+    codecs = [*(getattr(metadata, "codecs", None) or ()), *(getattr(metadata, "filters", None) or ())]
+    if (compressor := getattr(metadata, "compressor", None)) is not None:
+        codecs.append(compressor)
+    for codec in codecs:
+        inside = [*(getattr(codec, "codecs", None) or ()), *(getattr(codec, "index_codecs", None) or ())]
+        for one in (codec, *inside):
+            called = str(getattr(one, "codec_id", None) or one.to_dict()["name"]).removeprefix("numcodecs.")
+            if called not in CODECS:
+                raise DataError(f"{name} is packed by {called!r}, which is not read; store it with zstd, blosc or gzip")

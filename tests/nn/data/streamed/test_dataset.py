@@ -238,6 +238,21 @@ def test_classes_are_numbered_as_a_model_knows_them() -> None:
     assert named.class_names == ("no", "yes")
 
 
+def test_chosen_classes_are_those_of_memory() -> None:
+    x, y = array_of("float32", (60, 3), 0), np.arange(60) % 4
+    data, expected = StreamedDataset(x, y, window=10), as_dataset((x, y))
+    assert_same(data.only([3, 1])[:], expected.only([3, 1]))
+    assert_same(data.one_against_rest(2)[:], expected.one_against_rest(2))
+    assert_same(data.first(7)[:], expected[:7])
+    assert_same(data.only([3, 1]).first(7)[:], expected.only([3, 1])[:7])
+    assert data.first(100) is data
+    for classes, message in [([0, 9], "class 9 has no rows"), ([1, 1], "two different classes")]:
+        with pytest.raises(DataError, match=message):
+            data.only(classes)
+    with pytest.raises(DataError, match="the targets are values"):
+        StreamedDataset(x, y + 0.5).only([0, 1])
+
+
 # ---- what is learnt of rows ------------------------------------------------------------------------------------------
 
 
@@ -332,7 +347,7 @@ def test_the_sample_is_spread_evenly() -> None:
         (np.zeros((3, 2)), np.array([0, 1, 10**6]), r"y\[2\] is 1000000"),
         (np.zeros((3, 2)), np.zeros((3, 0)), "y has shape"),
         (np.zeros((3, 2)), np.array([["a", "b"]] * 3), "text in several columns"),
-        (5, None, "x must be the path"),
+        (5, None, "x must be a path"),
         ("table.csv", None, "table.csv"),
     ],
 )

@@ -1,0 +1,52 @@
+"""Several sources, the rows of one after those of the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..checks import DataError
+from .source import Source
+
+
+class JoinedSource:
+    """The rows of several files of the same kind, which are one data set.
+
+    Raises:
+        DataError: there are none, or their rows or dtypes differ.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        if not sources:
+            raise DataError("there are no files to join; name at least one")
+        first = sources[0]
+        for other in sources[1:]:
+            if (other.shape[1:], other.dtype) != (first.shape[1:], first.dtype):
+                raise DataError(
+                    f"{other.name} has rows {other.shape[1:]} of {other.dtype} but {first.name} {first.shape[1:]} of "
+                    f"{first.dtype}; store all alike"
+                )
+        self.sources = list(sources)
+        last = sources[-1].name.replace("\\", "/").rpartition("/")[2]
+        self.name = first.name if len(sources) == 1 else f"{first.name} ... {last}"
+        self.dtype = first.dtype
+        self._ends = np.cumsum([source.shape[0] for source in sources])
+        self.shape = (int(self._ends[-1]), *first.shape[1:])
+        self.chunk = max(source.chunk for source in sources)
+
+    def read(self, start: int, stop: int, out: np.ndarray) -> None:
+        """As of ``Source``."""
+        index = int(np.searchsorted(self._ends, start, side="right"))
+        done = start
+        while done < stop:
+            begins = int(self._ends[index]) - self.sources[index].shape[0]
+            end = min(stop, int(self._ends[index]))
+            if end > done:  # a file may have no rows
+                self.sources[index].read(done - begins, end - begins, out[done - start : end - start])
+            done, index = max(done, end), index + 1
+
+    def identity(self) -> dict[str, Any]:
+        """As of ``Source``."""
+        return {"files": [source.identity() for source in self.sources]}
