@@ -253,7 +253,7 @@ def _first_bad_step(trainer: Trainer, epoch: Epoch, seen: int) -> Bad | None:
     tensor of the first that goes wrong; None where none does."""
     before: Snapshot | None = None
     trainer.totals[...] = 0.0
-    epoch.feed.begin_epoch(trainer.epoch)
+    epoch.feed.begin_epoch(trainer.epoch, epoch.size)
     for start in range(0, seen, epoch.size):
         count = min(epoch.size, seen - start)
         before = Snapshot.of(trainer) if before is None else before.renew(trainer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import reduce
 from operator import add
 from typing import Any
@@ -14,6 +14,7 @@ from .metrics import Metric, check_metrics, loss_names, means, without_column
 from .model import Sequential
 from .out_of_memory import in_batches
 from .plan import Observer
+from .streamed_feed import StreamedRows
 
 #: An ``nn.Trainer``. (Importing it here would be a circle: it imports this module.)
 Trainer = Any
@@ -67,28 +68,39 @@ def totals_of(
         losses: (n,), where the loss of each row is written.
         observer: who looks at every tensor.
     """
-    backend, feed, plan = trainer.backend, trainer.feed(rows), trainer.plan(rows, observer=observer)
+    backend, plan = trainer.backend, trainer.plan(rows, observer=observer)
     totals, size = backend.zeros((2,), backend.wide), min(batch_size, len(rows))
     with in_batches(trainer.model, "evaluation", tuple(rows.x.shape[1:]), size, kept=rows):
-        for start in range(0, len(rows), batch_size):
-            end = min(start + batch_size, len(rows))
-            x, y, weights = feed.batch(start, end - start)
-            of_rows = None if losses is None else losses[start:end]
+        for start, (x, y, weights) in _batches(trainer, rows, range(0, len(rows), batch_size), batch_size):
+            of_rows = None if losses is None else losses[start : start + int(y.shape[0])]
             totals = plan.evaluate(x, y, totals, weights=weights, losses=of_rows)
     return totals
+
+
+def _batches(
+    trainer: Trainer, rows: Rows, starts: Iterable[int], batch_size: int
+) -> Iterator[tuple[int, tuple[Array, Array, Array | None]]]:
+    """Where batches begin, and the batches."""
+    rows.reserve(batch_size)
+    feed = trainer.feed(rows)
+    feed.begin_epoch(0, batch_size)
+    try:
+        for start in starts:
+            yield start, feed.batch(feed.position(start), min(batch_size, len(rows) - start))
+    finally:
+        feed.close()
 
 
 def shared_totals_of(trainer: Trainer, rows: Rows, batch_size: int = 1024) -> HostArray:
     """The totals of ``totals_of``, where the processes that train together take turns with the batches: those of each
     batch are added in the order of the batches, whoever has computed them."""
-    backend, feed, plan = trainer.backend, trainer.feed(rows), trainer.plan(rows)
+    backend, plan = trainer.backend, trainer.plan(rows)
     collectives, starts = backend.collectives, range(0, len(rows), batch_size)
     own = starts[collectives.rank :: collectives.size]
     totals = backend.zeros((len(own), 2), backend.wide)
     size = min(batch_size, len(rows))
     with in_batches(trainer.model, "evaluation", tuple(rows.x.shape[1:]), size, kept=rows):
-        for index, start in enumerate(own):
-            x, y, weights = feed.batch(start, min(batch_size, len(rows) - start))
+        for index, (_, (x, y, weights)) in enumerate(_batches(trainer, rows, own, batch_size)):
             plan.evaluate(x, y, totals[index, ...], weights=weights)
     found = collectives.gather(backend.to_numpy(totals))
     of_batches = [found[number % collectives.size][number // collectives.size] for number in range(len(starts))]
@@ -116,7 +128,9 @@ def host_metrics(trainer: Trainer, rows: Rows, metrics: Iterable[Metric]) -> dic
     }
     found = {of: without_column(made[of](outputs)) for of in {metric.of for metric in metrics}}
     # One-hot rows are classes for a loss of classes, and numbers for any other.
-    targets = without_column(trainer.backend.to_numpy(rows.y) if trainer.loss.targets == "classes" else rows.data.y)
+    # Of rows that are larger than memory the data set has class labels, where the loss takes them.
+    are_classes = trainer.loss.targets == "classes" and not isinstance(rows, StreamedRows)
+    targets = without_column(trainer.backend.to_numpy(rows.y) if are_classes else rows.data.y)
     return {metric.name: metric.value(targets, found[metric.of], rows.data.weights) for metric in metrics}
 
 

@@ -12,8 +12,9 @@ from backends.pictures.distortion import N_DRAWS, N_MAP
 from backends.random import permutation, row_key
 from backends.typing import Array
 
-from .data import Augment, Dataset, Units
+from .data import Augment, Units
 from .data.augment import gaussian
+from .data.streamed import StreamedDataset
 from .memory import Workspace
 
 #: Batches are gathered into so many buffers in turn, of so many numbers in all.
@@ -26,7 +27,7 @@ class Rows:
     """A data set on the device, for one trainer.
 
     Attributes:
-        data: where it comes from.
+        data: where it comes from: a ``Dataset``, or a ``StreamedDataset``.
         x, y: rows as stored, and targets as the loss takes them.
         scale, shift: a row as the network sees it is x times scale plus shift.
         classes: whether y are class labels, so that there is an accuracy.
@@ -34,7 +35,7 @@ class Rows:
         weights: (n,) of mean 1, in the backend's dtype, what each row counts; None where all count the same.
     """
 
-    data: Dataset
+    data: Any
     x: Array
     y: Array
     scale: float
@@ -46,10 +47,24 @@ class Rows:
     @cached_property
     def units(self) -> Units:
         """What training on these rows teaches a model about its numbers."""
-        return Units.of(self.data)
+        found: Units = self.data.units if isinstance(self.data, StreamedDataset) else Units.of(self.data)
+        return found
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the order of an epoch depends on, beside the seed: a run goes on only with the same."""
+        return {}
+
+    def reserve(self, size: int, trains: bool = False) -> int:
+        """Have what batches of ``size`` rows need, to train on or not; how many rows there is memory for, where these
+        are not all of them, else 0."""
+        return 0
+
+    def close(self) -> None:
+        """Nobody needs these rows now."""
 
     def scaled(self, backend: Backend) -> Rows:
         """The same rows as the network sees them, in the backend's dtype: for rows of which each batch has all."""
@@ -85,8 +100,14 @@ class Feed:
         # None: rows go to the network as they are.
         self.scale = None if (scale, rows.shift) == (1.0, 0.0) and rows.x.dtype == backend.dtype else scale
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Have the rows in the order of that epoch, from 1; unless ``prepare`` was there before, it is made now."""
+    def begin_epoch(self, epoch: int, size: int = 1, more: bool = False) -> None:
+        """Have the rows in the order of that epoch, from 1; unless ``prepare`` was there before, it is made now. Epoch
+        0 has them as they are stored, where there is no order.
+
+        Args:
+            size: how many rows a batch has, but for the last one.
+            more: whether another epoch is to follow.
+        """
         if self.ordered != epoch:
             self.prepare(epoch)
 
@@ -101,6 +122,24 @@ class Feed:
             self.ordered = 0  # should this be interrupted
             self.order[...] = self.backend.asarray(permutation(self.size, self.seed, epoch))
             self.ordered = epoch
+
+    def position(self, seen: int) -> int:
+        """The position of the order from which on a batch is taken after ``seen`` rows of the epoch."""
+        return seen
+
+    def until(self, seen: int) -> int:
+        """How many rows of the epoch are there to be taken, after ``seen`` of them, before ``position`` has to be asked
+        again."""
+        return self.size
+
+    def row_numbers(self) -> Array:
+        """(n,) int64: the number in the data set of the row at each position of the order."""
+        if self.order is not None:
+            return self.order
+        return self.backend.xp.arange(self.size, dtype=self.backend.xp.int64, device=self.backend.device.handle)
+
+    def close(self) -> None:
+        """The epoch is over, or given up."""
 
     def batch(
         self, start: int | Array, count: int, number: int | Array = 0, *, offset: int = 0
@@ -161,9 +200,9 @@ class AugmentedFeed(Feed):
         seed: int = 0,
         network_scales: bool = False,
     ) -> None:
-        super().__init__(workspace, rows, shuffled=True, seed=seed, network_scales=network_scales)
+        super().__init__(workspace, rows, shuffled=shuffled, seed=seed, network_scales=network_scales)
         backend, data = self.backend, rows.data
-        self.shuffled = shuffled
+        self.numbers = self.row_numbers()
         height, width, self.channels = shape
         self.size_of_pictures = height, width
         self.key = row_key(seed, "augment")
@@ -189,11 +228,7 @@ class AugmentedFeed(Feed):
 
     def prepare(self, epoch: int) -> None:
         """Make the order of that epoch, and let its pictures be distorted anew."""
-        if self.shuffled:
-            super().prepare(epoch)
-        elif self.order is not None:
-            xp = self.backend.xp
-            self.order[...] = xp.arange(self.size, dtype=xp.int64, device=self.backend.device.handle)
+        super().prepare(epoch)
         self.ordered = 0
         self.epoch[...] = epoch
         self.ordered = epoch
@@ -222,8 +257,7 @@ class AugmentedFeed(Feed):
         x, y, weights = super().batch(start, count, number, offset=offset)
         backend, buffer, xp = self.backend, self.workspace.buffer, self.backend.xp
         rows = buffer("row numbers", (count,), xp.int64)
-        assert self.order is not None
-        backend.take_rows(self.order[offset:] if offset else self.order, None, start, count, out=rows)
+        backend.take_rows(self.numbers[offset:] if offset else self.numbers, None, start, count, out=rows)
         drawn = buffer("draws", (count, self.draws))
         backend.random_rows(rows, self.draws, key=self.key, epoch=self.epoch, out=drawn)
         return xp.reshape(x, (count, *self.size_of_pictures, self.channels)), drawn, y, weights

@@ -9,17 +9,19 @@ from numbers import Integral, Real
 from typing import Any
 
 from backends import Backend
-from backends.arguments import check_flag, check_kind
+from backends.arguments import check_flag, check_kind, check_whole_number
 
 from .data import DataError, Dataset
 from .data.augment import picture_shape
-from .data.targets import targets_of
+from .data.streamed import StreamedDataset
+from .data.targets import targets_of, windows_of, with_labels_read
 from .data.weights import by_class, relative, weighted
 from .feed import Rows
 from .layers import ChannelsLast, Reshape
 from .losses import Loss
 from .model import Sequential
 from .out_of_memory import SPARE, allocating
+from .streamed_feed import StreamedRows, ring_of
 from .summary import ITEMSIZE
 
 #: An ``nn.Trainer``. (Importing it here would be a circle: it imports this module.)
@@ -50,7 +52,7 @@ def training_and_validation(
             raise ValueError("rows that are on the device take no other weights; give them to their Dataset before")
         return train, validation
     model = trainer.model
-    train = with_labels(weighted(model.dataset(train), sample_weight), trainer.loss, model.n_outputs)
+    train = with_labels(weighted(held(model.dataset(train)), sample_weight), trainer.loss, model.n_outputs)
     if is_fraction:
         part = int(validation) if isinstance(validation, Integral) else float(validation)
         train, validation = train.split(part, seed=model.seed)
@@ -59,20 +61,63 @@ def training_and_validation(
     return train, validation
 
 
-def with_labels(data: Dataset, loss: Loss, n_outputs: int) -> Dataset:
+def held(data: Dataset | StreamedDataset) -> Dataset | StreamedDataset:
+    """The same rows, in memory where one window has them all."""
+    if isinstance(data, StreamedDataset) and len(data) <= data.window:
+        return data[:]
+    return data
+
+
+def batch_rows(train: Any, batch_size: int | None) -> int:
+    """How many rows a batch of ``train`` has.
+
+    Raises:
+        ValueError, TypeError: that is no number of rows, or all of more than a window.
+    """
+    size = check_whole_number("batch_size", len(train) if batch_size is None else batch_size)
+    data = train.data if isinstance(train, Rows) else train
+    if isinstance(data, StreamedDataset) and size >= len(data):
+        raise DataError(
+            f"batch_size={batch_size} takes all {len(data):,} rows at once, of which only {data.window:,} are in "
+            "memory at a time; name a smaller one"
+        )
+    return size
+
+
+def in_memory(rows: Rows, what: str) -> Rows:
+    """The rows, all of which ``what`` needs at once.
+
+    Raises:
+        DataError: they are more than a window.
+    """
+    if isinstance(rows, StreamedRows):
+        raise DataError(
+            f"{what} are computed from all rows at once, and these {len(rows):,} are larger than memory; take some of "
+            "them, data[:1000] for instance"
+        )
+    return rows
+
+
+def with_labels(data: Dataset | StreamedDataset, loss: Loss, n_outputs: int) -> Dataset | StreamedDataset:
     """The same rows; for a loss of classes with class labels, which may have been floats or one-hot before."""
     if loss.targets != "classes" or data.has_classes:
         return data
+    names = tuple(str(label) for label in range(n_outputs))
+    if isinstance(data, StreamedDataset):
+        return with_labels_read(data, names)
     labels = targets_of(data, "classes", n_outputs, False)
-    return replace(data, y=labels, class_names=tuple(str(label) for label in range(n_outputs)))
+    return replace(data, y=labels, class_names=names)
 
 
-def uploaded(trainer: Trainer, data: Dataset, keep_scaled: bool = False) -> Rows:
+def uploaded(trainer: Trainer, data: Dataset | StreamedDataset, keep_scaled: bool = False) -> Rows:
     """``Trainer.upload``."""
-    check_kind("data", data, Dataset, "a Dataset; model.dataset((x, y)) makes one")
+    check_kind("data", data, (Dataset, StreamedDataset), "a Dataset; model.dataset((x, y)) makes one")
     keep_scaled = check_flag("keep_scaled", keep_scaled)
     model, loss, backend = trainer.model, trainer.loss, trainer.backend
-    data = with_labels(model.shaped(data), loss, model.n_outputs)
+    data = with_labels(model.shaped(held(data)), loss, model.n_outputs)
+    if isinstance(data, StreamedDataset):
+        streamed = streamed_rows(trainer, data)
+        return streamed.scaled(backend) if keep_scaled else streamed
     targets = targets_of(data, loss.targets, model.n_outputs, loss.unit_interval)
     with backend.use(), allocating(backend, f"data of {len(data):,} rows", partial(_fewer_rows, data, backend)):
         x, y = backend.asarray(data.x), backend.asarray(targets)
@@ -83,14 +128,24 @@ def uploaded(trainer: Trainer, data: Dataset, keep_scaled: bool = False) -> Rows
         return rows.scaled(backend) if keep_scaled else rows
 
 
-def picture_shape_of(model: Sequential, data: Dataset) -> tuple[int, int, int]:
+def streamed_rows(trainer: Trainer, data: StreamedDataset) -> StreamedRows:
+    """``Trainer.upload`` of rows that are larger than memory: windows of them come to the device when they are due."""
+    loss, backend, n_outputs = trainer.loss, trainer.backend, trainer.model.n_outputs
+    targets = windows_of(data, loss.targets, n_outputs, loss.unit_interval)
+    ring = ring_of(backend, data, targets, relative(data.weights))
+    return StreamedRows(
+        data, *ring.templates, data.scale, data.shift, data.has_classes, weakref.ref(trainer), ring=ring
+    )
+
+
+def picture_shape_of(model: Sequential, data: Dataset | StreamedDataset) -> tuple[int, int, int]:
     """Height, width and channels of rows that are distorted at random, as their data set says; of flat rows as the
     network says, which makes pictures of them by its first layer.
 
     Raises:
         DataError: they are no pictures, or have their channels first.
     """
-    first, shape = model.layers[0], data.image_shape or data.x.shape[1:]
+    first, shape = model.layers[0], data.image_shape or data.row_shape
     if isinstance(first, ChannelsLast):
         raise DataError(
             f"augment takes pictures (height, width, channels), and this network begins with {first!r}; move the "
@@ -111,14 +166,13 @@ def _fewer_rows(data: Dataset, backend: Backend, free: int | None) -> str:
     return f"about {most} rows would fit (data[:{most}], --limit {most})"
 
 
-def on_device(trainer: Trainer, train: Any, validation: Any, keep_scaled: bool) -> tuple[Rows, Rows | None]:
-    """What ``training_and_validation`` gave, on the device; the model takes note of it.
-
-    Args:
-        keep_scaled: whether the rows to train on are already scaled there.
-    """
+def on_device(trainer: Trainer, train: Any, validation: Any, size: int) -> tuple[Rows, Rows | None]:
+    """What ``training_and_validation`` gave, on the device, to train in batches of ``size`` rows; the model takes note
+    of it."""
     model = trainer.model
-    rows = train if isinstance(train, Rows) else trainer.upload(train, keep_scaled)
+    # Where each batch has all rows, they are scaled once.
+    rows = train if isinstance(train, Rows) else trainer.upload(train, keep_scaled=size >= len(train))
+    rows.reserve(size, True)
     if not (validation is None or isinstance(validation, Rows)):
         units = rows.units if model.units is None else model.units.then(rows.units)
         validation = trainer.upload(model.dataset(validation, units))

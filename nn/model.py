@@ -26,6 +26,7 @@ from backends.typing import Array, Shape
 from .data import Dataset, Units, as_dataset, as_given, as_rows
 from .data.checks import DataError, check_range, warn_user
 from .data.statistics import ScaleWarning, advice, column_statistics
+from .data.streamed import StreamedDataset
 from .device_rows import device_rows
 from .initializers import Initializer
 from .layers import ChannelsLast, Dropout, ElementwiseActivation, Layer, Reshape, Softmax, Standardize
@@ -35,6 +36,7 @@ from .optimizers import Optimizer, get_optimizer
 from .out_of_memory import allocating, in_batches, memory_told
 from .own_layers import LOOKED_AT, is_own, observer_of
 from .plan import Observer, Plan, Stage, compile_plan, end_of, function_of, output_activation_of
+from .streamed_feed import ring_of
 from .summary import ITEMSIZE, Summary, summarize
 
 #: What a copy and a pickle of a model are without: it follows from the rest.
@@ -336,12 +338,12 @@ class Sequential(NamedArguments):
         if self.units is None:
             self._set_task(output_activation)
 
-    def remember_data(self, units: Units, data: Dataset, loss: Loss) -> None:
+    def remember_data(self, units: Units, data: Dataset | StreamedDataset, loss: Loss) -> None:
         """Take note of the units of the training rows, and of what their targets are for this loss."""
         self._adapt(data)
         self.units = units if self.units is None else self.units.then(units)
         self.class_names = data.class_names
-        self.target_shape = tuple(int(extent) for extent in data.y.shape[1:])
+        self.target_shape = tuple(int(extent) for extent in data.target_shape)
         self.loss_name, self.loss_settings = loss.name, loss.own_settings
         self._set_task(loss.output_activation)
         if data.has_classes:
@@ -349,7 +351,7 @@ class Sequential(NamedArguments):
         elif not loss.output_activation:
             self.task = "values"
 
-    def _adapt(self, data: Dataset) -> None:
+    def _adapt(self, data: Dataset | StreamedDataset) -> None:
         """Let a layer that standardizes learn the statistics of the training rows, once; give advice where there is
         none that does, once too."""
         index = next((i for i, layer in enumerate(self.layers) if not layer.only_moves), 0)
@@ -406,34 +408,39 @@ class Sequential(NamedArguments):
 
     def dataset(self, data: Any, units: Units | None = None) -> Dataset:
         """Rows with targets, as ``fit`` takes them, in the units of this model (or in those given, of rows that it is
-        about to be trained on) and in the shape of its rows.
+        about to be trained on) and in the shape of its rows: a ``Dataset``, or a ``StreamedDataset`` as it is.
 
         Raises:
             ValueError, TypeError: they cannot be used, or do not fit the network.
         """
         n_classes = max(self.n_outputs, 2) if self.output_activation else None
-        return self.shaped(as_dataset(data, self.units if units is None else units, self.row_shape, n_classes))
+        found: Dataset = self.shaped(
+            as_dataset(data, self.units if units is None else units, self.row_shape, n_classes)
+        )
+        return found
 
     def rows(self, x: Any) -> Dataset:
         """Rows without targets, as ``predict`` takes them, likewise."""
-        return self.shaped(as_rows(x, self.units, self.row_shape))
+        found: Dataset = self.shaped(as_rows(x, self.units, self.row_shape))
+        return found
 
-    def shaped(self, data: Dataset) -> Dataset:
-        """``data`` with its rows flat or as pictures, whichever the network takes.
+    def shaped(self, data: Any) -> Any:
+        """A data set with its rows flat or as pictures, whichever the network takes.
 
         Raises:
             DataError: (a ValueError) neither fits.
         """
-        check_kind("data", data, Dataset, "a Dataset")
-        for name, numbers in (("x", data.x), ("y", data.y)):
-            check_range(numbers, name, self.backend.dtype_name)
+        check_kind("data", data, (Dataset, StreamedDataset), "a Dataset")
+        if isinstance(data, Dataset):  # others are looked at when they are read
+            for name, numbers in (("x", data.x), ("y", data.y)):
+                check_range(numbers, name, self.backend.dtype_name)
         first, picture = self.layers[0], data.image_shape or ()
         if isinstance(first, Reshape) and _has_channels_first(picture, first.shape):
             raise DataError(
                 f"the rows of the data, of shape {picture}, have their channels first, and {first!r} would mix them "
                 "up; put ChannelsLast() in its place"
             )
-        shapes = [data.x.shape[1:], (data.n_features,), data.image_shape]
+        shapes = [data.row_shape, (data.n_features,), data.image_shape]
         problems = []
         for shape in shapes:
             if shape is not None:
@@ -467,7 +474,10 @@ class Sequential(NamedArguments):
         """
         batch_size = check_whole_number("batch_size", batch_size)
         backend = self.backend
-        data = device_rows(x, backend, self.units, self._known_row_shape) or self.rows(x)
+        data: Any = device_rows(x, backend, self.units, self._known_row_shape) or self.rows(x)
+        if isinstance(data, StreamedDataset):
+            outputs = self._streamed_outputs(data, batch_size)
+            return outputs if like is None else as_given(outputs, like)
         m = int(data.x.shape[0])
         size, numbers = min(batch_size, m), m * (data.n_features + self.n_outputs)
         other = numbers * ITEMSIZE[backend.dtype_name]  # rows and outputs
@@ -484,6 +494,31 @@ class Sequential(NamedArguments):
                     outputs = backend.empty((m, *part.shape[1:]))
                 outputs[start : start + count, ...] = part
             return backend.to_numpy(outputs) if like is None else as_given(outputs, like)
+
+    def _streamed_outputs(self, data: StreamedDataset, batch_size: int) -> Any:
+        """The outputs of the network for rows that are larger than memory, as a NumPy array."""
+        backend, m = self.backend, len(data)
+        size, numbers = min(batch_size, m), m * self.n_outputs
+        with (
+            backend.use(),
+            in_batches(self, "predictions", data.row_shape, size, numbers * ITEMSIZE[backend.dtype_name]),
+        ):
+            if "predict" not in self._own.plans:
+                some = backend.asarray(data[:LOOKED_AT].x)
+                count = int(some.shape[0])
+                self._look_at_own_layers(backend.take_rows(some, None, 0, count, scale=data.scale, shift=data.shift))
+            plan, outputs, ring = self._plan("predict"), backend.empty((m, self.n_outputs)), ring_of(backend, data)
+            try:
+                ring.begin_in_order(size)
+                for start in range(0, m, size):
+                    position, count = ring.position(start), min(size, m - start)
+                    rows = backend.take_rows(
+                        ring.arrays["x"], None, position, count, scale=data.scale, shift=data.shift
+                    )
+                    outputs[start : start + count, ...] = plan.outputs(rows)
+            finally:
+                ring.close()
+            return backend.to_numpy(outputs)
 
     def layer_outputs(self, x: Any) -> dict[str, Any]:
         """What each layer gives for rows ``x``: NumPy arrays by the indices of the layers, ``"0"``, ``"1"``, ...

@@ -18,6 +18,7 @@ from .losses import Loss
 from .optimizers import Optimizer
 from .own_layers import LOOKED_AT, NOT_WRITTEN, observer_of
 from .plan import Observer, Plan
+from .streamed_feed import StreamedRows
 
 #: How many steps are launched in one call where processes train together: they all look up at the same one.
 STEPS_TOGETHER = 16
@@ -87,7 +88,7 @@ class Recordings:
         backend, optimizer, store = trainer.backend, trainer.optimizer, trainer.model.store
         optimizer.bind(store)
         of_optimizer = {**optimizer.settings(), "learning_rate": None}  # this one is a number of each step
-        of_rows = shuffled, keep_gradients, trainer.model.seed, trainer.loss, trainer.blocks
+        of_rows = shuffled, keep_gradients, trainer.model.seed, trainer.loss, trainer.blocks, rows.reserve(size, True)
         of_steps = *of_rows, optimizer.rule, repr(of_optimizer)
         settings = (*of_steps, trainer.augment, *settings_around_update(trainer))
         state = [*optimizer.state.values()]
@@ -195,6 +196,8 @@ def rates_of(optimizer: Optimizer, update: int, times: int) -> tuple[float | tup
 def leave_gradients(trainer: Trainer, rows: Rows, count: int, observer: Observer | None = None) -> None:
     """Leave the gradients of the mean loss over the first ``count`` rows in the store, computed as in training."""
     store, backend = trainer.model.store, trainer.backend
+    if isinstance(rows, StreamedRows):
+        rows = trainer.upload(rows.data[:count])
     x, y, weights = trainer.feed(rows).batch(0, count)
     state = backend.copy(store.flat_state)  # layers move theirs as they do in training
     try:

@@ -25,8 +25,8 @@ from .data.augment import as_augment
 from .data.weights import weighted
 from .divergence import TrainingDiverged, Watch
 from .evaluation import columns_of, evaluate_rows, has_classes, record_of, totals_of
-from .feed import AugmentedFeed, Feed, Rows
-from .given import on_device, picture_shape_of, training_and_validation, uploaded
+from .feed import Feed, Rows
+from .given import batch_rows, in_memory, on_device, picture_shape_of, training_and_validation, uploaded
 from .history import History
 from .layers import check_batches
 from .losses import Loss, get_loss
@@ -40,6 +40,7 @@ from .plan import Observer, Plan, compile_plan, takes_input_scale
 from .steps import STEPS_TOGETHER, Epoch, Parts, Recordings, leave_gradients, make_step, rates_of
 from .storage.checkpoint import newest_checkpoint, write_checkpoint
 from .storage.training_state import Fit, Interrupted, settings_of, state_of
+from .streamed_feed import feed_of
 from .summary import Summary
 
 #: What a copy and a pickle of a trainer are without: it follows from the rest.
@@ -212,7 +213,7 @@ class Trainer(NamedArguments):
             raise RuntimeError("fit would train the averaged parameters; call it outside of trainer.averaged()")
         train, validation = training_and_validation(self, train, validation, sample_weight, class_weight)
         shuffle = check_flag("shuffle", shuffle)
-        size = check_whole_number("batch_size", len(train) if batch_size is None else batch_size)
+        size = batch_rows(train, batch_size)
         resumed = self._resumed
         first = self.epoch if resumed is None else resumed.first
         last = first + check_whole_number("epochs", epochs, least=0)
@@ -220,14 +221,14 @@ class Trainer(NamedArguments):
         validation_every = check_whole_number("validation_every", validation_every)
         called = check_callbacks([*self.callbacks, *check_callbacks(callbacks)])
         with self.backend.use(), self._averaged.kept_out():
-            rows, held_out = on_device(self, train, validation, keep_scaled=size >= len(train))
+            rows, held_out = on_device(self, train, validation, size)
             shuffled, keep = shuffle and size < len(rows), any(map(reads_gradients, called))
             self.columns = columns_of(self, rows, held_out)
             check_metrics(self.metrics, has_classes(self, rows), self.model.n_outputs)
             if self.augment is not None:
                 picture_shape_of(self.model, rows.data)  # or an error, before anything is trained
             begun = list[Callback]()
-            arguments = {"batch_size": size, "shuffle": shuffle, "validation_every": validation_every}
+            arguments = {"batch_size": size, "shuffle": shuffle, "validation_every": validation_every, **rows.settings}
             own = called if self.backend.collectives.rank == 0 else [one for one in called if not one.first_only]
             fit = Fit(called, own, rows, held_out, arguments, settings_of(self), first, last, Watch(self))
             check_start(self, fit)
@@ -254,6 +255,7 @@ class Trainer(NamedArguments):
                 self.diverged, self.history.stopped = error, f"divergence in epoch {error.epoch}"
                 raise
             finally:
+                rows.close()
                 end_all(begun, self)
                 self._fit, self._interruption = None, ""
                 self.seen = 0 if self._resumed is None else self.seen
@@ -264,11 +266,12 @@ class Trainer(NamedArguments):
         """All batches, and the record of them; with an evaluation if it is due, or if this has become the last one."""
         each_batch = [callback for callback in fit.called if listens(callback, "on_batch_end")]
         alone = not all(callback.takes_parts for callback in fit.callbacks if listens(callback, "on_batch_end"))
-        rows, watch = epoch.feed.size, fit.watch
-        epoch.feed.begin_epoch(self.epoch)
+        rows, watch, end = epoch.feed.size, fit.watch, 0
+        epoch.feed.begin_epoch(self.epoch, epoch.size, self.epoch < fit.last)
         while self.seen < rows:
+            end = epoch.feed.until(self.seen) if self.seen >= end else end
             count = min(epoch.size, rows - self.seen)
-            made = self.steps(epoch, self.seen, count, most=1 if alone else (rows - self.seen) // count)
+            made = self.steps(epoch, self.seen, count, most=1 if alone else (end - self.seen) // count)
             self.seen += made * count
             for callback in each_batch:
                 callback.on_batch_end(self, made * count)
@@ -313,7 +316,8 @@ class Trainer(NamedArguments):
             step = epoch.step_of(share)
             rate, times = optimizer.rate(update) if share.is_last else 0.0, min(most, share.alike)
             updates = int(share.is_last)
-        self._parts.launch(step, StepNumbers(start, self.model.step, update, rate), count, times)
+        position = epoch.feed.position(start)
+        self._parts.launch(step, StepNumbers(position, self.model.step, update, rate), count, times)
         # Said here too: a recorded step is replayed without the Python code of its plan.
         store.gradients_are_kept, store.workspace.holder = epoch.keeps_gradients, None
         self.model.step += times
@@ -492,7 +496,7 @@ class Trainer(NamedArguments):
         """The gradients of the mean loss over all rows of ``data``, computed as in training, as NumPy arrays by the
         parameters' names. Moves nothing."""
         with self.backend.use():
-            rows = self.upload(self.model.dataset(data))
+            rows = in_memory(self.upload(self.model.dataset(data)), "gradients")
             self._recordings.look_at_own_layers(self, rows, len(rows))
             leave_gradients(self, rows, len(rows))
             return {name: self.backend.to_numpy(view).copy() for name, view in self.model.gradients.items()}
@@ -559,10 +563,9 @@ class Trainer(NamedArguments):
         """Batches of ``rows`` for the plans of this trainer; ``augmented``: for its training steps, which have their
         pictures distorted where that is asked for."""
         workspace, seed, scaled = self.model.store.workspace, self.model.seed, self._input_scale(rows) != 1.0
-        if augmented and self.augment is not None:
-            settings: dict[str, Any] = {"shuffled": shuffled, "seed": seed, "network_scales": scaled}
-            return AugmentedFeed(workspace, rows, self.augment, picture_shape_of(self.model, rows.data), **settings)
-        return Feed(workspace, rows, shuffled=shuffled, seed=seed, network_scales=scaled)
+        settings: dict[str, Any] = {"shuffled": shuffled, "seed": seed, "network_scales": scaled}
+        augment = self.augment if augmented else None
+        return feed_of(workspace, rows, augment, lambda: picture_shape_of(self.model, rows.data), **settings)
 
     def make_step(self, feed: Feed, plan: Plan, share: Share | None = None) -> Step:
         """A training step on a batch of ``feed``, which is what a backend records; where several batches make an

@@ -39,8 +39,9 @@ ROOMS = {
         "storage",
         "pairs",
         "model",
-        "out_of_memory",
         "steps",
+        "streamed_feed",
+        "out_of_memory",
         "own_layers",
         "blocks",
         "summary",
@@ -69,7 +70,7 @@ NETWORK_CODE = [
     "nn.around_update", "nn.blocks", "nn.device_rows", "nn.divergence", "nn.evaluation", "nn.feed", "nn.given",
     "nn.layers", "nn.optimizers",
     "nn.initializers", "nn.losses", "nn.memory", "nn.metrics", "nn.model", "nn.out_of_memory", "nn.own_layers",
-    "nn.plan", "nn.snapshot", "nn.steps", "nn.trainer",
+    "nn.plan", "nn.snapshot", "nn.steps", "nn.streamed_feed", "nn.trainer",
 ]  # fmt: skip
 ARRAY_LIBRARIES = {"numpy", "numba", "cupy", "torch", "scipy", "jax", "array_api_compat", "array_api_strict"}
 #: Import paths of version 0.1 that go on working.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
-from ..devices import Device, DeviceError, ErrorKind, first_line
+from ..devices import Device, DeviceError, ErrorKind, SharedMemory, Transfer, first_line
 from ..typing import Array
 
 
@@ -28,6 +29,9 @@ class NumpyDevice(Device):
 
     def from_numpy(self, x: np.ndarray) -> Array:
         return x
+
+    def transfer(self, sizes: Sequence[int], threads: int) -> Transfer:
+        return SharedMemory()
 
 
 class NumbaDevice(NumpyDevice):

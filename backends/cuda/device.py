@@ -5,16 +5,18 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from ..devices import Device, DeviceError, ErrorKind, first_line, prove
+from ..devices import Device, DeviceError, ErrorKind, Transfer, first_line, prove
 from ..devices.arrays import is_on_cuda, is_torch_tensor, plain_tensor
 from ..typing import Array
 from . import cublas
+from .transfer import CudaTransfer, buffer_bytes
 
 #: How CuPy is installed, with what it needs of the CUDA toolkit.
 INSTALL = "pip install 'cupy-cuda12x[ctk]' or 'cupy-cuda13x[ctk]', by the CUDA version that nvidia-smi prints"
@@ -108,6 +110,9 @@ class CupyDevice(Device):
     def to_numpy(self, x: Array) -> np.ndarray:
         host: np.ndarray = self.cupy.asnumpy(x)
         return host
+
+    def transfer(self, sizes: Sequence[int], threads: int) -> Transfer:
+        return CudaTransfer(self.cupy, self.handle, self.stream, buffer_bytes(sizes), 2 * threads)
 
     def hardware(self) -> str:
         properties = self.cupy.cuda.runtime.getDeviceProperties(self.index)

@@ -8,6 +8,7 @@ from .base import Device, DeviceError, ErrorKind
 from .library import Library
 from .memory import ARRAYS, OutOfMemoryError, asked_for, host_memory, is_out_of_memory, told_on_host
 from .prove import prove, proved
+from .transfer import SharedMemory, Transfer
 
 __all__ = [
     "ARRAYS",
@@ -17,7 +18,9 @@ __all__ = [
     "ErrorKind",
     "Library",
     "OutOfMemoryError",
+    "SharedMemory",
     "TorchDevice",
+    "Transfer",
     "array_like",
     "as_numpy",
     "asked_for",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
 from typing import Any
@@ -14,6 +15,7 @@ from ..messages import sentence
 from ..typing import Array
 from .arrays import as_numpy
 from .memory import OutOfMemoryError, host_memory, is_of_host, out_of_memory
+from .transfer import Transfer
 
 
 class ErrorKind(Enum):
@@ -100,6 +102,14 @@ class Device:
 
     def to_numpy(self, x: Array) -> np.ndarray:
         return np.asarray(x)
+
+    def transfer(self, sizes: Sequence[int], threads: int) -> Transfer:
+        """What writes into arrays of this device, by so many threads, while it computes with others.
+
+        Args:
+            sizes: how many bytes each of the arrays may have that are written together.
+        """
+        return Transfer(self.from_numpy, self.use)
 
     def hardware(self) -> str:
         """What the device is, in words."""

@@ -121,6 +121,14 @@ class Dataset(NamedArguments):
         return len(self.class_names or ())
 
     @property
+    def row_shape(self) -> Shape:
+        return tuple(self.x.shape[1:])
+
+    @property
+    def target_shape(self) -> Shape:
+        return tuple(self.y.shape[1:])
+
+    @property
     def n_features(self) -> int:
         return math.prod(self.x.shape[1:])
 

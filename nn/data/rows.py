@@ -25,6 +25,7 @@ from .columns import Column, check_columns
 from .dataset import Dataset
 from .frames import array_rows, frame_rows
 from .labels import Names, classes_of, numbered, read_labels, warn_of_names
+from .streamed.dataset import StreamedDataset
 from .streamed.given import lies_elsewhere, streamed_dataset
 from .units import PIXEL_SCALE, Units, are_pixels, square
 from .values import is_frame
@@ -36,7 +37,8 @@ def as_dataset(
     """Checked rows and targets from arrays of any library (NumPy, CuPy, PyTorch, JAX, pandas, polars) or lists.
 
     Args:
-        data: a Dataset, returned as it is; or ``(x, y)``; or ``(x,)`` or ``(x, None)`` for rows without targets.
+        data: a Dataset or a StreamedDataset, returned as it is; or ``(x, y)``; or ``(x,)`` or ``(x, None)`` for rows
+            without targets.
             x: (n, features), or pictures (n, height, width) or (n, height, width, channels), which are flattened and
             keep their ``image_shape``. Whole numbers from 0 to 255 that are pixels are kept as uint8, floats as float32
             or float64, float16 as float32; other integers and bool as float32 (float64 beyond 2**24).
@@ -65,9 +67,9 @@ def as_dataset(
     if n_classes is not None:
         n_classes = check_whole_number("n_classes", n_classes)
     known = None if units is None else units.class_names
-    if isinstance(data, Dataset):
+    if isinstance(data, Dataset | StreamedDataset):
         check_columns(data.columns, None if units is None else units.columns)
-        return data.with_classes(known)
+        return cast(Dataset, data.with_classes(known))
     if not isinstance(data, tuple) or len(data) not in (1, 2):
         parts = hasattr(data, "train") and hasattr(data, "test")  # as `nn.data.Data` has, which imports this module
         hint = "; say which rows of it: data.train or data.test" if parts else ""
@@ -131,8 +133,8 @@ def as_rows(x: Any, units: Units | None = None, row_shape: Shape | None = None) 
         DataError: as of ``as_dataset``; a DataTypeError for rows with their targets, ``(x, y)``.
     """
     _check_of_model(units, row_shape)
-    if isinstance(x, Dataset):
-        return x
+    if isinstance(x, Dataset | StreamedDataset):
+        return cast(Dataset, x)
     if isinstance(x, tuple) and len(x) == 2 and _dimensions(x[0]) >= 2 and _dimensions(x[1]) != _dimensions(x[0]):
         raise DataTypeError("rows are wanted here without their targets; pass x, not (x, y)")
     return as_dataset((x,), units, row_shape)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from ..messages import OneSentence
 from .checks import DataError
 from .dataset import Dataset
+from .streamed.dataset import StreamedDataset
 
 #: How many numbers are looked at at a time, so that no array as large as the data is needed.
 CHUNK = 1 << 20
@@ -24,20 +26,18 @@ class ScaleWarning(OneSentence, UserWarning):
     """The columns of the training rows differ by orders of magnitude, and nothing brings them to one size."""
 
 
-def column_statistics(data: Dataset, dtype: str = "float64") -> tuple[np.ndarray, np.ndarray]:
+def column_statistics(data: Dataset | StreamedDataset, dtype: str = "float64") -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance (features,) of the columns as the network sees them, float64; of a constant column 1 takes the
     place of the variance, as in scikit-learn's ``StandardScaler``.
 
     Raises:
         DataError: a variance is beyond the numbers of ``dtype``, in which a network computes.
     """
-    x, n = data.x.reshape(len(data), -1), len(data)
-    rows = max(CHUNK // x.shape[1], 1)
-    parts = [slice(start, start + rows) for start in range(0, n, rows)]
-    mean = sum(_seen(data, x[part]).sum(axis=0) for part in parts) / n
-    squares = np.zeros(x.shape[1])
-    for part in parts:
-        squares += ((_seen(data, x[part]) - mean) ** 2).sum(axis=0)
+    n = len(data)
+    mean = sum(_seen(data, part).sum(axis=0) for part in _parts(data)) / n
+    squares = np.zeros(data.n_features)
+    for part in _parts(data):
+        squares += ((_seen(data, part) - mean) ** 2).sum(axis=0)
     variance = squares / n
     epsilon = np.finfo(np.float64).eps
     # Chan, Golub and LeVeque, 1983: what the rounding of the mean makes of a constant column.
@@ -53,11 +53,21 @@ def column_statistics(data: Dataset, dtype: str = "float64") -> tuple[np.ndarray
     return mean, variance
 
 
-def _seen(data: Dataset, x: np.ndarray) -> np.ndarray:
+def _parts(data: Dataset | StreamedDataset) -> Iterator[np.ndarray]:
+    """The rows, flat, in parts of at most about ``CHUNK`` numbers."""
+    rows = max(CHUNK // data.n_features, 1)
+    if isinstance(data, Dataset):
+        parts: Iterable[np.ndarray] = (data.x[start : start + rows] for start in range(0, len(data), rows))
+    else:
+        parts = (x for x, _ in data.parts(rows))
+    return (part.reshape(len(part), -1) for part in parts)
+
+
+def _seen(data: Dataset | StreamedDataset, x: np.ndarray) -> np.ndarray:
     return x.astype(np.float64) * data.scale + data.shift
 
 
-def column_name(data: Dataset, index: int) -> str:
+def column_name(data: Dataset | StreamedDataset, index: int) -> str:
     """The name of a column of the network's rows, else its index; of a category with the column that it is of."""
     if data.columns is None:
         return str(index)
@@ -69,11 +79,13 @@ def column_name(data: Dataset, index: int) -> str:
     return (names[index] if index < len(names) else "") or str(index)
 
 
-def advice(data: Dataset) -> str:
+def advice(data: Dataset | StreamedDataset) -> str:
     """What to say of columns that differ by orders of magnitude; "" where they do not, or are pixels.
 
-    It goes by the deviation of each column that is not constant, in the first ``ROWS_LOOKED_AT`` rows.
+    It goes by the deviation of each column that is not constant, in the first ``ROWS_LOOKED_AT`` rows; in the sample of
+    rows that are larger than memory.
     """
+    data = data if isinstance(data, Dataset) else data.sample
     if data.x.dtype == np.uint8 or data.image_shape is not None or data.x.ndim != 2 or data.n_features < 2:
         return ""
     with np.errstate(over="ignore", invalid="ignore"):

@@ -16,14 +16,13 @@ import numpy as np
 from backends.arguments import is_number, is_whole_number, shown
 
 from .checks import DataError, DataTypeError, check_numbers, check_weights
-from .dataset import Dataset
 from .values import listed
 
 EITHER = '"balanced" or a mapping from classes to weights'
 
 
-def weighted(data: Dataset, weights: Any) -> Dataset:
-    """``data`` with these weights (n,), an array of any library or a list; None leaves it as it is.
+def weighted(data: Any, weights: Any) -> Any:
+    """A data set with these weights (n,), an array of any library or a list; None leaves it as it is.
 
     Raises:
         DataError: the data set has weights already, or these are not one number of at least 0 for each row.
@@ -35,8 +34,8 @@ def weighted(data: Dataset, weights: Any) -> Dataset:
     return replace(data, weights=check_weights(check_numbers(weights, "sample_weight"), len(data), "sample_weight"))
 
 
-def by_class(data: Dataset, class_weight: str | Mapping[Any, Any]) -> Dataset:
-    """``data`` with the weight of each row multiplied by that of its class.
+def by_class(data: Any, class_weight: str | Mapping[Any, Any]) -> Any:
+    """A data set with the weight of each row multiplied by that of its class.
 
     Args:
         class_weight: ``"balanced"`` for n / (k count), as in scikit-learn, k being how many classes have rows; or a

@@ -18,7 +18,7 @@ def pictures_of(model: Sequential, data: Dataset, rows: slice | Sequence[int] | 
     A network that begins by putting the channels last says so; else the ``image_shape`` of the data; else the shape
     that rows have, as they are or as the network takes them.
     """
-    x = model.shaped(data[rows if isinstance(rows, slice) else np.asarray(rows, np.int64)]).x
+    x: np.ndarray = model.shaped(data[rows if isinstance(rows, slice) else np.asarray(rows, np.int64)]).x
     seen, layers = x, _leading(model)
     for layer in layers:
         if isinstance(layer, ChannelsLast):

@@ -33,6 +33,8 @@ Trainer = Any
 Callback = Any
 Watch = Any
 AROUND_UPDATE = ("clip_norm", "clip_value", "accumulate", "average")
+#: What is known only of rows that are larger than memory, and of checkpoints of these.
+OF_WINDOWS = ("window", "block")
 #: What of the history is kept beside its records.
 OF_HISTORY = ("stopped", "best_epoch", "monitor", "best_is_kept")
 
@@ -45,7 +47,8 @@ class Fit:
         callbacks: all of this call, in their order.
         called: those that this process calls: where several train together, the first one alone calls some.
         rows, validation: to train on, and to evaluate on.
-        arguments: ``batch_size``, ``shuffle`` and ``validation_every``.
+        arguments: ``batch_size``, ``shuffle`` and ``validation_every``; of rows that are larger than memory ``window``
+            and ``block``, too.
         settings: what the run was begun with, as ``settings_of``.
         first: how many epochs there had been before.
         last: how many there are to be after it.
@@ -270,7 +273,8 @@ class Interrupted:
                 "say how many in all"
             )
         with _making_sense():
-            arguments = {name: known[name] for name in fit.arguments}
+            arguments = {name: known[name] for name in fit.arguments if name not in OF_WINDOWS}
+            arguments |= {name: known[name] for name in OF_WINDOWS if name in known}
             text = difference(arguments, fit.arguments) or other_data(known["data"], fit.data)
         if text:
             raise CheckpointError(f"this run cannot go on, as {text}; call fit as for the run")

@@ -8,7 +8,9 @@ stricter than CuPy where CuPy is silent or only a GPU would fail:
 * memory from ``empty`` is filled with NaN or 0xCD, so that reading what nobody wrote shows;
 * an array refuses everything that would make the host wait: ``float()``, ``bool()``, ``item()``, an iteration;
 * a graph holds addresses only, and a launch of it fails where the memory at one of them has been given back;
-* who waits for the device ends every capture that is under way in the process, with CUDA's errors 900 and 901.
+* who waits for the device ends every capture that is under way in the process, with CUDA's errors 900 and 901;
+* a copy on a stream of its own is made when somebody waits for it, and not before: from page-locked memory, which must
+  be there then and have the same numbers. Kernels are run at once, whatever stream they are on.
 
 Blocks get at most ``max_threads`` threads, since each is a real one; the kernels are right for any number.
 """
@@ -31,6 +33,7 @@ from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
+from time import perf_counter
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
@@ -114,6 +117,9 @@ class Stream:
         self.non_blocking = non_blocking
         self.nodes: list[Node] | None = None
         self.is_invalid = False
+        self.copies: deque[Callable[[], None]] = deque()  # not yet made
+        self.made = 0
+        self.lock = threading.RLock()
         stream_at[self.ptr] = self
 
     def __enter__(self) -> Stream:
@@ -122,6 +128,22 @@ class Stream:
 
     def __exit__(self, *_: Any) -> None:
         assert streams.entered.pop() is self
+
+    def wait_event(self, event: Event) -> None:
+        assert self.nodes is None
+        if event.stream is not self:
+            event.synchronize()
+
+    def synchronize(self) -> None:
+        assert self.nodes is None
+        self.make_copies()
+
+    def make_copies(self, until: int | None = None) -> None:
+        """Those that were asked for first, until so many have been made in all; None: all of them."""
+        with self.lock:
+            while self.copies and (until is None or self.made < until):
+                self.copies.popleft()()
+                self.made += 1
 
     def begin_capture(self) -> None:
         assert self.nodes is None
@@ -140,6 +162,36 @@ class Stream:
         return Graph(nodes)
 
 
+class Event:
+    """Of ``cupy.cuda``: the copies of a stream up to a moment, which is its time, too: kernels have been run then."""
+
+    def __init__(self, block: bool = False, disable_timing: bool = False) -> None:
+        self.stream: Stream | None = None
+        self.copies = 0
+        self.seconds = 0.0
+
+    def record(self, stream: Stream | None = None) -> None:
+        stream = get_current_stream() if stream is None else stream
+        with stream.lock:
+            self.stream, self.copies = stream, stream.made + len(stream.copies)
+        self.seconds = perf_counter()
+
+    def synchronize(self) -> None:
+        if self.stream is not None:
+            self.stream.make_copies(self.copies)
+
+
+class PinnedMemory(bytearray):
+    """Page-locked memory of the host."""
+
+
+def alloc_pinned_memory(size: int) -> PinnedMemory:
+    memory = PinnedMemory(size)
+    pinned_at[np.frombuffer(memory, np.uint8).ctypes.data] = memory
+    return memory
+
+
+pinned_at: weakref.WeakValueDictionary[int, PinnedMemory] = weakref.WeakValueDictionary()
 stream_at: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
 null_stream = Stream(null=True)
 streams = Streams()
@@ -147,6 +199,8 @@ streams = Streams()
 
 def wait_for_device() -> None:
     """What ``cudaDeviceSynchronize``, and all that calls it, does to streams that capture, in any thread."""
+    for stream in list(stream_at.values()):
+        stream.make_copies()
     capturing = [stream for stream in list(stream_at.values()) if stream.nodes is not None]
     for stream in capturing:
         stream.is_invalid = True
@@ -286,6 +340,23 @@ class ndarray(np.ndarray):
         raise AssertionError("this would make the host wait for the device")
 
     __bool__ = __float__ = __int__ = __index__ = __iter__ = item = tolist = _wait
+
+    def set(self, host: np.ndarray, stream: Stream) -> None:
+        """Copy from page-locked memory, later."""
+        assert not isinstance(host, ndarray)
+        assert (host.shape, host.dtype) == (self.shape, self.dtype)
+        assert host.flags.c_contiguous
+        assert self.flags.c_contiguous
+        begin = host.ctypes.data
+        address = next(a for a, memory in list(pinned_at.items()) if a <= begin < a + len(memory))
+        to, source = self.view(np.ndarray), seen_from_outside(host)
+
+        def copy() -> None:
+            assert address in pinned_at, "page-locked memory was given back before it was copied"
+            np.copyto(to, source)
+
+        with stream.lock:
+            stream.copies.append(copy)
 
     def astype(self, *arguments: Any, **options: Any) -> Any:
         return self._made(lambda x: x.astype(*arguments, **options), [self])
@@ -610,6 +681,8 @@ def emulated_cupy(max_threads: int) -> Any:
     module.cuda = SimpleNamespace(
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         Stream=Stream,
+        Event=Event,
+        alloc_pinned_memory=alloc_pinned_memory,
         get_current_stream=get_current_stream,
         using_allocator=using_allocator,
     )

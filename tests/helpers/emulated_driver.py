@@ -9,12 +9,11 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from itertools import count
-from time import perf_counter
 from types import SimpleNamespace
 from typing import Any
 
 from benchmarks.gpu import driver
-from tests.helpers.emulated_cuda import Graph, Node, get_current_stream, stream_at
+from tests.helpers.emulated_cuda import Event, Graph, Node, get_current_stream, stream_at
 
 INVALID_VALUE = 1
 _handles = count(0x1000)
@@ -172,19 +171,6 @@ class EmulatedDriver(SimpleNamespace):
     def on_cuGraphKernelNodeCopyAttributes(self, to: int, source: int) -> None:
         if self.the(Node, to) is not self.the(Node, source):
             raise Refused
-
-
-class Event:
-    """Of ``cupy.cuda``; on the emulated device everything that was launched has been done."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def record(self) -> None:
-        self.seconds = perf_counter()
-
-    def synchronize(self) -> None:
-        pass
 
 
 def get_elapsed_time(first: Event, last: Event) -> float:

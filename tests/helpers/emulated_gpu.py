@@ -18,7 +18,7 @@ from backends.devices import prove
 from benchmarks import epoch
 from benchmarks.gpu import driver
 from tests.helpers.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
-from tests.helpers.emulated_driver import EmulatedDriver, Event, get_elapsed_time
+from tests.helpers.emulated_driver import EmulatedDriver, get_elapsed_time
 
 
 def find_emulated(number: str) -> EmulatedCudaDevice:
@@ -61,11 +61,11 @@ def emulated_gpu() -> Iterator[EmulatedDriver]:
     registry.LIBRARIES[index] = emulated
     driver.load = lambda: library  # type: ignore[assignment]
     epoch.START = Here
-    cuda.Event, cuda.get_elapsed_time = Event, get_elapsed_time
+    cuda.get_elapsed_time = get_elapsed_time
     try:
         yield library
     finally:
-        del cuda.Event, cuda.get_elapsed_time
+        del cuda.get_elapsed_time
         epoch.START, driver.load = start, load
         registry.LIBRARIES[index] = row
         registry.forget_devices()

@@ -1,0 +1,198 @@
+"""Windows of rows read ahead by threads, into arrays of a device, while others are computed with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import Any, Protocol
+
+import numpy as np
+
+from backends.devices import Device
+from backends.typing import Array, Shape
+
+from ..checks import check_range
+from .dataset import StreamedDataset
+from .order import Order
+
+#: Rows are read in pieces of about so many bytes, by so many threads, which mostly wait for the disk.
+PIECE = 1 << 22
+THREADS = 4
+
+
+class Targets(Protocol):
+    """Makes targets as a loss takes them of those of a data set, whose first row is row ``first``."""
+
+    def __call__(self, y: np.ndarray, first: int = 0) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What of a row is on a device: its shape, and its dtype, which has the same name in NumPy and there."""
+
+    shape: Shape
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def of(cls, dtype: str, shape: Shape = ()) -> Kept:
+        """Numbers of the dtype of that name."""
+        return cls(tuple(shape), np.dtype(dtype))
+
+    @property
+    def bytes(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize
+
+
+class Reading:
+    """A window that is being read.
+
+    Attributes:
+        key: which one it is, whatever tells windows apart.
+    """
+
+    def __init__(self, key: Any, futures: Sequence[Future[Any]]) -> None:
+        self.key, self._futures = key, futures
+
+    def wait(self) -> None:
+        """Until all of it is there, or raise what has ended a thread."""
+        for future in self._futures:
+            future.result()
+
+    def cancel(self) -> None:
+        """What has not begun never will; what has is waited for."""
+        for future in self._futures:
+            future.cancel()
+        wait([future for future in self._futures if not future.cancelled()])
+
+
+class Reader:
+    """Reads windows of a data set. Its threads begin with the first of them and end with ``close``.
+
+    Args:
+        data: whose rows.
+        device: where to.
+        kept: what of a row goes there: any of ``"x"``, ``"y"``, ``"weights"``, ``"order"``, ``"numbers"``.
+        targets: makes ``"y"``; None where targets are taken as they are.
+        weights: (n,), of all rows.
+    """
+
+    def __init__(
+        self,
+        data: StreamedDataset,
+        device: Device,
+        kept: Mapping[str, Kept],
+        targets: Targets | None = None,
+        weights: np.ndarray | None = None,
+    ) -> None:
+        self._data, self._kept, self._targets, self._weights = data, kept, targets, weights
+        chunk, row = data.rows.chunk, sum(each.bytes for each in kept.values())
+        self._piece = max(PIECE // row // chunk, 1) * chunk
+        self._threads = ThreadPoolExecutor(THREADS, "rows that are read ahead")
+        self._transfer = device.transfer([each.bytes * self._piece for each in kept.values()], THREADS)
+
+    def begin(self, key: Any, order: Order, epoch: int, index: int, arrays: Mapping[str, Array], first: int) -> Reading:
+        """Have a window read.
+
+        Args:
+            order, epoch, index: the window of that number, of that epoch.
+            arrays: (m, ...) by name, at least as long as the window. What was launched before may still read them.
+            first: what is added to the positions within the window that go to ``"order"``.
+        """
+        after = self._transfer.mark()
+        ranges = order.ranges(epoch, index)
+        visits = self._threads.submit(_visits, order, epoch, index, ranges, first, "numbers" in self._kept)
+        read = partial(self._read, arrays, visits, after)
+        futures = [self._threads.submit(read, begin, part) for begin, part in _pieces(ranges, self._piece)]
+        return Reading(key, [visits, *futures])
+
+    def join(self) -> None:
+        """What is computed from now on finds the windows that have been waited for."""
+        self._transfer.join()
+
+    def close(self) -> None:
+        """End the threads, after what they are at."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._transfer.close()
+
+    # ---- in the threads ----------------------------------------------------------------------------------------------
+
+    def _read(
+        self,
+        arrays: Mapping[str, Array],
+        visits: Future[dict[str, np.ndarray]],
+        after: Any,
+        begin: int,
+        ranges: Sequence[range],
+    ) -> None:
+        """Read neighbouring ranges into the arrays, from ``begin`` on."""
+        end = begin + sum(map(len, ranges))
+        parts = [arrays[name][begin:end, ...] for name in self._kept]
+        dtypes = [each.dtype for each in self._kept.values()]
+
+        def fill(host: Sequence[np.ndarray]) -> None:
+            named = dict(zip(self._kept, host, strict=True))
+            for name, numbers in visits.result().items():
+                if name in named:
+                    named[name][...] = numbers[begin:end]
+            at = 0
+            for rows in ranges:
+                self._fill({name: part[at : at + len(rows)] for name, part in named.items()}, rows)
+                at += len(rows)
+
+        self._transfer.write(parts, dtypes, fill, after)
+
+    def _fill(self, host: Mapping[str, np.ndarray], rows: range) -> None:
+        data, x, y = self._data, host["x"], host.get("y")
+        straight = x.dtype == data.rows.dtype
+        own_x = x if straight else np.empty(x.shape, data.rows.dtype)
+        own_y = y
+        if y is not None and self._targets is not None and data.targets is not None:
+            own_y = np.empty((len(rows), *data.target_shape), data.targets.dtype)
+        data.read(rows.start, rows.stop, own_x, own_y)
+        if not straight:
+            check_range(own_x, data.rows.name, x.dtype.name, rows.start)
+            x[...] = own_x
+        if y is not None and own_y is not None and self._targets is not None:
+            y[...] = self._targets(own_y, rows.start)
+        if self._weights is not None:
+            host["weights"][...] = self._weights[rows.start : rows.stop]
+
+
+def a_target(data: StreamedDataset) -> np.ndarray:
+    """The target of one row, (1, ...), as the data set has it."""
+    if data.targets is None:
+        return np.zeros((1, 0), np.float32)
+    y = np.empty((1, *data.target_shape), data.targets.dtype)
+    data.targets.read(0, 1, y)
+    return y
+
+
+def _visits(
+    order: Order, epoch: int, index: int, ranges: Sequence[range], first: int, numbered: bool
+) -> dict[str, np.ndarray]:
+    """Which of the rows of a window is visited first, second, ...: within it, and by its number in the data set."""
+    inside = order.inside(epoch, index)
+    found = {} if inside is None else {"order": inside + first}
+    if numbered:
+        read = np.concatenate([np.arange(rows.start, rows.stop) for rows in ranges])
+        found["numbers"] = read if inside is None else read[inside]
+    return found
+
+
+def _pieces(ranges: Iterable[range], most: int) -> Iterator[tuple[int, list[range]]]:
+    """The ranges in parts of about ``most`` rows, with how many rows there are before each part. They are divided at
+    multiples of ``most`` only, which chunks end at, too."""
+    begin, part, count = 0, list[range](), 0
+    for whole in ranges:
+        cuts = [*range(-(-(whole.start + 1) // most) * most, whole.stop, most)]
+        for start, stop in zip([whole.start, *cuts], [*cuts, whole.stop], strict=True):
+            if part and count + stop - start > most:
+                yield begin, part
+                begin, part, count = begin + count, [], 0
+            part.append(range(start, stop))
+            count += stop - start
+    if part:
+        yield begin, part
