@@ -110,7 +110,7 @@ def load_data(
     check_number("test_fraction", test_fraction, least=0.0)
     seed, progress = check_seed("seed", seed), check_flag("progress", progress)
     options = TableOptions(label, task, impute, categorical)
-    if window is not None and window != "full":
+    if window is not None and not (isinstance(window, str) and window == "full"):
         window = check_whole_number("window, unless it is 'full',", window)
     with told_on_host(
         f"rows of {shown(Path(source).name, quotes=False)}",

@@ -7,6 +7,7 @@ may be several files, numbered: ``x_000.npy``, ``x_001.npy``, ... A Parquet file
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -52,7 +53,7 @@ class Stored(NamedTuple):
 def is_stored(source: str) -> bool:
     """Whether a path, which need not exist, is one of those that are opened here alone: not loaded by other readers."""
     ending = Path(source).suffix.lower()
-    return ending in (".npy", ".zarr") or Path(source).is_dir()
+    return ending in (".npy", ".zarr") or os.path.isdir(source)  # which asks nothing of a name that is too long
 
 
 def can_be_stored(source: str) -> bool:
