@@ -1,5 +1,5 @@
-"""Where rows come from: scikit-learn's digits, MNIST, archives (.npz, .h5, .hdf5) and tables (.csv, .tsv, either with
-.gz, .parquet).
+"""Where rows come from: scikit-learn's digits, MNIST, archives (.npz, .h5, .hdf5), .npy files, zarr, and tables (.csv,
+.tsv, either with .gz, .parquet). What is too large to be loaded stays where it is, and is read as training goes on.
 
 The targets are class labels, or values to fit where a table holds those. What cannot be used is refused with a sentence
 that names the file, the position and the remedy. Nothing read is ever unpickled.
@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -31,14 +31,27 @@ from .checks import DataError
 from .dataset import Dataset
 from .mnist import load_mnist
 from .reading import check_is_file
+from .streamed.dataset import StreamedDataset
+from .streamed.stored import LOADED, Stored, can_be_stored, is_large_table, is_stored, open_stored, streamed_halves
 from .tables import TableOptions, is_table, read_table
 
-KNOWN_SOURCES = "'digits', 'mnist', or a file .npz, .h5, .hdf5, .csv, .tsv, .csv.gz, .tsv.gz or .parquet"
+KNOWN_SOURCES = (
+    "'digits', 'mnist', a file .npz, .h5, .hdf5, .npy, .csv, .tsv, .csv.gz, .tsv.gz or .parquet, a folder of .npy "
+    "files, or .zarr"
+)
+TABLES_ALONE = "label, task, impute and categorical are for columns of tables"
+#: HDF5 files that have no more rows than fit are not opened twice: gzip shrinks by this factor at most.
+MOST_PACKED = 1032
+#: A window of all rows.
+LARGEST_WINDOW = 2**62
 
 
 @dataclass(frozen=True)
 class Data:
-    """Training rows, and the rows kept for testing (None where none were asked for)."""
+    """Training rows, and the rows kept for testing (None where none were asked for).
+
+    Both are a ``StreamedDataset`` where they are too large to be loaded, or were to be streamed.
+    """
 
     name: str
     train: Dataset
@@ -57,12 +70,14 @@ def load_data(
     task: Literal["auto", "classes", "values"] = "auto",
     impute: str | None = None,
     categorical: Sequence[str | int] | None = None,
+    window: int | Literal["full"] | None = None,
 ) -> Data:
     """Training and test rows with class labels, or with values to fit.
 
     Args:
         source: ``"digits"`` (1,797 pictures of 8x8, bundled with scikit-learn), ``"mnist"`` (60,000 and 10,000 of
-            28x28), or the path of a file: see ``read_npz``, ``read_hdf5`` and ``nn.data.tables.read_csv``.
+            28x28), or the path of a file or folder: see ``read_npz``, ``read_hdf5``, ``nn.data.tables.read_csv`` and
+            ``nn.data.streamed.stored``; or of two .npy files, ``"x.npy,y.npy"``.
         data_dir: the folder with the four MNIST files. Without it, the folder named by the environment variable
             XPNET_DATA; without that, the user's cache, into which missing files are downloaded.
         limit: keep the first so many training rows, and at most as many test rows.
@@ -77,6 +92,9 @@ def load_data(
             training rows. Without it they are refused.
         categorical: of a table, the columns of categories, each of which becomes a column of zeros and ones; ``()`` is
             every column with text in it. Without it text is refused.
+        window: of .npy files, zarr, HDF5 and Parquet: how many rows are in memory at a time, while the others stay in
+            the file (``StreamedDataset``), or ``"full"`` to load them all. By default files of more than 2 GiB are
+            streamed, in windows of 256 MiB.
 
     Raises:
         DataError: (a ValueError) the source is unknown or cannot be read, or its content cannot be used.
@@ -92,19 +110,77 @@ def load_data(
     check_number("test_fraction", test_fraction, least=0.0)
     seed, progress = check_seed("seed", seed), check_flag("progress", progress)
     options = TableOptions(label, task, impute, categorical)
+    if window is not None and not (isinstance(window, str) and window == "full"):
+        window = check_whole_number("window, unless it is 'full',", window)
     with told_on_host(
         f"rows of {shown(Path(source).name, quotes=False)}",
         "store them in fewer bytes (uint8, float32), or use fewer of them",
     ):
-        if is_table(source) and Path(source).is_file():
+        stored = _stored(str(source), options, window)
+        if stored is not None:
+            name, train, test = stored.path.name, *_halves(stored, options, window, test_fraction, seed)
+        elif is_table(source) and Path(source).is_file():
             name, train, test = Path(source).name, *_load_table(source, options, test_fraction, seed)
         else:
             if options != TableOptions():
-                raise DataError(f"{source} is no table: label, task, impute and categorical are for columns of tables")
+                raise DataError(f"{source} is no table: {TABLES_ALONE}")
             name, train, test = _load(source, data_dir, progress)
             if test is None and test_fraction != 0:
                 train, test = _divided(name, train, test_fraction, seed)
-    return Data(name, train[:limit], None if test is None else test[:limit])
+    return Data(name, _first(train, limit), None if test is None else _first(test, limit))
+
+
+def _first(data: Dataset, limit: int | None) -> Dataset:
+    """At most so many rows, which are streamed if ``data`` are."""
+    if limit is None or isinstance(data, Dataset):
+        return data[:limit] if isinstance(data, Dataset) else data
+    return cast(StreamedDataset, data).first(limit)
+
+
+def _stored(source: str, options: TableOptions, window: int | str | None) -> Stored | None:
+    """What a path holds, where it is not to be loaded by a reader that loads all; else None.
+
+    Raises:
+        DataError: it is to be streamed, and cannot be.
+    """
+    is_one = source.lower() not in ("digits", "mnist")
+    if not (is_one and can_be_stored(source)):
+        if isinstance(window, int):
+            raise DataError(
+                f"{source} is always loaded whole, so there are no windows of it; store the rows as .npy, HDF5, zarr "
+                "or Parquet"
+            )
+        return None
+    if is_stored(source):
+        if options != TableOptions():
+            raise DataError(f"{source} is no table: {TABLES_ALONE}")
+        return open_stored(source)
+    if window == "full" or not Path(source).is_file():
+        return None
+    if Path(source).suffix.lower() == ".parquet":
+        if window is None and (options.learns or not is_large_table(source)):
+            return None
+    elif options != TableOptions():
+        raise DataError(f"{source} is no table: {TABLES_ALONE}")
+    elif window is None and Path(source).stat().st_size * MOST_PACKED <= LOADED:
+        return None
+    stored = open_stored(source)
+    return stored if isinstance(window, int) or stored.size > LOADED else None
+
+
+def _halves(
+    stored: Stored, options: TableOptions, window: int | str | None, test_fraction: float, seed: int
+) -> tuple[Dataset, Dataset | None]:
+    """Training and test rows, in memory or streamed."""
+    is_loaded = window == "full" or (window is None and stored.size <= LOADED)
+    rows = LARGEST_WINDOW if is_loaded else cast("int | None", window)
+    parts: Any = streamed_halves(stored, rows, options)
+    if is_loaded:
+        parts = [part if part is None else part[:] for part in parts]
+    train, test = parts
+    if test is None and test_fraction != 0:
+        train, test = _divided(stored.path.name, train, test_fraction, seed)
+    return train, test
 
 
 def _load_table(
@@ -139,8 +215,6 @@ def _load(
     if known == "mnist":
         return "mnist", *load_mnist(data_dir, progress)
     path = Path(source)
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; for MNIST files in it, say source 'mnist' and give it as data_dir")
     check_is_file(path)
     if not path.is_file():
         raise DataError(f"{shown(str(source), 120)} is neither a file nor a known source; known are {KNOWN_SOURCES}")

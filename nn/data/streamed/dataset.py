@@ -180,7 +180,7 @@ class StreamedDataset(NamedArguments):
             warn_user(
                 f"{self.rows.name} is stored in chunks of {chunk:,} rows, of which a window of {window:,} rows has "
                 f"only {window // chunk}, so that rows are mixed badly and read several times over: store it in "
-                f"chunks of {rows:,} rows, or say window={FEWEST_CHUNKS * chunk}",
+                f"chunks of {rows:,} rows at most, or say window={FEWEST_CHUNKS * chunk}",
                 StreamWarning,
             )
         # Rows that are left out move the blocks against the chunks, so that each block ends in the middle of one.

@@ -5,6 +5,7 @@ Rows are looked at evenly, as ``reading.looked_at`` says, targets are read whole
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from ..checks import (
     DataError,
     DataTypeError,
     check_finite,
+    is_one_hot,
     label_problem,
 )
 from ..labels import Names, classes_of, numbered, warn_of_names
@@ -73,7 +75,13 @@ def learnt_rows(source: Source, *, all_rows: bool, pixels: bool, dtype: str | No
 
 
 def learnt_targets(
-    source: Source, known: Names | None = None, n_classes: int | None = None, trained: bool = False
+    source: Source,
+    known: Names | None = None,
+    n_classes: int | None = None,
+    *,
+    trained: bool = False,
+    of_file: bool = False,
+    whole_floats: bool = False,
 ) -> tuple[Converted, Names | None]:
     """Class labels and the names of the classes, or values and None, as ``as_dataset`` decides it.
 
@@ -81,6 +89,9 @@ def learnt_targets(
         known: the names of the classes.
         n_classes: how many classes a network tells apart.
         trained: whether it was trained on classes, which have no names unless they are ``known``.
+        of_file: whether it is decided as for the targets of a file: one-hot rows are class labels, and so are integers
+            that do not begin with 0, by which classes are called.
+        whole_floats: whether whole numbers that are floats are class labels, too.
 
     Raises:
         DataError: a label is no class.
@@ -94,7 +105,11 @@ def learnt_targets(
     if len(shape) not in (1, 2) or 0 in shape:
         raise DataError(f"{name} has shape {shape}, but targets are (n,) or (n, k), with at least one row and column")
     several = len(shape) == 2 and shape[1] > 1
-    if kind == "f" and not known:
+    if of_file and several and kind != "U" and _all_are(is_one_hot, source):
+        return Labels(source, len(known or ()) or shape[1]), known or numbered(shape[1])
+    if kind == "f" and whole_floats and not several and _all_are(_are_labels, source):
+        source = Numbers(source, np.float64)
+    elif kind == "f" and not known:
         return Numbers(source, np.float32 if source.dtype.itemsize <= 4 else np.float64), None
     if kind == "U" and several:
         raise DataTypeError(f"{name} has text in several columns; store one label for each row")
@@ -109,15 +124,19 @@ def learnt_targets(
         return _named(source, values, first, known)
     if kind == "b" and not known:
         return Labels(source, 2), ("False", "True")
-    if known and trained:
-        return _named(source, values, first, known)
+    if known and trained:  # in a file labels are what they are called, and no class numbers
+        return _named(source, values, first, known, as_text=of_file)
+    if of_file and not known and values[0] != 0 and np.abs(values).max() <= LARGEST_LABEL:
+        return _named(source, values, first, None)
     if n_classes == len(values) and values[0] != 0 and not (values[0] >= 0 and values[-1] < n_classes):
         warn_of_names(tuple(str(value) for value in values.tolist()))
         return _named(source, values, first, None)
+    if kind == "b":
+        values = values.astype(np.int64)
     count = len(known) if known else min(int(values[-1]), LARGEST_LABEL) + 1
     for value, row in zip(values.tolist(), first.tolist(), strict=True):
         if problem := label_problem(value):
-            raise DataError(f"{name}[{row}] is {value}, {problem}")
+            raise DataError(f"{name}[{row}] is {value:g}, {problem}")
         if value >= count:
             raise DataError(
                 f"{name}[{row}] is {value}, outside the classes 0 to {count - 1} (there are {count} class names); "
@@ -126,8 +145,26 @@ def learnt_targets(
     return Labels(source, count), known or numbered(count)
 
 
-def _named(source: Source, values: np.ndarray, first: np.ndarray, known: Names | None) -> tuple[Converted, Names]:
-    labels = values.astype(np.int64) if values.dtype.kind in "iu" else values
+def _all_are(test: Callable[[np.ndarray], np.ndarray], source: Source) -> bool:
+    """Whether a test of each row, or of each number, is true of all; stops at the first piece of which it is not."""
+    for start, stop in pieces(source.shape[0], max(PIECE // row_bytes(source), 1)):
+        part = np.empty((stop - start, *source.shape[1:]), source.dtype)
+        source.read(start, stop, part)
+        if not test(part).all():
+            return False
+    return True
+
+
+def _are_labels(y: np.ndarray) -> np.ndarray:
+    are: np.ndarray = (y == np.floor(y)) & (np.abs(y) <= LARGEST_LABEL)
+    return are
+
+
+def _named(
+    source: Source, values: np.ndarray, first: np.ndarray, known: Names | None, *, as_text: bool = False
+) -> tuple[Converted, Names]:
+    labels = values if values.dtype.kind in "bU" else values.astype(np.int64)
+    labels = labels.astype(str) if as_text and labels.dtype.kind == "i" else labels
     numbers, names = classes_of(labels, known, lambda index: f"{source.name}[{first[index]}]")
     return Named(source, values, numbers), names
 

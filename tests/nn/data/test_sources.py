@@ -87,7 +87,7 @@ def test_limit_and_test_fraction() -> None:
 
 def test_unknown_sources_are_told_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"'diggits' is neither .* known are 'digits', 'mnist', or a file \.npz, .* or \.parquet$"
+        DataError, match=r"'diggits' is neither .* known are 'digits', 'mnist', a file \.npz, .* or \.zarr$"
     ):
         load_data("diggits")
     with pytest.raises(DataError, match=r"missing\.npz' is neither a file"):

@@ -276,7 +276,7 @@ def test_blocks_are_whole_chunks(chunk: int, block: int) -> None:
 def test_chunks_that_are_too_long_are_warned_of() -> None:
     source = ArraySource(np.broadcast_to(np.uint8(1), (10**6, 784)), "big.h5: x")
     source.chunk = 4000
-    message = r"big.h5: x is stored in chunks of 4,000 rows, .* chunks of 390 rows, or say window=128000"
+    message = r"big.h5: x is stored in chunks of 4,000 rows, .* chunks of 390 rows at most, or say window=128000"
     with pytest.warns(StreamWarning, match=message):
         data = StreamedDataset(source, scale=1.0, window=100_000)
     assert data.block == 4000
