@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
+
 from .arguments import check_dtype, check_kind
 from .collectives import Collectives, Node, tree_sum
 from .devices import Device, DeviceError, ErrorKind
@@ -140,7 +142,10 @@ class Core:
         """
         if self.collectives.size == 1:
             return self._result(tree_sum(nodes, own, self._add_in_place), out)
-        return self._result(self.asarray(self.collectives.sum_nodes([*map(self.to_numpy, own)], nodes, blocks)), out)
+        host = np.empty(out.shape, self.dtype_name)
+        return self._result(
+            self.asarray(self.collectives.sum_nodes([*map(self.to_numpy, own)], nodes, blocks, host)), out
+        )
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backends import Backend, Step, StepNumbers
-from backends.collectives import Node, TreeSum, blocks_of, tree_sum
-from backends.typing import Array, HostArray
+from backends.collectives import Node, TreeSum, blocks_of, nodes_of, tree_sum
+from backends.typing import Array, HostArray, Shape
 
 from .around_update import Share
 from .feed import Feed
@@ -53,38 +53,78 @@ class Blocks:
 class Sums:
     """Adds up the gradients, or the state, of the blocks: those of this process one by one, then over all processes.
 
+    What has nothing to be added to yet waits in a buffer, in which its sums with later blocks are made. The last block
+    of the process is in ``array``, and whatever waits is added to it there.
+
     Args:
-        array: (n,), where a block leaves its own, and where the sum goes.
-        name: of the buffers in which sums wait.
+        array: (n,), where the sum goes.
+        waiting: (n,) each, the buffers (``waiting_buffers``).
     """
 
-    def __init__(self, blocks: Blocks, store: Store, array: Array, name: str) -> None:
-        self._blocks, self._store, self._array, self._name = blocks, store, array, name
-        self._tree = TreeSum[Array](lambda left, right: store.backend.axpby(1.0, right, 1.0, left))
+    def __init__(self, blocks: Blocks, backend: Backend, array: Array, waiting: Sequence[Array]) -> None:
+        self._blocks, self._backend, self._array, self._waiting = blocks, backend, array, waiting
+        self._is_last = False
+        self._tree = TreeSum[Array](self._add)
 
-    def put(self, block: int) -> None:
-        """That of the next block is in ``array``."""
+    def put(self, block: int, values: Array) -> None:
+        """That of the next block: in ``array``, which is then free for the one after it, or where it is to
+        wait (``places_of_gradients``)."""
         tree, array = self._tree, self._array
-        tree.put(Node(block, 1), array)
+        self._is_last = block + 1 == self._blocks.own.stop
+        tree.put(Node(block, 1), values)
         node, values = tree.nodes[-1]
-        if values is array and block + 1 < self._blocks.own.stop:
-            buffer = self._store.workspace.buffer((self._name, len(tree.nodes)), array.shape)
-            tree.nodes[-1] = node, self._store.backend.copy(array, buffer)
+        if values is array and not self._is_last:
+            tree.nodes[-1] = node, self._backend.copy(array, self._waiting[len(tree.nodes) - 1])
 
     def finish(self) -> None:
         """Leave the sum over all blocks of all processes in ``array``."""
+        if self._backend.collectives.size == 1:
+            self._tree.total()
+            return
         nodes = [node for node, _ in self._tree.nodes]
         own = [values for _, values in self._tree.nodes]
-        self._store.backend.sum_over_processes(own, nodes, self._blocks.count, self._array)
+        self._backend.sum_over_processes(own, nodes, self._blocks.count, self._array)
+
+    def _add(self, left: Array, right: Array) -> Array:
+        """Their sum, in place of the right one where that is the last; so ``array`` is either free or has the sum."""
+        if self._is_last:
+            left, right = right, left
+        return self._backend.axpby(1.0, right, 1.0, left)
+
+
+def waiting_buffers(blocks: Blocks, store: Store, name: str, shape: Shape) -> list[Array]:
+    """As many as there are sums that wait at a time while the blocks of this process are added up."""
+    first, last = blocks.own.start, blocks.own.stop - 1
+    most = max((len(nodes_of(range(first, stop))) for stop in range(first + 1, last + 1)), default=0)
+    return [store.workspace.buffer((name, number), shape) for number in range(most)]
+
+
+def places_of_gradients(blocks: Blocks, store: Store) -> list[Array]:
+    """Where each own block is to leave its gradients, so that ``Sums`` need not copy them: where they wait if there is
+    nothing to add them to, else where those of a whole batch are."""
+    array = store.flat_gradients
+    waiting, found = waiting_buffers(blocks, store, "gradients of blocks", array.shape), []
+    for buffer in waiting:
+        buffer[...] = 0.0  # the gaps between parameters, which nobody writes
+    for block in blocks.own:
+        nodes = nodes_of(range(blocks.own.start, block + 1))
+        waits = nodes[-1].blocks == 1 and block + 1 < blocks.own.stop
+        found.append(waiting[len(nodes) - 1] if waits else array)
+    return found
 
 
 def make_step_on_blocks(
-    blocks: Blocks, feed: Feed, plans: Sequence[Plan], totals: Array, share: Share | None = None
+    blocks: Blocks,
+    feed: Feed,
+    plans: Sequence[Plan],
+    places: Sequence[Array],
+    totals: Array,
+    share: Share | None = None,
 ) -> Step:
     """A training step on a batch of ``feed`` in blocks.
 
     Args:
-        plans: for each own block.
+        plans, places: for each own block, and where its gradients go (``places_of_gradients``).
         totals: (own blocks, 2), to which each block adds its loss sum and correct rows.
         share: which batch of an update this is, where several make one.
     """
@@ -94,17 +134,17 @@ def make_step_on_blocks(
     of_blocks = [totals[index, ...] for index in range(len(blocks.own))]
 
     def step(numbers: StepNumbers, count: int) -> None:
-        gradients = Sums(blocks, store, store.flat_gradients, "gradients of blocks")
+        gradients = Sums(blocks, backend, store.flat_gradients, ())
         moved = _MovedState(blocks, plans)
-        for block, block_plan, sums in zip(blocks.own, plans, of_blocks, strict=True):
+        for block, block_plan, place, sums in zip(blocks.own, plans, places, of_blocks, strict=True):
             rows = blocks.rows(block, count)
             moved.begin()
             if rows:
                 x, y, weights = feed.batch(numbers.start, len(rows), numbers.step, offset=rows.start)
                 block_plan.gradients(x, y, sums, numbers.step, weights, scale=1.0 / count)
             else:
-                backend.copy(zeros, store.flat_gradients)
-            gradients.put(block)
+                backend.copy(zeros, place)
+            gradients.put(block, place)
             moved.put(block)
         gradients.finish()
         moved.finish()
@@ -126,7 +166,8 @@ class _MovedState:
         self._blocks, self._state = blocks, self._store.flat_state
         if self._parts:
             self._before = self._store.workspace.buffer("state before blocks", self._state.shape)
-            self._sums = Sums(blocks, self._store, self._state, "state of blocks")
+            waiting = waiting_buffers(blocks, self._store, "state of blocks", self._state.shape)
+            self._sums = Sums(blocks, self._store.backend, self._state, waiting)
             self._store.backend.copy(self._state, self._before)
 
     def begin(self) -> None:
@@ -135,7 +176,7 @@ class _MovedState:
 
     def put(self, block: int) -> None:
         if self._parts:
-            self._sums.put(block)
+            self._sums.put(block, self._state)
 
     def finish(self) -> None:
         if not self._parts:

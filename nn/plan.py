@@ -285,6 +285,7 @@ def compile_plan(
     shares: bool = False,
     average: Average | None = None,
     block: int | None = None,
+    flat_gradients: Array | None = None,
 ) -> Plan:
     """The plan of a network for one use.
 
@@ -302,12 +303,16 @@ def compile_plan(
         shares: whether several batches share an update, which is made by all of their gradients.
         average: of the parameters, to be moved by each update.
         block: which block of a batch it is for, where the gradients of several are added up before the update.
+        flat_gradients: (n,), laid out as those of the store, where the gradients of this block go instead.
     """
     keep_gradients = keep_gradients or observer is not None or optimizer is None
     joined = join_activations(layers)
     if loss is not None:
         joined = without_output_activation(joined, loss.output_activation)
-    stages = tuple(Stage(layer, _context(index, layer, store, seed, training, block or 0)) for index, layer in joined)
+    gradients = store.gradients if flat_gradients is None else store.layout.views(store.backend, flat_gradients)
+    stages = tuple(
+        Stage(layer, _context(index, layer, store, gradients, seed, training, block or 0)) for index, layer in joined
+    )
     first = next((i for i, (layer, _) in enumerate(stages) if layer.parameters()), len(stages))
     for i, (_, ctx) in enumerate(stages):
         ctx.needs_dx = i > first
@@ -326,18 +331,26 @@ def compile_plan(
     return Plan(store, stages, loss, optimizer, sections, moving, observer, keep_gradients, clipping, total, average)
 
 
-def _context(index: int, layer: Layer, store: Store, seed: int, training: bool, block: int) -> Context:
+def _context(
+    index: int,
+    layer: Layer,
+    store: Store,
+    gradients: Mapping[str, Array],
+    seed: int,
+    training: bool,
+    block: int,
+) -> Context:
     def of_layer(arrays: Mapping[str, Array], names: Mapping[str, Any]) -> dict[str, Array]:
         return {name: arrays[f"{index}.{name}"] for name in names}
 
-    gradients = of_layer(store.gradients, layer.parameters())
+    own_gradients = of_layer(gradients, layer.parameters())
     return Context(
         backend=store.backend,
         parameters=of_layer(store.parameters, layer.parameters()),
-        gradients=gradients,
+        gradients=own_gradients,
         state=of_layer(store.state, layer.state()),
         buffer=store.workspace_of(index).buffer,
-        sinks={"output": {}} | {name: {layer.target: gradient} for name, gradient in gradients.items()},
+        sinks={"output": {}} | {name: {layer.target: gradient} for name, gradient in own_gradients.items()},
         seed=seed,
         name=str(index),
         block=block,

@@ -12,7 +12,7 @@ from backends import RecordedStep, Step, StepNumbers
 from backends.typing import Array
 
 from .around_update import Share, settings_around_update
-from .blocks import make_step_on_blocks
+from .blocks import make_step_on_blocks, places_of_gradients
 from .feed import Feed, Rows
 from .losses import Loss
 from .optimizers import Optimizer
@@ -99,13 +99,18 @@ class Recordings:
             self.look_at_own_layers(trainer, rows, size)
             feed, blocks = trainer.feed(rows, shuffled, augmented=True), trainer.blocks
             of_plan = {"optimizer": optimizer, "keep": keep_gradients}
-            plans = [trainer.plan(rows, **of_plan, block=block) for block in ([None] if blocks is None else blocks.own)]
+            if blocks is None:
+                places, plans = [], [trainer.plan(rows, **of_plan)]
+            else:
+                places = places_of_gradients(blocks, store)
+                of_blocks = zip(blocks.own, places, strict=True)
+                plans = [trainer.plan(rows, **of_plan, block=one, flat_gradients=place) for one, place in of_blocks]
 
             def make(share: Share | None = None) -> RecordedStep:
                 if blocks is None:
                     step = trainer.make_step(feed, plans[0], share)
                 else:
-                    step = make_step_on_blocks(blocks, feed, plans, trainer.totals_of_blocks, share)
+                    step = make_step_on_blocks(blocks, feed, plans, places, trainer.totals_of_blocks, share)
                 recorded: RecordedStep = backend.record(step, only_operations=plans[0].recordable)
                 return recorded
 

@@ -14,6 +14,7 @@ from typing import Any
 from backends import Step, StepNumbers
 from backends.arguments import NamedArguments, check_flag, check_kind, check_path, check_text, check_whole_number
 from backends.collectives import find_collectives
+from backends.typing import Array
 
 from .agreement import check_parameters, check_start
 from .around_update import AveragedParameters, Share, around_update, check_around_update, settings_around_update
@@ -581,6 +582,7 @@ class Trainer(NamedArguments):
         keep: bool = False,
         observer: Observer | None = None,
         block: int | None = None,
+        flat_gradients: Array | None = None,
     ) -> Plan:
         """The network and the loss, compiled for batches of ``rows``; with an optimizer for training steps.
 
@@ -588,7 +590,7 @@ class Trainer(NamedArguments):
             training: whether layers behave as in training; always with an optimizer.
             keep: whether the gradients of a step can be read after its update.
             observer: who looks at every tensor.
-            block: as of ``compile_plan``.
+            block, flat_gradients: as of ``compile_plan``.
         """
         return compile_plan(
             self.model.layers,
@@ -601,6 +603,7 @@ class Trainer(NamedArguments):
             keep_gradients=keep,
             observer=observer,
             block=block,
+            flat_gradients=flat_gradients,
             **({} if optimizer is None else around_update(self, self.norm_buffer)),
         )
 

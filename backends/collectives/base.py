@@ -29,13 +29,14 @@ class Collectives:
     size = 1
     engine = ""
 
-    def sum_nodes(self, own: Sequence[HostArray], nodes: Sequence[Node], blocks: int) -> HostArray:
-        """The sum over all blocks of all processes, (n,), in memory that the next call uses again.
+    def sum_nodes(self, own: Sequence[HostArray], nodes: Sequence[Node], blocks: int, out: HostArray) -> HostArray:
+        """The sum over all blocks of all processes, in ``out``.
 
         Args:
             own: the sums (n,) of the ``nodes`` of this process.
             nodes: as ``nodes_of`` gives them for the blocks of this process.
             blocks: how many there are over all processes; a multiple of ``size``.
+            out: (n,); may be one of ``own``.
         """
         raise NotImplementedError
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
+#: Parts of an array begin at multiples of so many elements: 64 bytes of float32, a cache line.
+UNIT = 16
 
 
 class Node(NamedTuple):
@@ -29,7 +31,7 @@ class TreeSum(Generic[T]):
     """The sum of nodes that come one after the other, each carried as far as it goes.
 
     Args:
-        add: gives the sum of two, the left one first; it may use the memory of the left one.
+        add: gives the sum of two, the left one first; it may use the memory of either.
 
     Attributes:
         nodes: those that are not the half of another one yet, with their sums.
@@ -83,3 +85,44 @@ def tree_sum(nodes: Sequence[Node], values: Iterable[T], add: Callable[[T, T], T
     for node, value in zip(nodes, values, strict=True):
         tree.put(node, value)
     return tree.total()
+
+
+class Exchange(NamedTuple):
+    """What a process does with another one in a sum by halves: both cut a part of the array in two, and each keeps one.
+
+    Attributes:
+        partner: the other process.
+        is_left: whether this one's sum is the left one of the two that are added.
+        keeps, gives: the halves, as slices of the whole array; the partner keeps what this one gives.
+    """
+
+    partner: int
+    is_left: bool
+    keeps: slice
+    gives: slice
+
+
+def halves_fit(size: int, blocks: int) -> bool:
+    """Whether a sum by halves makes the additions of the tree: as many processes as a power of two, each with one
+    node."""
+    each = blocks // size
+    return size & (size - 1) == 0 and each & (each - 1) == 0
+
+
+def exchanges(rank: int, size: int, n: int) -> list[Exchange]:
+    """The exchanges of a sum by halves over ``size`` processes, a power of two, of arrays (n,).
+
+    Processes that are neighbours exchange first, then those that are two apart, then four: so what is added are always
+    the halves of a node of the tree. After them each process has its part of the sum, and the same exchanges the other
+    way round, in the opposite order, give all of it to all. (Rabenseifner's algorithm, with the distances doubled:
+    R. Thakur, R. Rabenseifner, W. Gropp: Optimization of collective communication operations in MPICH, 2005.)
+    """
+    found: list[Exchange] = []
+    begin, end, distance = 0, n, 1
+    while distance < size:
+        middle = min(begin + -(-(end - begin) // (2 * UNIT)) * UNIT, end)
+        low, high, is_left = slice(begin, middle), slice(middle, end), not rank & distance
+        found.append(Exchange(rank ^ distance, is_left, *((low, high) if is_left else (high, low))))
+        begin, end = found[-1].keeps.start, found[-1].keeps.stop
+        distance *= 2
+    return found

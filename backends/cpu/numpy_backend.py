@@ -113,7 +113,10 @@ class NumpyBackend(NumpyConvolutions, NumpyPoolings, NumpyDistortions):
     # ---- products and activations -----------------------------------------------------------------------------------
 
     def sum_over_processes(self, own: Sequence[Array], nodes: Sequence[Node], blocks: int, out: Array) -> Array:
-        return self._call(super().sum_over_processes, own, nodes, blocks, out)
+        if self.collectives.size == 1:
+            return self._call(super().sum_over_processes, own, nodes, blocks, out)
+        self._call(self.collectives.sum_nodes, own, nodes, blocks, out)
+        return out
 
     def matmul(
         self,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import nn
-from backends.collectives import find_collectives
+from backends.collectives import Node, TreeSum, blocks_of, find_collectives, tree_sum
 from tests.helpers.parts import PARTS, X, Y
 
 
@@ -40,6 +40,27 @@ def bits(blocks: str) -> None:
         assert len({*everywhere}) == 1, everywhere
         if trainer.backend.collectives.rank == 0:
             print(part, *found, flush=True)
+
+
+def sums(*counts: str) -> None:
+    """Sums of arrays of several lengths over so many blocks, beside those that one process makes by itself."""
+    collectives = find_collectives()
+    rank, size = collectives.rank, collectives.size
+    for blocks in map(int, counts):
+        for n in (1, 17, 1000, 1024, 1025, 100_003):
+            values = [np.random.default_rng((b, n)).normal(size=n).astype(np.float32) for b in range(blocks)]
+            expected = tree_sum([Node(b, 1) for b in range(blocks)], [one.copy() for one in values], np.add)
+            tree = TreeSum[np.ndarray](np.add)
+            for block in blocks_of(rank, size, blocks):
+                tree.put(Node(block, 1), values[block])
+            own, nodes = [one for _, one in tree.nodes], [node for node, _ in tree.nodes]
+            for out in (np.full(n, np.nan, np.float32), own[-1]):
+                found = collectives.sum_nodes(
+                    [one.copy() if one is not out else one for one in own], nodes, blocks, out
+                )
+                assert found is out
+                assert found.tobytes() == expected.tobytes(), (blocks, n)
+    print(f"rank {rank} agrees", flush=True)
 
 
 class Fails(nn.Callback):

@@ -24,11 +24,12 @@ class ThreadCollectives(Collectives):
         self.rank, self.size = rank, len(given)
         self._given, self._barrier = given, barrier
 
-    def sum_nodes(self, own: Sequence[HostArray], nodes: Sequence[Node], blocks: int) -> HostArray:
+    def sum_nodes(self, own: Sequence[HostArray], nodes: Sequence[Node], blocks: int, out: HostArray) -> HostArray:
         found = self.gather([values.copy() for values in own])
         of_all = [node for one in all_nodes(self.size, blocks) for node in one]
         assert nodes == all_nodes(self.size, blocks)[self.rank]
-        return tree_sum(of_all, [values for one in found for values in one], lambda left, right: left + right)
+        out[:] = tree_sum(of_all, [values for one in found for values in one], lambda left, right: left + right)
+        return out
 
     def gather(self, value: Any) -> list[Any]:
         self._given[self.rank] = value

@@ -34,6 +34,13 @@ def test_the_same_bits_for_1_2_and_4_processes() -> None:
         assert out.count("rows/s") == alone.stdout.count("rows/s")  # one process prints
 
 
+@pytest.mark.parametrize("processes", [2, 3, 4, 8])
+def test_sums_of_any_length_have_the_bits_of_the_tree(processes: int) -> None:
+    counts = [str(processes * each) for each in (1, 2, 3)]
+    code, out, err = run(processes, [*PROGRAM, "sums", *counts])
+    assert (code, out.count("agrees")) == (0, processes), err
+
+
 def test_a_run_on_4_that_is_interrupted_goes_on_on_2(tmp_path: Path) -> None:
     code, out, err = run(4, [*PROGRAM, "resumed", "nothing", str(tmp_path / "whole")])
     assert code == 0, err

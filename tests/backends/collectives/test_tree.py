@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from backends import get_backend
 from backends.collectives import Collectives, Node, TreeSum, blocks_of, nodes_of, tree_sum
+from backends.collectives.tree import exchanges, halves_fit
 from tests.helpers.processes import together
 
 
@@ -22,9 +23,10 @@ def values_of(block: int, n: int) -> np.ndarray:
     return np.random.default_rng((block, n)).normal(size=n).astype(np.float32)
 
 
-def written_out(blocks: int) -> str:
-    """The additions, in words."""
-    return tree_sum([Node(b, 1) for b in range(blocks)], [str(b) for b in range(blocks)], "({} {})".format)
+def written_out(blocks: int, own: range | None = None) -> str:
+    """The additions, in words: of all blocks, or of some that follow each other."""
+    chosen = range(blocks) if own is None else own
+    return tree_sum([Node(b, 1) for b in chosen], [str(b) for b in chosen], "({} {})".format)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,42 @@ def test_sums_over_processes_have_the_same_bits(counts: tuple[int, int], n: int)
 
     for found in together(size, work):
         assert found.tobytes() == expected.tobytes()
+
+
+@given(st.integers(0, 4), st.integers(0, 3), st.integers(0, 300))
+def test_halves_are_added_as_the_tree_adds_and_come_back_to_all(power: int, more: int, n: int) -> None:
+    size, blocks = 1 << power, 1 << (power + more)
+    assert halves_fit(size, blocks)
+    of_rank = [written_out(blocks, blocks_of(rank, size, blocks)) for rank in range(size)]
+    values = [[text] * n for text in of_rank]
+    plans = [exchanges(rank, size, n) for rank in range(size)]
+    for number in range(power):
+        before = [[*row] for row in values]
+        for rank, plan in enumerate(plans):
+            partner, is_left, keeps, gives = plan[number]
+            assert plans[partner][number] == (rank, not is_left, gives, keeps)
+            first, second = (rank, partner) if is_left else (partner, rank)
+            values[rank][keeps] = [
+                f"({a} {b})" for a, b in zip(before[first][keeps], before[second][keeps], strict=True)
+            ]
+    for number in reversed(range(power)):
+        before = [[*row] for row in values]
+        for rank, plan in enumerate(plans):
+            partner, _, _, gives = plan[number]
+            values[rank][gives] = before[partner][gives]
+    assert values == [[written_out(blocks)] * n] * size
+
+
+@pytest.mark.parametrize(("size", "blocks"), [(3, 3), (6, 6), (2, 6), (4, 12)])
+def test_halves_do_not_fit_other_numbers(size: int, blocks: int) -> None:
+    assert not halves_fit(size, blocks)
+
+
+def test_halves_share_the_work() -> None:
+    for rank in range(8):
+        kept = [exchange.keeps for exchange in exchanges(rank, 8, 8000)]
+        assert [part.stop - part.start for part in kept] == pytest.approx([4000, 2000, 1000], abs=64)
+        assert [exchange.partner for exchange in exchanges(rank, 8, 8000)] == [rank ^ 1, rank ^ 2, rank ^ 4]
 
 
 def test_the_order_of_additions_matters_for_these_numbers() -> None:
