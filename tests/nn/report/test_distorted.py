@@ -57,11 +57,20 @@ def test_the_figure_has_each_picture_and_what_became_of_it(channels: int) -> Non
             np.testing.assert_allclose(found, expected[epoch, i], atol=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1, 1 / 255])
+def test_the_figure_takes_arrays(scale: float) -> None:
+    pytest.importorskip("matplotlib")
+    augment = Augment(rotation=20)
+    wanted, found = (plots.augmentation(augment, data, epochs=1).axes[0].images[0] for data in (DATA, PIXELS * scale))
+    np.testing.assert_allclose(np.asarray(found.get_array()), np.asarray(wanted.get_array()), atol=1e-6)
+
+
 def test_what_the_figure_is_given_is_checked() -> None:
     pytest.importorskip("matplotlib")
     for arguments, complaint in (
         ((None, DATA), "augment must be an Augment, not None"),
-        ((AUGMENT, PIXELS), "data must be a Dataset"),
+        ((AUGMENT, "digits"), "x has text in it"),
+        ((AUGMENT, PIXELS.reshape(12, 30)[:, :29]), r"rows of shape \(29,\) are not known to be any"),
         ((AUGMENT, DATA, 0), "count must be a whole number of at least 1, not 0"),
         ((AUGMENT, DATA, 3, 1.5), "epochs must be a whole number of at least 1, not 1.5"),
         ((AUGMENT, DATA, 3, 1, -1), "seed must be a whole number of at least 0, not -1"),
