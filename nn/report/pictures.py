@@ -14,7 +14,7 @@ from ..picture_shape import picture_of
 def pictures_of(model: Sequential, data: Dataset, rows: slice | Sequence[int] | np.ndarray) -> np.ndarray | None:
     """``rows`` of ``data`` as pictures (n, height, width) or (n, height, width, channels), their numbers as they are;
     None where nothing says that they are pictures (``nn.picture_shape``)."""
-    shaped = model.shaped(data[rows if isinstance(rows, slice) else np.asarray(rows, np.int64)])
+    shaped: Dataset = model.shaped(data[rows if isinstance(rows, slice) else np.asarray(rows, np.int64)])
     found = picture_of(shaped, model.layers)
     if found is None:
         return None

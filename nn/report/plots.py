@@ -363,7 +363,8 @@ def augmentation(augment: Augment, data: Any, count: int = 10, epochs: int = 5, 
 
     Args:
         augment: how pictures are distorted, as ``Trainer`` takes it.
-        data: pictures: a ``Dataset``, or an array (n, height, width) or (n, height, width, channels) of any library.
+        data: pictures: a ``Dataset``, or an array (n, height, width) or (n, height, width, channels) of any library;
+            also those larger than memory.
         seed: of the network: with that seed these are the very pictures that it is trained on.
 
     Raises:
@@ -373,7 +374,8 @@ def augmentation(augment: Augment, data: Any, count: int = 10, epochs: int = 5, 
     check_kind("augment", augment, Augment, "an Augment")
     data = as_rows(data)
     count, epochs = check_whole_number("count", count), check_whole_number("epochs", epochs)
-    first, low, high = data[:count], float(data.x.min()), float(data.x.max())
+    first, numbers = data[:count], (data if isinstance(data, Dataset) else data.sample).x
+    low, high = float(numbers.min()), float(numbers.max())
     height, width, channels = shape = shape_to_distort(first)
     seen = distorted(first, augment, epochs, check_seed("seed", seed))
     images = np.concatenate([first.x.reshape(1, -1, *shape), seen])
