@@ -63,7 +63,19 @@ from .layers import (
 from .losses import LOSSES, Loss, get_loss, register_loss
 from .metrics import METRICS, Metric, TopK, register_metric
 from .model import Sequential
-from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
+from .optimizers import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    CosineDecay,
+    ExponentialDecay,
+    LinearWarmup,
+    OneCycle,
+    Optimizer,
+    RMSProp,
+    StepDecay,
+)
 from .portable import AbsentDeviceWarning
 from .report import plots
 from .storage import (
@@ -111,11 +123,13 @@ __all__ = [
     "Comparison",
     "Context",
     "Conv2d",
+    "CosineDecay",
     "Data",
     "DataError",
     "Dataset",
     "Dropout",
     "EarlyStopping",
+    "ExponentialDecay",
     "Finding",
     "Flatten",
     "GlobalAvgPool2d",
@@ -130,11 +144,13 @@ __all__ = [
     "LeakyReLU",
     "LearningRateSchedule",
     "Linear",
+    "LinearWarmup",
     "Loss",
     "MLPClassifier",
     "MLPRegressor",
     "MaxPool2d",
     "Metric",
+    "OneCycle",
     "Optimizer",
     "OutOfMemoryError",
     "PrintEpochs",
@@ -150,6 +166,7 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Standardize",
+    "StepDecay",
     "StreamedDataset",
     "Summary",
     "Tanh",

@@ -12,14 +12,11 @@ from backends import Backend
 from backends.arguments import check_flag, check_kind, check_whole_number
 
 from .data import DataError, Dataset
-from .data.augment import picture_shape
 from .data.streamed import StreamedDataset
 from .data.targets import targets_of, windows_of, with_labels_read
 from .data.weights import by_class, relative, weighted
 from .feed import Rows
-from .layers import ChannelsLast, Reshape
 from .losses import Loss
-from .model import Sequential
 from .out_of_memory import SPARE, allocating
 from .streamed_feed import StreamedRows, ring_of
 from .summary import ITEMSIZE
@@ -136,24 +133,6 @@ def streamed_rows(trainer: Trainer, data: StreamedDataset) -> StreamedRows:
     return StreamedRows(
         data, *ring.templates, data.scale, data.shift, data.has_classes, weakref.ref(trainer), ring=ring
     )
-
-
-def picture_shape_of(model: Sequential, data: Dataset | StreamedDataset) -> tuple[int, int, int]:
-    """Height, width and channels of rows that are distorted at random, as their data set says; of flat rows as the
-    network says, which makes pictures of them by its first layer.
-
-    Raises:
-        DataError: they are no pictures, or have their channels first.
-    """
-    first, shape = model.layers[0], data.image_shape or data.row_shape
-    if isinstance(first, ChannelsLast):
-        raise DataError(
-            f"augment takes pictures (height, width, channels), and this network begins with {first!r}; move the "
-            "channels of the rows to the end"
-        )
-    if len(shape) == 1 and isinstance(first, Reshape):
-        shape = first.output_shape(shape) or shape
-    return picture_shape(shape)
 
 
 def _fewer_rows(data: Dataset, backend: Backend, free: int | None) -> str:

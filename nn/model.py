@@ -25,11 +25,13 @@ from backends.typing import Array, Shape
 
 from .data import Dataset, Units, as_dataset, as_given, as_rows
 from .data.checks import DataError, check_range, warn_user
-from .data.statistics import ScaleWarning, advice, column_statistics
+from .data.rows import shape_of
+from .data.statistics import ScaleWarning, advice, column_statistics, picture_advice
 from .data.streamed import StreamedDataset
+from .data.values import is_frame
 from .device_rows import device_rows
 from .initializers import Initializer
-from .layers import ChannelsLast, Dropout, ElementwiseActivation, Layer, Reshape, Softmax, Standardize
+from .layers import LAYERS, ChannelsLast, Dropout, ElementwiseActivation, Layer, Reshape, Softmax, Standardize
 from .losses import LOSSES, Loss, get_loss
 from .memory import Store
 from .optimizers import Optimizer, get_optimizer
@@ -361,8 +363,11 @@ class Sequential(NamedArguments):
                 mean, variance = column_statistics(data, self.backend.dtype_name)
                 for name, values in (("mean", mean), ("variance", variance), ("learnt", [1.0])):
                     state[name][...] = self.backend.asarray(values, self.backend.dtype)
-        elif self.units is None and not self.layers[index].state() and (text := advice(data)):
-            warn_user(f"{text}: begin the network with Standardize({data.n_features}), or scale them", ScaleWarning)
+        elif self.units is None and not self.layers[index].state():
+            if text := advice(data):
+                warn_user(f"{text}: begin the network with Standardize({data.n_features}), or scale them", ScaleWarning)
+            elif text := picture_advice(data):
+                warn_user(f"{text}, or pass a Dataset with scale=1/255", ScaleWarning)
 
     def last_loss(self) -> Loss:
         """The loss that the model was trained with last, also before it was saved; softmax cross-entropy for a new one.
@@ -414,15 +419,24 @@ class Sequential(NamedArguments):
             ValueError, TypeError: they cannot be used, or do not fit the network.
         """
         n_classes = max(self.n_outputs, 2) if self.output_activation else None
+        x = data[0] if isinstance(data, tuple) and data else None
         found: Dataset = self.shaped(
-            as_dataset(data, self.units if units is None else units, self.row_shape, n_classes)
+            as_dataset(data, self.units if units is None else units, self._shape_for(x), n_classes)
         )
         return found
 
     def rows(self, x: Any) -> Dataset:
         """Rows without targets, as ``predict`` takes them, likewise."""
-        found: Dataset = self.shaped(as_rows(x, self.units, self.row_shape))
+        found: Dataset = self.shaped(as_rows(x, self.units, self._shape_for(x)))
         return found
+
+    def _shape_for(self, x: Any) -> Shape | None:
+        """``row_shape``; where the layers take pictures of any size, the shape of ``x`` if it is one picture: its rows
+        fit the network as little as it fits as a row."""
+        shape = self.row_shape
+        if shape is None and len(given := shape_of(x)) in (2, 3) and not is_frame(x) and self._problem_with(given[1:]):
+            return None if self._problem_with(given) else given
+        return shape
 
     def shaped(self, data: Any) -> Any:
         """A data set with its rows flat or as pictures, whichever the network takes.
@@ -616,8 +630,10 @@ def _checked_layers(layers: tuple[Any, ...]) -> tuple[list[Layer], int]:
     shape: Shape | None = None
     for index, layer in enumerate(layers):
         if not isinstance(layer, Layer):
-            is_class = isinstance(layer, type) and issubclass(layer, Layer)
-            hint = f"; write {layer.__name__}({_dots(layer)})" if is_class else ""
+            kind = _layer_called(layer) if isinstance(layer, str) else layer
+            hint = ""
+            if isinstance(kind, type) and issubclass(kind, Layer):
+                hint = f"; write {kind.__name__}({_dots(kind)})"
             raise TypeError(f"layer {index} is {shown(layer)}, not a layer{hint}")
         if "output" in layer.parameters():
             raise ValueError(f"layer {index} names a parameter `output`, as its result is called; give it another name")
@@ -634,6 +650,12 @@ def _checked_layers(layers: tuple[Any, ...]) -> tuple[list[Layer], int]:
     if shape is None or len(shape) != 1:
         raise ValueError(f"{_NO_OUTPUTS}{_why_no_outputs(layers, shape)}")
     return list(layers), shape[0]
+
+
+def _layer_called(name: str) -> type[Layer] | None:
+    """The kind of layer that a text means: ``"relu"`` and ``"leaky_relu"`` are names of activations elsewhere."""
+    letters = name.replace("_", "").replace(" ", "").lower()
+    return next((kind for known, kind in LAYERS.items() if known.lower() == letters), None)
 
 
 def _has_channels_first(picture: Shape, wanted: Shape) -> bool:

@@ -27,7 +27,7 @@ from .data.weights import weighted
 from .divergence import TrainingDiverged, Watch
 from .evaluation import columns_of, evaluate_rows, has_classes, record_of, totals_of
 from .feed import Feed, Rows
-from .given import batch_rows, in_memory, on_device, picture_shape_of, training_and_validation, uploaded
+from .given import batch_rows, in_memory, on_device, training_and_validation, uploaded
 from .history import History
 from .layers import check_batches
 from .losses import Loss, get_loss
@@ -37,6 +37,7 @@ from .model import Sequential
 from .optimizers import Optimizer, get_optimizer
 from .out_of_memory import allocating, memory_told, training
 from .pairs import targets_apart
+from .picture_shape import shape_to_distort
 from .plan import Observer, Plan, compile_plan, takes_input_scale
 from .steps import STEPS_TOGETHER, Epoch, Parts, Recordings, leave_gradients, make_step, rates_of
 from .storage.checkpoint import newest_checkpoint, write_checkpoint
@@ -227,7 +228,7 @@ class Trainer(NamedArguments):
             self.columns = columns_of(self, rows, held_out)
             check_metrics(self.metrics, has_classes(self, rows), self.model.n_outputs)
             if self.augment is not None:
-                picture_shape_of(self.model, rows.data)  # or an error, before anything is trained
+                shape_to_distort(rows.data, self.model.layers)  # or an error, before anything is trained
             begun = list[Callback]()
             arguments = {"batch_size": size, "shuffle": shuffle, "validation_every": validation_every, **rows.settings}
             own = called if self.backend.collectives.rank == 0 else [one for one in called if not one.first_only]
@@ -566,7 +567,7 @@ class Trainer(NamedArguments):
         workspace, seed, scaled = self.model.store.workspace, self.model.seed, self._input_scale(rows) != 1.0
         settings: dict[str, Any] = {"shuffled": shuffled, "seed": seed, "network_scales": scaled}
         augment = self.augment if augmented else None
-        return feed_of(workspace, rows, augment, lambda: picture_shape_of(self.model, rows.data), **settings)
+        return feed_of(workspace, rows, augment, lambda: shape_to_distort(rows.data, self.model.layers), **settings)
 
     def make_step(self, feed: Feed, plan: Plan, share: Share | None = None) -> Step:
         """A training step on a batch of ``feed``, which is what a backend records; where several batches make an

@@ -251,11 +251,11 @@ CALLS: dict[str, Callable[[Path], tuple[Callable[..., Any], dict[str, Any]]]] = 
     "nn.Adagrad": lambda _: (nn.Adagrad, {}),
     "nn.Optimizer.step": lambda _: (nn.SGD().step, {"model": network()}),
     "nn.optimizers.Constant": lambda _: (nn.optimizers.Constant, {"rate": 0.1}),
-    "nn.optimizers.CosineDecay": lambda _: (nn.optimizers.CosineDecay, {"rate": 0.1, "length": 10}),
-    "nn.optimizers.ExponentialDecay": lambda _: (nn.optimizers.ExponentialDecay, {"rate": 0.1, "factor": 0.5}),
-    "nn.optimizers.LinearWarmup": lambda _: (nn.optimizers.LinearWarmup, {"then": 0.1, "length": 10}),
-    "nn.optimizers.OneCycle": lambda _: (nn.optimizers.OneCycle, {"rate": 0.1, "length": 10}),
-    "nn.optimizers.StepDecay": lambda _: (nn.optimizers.StepDecay, {"rate": 0.1, "every": 10}),
+    "nn.CosineDecay": lambda _: (nn.optimizers.CosineDecay, {"rate": 0.1, "length": 10}),
+    "nn.ExponentialDecay": lambda _: (nn.optimizers.ExponentialDecay, {"rate": 0.1, "factor": 0.5}),
+    "nn.LinearWarmup": lambda _: (nn.optimizers.LinearWarmup, {"then": 0.1, "length": 10}),
+    "nn.OneCycle": lambda _: (nn.optimizers.OneCycle, {"rate": 0.1, "length": 10}),
+    "nn.StepDecay": lambda _: (nn.optimizers.StepDecay, {"rate": 0.1, "every": 10}),
     "nn.optimizers.get_optimizer": lambda _: (nn.optimizers.get_optimizer, {"optimizer": "sgd"}),
     "nn.optimizers.schedule_from_json": lambda _: (
         nn.optimizers.schedule_from_json, {"data": {"name": "constant", "rate": 0.1}}
@@ -301,6 +301,10 @@ NOT_CALLED = {
     "nn.Loss.__call__": "called by a plan, in every step",
     "nn.optimizers.Fold": "what an optimizer's fold gives",
     "nn.optimizers.*.__call__": "called with the number of each update",
+    **dict.fromkeys(
+        ("nn.*Decay.__call__", "nn.LinearWarmup.__call__", "nn.OneCycle.__call__"),
+        "called with the number of each update",
+    ),
     **{
         f"nn.*.{method}": "called by the trainer, and for those who write an optimizer"
         for method in ("bind", "check", "check_flags", "new_state", "rate", "update_of")
@@ -363,7 +367,7 @@ WRONG: dict[str, list[Any]] = {
     "nn.Conv2d.*_init": [None, True, math.nan, object(), int, b"a", {"a": 1}, "glorot", "normal:a", "zeros:1", ["a"]],
     "nn.Reshape.shape": [5, "text", (3, "a"), (1.5,), (-3,), (0,), (True,), object(), int],
     "nn.Standardize.*_init": [None, True, "text", 5, [1.0], [1.0, "a"], [1.0, math.nan], int, object()],
-    "nn.optimizers.LinearWarmup.then": [None, "0.1", True, -0.1, math.nan, object(), [0.1], nn.optimizers.Constant],
+    "nn.LinearWarmup.then": [None, "0.1", True, -0.1, math.nan, object(), [0.1], nn.optimizers.Constant],
     "nn.optimizers.get_optimizer.optimizer": [None, "sdg", 5, True, nn.SGD, object(), [], {}],
     "nn.Optimizer.step.model": [None, 5, "text", object(), Linear(3, 2), Sequential],
     "nn.data.from_frame.frame": [None, 5, "text", X, object(), int, {"a": [1]}],

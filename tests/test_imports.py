@@ -43,6 +43,7 @@ ROOMS = {
         "streamed_feed",
         "out_of_memory",
         "own_layers",
+        "picture_shape",
         "blocks",
         "summary",
         "plan",
@@ -70,7 +71,7 @@ NETWORK_CODE = [
     "nn.around_update", "nn.blocks", "nn.device_rows", "nn.divergence", "nn.evaluation", "nn.feed", "nn.given",
     "nn.layers", "nn.optimizers",
     "nn.initializers", "nn.losses", "nn.memory", "nn.metrics", "nn.model", "nn.out_of_memory", "nn.own_layers",
-    "nn.plan", "nn.snapshot", "nn.steps", "nn.streamed_feed", "nn.trainer",
+    "nn.picture_shape", "nn.plan", "nn.snapshot", "nn.steps", "nn.streamed_feed", "nn.trainer",
 ]  # fmt: skip
 ARRAY_LIBRARIES = {"numpy", "numba", "cupy", "torch", "scipy", "jax", "array_api_compat", "array_api_strict"}
 #: Import paths of version 0.1 that go on working.

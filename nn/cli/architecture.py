@@ -34,6 +34,7 @@ from ..layers import (
     MaxPool2d,
     Reshape,
 )
+from ..picture_shape import picture_of
 from .kinds import UsageError, taken_by
 
 #: The normalizations of pictures, by the names that the command line uses.
@@ -200,12 +201,6 @@ def write_layers(entries: Sequence[Entry]) -> str:
     return "-".join(map(str, entries))
 
 
-def picture_shape(rows: Dataset) -> Shape | None:
-    """Height, width and channels of rows that are pictures; None where they are not known to be."""
-    shape = rows.image_shape or rows.x.shape[1:]
-    return (*shape, 1) if len(shape) == 2 else shape if len(shape) == 3 else None
-
-
 def stack(
     entries: Sequence[Entry],
     rows: Dataset,
@@ -231,13 +226,13 @@ def stack(
     layers: list[Layer] = []
     shape: Shape = (rows.n_features,)
     if entries[0].takes_pictures:
-        found = picture_shape(rows)
+        found = picture_of(rows)
         if found is None:
             raise UsageError(
                 f"--layers: layer 1, `{entries[0]}`, takes pictures, but rows of {rows.n_features} numbers are not "
                 "known to be any; give them as (rows, height, width) or (rows, height, width, channels)"
             )
-        shape = found
+        shape = (*found.shape, 1)[:3]
         layers.append(Reshape(*shape))
     given = iter(initial)
     for position, entry in enumerate(entries, 1):

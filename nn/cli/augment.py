@@ -21,5 +21,6 @@ def build_augment(settings: Settings) -> Augment | None:
         flip_horizontal=settings.augment_flip in ("horizontal", "both"),
         flip_vertical=settings.augment_flip in ("vertical", "both"),
         cutout=settings.augment_cutout,
+        fill=settings.augment_fill,
     )
-    return None if augment == Augment() else augment
+    return None if augment == Augment(fill=augment.fill) else augment

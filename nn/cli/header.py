@@ -11,7 +11,7 @@ from backends import Backend
 
 from ..data import Dataset
 from ..data.labels import are_numbers
-from ..data.statistics import advice, target_advice
+from ..data.statistics import advice, picture_advice, target_advice
 from ..data.values import listed
 from ..layers import Reshape
 from ..messages import printable
@@ -113,7 +113,8 @@ def _advice(settings: Settings, training: Dataset) -> list[tuple[str, str]]:
         return []
     text = "" if settings.standardize else advice(training)
     of_columns = [("advice", f"{text}; --standardize brings all columns to one size")] if text else []
-    return of_columns + [("advice", text) for text in [target_advice(training)] if text]
+    of_pictures = "" if settings.standardize else picture_advice(training)
+    return of_columns + [("advice", text) for text in [of_pictures, target_advice(training)] if text]
 
 
 def _model(settings: Settings, trainer: Trainer, n_features: int) -> str:

@@ -93,6 +93,7 @@ NO_DECAY = when(lambda s: weight_decay_of(s) == 0, "there is no weight decay")
 NO_MOMENTUM = when(lambda s: momentum_of(s) == 0, "the momentum is 0")
 ROWS_GIVEN = when(lambda s: s.rows is not None, "the rows are written out")
 NO_TABLE = when(lambda s: s.rows is not None or not is_table(s.data), "the data are no table")
+UNDISTORTED = when(lambda s: not is_distorted(s), "no picture is distorted")
 NO_OUTPUT = when(lambda s: s.output is None, "there is no --output")
 DEVICES_NAMED = when(lambda s: s.compare, "--compare names the devices itself, as in cpu,cuda/reference")
 
@@ -109,6 +110,12 @@ def has_units(settings: Settings) -> bool:
     if settings.layers is None:
         return bool(settings.hidden)
     return any(isinstance(entry, Units) for entry in read_layers(settings.layers))
+
+
+def is_distorted(settings: Settings) -> bool:
+    """Whether training pictures are distorted."""
+    names = (entry.name for entry in fields(Settings) if entry.name.startswith("augment_"))
+    return any(getattr(settings, name) for name in names if name != "augment_fill")
 
 
 def optimizer_settings(optimizer: str) -> list[str]:
@@ -363,6 +370,9 @@ class Settings:
     augment_cutout: int = _data(0, "--augment-cutout", INTEGER,
         "fill a square of training pictures, of so many pixels on a side, anywhere", metavar="PIXELS",
         check=at_least(0), idle=(UNTRAINED,))
+    augment_fill: float = _data(0.0, "--augment-fill", NUMBER,
+        "what a distorted picture has where there was none, and in a cutout, in the numbers of the data: 255 is white",
+        idle=(UNTRAINED, UNDISTORTED))
     rows: list[Any] | None = _data(None, "", NUMBERS, "the training rows, written out", unset="those of `data`",
         idle=(when(lambda s: "data" in s.given, "--data says where the rows come from"),))
     targets: list[Any] | None = _data(None, "", NUMBERS, "the targets of `rows`; whole numbers are classes",

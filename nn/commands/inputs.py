@@ -24,6 +24,7 @@ from ..data.pictures import MNIST_SHAPE, MNIST_SIZE, centred, read_picture, scal
 from ..data.reading import open_file, reading
 from ..data.units import FEWEST_PIXELS, square
 from ..model import Sequential
+from ..picture_shape import Picture, picture
 from .table_rows import read_rows
 
 #: How a file of each kind begins. What is none of these is a table.
@@ -113,23 +114,24 @@ def picture_row(model: Sequential, path: Path, options: Options) -> np.ndarray:
     Raises:
         DataError: the model does not take pictures, or the file cannot be used.
     """
-    shape = picture_shape(model)
-    if shape is None:
+    found = picture_of_model(model)
+    if found is None:
         raise DataError(
             f"{path} is a picture, but the model takes rows of {math.prod(model.row_shape or ())} numbers that are no "
             "pictures"
         )
+    shape = found.shape
     channels = 1 if len(shape) == 2 else shape[2]
-    picture = read_picture(path, channels)
+    drawing = read_picture(path, channels)
     if centres(model, options.fit):
         if channels != 1:
             raise DataError(f"{path}: drawings are centred for rows of one channel, not {channels}; say --fit stretch")
         size = MNIST_SIZE * min(shape[:2]) // min(MNIST_SHAPE)
-        if picture.ndim == 3:
-            picture = picture[:, :, 0]
-        greys = centred(picture, shape[:2], max(size, 1))
+        if drawing.ndim == 3:
+            drawing = drawing[:, :, 0]
+        greys = centred(drawing, shape[:2], max(size, 1))
     else:
-        greys = scaled(1 - picture if options.invert else picture, shape[:2])
+        greys = scaled(1 - drawing if options.invert else drawing, shape[:2])
     units = model.units
     low, high = (0.0, 255.0) if units is None else (units.low, units.high)
     if low == high:  # a network that was trained elsewhere: it is taken to have seen 0 to 1
@@ -137,22 +139,32 @@ def picture_row(model: Sequential, path: Path, options: Options) -> np.ndarray:
     raw = low + greys * (high - low)
     if float(low).is_integer() and float(high).is_integer() and high - low > 1:
         raw = np.rint(raw)
+    if found.channels_first:
+        return np.moveaxis(raw.reshape(*shape[:2], channels), -1, 0)
     return raw.reshape(model.row_shape or shape)
 
 
 def centres(model: Sequential, fit: str) -> bool:
     """Whether pictures are centred for a model, not stretched, where a user says ``fit``, one of ``FITS``."""
-    return fit == "centre" or (fit == "auto" and picture_shape(model) == MNIST_SHAPE)
+    if fit != "auto":
+        return fit == "centre"
+    found = picture_of_model(model)
+    return found is not None and found.shape == MNIST_SHAPE
 
 
-def picture_shape(model: Sequential) -> tuple[int, ...] | None:
-    """(height, width) or (height, width, channels) of the model's rows, where they may be pictures."""
-    for shape in (None if model.units is None else model.units.row_shape, model.row_shape):
-        if shape is not None and len(shape) in (2, 3):
-            return shape[:2] if shape[2:] == (1,) else shape
-        if shape is not None and shape[0] >= FEWEST_PIXELS and (found := square(shape[0])) is not None:
-            return found
-    return None
+def picture_of_model(model: Sequential) -> Picture | None:
+    """What the model's rows are as pictures, (height, width) or (height, width, channels), where they may be any: as
+    its first layers and its training rows say, or by their number."""
+    known = None if model.units is None else model.units.row_shape
+    row = model.row_shape or known
+    if row is None:
+        return None
+    found = picture(row, known, model.layers)
+    if found is None and len(row) == 1 and row[0] >= FEWEST_PIXELS and (side := square(row[0])) is not None:
+        return Picture(side)
+    if found is not None and found.shape[2:] == (1,):
+        return found._replace(shape=found.shape[:2])
+    return found
 
 
 @contextmanager

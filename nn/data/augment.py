@@ -17,14 +17,9 @@ from backends.arguments import (
     check_whole_number,
     shown,
 )
-from backends.typing import Shape
-
-from .checks import DataError
 
 #: A Gaussian ends so many standard deviations from its centre, as that of ``scipy.ndimage`` does.
 TRUNCATE = 4.0
-#: More channels than that are none, where the first extent of a row could be their number.
-MOST_CHANNELS = 4
 
 
 @dataclass(frozen=True)
@@ -114,26 +109,6 @@ def as_augment(value: Any) -> Augment | None:
     check_kind("augment, unless it is None,", value, (Augment, type(None)), "an Augment")
     augment: Augment | None = value
     return augment
-
-
-def picture_shape(shape: Shape) -> tuple[int, int, int]:
-    """Height, width and channels of rows of that shape.
-
-    Raises:
-        DataError: they are no pictures.
-    """
-    if len(shape) not in (2, 3):
-        raise DataError(
-            f"augment distorts pictures, and rows of shape {tuple(shape)} are not known to be any; give rows of "
-            "(height, width) or (height, width, channels), or a Dataset with an image_shape"
-        )
-    if len(shape) == 3 and shape[2] > MOST_CHANNELS and shape[0] <= MOST_CHANNELS:
-        raise DataError(
-            f"augment takes pictures (height, width, channels), and rows of shape {tuple(shape)} seem to have their "
-            "channels first; move them to the end"
-        )
-    height, width, channels = (*shape, 1)[:3]
-    return int(height), int(width), int(channels)
 
 
 def gaussian(count: int, sigma: float) -> tuple[np.ndarray, int]:

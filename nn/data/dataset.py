@@ -68,7 +68,10 @@ class Dataset(NamedArguments):
                 remedy = "; as_dataset((x, y)) converts" if name != "weights" else ""
                 raise ArgumentTypeError(f"{name} must be a NumPy array, not {shown(array)}{remedy}")
         for name in ("scale", "shift"):
-            object.__setattr__(self, name, check_number(f"Dataset: {name}", getattr(self, name)))
+            value = getattr(self, name)
+            rows = isinstance(value, list | tuple) or getattr(value, "ndim", 0) > 0
+            hint = "; a Dataset has one x and one y: make another of the test rows, Dataset(x_test, y_test)"
+            object.__setattr__(self, name, check_number(f"Dataset: {name}", value, hint=hint if rows else ""))
         for name, kind in (("class_names", str), ("columns", Column), ("image_shape", int)):
             object.__setattr__(self, name, as_tuple(f"Dataset: {name}", getattr(self, name), kind))
         if self.x.dtype not in (np.uint8, np.float32, np.float64) or self.x.ndim < 2:

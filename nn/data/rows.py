@@ -73,7 +73,7 @@ def as_dataset(
     if not isinstance(data, tuple) or len(data) not in (1, 2):
         parts = hasattr(data, "train") and hasattr(data, "test")  # as `nn.data.Data` has, which imports this module
         hint = "; say which rows of it: data.train or data.test" if parts else ""
-        if not parts and _dimensions(data) > 1:
+        if not parts and len(shape_of(data)) > 1:
             hint = "; this is rows alone: pass their targets too, as in fit(x, y) or validation=(x, y)"
         raise DataTypeError(f"data must be a Dataset, a tuple (x, y), or (x,) for rows without targets{hint}")
     if lies_elsewhere(data[0]):
@@ -135,17 +135,17 @@ def as_rows(x: Any, units: Units | None = None, row_shape: Shape | None = None) 
     _check_of_model(units, row_shape)
     if isinstance(x, Dataset | StreamedDataset):
         return cast(Dataset, x)
-    if isinstance(x, tuple) and len(x) == 2 and _dimensions(x[0]) >= 2 and _dimensions(x[1]) != _dimensions(x[0]):
+    if isinstance(x, tuple) and len(x) == 2 and len(shape_of(x[0])) >= 2 and len(shape_of(x[1])) != len(shape_of(x[0])):
         raise DataTypeError("rows are wanted here without their targets; pass x, not (x, y)")
     return as_dataset((x,), units, row_shape)
 
 
-def _dimensions(x: Any) -> int:
-    """Of an array of any library, or of lists in lists."""
-    known = getattr(x, "ndim", None)
-    if isinstance(known, int):
-        return known
-    return 1 + _dimensions(x[0]) if isinstance(x, list | tuple) and len(x) > 0 else 0
+def shape_of(x: Any) -> Shape:
+    """The shape of an array of any library, or of lists in lists as the first of each has it; () for all else."""
+    known = getattr(x, "shape", None)
+    if isinstance(known, tuple):
+        return tuple(known)
+    return (len(x), *shape_of(x[0])) if isinstance(x, list | tuple) and len(x) > 0 else ()
 
 
 def pack(

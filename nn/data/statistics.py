@@ -11,6 +11,7 @@ from ..messages import OneSentence
 from .checks import DataError
 from .dataset import Dataset
 from .streamed.dataset import StreamedDataset
+from .units import DARKEST_WHITE
 
 #: How many numbers are looked at at a time, so that no array as large as the data is needed.
 CHUNK = 1 << 20
@@ -23,7 +24,8 @@ ROWS_LOOKED_AT = 10_000
 
 
 class ScaleWarning(OneSentence, UserWarning):
-    """The columns of the training rows differ by orders of magnitude, and nothing brings them to one size."""
+    """The columns of the training rows differ by orders of magnitude, and nothing brings them to one size; or they are
+    pictures from 0 to 255, and nothing scales them."""
 
 
 def column_statistics(data: Dataset | StreamedDataset, dtype: str = "float64") -> tuple[np.ndarray, np.ndarray]:
@@ -101,6 +103,19 @@ def advice(data: Dataset | StreamedDataset) -> str:
         f"column {column_name(data, most)} varies more than {factor:,} times as much as column "
         f"{column_name(data, least)}"
     )
+
+
+def picture_advice(data: Dataset | StreamedDataset) -> str:
+    """What to say of pictures of floats from 0 to 255; "" of others, and of those that are scaled, as pictures of whole
+    numbers are when arrays become a data set."""
+    data = data if isinstance(data, Dataset) else data.sample
+    is_picture = data.image_shape is not None or data.x.ndim > 2
+    if not is_picture or data.x.dtype == np.uint8 or not data.x.size or (data.scale, data.shift) != (1.0, 0.0):
+        return ""
+    low, high = float(data.x.min()), float(data.x.max())
+    if low < 0 or not DARKEST_WHITE < high <= 255:
+        return ""
+    return f"the pixels of the training pictures go from {low:g} to {high:g}, and nothing scales them; divide by 255"
 
 
 def target_advice(data: Dataset) -> str:

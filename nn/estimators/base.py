@@ -6,6 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from math import ceil, inf, isfinite
 from numbers import Integral
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..data import Dataset, Units
+from ..data.units import square
 from ..device_rows import device_rows
 from ..divergence import TrainingDiverged
 from ..history import Record
@@ -115,7 +117,7 @@ class MLP(TasksMixin, BaseEstimator, ABC):
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         if self.solver == "lbfgs":
-            for name, unset in (("dropout", 0), ("callbacks", None), ("validation_data", None)):
+            for name, unset in (("dropout", 0), ("augment", None), ("callbacks", None), ("validation_data", None)):
                 if (value := getattr(self, name)) != unset and not (name == "callbacks" and not value):
                     raise ValueError(f"{name} has no meaning for solver='lbfgs'; use 'adam' or 'sgd', or leave it out")
 
@@ -189,6 +191,8 @@ class MLP(TasksMixin, BaseEstimator, ABC):
         tasks: Tasks,
     ) -> None:
         data, held_out = self._divided(x, y, weights, random_state)
+        if self.augment is not None:
+            data = replace(data, image_shape=_picture_shape(data.n_features))
         size = self._batch_size(len(data))
         if not incremental or self._optimizer_of != self.solver:
             self.model_.seed = int(random_state.randint(np.iinfo(np.int32).max))
@@ -201,6 +205,7 @@ class MLP(TasksMixin, BaseEstimator, ABC):
         for name, value in decay.items():
             if getattr(trainer.optimizer, name) != value:  # a setting that is set is checked again
                 setattr(trainer.optimizer, name, value)
+        trainer.augment = self.augment
         if self.model_.units is None:
             self.model_.units = Units.of(data)  # so that it gives no advice: columns are scaled by the user
         self.n_iter_ = 0
@@ -440,6 +445,18 @@ class MLP(TasksMixin, BaseEstimator, ABC):
         tags.input_tags.sparse = True
         tags.array_api_support = True
         return tags
+
+
+def _picture_shape(columns: int) -> tuple[int, ...]:
+    """The shape of square pictures that rows of so many columns may be."""
+    if (found := square(columns)) is not None:
+        return found
+    if columns % 3 == 0 and (found := square(columns // 3)) is not None:
+        return (*found, 3)
+    raise ValueError(
+        f"augment distorts pictures, and rows of {columns} columns are no square ones; nn.Trainer takes pictures of "
+        "any height and width"
+    )
 
 
 def _not_finite(what: str) -> str:

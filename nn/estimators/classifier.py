@@ -13,7 +13,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target
 
-from ..data import Dataset
+from ..data import Augment, Dataset
 from ..history import Record
 from ..losses import Loss
 from .arrays import on_host
@@ -69,6 +69,8 @@ class MLPClassifier(ClassifierMixin, MLP):
         class_weight: what the rows of each class count: a dict by label, or ``"balanced"``, as in scikit-learn's other
             classifiers; for several labels a row a list of dicts.
         dropout: the part of the hidden units that each step leaves out; for adam and sgd.
+        augment: random distortions of the training rows, which are the pixels of square pictures, of one channel or of
+            three, row by row, channels last; for adam and sgd.
         validation_data: ``(X, y)`` or ``(X, y, sample_weight)``, rows to evaluate after each epoch; early stopping then
             goes by these. For adam and sgd.
         callbacks: of ``nn``, for adam and sgd. (Those of scikit-learn are given to ``set_callbacks``.)
@@ -131,6 +133,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         loss: str | Loss | Callable[..., Any] = "log_loss",
         class_weight: Any = None,
         dropout: float = 0.0,
+        augment: Augment | None = None,
         validation_data: Any = None,
         callbacks: Any = None,
         device: str = "cpu",
@@ -162,6 +165,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         self.loss = loss
         self.class_weight = class_weight
         self.dropout = dropout
+        self.augment = augment
         self.validation_data = validation_data
         self.callbacks = callbacks
         self.device = device

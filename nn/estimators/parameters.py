@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
+from ..data import Augment
 from ..layers.activations import ElementwiseActivation
 from ..losses import Loss
 from .network import ACTIVATION_NAMES
@@ -41,6 +42,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "device": [str],
     "dtype": [StrOptions({"float32", "float64"}), None],
     "dropout": [Interval(Real, 0, 1, closed="left")],
+    "augment": [Augment, None],
     "validation_data": [tuple, list, None],
     "callbacks": [list, tuple, None],
 }

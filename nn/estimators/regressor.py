@@ -10,7 +10,7 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
 
-from ..data import Dataset
+from ..data import Augment, Dataset
 from ..history import Record
 from ..losses import Loss
 from .base import MLP
@@ -70,6 +70,7 @@ class MLPRegressor(RegressorMixin, MLP):
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
         dropout: float = 0.0,
+        augment: Augment | None = None,
         validation_data: Any = None,
         callbacks: Any = None,
         device: str = "cpu",
@@ -100,6 +101,7 @@ class MLPRegressor(RegressorMixin, MLP):
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
         self.dropout = dropout
+        self.augment = augment
         self.validation_data = validation_data
         self.callbacks = callbacks
         self.device = device

@@ -1,7 +1,6 @@
 """Learning rates that change: functions of the update's number, from 1, for ``learning_rate`` of an optimizer.
 
->>> from nn import SGD, Adam
->>> from nn.optimizers import CosineDecay, LinearWarmup
+>>> from nn import SGD, Adam, CosineDecay, LinearWarmup
 >>> optimizer = SGD(CosineDecay(0.1, length=10 * 469), momentum=0.9)
 >>> optimizer = Adam(LinearWarmup(CosineDecay(0.001, length=4000), length=500))
 

@@ -59,6 +59,7 @@ def collect(
             "parameters": model.parameter_count,
             "loss": trainer.loss.name,
             "optimizer": optimizer_text(trainer),
+            "augment": "" if trainer.augment is None else str(trainer.augment),
             "seed": model.seed,
         },
         "rows": dict(rows or {}) | ({} if test is None else {"test": len(test)}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import count
 from pathlib import Path
@@ -97,7 +97,7 @@ def different_settings(reports: Sequence[Report]) -> list[Line]:
             **report["settings"],
             "layers": ", ".join(report["network"]["layers"]),
             "optimizer, as it ended": report["network"]["optimizer"],
-            **({} if report["settings"] else {"loss": report["network"]["loss"], "seed": report["network"]["seed"]}),
+            **({} if report["settings"] else in_network(report["network"])),
             **{f"{name} rows": rows for name, rows in report["rows"].items()},
             **{name: text for name, text in report["environment"].items() if name != "written"},
         }
@@ -110,6 +110,12 @@ def different_settings(reports: Sequence[Report]) -> list[Line]:
         if len({*values}) > 1:
             lines.append((name.replace("_", " "), values))
     return lines
+
+
+def in_network(network: Mapping[str, Any]) -> dict[str, Any]:
+    """What else the settings would tell, of a report without them; those of earlier versions know no augment."""
+    told = {name: network[name] for name in ("loss", "seed")}
+    return told | {"augment": network.get("augment") or "nothing"}
 
 
 def figures(reports: Sequence[Report]) -> list[Line]:

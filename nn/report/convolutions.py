@@ -32,7 +32,9 @@ def filters_of(model: Sequential, layer: int | None = None) -> tuple[int, np.nda
     known = convolutions(model)
     index = _first(known) if layer is None else _index(model, layer)
     if index not in known:
-        raise ValueError(f"layer {index} is {model[index]!r}, which has no filters; {_listed('convolutions', known)}")
+        choices = " or ".join(f"layer={other}" for other in known)
+        hint = f"{choices} is a convolution" if known else "this network has no convolution"
+        raise ValueError(f"layer {index} of the network is {model[index]!r}, which has no filters; {hint}")
     weight = model.backend.to_numpy(model.parameters[f"{index}.weight"])
     return index, np.ascontiguousarray(weight.transpose(3, 2, 0, 1))
 
@@ -53,8 +55,9 @@ def maps_of(model: Sequential, rows: Any, layer: int | None = None) -> tuple[lis
     computed = max(name for name in outputs if name <= index)  # which an activation is joined to
     maps = outputs[computed]
     if maps.ndim != 4:
-        known = [name for name, array in outputs.items() if array.ndim == 4]
-        raise ValueError(f"layer {index}, {model[index]!r}, gives no pictures; {_listed('layers that do', known)}")
+        known = ", ".join(str(name) for name, array in outputs.items() if array.ndim == 4)
+        hint = f"the layers that do are {known}" if known else "no layer does"
+        raise ValueError(f"layer {index}, {model[index]!r}, gives no pictures; {hint}")
     end = min((name for name in outputs if name > computed), default=len(model))
     return [*range(computed, end)], np.ascontiguousarray(maps.transpose(0, 3, 1, 2))
 
@@ -80,7 +83,3 @@ def _first(known: Sequence[int]) -> int:
 def _index(model: Sequential, layer: int) -> int:
     least, most = -len(model), len(model) - 1
     return check_whole_number("layer", layer, least=least, most=most) % len(model)
-
-
-def _listed(what: str, known: Sequence[int]) -> str:
-    return f"the {what} are {', '.join(map(str, known))}" if known else f"there are no {what}"

@@ -7,9 +7,9 @@ import numpy as np
 from backends import get_backend
 
 from ..data import Augment, Dataset
-from ..data.augment import picture_shape
 from ..feed import AugmentedFeed, Rows
 from ..memory import Workspace
+from ..picture_shape import shape_to_distort
 
 
 def distorted(data: Dataset, augment: Augment, epochs: int, seed: int = 0) -> np.ndarray:
@@ -19,7 +19,7 @@ def distorted(data: Dataset, augment: Augment, epochs: int, seed: int = 0) -> np
     Raises:
         DataError: the rows are no pictures.
     """
-    backend, shape = get_backend("cpu", "float64"), picture_shape(data.image_shape or data.x.shape[1:])
+    backend, shape = get_backend("cpu", "float64"), shape_to_distort(data)
     x = backend.asarray(data.x)
     rows = Rows(data, x, backend.zeros((len(data),)), 1.0, 0.0, False, None)
     # As for a network that scales: what the feed gives are the numbers of the data set.

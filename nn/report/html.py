@@ -151,6 +151,7 @@ def lead(found: Mapping[str, Any]) -> str:
     """The network and what it was trained by, in a line."""
     network = found["network"]
     text = f"{network['parameters']:,} parameters, {network['loss']}, {network['optimizer']}"
+    text += f"; training pictures distorted: {network['augment']}" if network["augment"] else ""
     return escape(text + (f"; stopped: {found['stopped']}" if found["stopped"] else ""))
 
 
@@ -446,6 +447,7 @@ def about(found: Mapping[str, Any]) -> str:
         ("network", ", ".join(found["network"]["layers"])),
         ("loss", found["network"]["loss"]),
         ("optimizer", found["network"]["optimizer"]),
+        ("augment", found["network"]["augment"]),
         ("seed", str(found["network"]["seed"])),
         ("rows", ", ".join(rows)),
         *found["environment"].items(),

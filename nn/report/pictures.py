@@ -7,43 +7,27 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..data import Dataset
-from ..layers import ChannelsLast, Dropout, Flatten, Layer, Reshape
 from ..model import Sequential
+from ..picture_shape import picture_of
 
 
 def pictures_of(model: Sequential, data: Dataset, rows: slice | Sequence[int] | np.ndarray) -> np.ndarray | None:
     """``rows`` of ``data`` as pictures (n, height, width) or (n, height, width, channels), their numbers as they are;
-    None where nothing says that they are pictures.
-
-    A network that begins by putting the channels last says so; else the ``image_shape`` of the data; else the shape
-    that rows have, as they are or as the network takes them.
-    """
-    x: np.ndarray = model.shaped(data[rows if isinstance(rows, slice) else np.asarray(rows, np.int64)]).x
-    seen, layers = x, _leading(model)
-    for layer in layers:
-        if isinstance(layer, ChannelsLast):
-            seen = np.moveaxis(seen, 1, -1)
-        elif not isinstance(layer, Dropout):
-            seen = seen.reshape(len(x), *(layer.output_shape(seen.shape[1:]) or ()))
-    if data.image_shape is not None and not any(isinstance(layer, ChannelsLast) for layer in layers):
-        return x.reshape(len(x), *data.image_shape)
-    return next((found for found in (seen, x) if found.ndim in (3, 4)), None)
+    None where nothing says that they are pictures (``nn.picture_shape``)."""
+    shaped: Dataset = model.shaped(data[rows if isinstance(rows, slice) else np.asarray(rows, np.int64)])
+    found = picture_of(shaped, model.layers)
+    if found is None:
+        return None
+    if found.channels_first:
+        height, width, channels = found.shape
+        return np.moveaxis(shaped.x.reshape(-1, channels, height, width), 1, -1)
+    return shaped.x.reshape(-1, *found.shape)
 
 
 def picture_shape(model: Sequential, data: Dataset) -> tuple[int, ...] | None:
     """(height, width) or (height, width, channels) of such a picture; None where rows are no pictures."""
-    found = pictures_of(model, data, slice(1))
-    return None if found is None else found.shape[1:]
-
-
-def _leading(model: Sequential) -> list[Layer]:
-    """The first layers of a network, as long as they change no number of a row."""
-    layers: list[Layer] = []
-    for layer in model.layers:
-        if not isinstance(layer, Reshape | ChannelsLast | Flatten | Dropout):
-            break
-        layers.append(layer)
-    return layers
+    found = picture_of(model.shaped(data[:1]), model.layers)
+    return None if found is None else found.shape
 
 
 def from_0_to_1(pictures: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -19,11 +19,11 @@ import numpy as np
 
 from backends.arguments import check_kind, check_path, check_seed, check_whole_number
 
-from ..data import Augment, Dataset
-from ..data.augment import picture_shape as data_picture_shape
+from ..data import Augment, Dataset, as_rows
 from ..files import write_atomically
 from ..history import History
 from ..model import Sequential
+from ..picture_shape import shape_to_distort
 from ..trainer import Trainer
 from .collected import LOGARITHMIC, REGRESSION, curve_names, probabilities_of, regression_figures, shortened
 from .convolutions import convolutions, filters_of, maps_of, only_row
@@ -358,11 +358,13 @@ def feature_maps(model: Sequential, picture: Any, layer: int | None = None, coun
 # ---- what is drawn ---------------------------------------------------------------------------------------------------
 
 
-def augmentation(augment: Augment, data: Dataset, count: int = 10, epochs: int = 5, seed: int = 0) -> Figure:
+def augmentation(augment: Augment, data: Any, count: int = 10, epochs: int = 5, seed: int = 0) -> Figure:
     """The first ``count`` rows of ``data``, and below each what training sees of it in each of the first epochs.
 
     Args:
         augment: how pictures are distorted, as ``Trainer`` takes it.
+        data: pictures: a ``Dataset``, or an array (n, height, width) or (n, height, width, channels) of any library;
+            also those larger than memory.
         seed: of the network: with that seed these are the very pictures that it is trained on.
 
     Raises:
@@ -370,10 +372,11 @@ def augmentation(augment: Augment, data: Dataset, count: int = 10, epochs: int =
     """
     check_installed()
     check_kind("augment", augment, Augment, "an Augment")
-    check_kind("data", data, Dataset, "a Dataset")
+    data = as_rows(data)
     count, epochs = check_whole_number("count", count), check_whole_number("epochs", epochs)
-    first, low, high = data[:count], float(data.x.min()), float(data.x.max())
-    height, width, channels = shape = data_picture_shape(first.image_shape or first.x.shape[1:])
+    first, numbers = data[:count], (data if isinstance(data, Dataset) else data.sample).x
+    low, high = float(numbers.min()), float(numbers.max())
+    height, width, channels = shape = shape_to_distort(first)
     seen = distorted(first, augment, epochs, check_seed("seed", seed))
     images = np.concatenate([first.x.reshape(1, -1, *shape), seen])
     gap = max(1, round(0.1 * max(height, width)))

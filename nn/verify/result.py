@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..data.values import listed
+
 #: Steps that a table of the curve shows.
 SHOWN_STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 
@@ -90,6 +92,8 @@ class Comparison:
             |a - b| of each tensor relative to the largest |a|; and ``share`` and ``tensor``, the largest difference in
             lockstep in units of what rounding explains (infinite for what must be equal and is not, None after a
             finding).
+        idle_biases: the biases that a batch normalization takes away again: their true gradient is 0, so that the
+            relative differences of the curve are without them. In lockstep they are compared like all others.
     """
 
     devices: list[str]
@@ -97,6 +101,7 @@ class Comparison:
     findings: dict[str, Finding] = field(default_factory=dict)
     largest: dict[str, Largest] = field(default_factory=dict)
     curve: list[dict[str, Any]] = field(default_factory=list)
+    idle_biases: list[str] = field(default_factory=list)
 
     @property
     def agrees(self) -> bool:
@@ -133,6 +138,11 @@ class Comparison:
                 if record["device"] == device and record["step"] in {*SHOWN_STEPS, self.steps}:
                     cells = (record[f"{name}_difference"] for name in ("loss", "gradient", "parameter"))
                     lines.append("  ".join([f"{record['step']:>8,}", *(f"{cell:>10.1e}" for cell in cells)]))
+        if self.idle_biases:
+            lines.append(
+                f"without {listed(self.idle_biases)}: a batch normalization takes these biases away again, so that "
+                "their true gradients are 0 and what is computed is rounding"
+            )
         return "\n".join(lines)
 
     def to_json_lines(self, run: str = "") -> str:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import train
 from nn import Data, Dataset, load_model
 from nn.cli import UsageError
-from nn.cli.architecture import Entry, Filters, GlobalPooling, Pooling, Units, picture_shape, read_layers, write_layers
+from nn.cli.architecture import Entry, Filters, GlobalPooling, Pooling, Units, read_layers, write_layers
 from nn.cli.architecture import stack as stack_of
 from nn.layers import AvgPool2d, Conv2d, Flatten, GlobalAvgPool2d, GlobalMaxPool2d, Layer, Linear, MaxPool2d, Reshape
 from tests.helpers import made_up
@@ -164,21 +164,6 @@ def test_layer_normalization_is_not_for_filters(capsys: pytest.CaptureFixture[st
     code, _, err = run(capsys, "--layers", "8C3-6N", "--norm", "layer")
     assert code == 2
     assert "--norm layer: layer 1, `8C3`, leaves pictures, for which there is --norm batch alone" in err
-
-
-@pytest.mark.parametrize(
-    ("shape", "image_shape", "wanted"),
-    [
-        ((64,), (8, 8), (8, 8, 1)),
-        ((64,), None, None),
-        ((6, 7), None, (6, 7, 1)),
-        ((6, 7, 3), None, (6, 7, 3)),
-        ((42,), (6, 7, 1), (6, 7, 1)),
-        ((2, 3, 4, 5), None, None),
-    ],
-)
-def test_which_rows_are_pictures(shape: tuple[int, ...], image_shape: Any, wanted: Any) -> None:
-    assert picture_shape(Dataset(np.zeros((2, *shape)), np.array([0, 1]), image_shape=image_shape)) == wanted
 
 
 def test_units_alone_are_hidden_units(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1014,6 +1014,13 @@ def augment_cutout(tools: Tools) -> None:
 
 
 @behaviour
+def augment_fill(tools: Tools) -> None:
+    assert_augmented(["--augment-cutout", "3", "--augment-fill", "16"], cutout=3, fill=16)
+    assert train.main([*SMALL, "--augment-fill", "16"]) == 2
+    assert "--augment-fill would do nothing here, as no picture is distorted" in tools.capsys.readouterr().err
+
+
+@behaviour
 def seed(tools: Tools) -> None:
     """Of initial values, shuffles, dropout and validation rows, each by itself; not of the test rows."""
     same = ["--init", "constant:0.01", "--bias-init", "constant:0.01", "--activation", "tanh"]
@@ -1375,6 +1382,7 @@ BOTH = {
     "augment_elastic": ("34.0 4.0", "[34.0, 4.0]"),
     "augment_flip": ("both", '"both"'),
     "augment_cutout": ("4", "4"),
+    "augment_fill": ("255.0", "255.0"),
     "hidden": ("30 20", "[30, 20]"),
     "layers": ("8C3-MP2-20N", '"8C3-MP2-20N"'),
     "activation": ("tanh", '"tanh"'),
@@ -1446,6 +1454,7 @@ BESIDE = dict.fromkeys(("label", "task", "impute", "categorical"), ("data", '"t.
 }
 BESIDE |= dict.fromkeys(("monitor", "min_delta", "restore_best"), ("early_stopping", "3"))
 BESIDE["train_metrics"] = "metrics", '["auc"]'
+BESIDE["augment_fill"] = "augment_cutout", "3"
 
 
 def test_every_setting_that_both_can_say_is_there() -> None:
@@ -1560,6 +1569,7 @@ PLACEHOLDERS = {
     "augment_elastic": "ALPHA SIGMA",
     "augment_flip": "{horizontal,vertical,both}",
     "augment_cutout": "PIXELS",
+    "augment_fill": "X",
     "hidden": "[UNITS ...]",
     "layers": "LAYERS",
     "activation": "NAME",

@@ -566,3 +566,34 @@ def test_a_step_takes_no_memory_once_every_shape_was_seen(recorded: bool) -> Non
         tracemalloc.stop()
     assert len(watching.found) >= 2
     assert max(watching.found) < 100_000
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_one_picture_alone_for_a_network_that_has_seen_none(channels: int) -> None:
+    """Its first layer takes pictures of any size, and rows of a picture are none. Pixels are scaled as in an array."""
+    layers = Conv2d(channels, 4, 3), ReLU(), GlobalAvgPool2d(), Linear(4, 3), Softmax()
+    model = Sequential(*layers, backend="cpu", seed=1)
+    pixels = RNG.integers(0, 256, size=(2, 9, 8, channels), dtype=np.uint8)
+    shapes = [(9, 8, channels)] + ([(9, 8)] if channels == 1 else [])
+    wanted = model(pixels)
+    for shape in shapes:
+        for one in (
+            pixels[0].reshape(shape),
+            pixels[0].reshape(shape).tolist(),
+            pixels[0].reshape(shape).astype(float),
+        ):
+            np.testing.assert_array_equal(model(one), wanted[:1])
+        trainer = Trainer(Sequential(*layers, backend="cpu", seed=1))
+        assert trainer.evaluate((pixels[0].reshape(shape), [1])) == trainer.evaluate((pixels[:1], [1]))
+    if channels == 1:
+        np.testing.assert_array_equal(model(pixels[..., 0]), wanted)
+    with pytest.raises(ValueError, match=r"do not fit: Conv2d\(.*\) takes pictures"):
+        model(RNG.uniform(size=(5, 9, 8, 2)))
+    Trainer(model).fit(pixels, [0, 1], epochs=1)
+    larger = RNG.integers(0, 256, size=(12, 12, channels), dtype=np.uint8)
+    np.testing.assert_array_equal(model(larger), model(larger[None]))
+
+
+def test_what_may_be_several_pictures_is_several() -> None:
+    model = Sequential(Conv2d(1, 4, 1), GlobalAvgPool2d(), Linear(4, 3), backend="cpu")
+    assert model(RNG.uniform(size=(5, 4, 1))).shape == model(RNG.uniform(size=(5, 4, 3))).shape == (5, 3)

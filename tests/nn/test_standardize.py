@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 
-from nn import SGD, Flatten, Linear, ReLU, Sequential, Standardize, Trainer, load_model, save_model
+from nn import SGD, Flatten, Layer, Linear, ReLU, Sequential, Standardize, Trainer, load_model, save_model
 from nn.data import DataError, Dataset, from_frame
-from nn.data.statistics import ScaleWarning, advice, column_statistics, target_advice
+from nn.data.statistics import ScaleWarning, advice, column_statistics, picture_advice, target_advice
 from nn.verify import compare
 from tests.helpers.backends import make_backend
 from tests.helpers.with_emulated import WITH_EMULATED, made
@@ -160,6 +160,31 @@ def test_advice_names_the_columns() -> None:
     assert advice(data) == "column wage varies more than 10,000 times as much as column sex=f"
     assert advice(Dataset(X[:, [3, 3]], Y)) == ""
     assert advice(Dataset(X[:, [0, 2]], Y)) == ""
+
+
+def test_advice_on_pictures_of_floats_that_nothing_scales() -> None:
+    """Such as the means of pixels. Whole numbers are scaled by themselves, and so is what a Dataset says how."""
+    pictures = np.random.default_rng(0).uniform(0, 254, (20, 6, 7)).astype(np.float32)
+    pictures[0, 0, :2] = 0.0, 254.5
+    y = np.arange(20) % 2
+
+    def fitted(*rows: Any, begin: Layer | None = None) -> None:
+        layers = [begin or Flatten(), Linear(42, 2)]
+        Trainer(Sequential(*layers, backend="cpu"), optimizer=SGD(1e-9)).fit(*rows, epochs=1)
+
+    text = "the pixels of the training pictures go from 0 to 254.5, and nothing scales them; divide by 255"
+    for rows in ((pictures, y), (Dataset(pictures.reshape(20, 42), y, image_shape=(6, 7)),)):
+        with pytest.warns(ScaleWarning, match=rf"^{text}, or pass a Dataset with scale=1/255$"):
+            fitted(*rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted(pictures.round(), y)
+        fitted(pictures / 255, y)
+        fitted(pictures - 1, y)
+        fitted(Dataset(pictures, y, scale=1 / 255))
+        fitted(pictures, y, begin=Standardize(42))
+        fitted(pictures.reshape(20, 42), y)  # of which nothing says that they are pictures
+    assert picture_advice(Dataset(pictures, y)) == text
 
 
 def test_advice_on_targets_that_are_far_from_where_a_network_begins() -> None:

@@ -564,3 +564,12 @@ def test_rows_lie_one_after_the_other(x: np.ndarray) -> None:
     assert Dataset(np.ascontiguousarray(x), y)[::2].x.flags.c_contiguous
     whole = Dataset(np.ascontiguousarray(x), y)
     assert whole[5:9].x.base is not None
+
+
+def test_test_rows_are_a_data_set_of_their_own() -> None:
+    labels = np.array([0, 1, 2])
+    for x_test in (X, X.tolist()):
+        with pytest.raises(TypeError, match=r"^Dataset: scale must be .*; a Dataset has one x and one y: make another"):
+            Dataset(X, labels, x_test, labels)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^Dataset: scale must be a finite number, not '2'$"):
+        Dataset(X, labels, "2")  # type: ignore[arg-type]

@@ -11,8 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
-from nn import LambdaCallback, LeakyReLU, MLPClassifier, MLPRegressor, load_model, save_model
+from nn import (
+    Augment,
+    Dataset,
+    LambdaCallback,
+    LeakyReLU,
+    MLPClassifier,
+    MLPRegressor,
+    load_data,
+    load_model,
+    save_model,
+)
 from nn.losses import Focal, SoftmaxCrossEntropy
+from nn.report.distorted import distorted
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -202,6 +213,24 @@ def test_dropout_is_of_hidden_units_in_training() -> None:
     assert len(found.coefs_) == len(found.intercepts_) == 3
 
 
+def test_training_pictures_are_distorted_as_a_trainer_distorts_them() -> None:
+    """A step on them is that on rows which were distorted before; what is evaluated is as it was given."""
+    digits, augment = load_data("digits").train[:200], Augment(shift=1, rotation=20, fill=1)
+    rows, once = digits.x / 16, {"shuffle": False, "max_iter": 1, "batch_size": 50}
+    found = made(augment=augment, validation_data=(rows, digits.y), **once).fit(rows, digits.y)
+    seen = distorted(Dataset(rows, digits.y, image_shape=(8, 8)), augment, 1, found.model_.seed)[0]
+    wanted = made(validation_data=(rows, digits.y), **once).fit(seen.reshape(200, 64), digits.y)
+    for coefs, others in zip(found.coefs_, wanted.coefs_, strict=True):
+        np.testing.assert_allclose(coefs, others, rtol=1e-12, atol=1e-15)
+    assert found.validation_scores_ == wanted.validation_scores_
+    assert not np.allclose(found.coefs_[0], made(**once).fit(rows, digits.y).coefs_[0])
+    again = made(augment=augment, **once).fit(np.repeat(rows, 3, axis=1), digits.y)  # (8, 8, 3), channels last
+    assert again.model_.units is not None
+    assert again.model_.units.row_shape == (8, 8, 3)
+    with pytest.raises(ValueError, match="rows of 60 columns are no square ones; nn"):
+        made(augment=augment).fit(rows[:, :60], digits.y)
+
+
 def test_own_validation_rows_and_their_loss() -> None:
     held = X[:30], THREE[:30]
     found = made(validation_data=held).fit(X[30:], THREE[30:])
@@ -296,6 +325,8 @@ def test_a_warm_start_goes_on() -> None:
         ({"hidden_layer_sizes": (3.5,)}, r"hidden_layer_sizes must be whole numbers, got \[3\.5\]"),
         ({"hidden_layer_sizes": (3, -1)}, r"hidden_layer_sizes must be > 0, got \[3, -1\]"),
         ({"solver": "lbfgs", "dropout": 0.5}, "dropout has no meaning for solver='lbfgs'"),
+        ({"solver": "lbfgs", "augment": Augment(shift=1)}, "augment has no meaning for solver='lbfgs'"),
+        ({"augment": "shift"}, "The 'augment' parameter of MLPClassifier must be an instance of"),
         ({"solver": "lbfgs", "callbacks": [LambdaCallback()]}, "callbacks has no meaning for solver='lbfgs'"),
         ({"solver": "lbfgs", "validation_data": (X, THREE)}, "validation_data has no meaning for solver='lbfgs'"),
         ({"early_stopping": True, "validation_fraction": 0.01}, "The validation set is too small"),

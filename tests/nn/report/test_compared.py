@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nn import SGD, Linear, ReLU, Sequential, Trainer, load_data
+from nn import SGD, Augment, Linear, ReLU, Sequential, Trainer, load_data
 from nn.__main__ import main
 from nn.report import write_report
 from nn.report.compared import read_report
@@ -89,6 +89,22 @@ def test_a_run_beside_itself_differs_in_nothing(
     text = capsys.readouterr().out
     assert "no setting differs" in text
     assert all(first == second for first, second in list(lines_of(text, "").values())[1:])
+
+
+def test_distortions_that_differ_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of reports without settings; those of earlier versions know no distortions."""
+    trainer = Trainer(Sequential(Linear(64, 10), backend="cpu"))
+    trainer.fit(DIGITS.train[:100], 1)
+    write_report(tmp_path / "a.html", trainer)
+    trainer.augment = Augment(rotation=10)
+    write_report(tmp_path / "b.html", trainer)
+    page = (tmp_path / "a.html").read_text()
+    before = page.replace('"augment":"",', "")
+    assert before != page
+    for text in (page, before):
+        (tmp_path / "a.html").write_text(text)
+        assert main(["compare", str(tmp_path / "a.html"), str(tmp_path / "b.html")]) == 0
+        assert lines_of(capsys.readouterr().out, "settings that differ")["augment"] == ["nothing", "rotation 10"]
 
 
 def test_whoever_reads_the_output_may_leave(two: tuple[Path, dict[str, Trainer]]) -> None:

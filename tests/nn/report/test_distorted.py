@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -57,11 +59,22 @@ def test_the_figure_has_each_picture_and_what_became_of_it(channels: int) -> Non
             np.testing.assert_allclose(found, expected[epoch, i], atol=1e-12)
 
 
+def test_the_figure_takes_arrays(tmp_path: Path) -> None:
+    """And a file of them."""
+    pytest.importorskip("matplotlib")
+    np.save(tmp_path / "x.npy", PIXELS)
+    augment, given = Augment(rotation=20), (DATA, PIXELS, PIXELS / 255, tmp_path / "x.npy")
+    wanted, *found = (plots.augmentation(augment, data, epochs=1).axes[0].images[0].get_array() for data in given)
+    for image in found:
+        np.testing.assert_allclose(np.asarray(image), np.asarray(wanted), atol=1e-6)
+
+
 def test_what_the_figure_is_given_is_checked() -> None:
     pytest.importorskip("matplotlib")
     for arguments, complaint in (
         ((None, DATA), "augment must be an Augment, not None"),
-        ((AUGMENT, PIXELS), "data must be a Dataset"),
+        ((AUGMENT, [["a", "b"]]), "x has text in it"),
+        ((AUGMENT, PIXELS.reshape(12, 30)[:, :29]), r"rows of shape \(29,\) are not known to be any"),
         ((AUGMENT, DATA, 0), "count must be a whole number of at least 1, not 0"),
         ((AUGMENT, DATA, 3, 1.5), "epochs must be a whole number of at least 1, not 1.5"),
         ((AUGMENT, DATA, 3, 1, -1), "seed must be a whole number of at least 0, not -1"),

@@ -21,6 +21,7 @@ from sklearn.metrics import confusion_matrix
 from backends.activations import BUILT_IN
 from nn import (
     SGD,
+    Augment,
     Dataset,
     History,
     Linear,
@@ -236,6 +237,15 @@ def test_the_report_is_of_the_averaged_weights(tmp_path: Path) -> None:
     assert found["weights_sha256"] != weights_checksum(trainer.model)
     with trainer.averaged():
         assert found["weights_sha256"] == weights_checksum(trainer.model)
+
+
+def test_the_report_names_the_distortions(tmp_path: Path) -> None:
+    trainer = trained(DIGITS.train, Linear(64, 10))
+    assert "distorted" not in text_of(written(tmp_path, trainer, DIGITS.test))
+    trainer.augment = Augment(shift=1, elastic=(8, 3))
+    page = written(tmp_path, trainer, DIGITS.test)
+    assert embedded(page, "report")["network"]["augment"] == "shift 1, elastic 8 3"
+    assert "training pictures distorted: shift 1, elastic 8 3" in text_of(page)
 
 
 def test_rows_that_are_no_pictures_are_listed_by_number(tmp_path: Path) -> None:

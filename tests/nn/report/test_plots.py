@@ -449,12 +449,13 @@ def test_filters_of_many_channels_are_their_strength() -> None:
 def test_filters_of_a_layer_that_has_none(ten: Trainer) -> None:
     model = convolutional(Conv2d(1, 6, 3), ReLU(), Conv2d(6, 2, 3), GlobalAvgPool2d())
     with pytest.raises(
-        ValueError, match=re.escape("layer 2 is ReLU(), which has no filters; the convolutions are 1, 3")
+        ValueError,
+        match=re.escape("layer 2 of the network is ReLU(), which has no filters; layer=1 or layer=3 is a convolution"),
     ):
         plots.filters(model, 2)
     with pytest.raises(ValueError, match="this network has no convolution"):
         plots.filters(ten.model)
-    with pytest.raises(ValueError, match="there are no convolutions"):
+    with pytest.raises(ValueError, match="which has no filters; this network has no convolution"):
         plots.filters(ten.model, 0)
     with pytest.raises(ValueError, match="layer must be a whole number of at least -5 and at most 4, not 5"):
         plots.filters(model, 5)

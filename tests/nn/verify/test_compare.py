@@ -24,17 +24,23 @@ from nn import (
     SGD,
     Adagrad,
     Adam,
+    BatchNorm,
+    BatchNorm2d,
     Comparison,
     Context,
+    Conv2d,
     Data,
     Dataset,
     Dropout,
     Flatten,
     Layer,
+    LayerNorm,
     Linear,
     Loss,
+    MaxPool2d,
     Optimizer,
     ReLU,
+    Reshape,
     RMSProp,
     Sequential,
     Sigmoid,
@@ -46,7 +52,7 @@ from nn import (
     load_data,
 )
 from nn.optimizers import OPTIMIZERS
-from nn.verify.compare import curve_picture, named_backends, write_comparison
+from nn.verify.compare import curve_picture, idle_biases, named_backends, write_comparison
 from nn.verify.lockstep import Side
 from nn.verify.result import Finding, Largest
 from nn.verify.rounding import LayerNumbers, Rounding
@@ -595,6 +601,44 @@ def test_the_curve_has_a_record_for_each_step_and_device(compared: Comparison, t
     assert [axes.get_title().partition(":")[0] for axes in curve_picture(compared).axes] == [
         "Loss", "Gradients", "Parameters"
     ]  # fmt: skip
+
+
+def test_a_bias_before_a_batch_normalization_is_left_out_of_the_relative_differences() -> None:
+    """Its true gradient is 0: what is computed is rounding, of which two devices have nothing in common."""
+    layers = (
+        Linear(64, 12), BatchNorm(12), ReLU(), Reshape(2, 2, 3), Conv2d(3, 4, 2), BatchNorm2d(4), Tanh(), Flatten(),
+        Linear(4, 10), Softmax(),
+    )  # fmt: skip
+    result = compare_backends(making(*layers, optimizer=adam), ["cpu", "cpu/reference"], DATA, 2)
+    assert result.agrees
+    assert result.idle_biases == ["0.bias", "4.bias"]
+    assert max(record["gradient_difference"] for record in result.curve) < 1e-3
+    assert max(record["parameter_difference"] for record in result.curve) < 1e-3
+    text = "without 0.bias, 4.bias: a batch normalization takes these biases away again, so that their true gradients"
+    assert result.curve_text().splitlines()[-1].startswith(text)
+    trainers = [making(*layers)(get_backend(*of)) for of in (("cpu", "float32"), ("cpu", "float32", False))]
+    one, other = (trainer.gradients((DATA.features(), DATA.y)) for trainer in trainers)
+    for name, gradient in one.items():  # as large as that is what was left out
+        relative = np.abs(gradient - other[name]).max() / np.abs(gradient).max()
+        assert (relative > 0.01) == (name in result.idle_biases), name
+
+
+@pytest.mark.parametrize(
+    ("layers", "idle"),
+    [
+        ([Linear(4, 3), BatchNorm(3)], ["0.bias"]),
+        ([Linear(4, 3, bias=False), BatchNorm(3)], []),
+        ([Linear(4, 3, activation="tanh"), BatchNorm(3)], []),
+        ([Linear(4, 3), ReLU(), BatchNorm(3)], []),
+        ([Linear(4, 3), Dropout(0.5), BatchNorm(3)], []),
+        ([Linear(4, 3), LayerNorm(3)], []),
+        ([Linear(4, 3), LayerNorm(3), BatchNorm(3), BatchNorm(3, affine=False)], ["1.bias", "2.bias"]),
+        ([Conv2d(1, 2, 3), Flatten(), BatchNorm(8)], ["0.bias"]),
+        ([Conv2d(1, 2, 3), MaxPool2d(2), BatchNorm2d(2)], []),
+    ],
+)
+def test_which_biases_have_no_gradient(layers: list[Layer], idle: list[str]) -> None:
+    assert idle_biases(layers) == idle
 
 
 def test_the_losses_of_the_curve_are_those_of_training(compared: Comparison) -> None:
