@@ -581,7 +581,8 @@ def test_a_step_takes_no_memory_once_every_shape_was_seen(recorded: bool) -> Non
     buffers of its own.)"""
     layers = [
         Conv2d(1, 8, 3, padding="same"), BatchNorm2d(8), ReLU(), MaxPool2d(2), Dropout(0.1), Conv2d(8, 8, 3, 2, 1),
-        AvgPool2d(2, padding=1), Conv2d(8, 128, 1, activation="tanh"), GlobalAvgPool2d(), Linear(128, 3), Softmax(),
+        AvgPool2d(2, padding=1), Conv2d(8, 128, 1, activation="gelu"),
+        Conv2d(128, 128, 3, groups=128, activation="silu"), GlobalAvgPool2d(), Linear(128, 3), Softmax(),
     ]  # fmt: skip
     x, watching = RNG.normal(size=(256, 28, 28)).astype("float32"), Peaks()
     backend = get_backend("cpu") if recorded else eager(get_backend("cpu"))
