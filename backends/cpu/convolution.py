@@ -10,7 +10,7 @@ gradient is added up within each part, and the sums of the parts in their order.
 
 from __future__ import annotations
 
-from math import isfinite, prod
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy
@@ -22,7 +22,7 @@ from ..pictures.convolution import check_convolution
 from ..pictures.windows import Pair
 from ..typing import Array
 from .blas import Blas
-from .blocks import Block, Convolution, Filters, make_block
+from .blocks import Block, Convolution, make_filters
 from .core import NumpyCore, host_number
 from .workers import MOST_PARTS, InBlocks, size_of_blocks
 
@@ -33,30 +33,54 @@ class _Blocks(InBlocks["_Thread"]):
     """What a convolution of m pictures needs besides its arrays.
 
     Attributes:
-        multiplications: of one pass over all.
+        multiplications: of one pass over all, as many as take a matrix product as long.
         dw, db: in the backward pass, the sums of each part: (parts, ...).
         row: the bias for a row of windows.
     """
 
     def __init__(self, it: Convolution, m: int, blas: Blas | None) -> None:
         self.it = it
-        self.filters = Filters(it)
-        most, size = MOST_PARTS, size_of_blocks(m, it.bytes_of_picture)
+        self.filters = make_filters(it, blas)
+        most, size = MOST_PARTS, size_of_blocks(m, self.filters.bytes_of_picture)
         if it.backward:
             sums = prod(it.shape) * numpy.dtype(it.dtype).itemsize
             most = max(1, min(most, MOST_BYTES_OF_SUMS // sums))
-        super().__init__(m, size, lambda n: _Thread(make_block(it, n, blas, self.filters), it, n), most)
-        self.multiplications = m * prod(it.windows.grid) * it.depth * it.filters
+        super().__init__(m, size, lambda n: _Thread(self.filters.make_block(n), it, n), most)
+        self.multiplications = m * prod(it.windows.grid) * it.depth * it.filters * self.filters.cost
         count, columns = (len(self.parts), 0) if it.backward else (0, it.windows.grid[1])
         self.dw = numpy.zeros((max(count, 1), it.groups, it.depth, it.filters // it.groups), it.dtype)
         self.db = numpy.empty((count, it.filters), it.dtype)
         self.row = numpy.empty((columns, it.filters), it.dtype)
 
-    def is_exact(self, needs_dx: bool) -> bool:
-        """Whether no product with a 0 where there is no window can have come to anything: it is NaN for a pixel or a
-        filter that is not finite."""
-        finite = isfinite(self.dw[0].sum()) and (not needs_dx or isfinite(self.filters.turned.sum()))
-        return finite or not self.it.is_shifted
+
+class _Numpy:
+    """NumPy for a function that makes arrays of the same shapes, in the same order, whenever it is called: it makes
+    them at the first call."""
+
+    def __init__(self) -> None:
+        self._arrays: list[Array] = []
+        self._next = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(numpy, name)
+
+    def begin(self) -> _Numpy:
+        """For a new call."""
+        self._next = 0
+        return self
+
+    def empty(self, shape: tuple[int, ...], dtype: Any = float) -> Array:
+        """An array that is not used yet in this call."""
+        if self._next == len(self._arrays):
+            self._arrays.append(numpy.empty(shape, dtype))
+        array = self._arrays[self._next]
+        if array.shape != shape or array.dtype != dtype:  # another activation
+            array = self._arrays[self._next] = numpy.empty(shape, dtype)
+        self._next += 1
+        return array
+
+    def empty_like(self, x: Array) -> Array:
+        return self.empty(x.shape, x.dtype)
 
 
 class _Thread:
@@ -66,6 +90,7 @@ class _Thread:
         scratch: in the shape of its results.
         ones: for each of ``block.rows``.
         sums: for their column sums.
+        numpy: for an activation.
     """
 
     def __init__(self, block: Block, it: Convolution, pictures: int) -> None:
@@ -73,6 +98,11 @@ class _Thread:
         self.scratch = numpy.empty((pictures, *it.windows.grid, it.filters), it.dtype)
         self.ones = numpy.ones(len(block.rows), it.dtype)
         self.sums = numpy.empty(it.filters, it.dtype)
+        self.numpy = _Numpy()
+
+    def numpy_for(self, known: Activation) -> Any:
+        """What NumPy functions of an activation are given."""
+        return self.numpy.begin() if known.recordable else numpy
 
 
 class _Forward(NamedTuple):
@@ -98,14 +128,15 @@ class _Forward(NamedTuple):
         """The results of the blocks of a part."""
         row = self.blocks.row.reshape(-1)
         for block in self.blocks.parts[part]:
-            z = self.blocks.of(worker, block).block.forward(self.x[block])
+            mine = self.blocks.of(worker, block)
+            z = mine.block.forward(self.x[block])
             out = self.out[block].reshape(z.shape)
             if self.z_out is not None or self.bias is not None:
                 kept = out if self.z_out is None else self.z_out[block].reshape(z.shape)
                 numpy.copyto(kept, z) if self.bias is None else numpy.add(z, row, out=kept)
                 z = kept
             if self.known.numpy_forward is not None:
-                self.known.numpy_forward(numpy, z, out)
+                self.known.numpy_forward(mine.numpy_for(self.known), z, out)
             else:
                 out[...] = self.known.forward(self.xp, z)
 
@@ -136,7 +167,7 @@ class _Backward(NamedTuple):
         blocks.db[part] = 0
         for block in blocks.parts[part]:
             mine = blocks.of(worker, block)
-            self._differentiate(mine.scratch, block)
+            self._differentiate(mine, block)
             mine.block.take(self.x[block], self.dz[block])
             if self.bias_gradient is not None:
                 numpy.dot(mine.ones, mine.block.rows, out=mine.sums)
@@ -147,12 +178,12 @@ class _Backward(NamedTuple):
             if self.dx is not None:
                 mine.block.backward(self.dx[block])
 
-    def _differentiate(self, scratch: Array, block: slice) -> None:
+    def _differentiate(self, mine: _Thread, block: slice) -> None:
         """dz <- dy f'"""
         dy, dz, known = self.dy[block], self.dz[block], self.known
         if known.numpy_derivative is not None:
-            known.numpy_derivative(numpy, self.saved[block], scratch)
-            numpy.multiply(dy, scratch, out=dz)
+            known.numpy_derivative(mine.numpy_for(known), self.saved[block], mine.scratch)
+            numpy.multiply(dy, mine.scratch, out=dz)
         elif known.derivative is not None:
             numpy.multiply(dy, known.derivative(self.xp, self.saved[block]), out=dz)
         elif self.dz is not self.dy:
@@ -240,11 +271,11 @@ class NumpyConvolutions(NumpyCore):
         for of_part in dw[1:]:
             numpy.add(dw[0], of_part, out=dw[0])
         product = _in_shape(dw[0], it.weight.shape)
-        if not blocks.is_exact(it.dx is not None):
+        if not blocks.filters.is_exact(dw[0], it.dx is not None):
             windows = blocks.it.windows
             exact = Backend.conv2d_backward(
                 self, it.dz, it.dz, it.x, it.weight, stride=windows.stride, padding=windows.padding,
-                needs_dx=it.dx is not None, out=it.dx,
+                groups=blocks.it.groups, needs_dx=it.dx is not None, out=it.dx,
             )  # fmt: skip
             numpy.copyto(product, exact[2])
         factor = alpha * host_number(times)

@@ -16,6 +16,8 @@ import pytest
 
 from backends import Backend, get_backend
 from backends.core import Core
+from backends.cuda.cupy_backend import CupyBackend
+from backends.cuda.rules import EXACT, RULES
 from nn import (
     GELU,
     SGD,
@@ -50,6 +52,8 @@ from nn import (
 )
 from nn.plan import takes_input_scale
 from tests.helpers.backends import make_backend
+from tests.helpers.emulated_cuda import EmulatedCudaDevice, needs_compiler
+from tests.helpers.recorded_runs import Eager
 from tests.helpers.resumed import Kill, Killed
 from tests.helpers.with_emulated import EMULATED, WITH_EMULATED, made
 
@@ -140,6 +144,28 @@ def test_a_recorded_run_is_the_eager_one_bit_for_bit(settings: dict[str, Any], m
     assert runs[0][0] == runs[1][0]
     for name, values in runs[0][1].items():
         np.testing.assert_array_equal(runs[1][1][name], values, err_msg=name)
+
+
+@needs_compiler
+@pytest.mark.parametrize("filters", [64, 0], ids=["direct", "patches"])
+@pytest.mark.parametrize("optimizer", ["plain", "momentum", "adam"])
+def test_a_recorded_run_on_a_gpu_is_the_eager_one_bit_for_bit(optimizer: str, filters: int) -> None:
+    """As long as its launches are joined alike. Where an eager step joins none, what differs are the rules that sum
+    products in an order of their own, and nothing else: without them the bits are the same."""
+    data = Dataset(PIXELS.reshape(30, 36), LABELS, scale=1 / 255)
+
+    def run(on: CupyBackend, rules: Any = RULES) -> dict[str, Any]:
+        on.rules, on.direct_filters = rules, filters
+        model = Sequential(small(), backend=on, seed=2)
+        losses = Trainer(model, optimizer=OPTIMIZERS[optimizer]()).fit(data, 3, 8)["loss"]
+        assert on.why_eager == ""
+        return {"loss": np.array(losses), **model.state_dict()}
+
+    recorded, joined, single = (kind(EmulatedCudaDevice()) for kind in (CupyBackend, Eager, CupyBackend))
+    eager(single)
+    for found, expected in ((run(recorded), run(joined)), (run(recorded, EXACT), run(single))):
+        for name, values in expected.items():
+            np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
 # ---- the plan -------------------------------------------------------------------------------------------------------
@@ -555,7 +581,8 @@ def test_a_step_takes_no_memory_once_every_shape_was_seen(recorded: bool) -> Non
     buffers of its own.)"""
     layers = [
         Conv2d(1, 8, 3, padding="same"), BatchNorm2d(8), ReLU(), MaxPool2d(2), Dropout(0.1), Conv2d(8, 8, 3, 2, 1),
-        AvgPool2d(2, padding=1), Conv2d(8, 128, 1, activation="tanh"), GlobalAvgPool2d(), Linear(128, 3), Softmax(),
+        AvgPool2d(2, padding=1), Conv2d(8, 128, 1, activation="gelu"),
+        Conv2d(128, 128, 3, groups=128, activation="silu"), GlobalAvgPool2d(), Linear(128, 3), Softmax(),
     ]  # fmt: skip
     x, watching = RNG.normal(size=(256, 28, 28)).astype("float32"), Peaks()
     backend = get_backend("cpu") if recorded else eager(get_backend("cpu"))

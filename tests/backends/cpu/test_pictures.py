@@ -73,8 +73,11 @@ class Convolved:
             x.fill(np.nan)
 
 
-#: With and without patches; a row of windows that is one channel.
-KINDS = [{"channels": 8}, {"channels": 1}, {"channels": 8, "stride": 2}, {"channels": 8, "groups": 4}]
+#: With and without patches; a row of windows that is one channel; groups of several channels, of two and of one.
+KINDS = [
+    {"channels": 8}, {"channels": 1}, {"channels": 8, "stride": 2}, {"channels": 8, "groups": 2},
+    {"channels": 8, "groups": 4}, {"channels": 8, "groups": 8, "stride": 2},
+]  # fmt: skip
 
 
 # ---- threads ---------------------------------------------------------------------------------------------------------
@@ -276,6 +279,41 @@ def test_sums_of_large_filters_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(convolution, "MOST_BYTES_OF_SUMS", 1)
     it(get_backend("cpu"))
     np.testing.assert_allclose(it.results["dw"], expected["dw"], rtol=1e-4, atol=1e-4)
+
+
+# ---- groups ----------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_groups_of_channels(data: st.DataObject) -> None:
+    """Of one channel and of several, whatever windows see and leave out, also infinite numbers."""
+    draw = data.draw
+    size, stride, padding = (draw(st.tuples(st.integers(a, b), st.integers(a, b))) for a, b in ((1, 4), (1, 3), (0, 2)))
+    height, width = (
+        draw(st.integers(max(side - 2 * around, 1), 9)) for side, around in zip(size, padding, strict=True)
+    )
+    groups, channels, filters = draw(st.integers(2, 5)), draw(st.integers(1, 5)), draw(st.integers(1, 3))
+    placed: dict[str, Any] = {"stride": stride, "padding": padding, "groups": groups}
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    x = rng.standard_normal((draw(st.integers(0, 9)), height, width, groups * channels))
+    weight, bias = rng.standard_normal((*size, channels, groups * filters)), rng.standard_normal(groups * filters)
+    bad = draw(st.sampled_from([None, None, np.inf, -np.inf, np.nan]))
+    if bad is not None and x.size:
+        array = draw(st.sampled_from([x, weight]))
+        array.reshape(-1)[draw(st.integers(0, array.size - 1))] = bad
+    backend, reference = (get_backend("cpu", "float64", fused=fused) for fused in (True, False))
+    with backend.use():
+        y = reference.conv2d(x, weight, bias, **placed)
+        np.testing.assert_allclose(backend.conv2d(x, weight, bias, **placed), y, rtol=1e-9, atol=1e-9)
+        dy = rng.standard_normal(y.shape)
+        results = []
+        for on in (backend, reference):
+            sums, before = np.empty_like(bias), np.ones_like(weight)
+            gradients: dict[str, Any] = {"bias_gradient": sums, "weight_gradient": before, "beta": 0.5, "alpha": 2.0}
+            results.append(on.conv2d_backward(dy, dy, x, weight, **gradients, **placed))
+        for found, expected in zip(*results, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
 # ---- what is left to the specification -------------------------------------------------------------------------------
