@@ -202,7 +202,7 @@ def write_layers(entries: Sequence[Entry]) -> str:
 
 def picture_shape(rows: Dataset) -> Shape | None:
     """Height, width and channels of rows that are pictures; None where they are not known to be."""
-    shape = rows.image_shape or rows.x.shape[1:]
+    shape = rows.image_shape or rows.row_shape
     return (*shape, 1) if len(shape) == 2 else shape if len(shape) == 3 else None
 
 

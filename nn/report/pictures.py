@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..data import Dataset
+from ..data import Dataset, StreamedDataset
 from ..layers import ChannelsLast, Dropout, Flatten, Layer, Reshape
 from ..model import Sequential
 
@@ -28,6 +28,13 @@ def pictures_of(model: Sequential, data: Dataset, rows: slice | Sequence[int] | 
     if data.image_shape is not None and not any(isinstance(layer, ChannelsLast) for layer in layers):
         return x.reshape(len(x), *data.image_shape)
     return next((found for found in (seen, x) if found.ndim in (3, 4)), None)
+
+
+def range_of(data: Dataset | StreamedDataset) -> tuple[float, float]:
+    """The smallest and the largest number of the rows as they are stored, as far as they were looked at."""
+    if isinstance(data, Dataset):
+        return float(data.x.min()), float(data.x.max())
+    return data.units.low, data.units.high
 
 
 def picture_shape(model: Sequential, data: Dataset) -> tuple[int, ...] | None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from backends.arguments import check_kind, check_path, check_seed, check_whole_number
 
-from ..data import Augment, Dataset
+from ..data import Augment, Dataset, StreamedDataset
 from ..data.augment import picture_shape as data_picture_shape
 from ..files import write_atomically
 from ..history import History
@@ -28,7 +28,7 @@ from ..trainer import Trainer
 from .collected import LOGARITHMIC, REGRESSION, curve_names, probabilities_of, regression_figures, shortened
 from .convolutions import convolutions, filters_of, maps_of, only_row
 from .distorted import distorted
-from .pictures import from_0_to_1, picture_shape, pictures_of
+from .pictures import from_0_to_1, picture_shape, pictures_of, range_of
 from .svg import LOG_FROM, MOST_DOTS, are_rare, epoch_ticks, shown
 
 if TYPE_CHECKING:
@@ -370,9 +370,9 @@ def augmentation(augment: Augment, data: Dataset, count: int = 10, epochs: int =
     """
     check_installed()
     check_kind("augment", augment, Augment, "an Augment")
-    check_kind("data", data, Dataset, "a Dataset")
+    check_kind("data", data, (Dataset, StreamedDataset), "a Dataset")
     count, epochs = check_whole_number("count", count), check_whole_number("epochs", epochs)
-    first, low, high = data[:count], float(data.x.min()), float(data.x.max())
+    first, (low, high) = data[:count], range_of(data)
     height, width, channels = shape = data_picture_shape(first.image_shape or first.x.shape[1:])
     seen = distorted(first, augment, epochs, check_seed("seed", seed))
     images = np.concatenate([first.x.reshape(1, -1, *shape), seen])
@@ -409,7 +409,7 @@ def _pictures(model: Sequential, data: Dataset, rows: Sequence[int] | np.ndarray
     found = pictures_of(model, data, rows)
     if found is None:
         raise ValueError("these rows are not pictures; their data set has no image_shape")
-    return from_0_to_1(found, float(data.x.min()), float(data.x.max()))
+    return from_0_to_1(found, *range_of(data))
 
 
 def weights_of_pixels(model: Sequential, image_shape: tuple[int, ...]) -> np.ndarray | None:
