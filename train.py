@@ -364,7 +364,7 @@ def build_layers(settings: Settings, train: Dataset) -> list[Layer]:
     """Hidden layers, an output for each class (one for two classes and a sigmoid), and their activations."""
     loss, classes = get_loss(settings.loss), train.n_classes
     one_answer = classes == 2 and loss.output_activation == "sigmoid"
-    targets = train.y.shape[1] if train.y.ndim == 2 else 1
+    targets = train.target_shape[0] if train.target_shape else 1
     outputs = settings.outputs or (1 if one_answer else classes or targets)
     hidden = map(Units, settings.hidden) if settings.layers is None else read_layers(settings.layers)
     entries = [*hidden, Units(outputs)]

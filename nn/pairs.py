@@ -8,7 +8,7 @@ from functools import wraps
 from numbers import Real
 from typing import Any, TypeVar
 
-from .data import Dataset
+from .data import Dataset, StreamedDataset
 from .data.checks import DataTypeError
 from .data.streamed.given import lies_elsewhere
 from .feed import Rows
@@ -49,7 +49,7 @@ def targets_apart(method: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def _pair(x: Any, y: Any, method: str) -> Any:
-    if isinstance(x, tuple | Dataset | Rows):
+    if isinstance(x, tuple | Dataset | StreamedDataset | Rows):
         kind = "a tuple (x, y)" if isinstance(x, tuple) else f"a {type(x).__name__}"
         raise DataTypeError(
             f"{method}: {kind} has its targets already, so there cannot be others beside it; pass the rows as an array "

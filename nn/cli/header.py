@@ -9,7 +9,7 @@ from typing import SupportsFloat
 
 from backends import Backend
 
-from ..data import Dataset
+from ..data import Dataset, StreamedDataset
 from ..data.labels import are_numbers
 from ..data.statistics import advice, picture_advice, target_advice
 from ..data.values import listed
@@ -97,11 +97,13 @@ def _devices(settings: Settings, compared: Mapping[str, Backend]) -> list[tuple[
     return [*lines, ("", steps), ("allowed", rounding_text(settings.dtype))]
 
 
-def _data(name: str, training: Dataset, validation: Dataset | None, test: Dataset | None) -> str:
+def _data(name: str, training: Dataset | StreamedDataset, validation: Dataset | None, test: Dataset | None) -> str:
     text = f"{name}: {len(training):,} training rows"
     text += f", {len(validation):,} for validation" if validation is not None else ""
     text += f", {len(test):,} test rows" if test is not None else ""
     text += f", {training.n_features} inputs"
+    if isinstance(training, StreamedDataset) and len(training) > training.window:
+        text += f", read in windows of {training.window:,} rows"
     if not training.has_classes:
         return text
     names = "" if are_numbers(training.class_names) else f": {listed(training.class_names or ())}"

@@ -156,6 +156,7 @@ SIZE = Kind(
     "a whole number or full", lambda value: value == "full" or _is_integer(value), _size, "ROWS",
     final=lambda value: None if value == "full" else value,
 )  # fmt: skip
+WINDOW = Kind("a whole number or full", SIZE.accepts, _size, "ROWS")
 SHARE = Kind(
     "a fraction between 0 and 1, a number of rows or test",
     lambda value: value == "test" or _is_number(value), _rows, "ROWS",

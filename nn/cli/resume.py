@@ -91,6 +91,8 @@ def _found_again(name: str, value: Any, began_in: str) -> Any:
     """A path of the run, which has begun in that folder, as it is from here."""
     if not began_in or began_in == working_directory() or not _is_relative(name, value):
         return value
+    if name == "data" and "," in value:  # two files
+        return ",".join(_found_again(name, part.strip(), began_in) for part in value.split(","))
     there = Path(began_in) / value
     return str(there) if (there if name in ("data", "data_dir", "start_from") else there.parent).exists() else value
 
@@ -99,6 +101,8 @@ def _from_here(name: str, value: Any, began_in: str) -> Any:
     """A path that is given now, as it is from the folder in which the run has begun."""
     if began_in == working_directory() or not _is_relative(name, value):
         return value
+    if name == "data" and "," in value:
+        return ",".join(_from_here(name, part.strip(), began_in) for part in value.split(","))
     return os.path.abspath(value)
 
 

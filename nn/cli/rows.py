@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 from ..data import Data, Dataset, as_dataset, load_data
@@ -31,6 +32,7 @@ def load(settings: Settings) -> Data:
             limit=settings.limit,
             test_fraction=test_fraction,
             progress=not settings.quiet,
+            window=settings.window,
             **table_options(settings),
         )
 
@@ -56,7 +58,7 @@ def refuse_other_task(settings: Settings, data: Data) -> None:
     train = data.train
     if settings.rows is not None or settings.epochs == 0:
         return
-    if not train.has_classes and train.y.size == len(train) and get_loss(settings.loss).targets == "classes":
+    if not train.has_classes and prod(train.target_shape) == 1 and get_loss(settings.loss).targets == "classes":
         raise UsageError(
             f"{data.name}: the targets are values, but {settings.loss} is a loss for classes; say --loss mse, or "
             "another loss for values"

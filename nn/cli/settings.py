@@ -16,6 +16,7 @@ from typing import Any
 from backends import PRECISIONS, device_help
 
 from ..data.columns import IMPUTATIONS
+from ..data.streamed.stored import can_be_stored
 from ..data.tables import is_table
 from ..initializers import initializer_names
 from ..layers import ACTIVATION_LAYERS, NORMS
@@ -51,6 +52,7 @@ from .kinds import (
     UP_TO_1,
     UP_TO_180,
     WIDTHS,
+    WINDOW,
     Check,
     Kind,
     UsageError,
@@ -94,6 +96,10 @@ NO_MOMENTUM = when(lambda s: momentum_of(s) == 0, "the momentum is 0")
 ROWS_GIVEN = when(lambda s: s.rows is not None, "the rows are written out")
 NO_TABLE = when(lambda s: s.rows is not None or not is_table(s.data), "the data are no table")
 UNDISTORTED = when(lambda s: not is_distorted(s), "no picture is distorted")
+NO_WINDOWS = when(
+    lambda s: s.data.lower() in ("digits", "mnist") or not can_be_stored(s.data),
+    "only .npy, zarr, HDF5 and Parquet are read in windows",
+)
 NO_OUTPUT = when(lambda s: s.output is None, "there is no --output")
 DEVICES_NAMED = when(lambda s: s.compare, "--compare names the devices itself, as in cpu,cuda/reference")
 
@@ -316,10 +322,15 @@ class Settings:
 
     data: str = _data("digits", "--data", TEXT,
         "digits (comes with scikit-learn), mnist, or a file: .npz or .h5 with x_train, y_train, x_test, y_test; a "
-        "table .csv, .tsv or .parquet with a column `label`, or see --label", metavar="SOURCE", idle=(ROWS_GIVEN,))
+        "folder of .npy files or .zarr with these, or with x, y; x.npy beside y.npy; a table .csv, .tsv or .parquet "
+        "with a column `label`, or see --label", metavar="SOURCE", idle=(ROWS_GIVEN,))
     data_dir: str | None = _data(None, "--data-dir", TEXT, "folder with the four MNIST files", metavar="DIR",
         unset="the environment variable XPNET_DATA, else the user's cache, into which they are downloaded",
         idle=(ROWS_GIVEN, when(lambda s: s.data.lower() != "mnist", "only --data mnist is read from a folder")))
+    window: int | str | None = _data(None, "--window", WINDOW,
+        "of .npy, .zarr, .h5 and .parquet: how many rows are in memory at a time, to be shuffled, while the others "
+        "stay in the file; or `full`: load them all", check=at_least(1),
+        unset="load up to 2 GiB, and read what is larger in windows of 256 MiB", idle=(ROWS_GIVEN, NO_WINDOWS))
     limit: int | None = _data(None, "--limit", INTEGER, "use only the first ROWS rows to train, and to test",
         metavar="ROWS", check=at_least(1), unset="all rows")
     test_fraction: float = _data(0.2, "--test-fraction", NUMBER,

@@ -1,9 +1,9 @@
 """Measure a model on rows with labels or values: loss, accuracy, and other metrics.
 
-DATA is what train.py --data takes: digits, mnist, or a file .npz, .h5, .csv, .tsv (either with .gz) or .parquet. As in
-train.py, the test rows are those that come with the data; else a fifth of the rows, set aside by class, the same ones
-each time. For a file of new rows, all of which are to be evaluated, say --rows all. Without DATA it is what the run was
-trained on, whose folder MODEL is.
+DATA is what train.py --data takes: digits, mnist, a file .npz, .h5, .npy, .csv, .tsv (either with .gz) or .parquet, or
+a folder of .npy files or .zarr. As in train.py, the test rows are those that come with the data; else a fifth of the
+rows, set aside by class, the same ones each time. For a file of new rows, all of which are to be evaluated, say --rows
+all. Without DATA it is what the run was trained on, whose folder MODEL is.
 
 The columns of a table are taken by the names that the training rows had, and missing values and categories become what
 those rows have taught.
@@ -22,7 +22,9 @@ import numpy as np
 from ..cli import UsageError
 from ..cli.kinds import METRIC
 from ..cli.run_record import RECORD, RunRecord
-from ..data import Dataset, load_data, read_csv
+from ..data import Dataset, StreamedDataset, load_data, read_csv
+from ..data.streamed.given import joined
+from ..data.streamed.stored import is_large_table
 from ..data.tables import is_table
 from ..metrics import metric_names
 from ..model import Sequential
@@ -113,7 +115,7 @@ def as_trained(options: Namespace) -> None:
         if getattr(options, name) is None:
             setattr(options, name, getattr(settings, name))
     # Paths in a record start from where the run began.
-    is_file = Path(settings.data).suffix != ""
+    is_file = settings.data.lower() not in ("digits", "mnist")
     options.data = str(Path(record.folder) / settings.data) if is_file else settings.data
     if options.data_dir is not None:
         options.data_dir = str(Path(record.folder) / options.data_dir)
@@ -132,12 +134,14 @@ def rows_to_evaluate(model: Sequential, options: Namespace) -> tuple[Dataset, st
         rows = test
     elif options.rows == "train" or test is None:
         rows = train
+    elif isinstance(train, StreamedDataset):
+        rows = joined(train, test)
     else:
         rows = replace(train, x=np.concatenate([train.x, test.x]), y=np.concatenate([train.y, test.y]))
     if options.limit is not None:
         if options.limit < 1:
             raise UsageError(f"--limit must be at least 1, not {options.limit}")
-        rows = rows[: options.limit]
+        rows = rows.first(options.limit) if isinstance(rows, StreamedDataset) else rows[: options.limit]
     if options.only:
         rows = rows.only([_class_of(str(name), rows) for name in options.only])
     if options.positive is not None:
@@ -152,7 +156,7 @@ def divided(model: Sequential, options: Namespace) -> tuple[Dataset, Dataset | N
     those."""
     units = model.units
     fraction = 0.0 if options.rows == "all" else options.test_fraction
-    if is_table(options.data):
+    if is_table(options.data) and not is_large_table(options.data):
         learnt = None if units is None else units.columns
         known = learnt if any(column.name or column.learnt for column in learnt or ()) else None
         task: Any = "values" if model.task == "values" else "auto"
@@ -163,10 +167,11 @@ def divided(model: Sequential, options: Namespace) -> tuple[Dataset, Dataset | N
         if fraction == 0:
             return data, None, False
         return *data.split(fraction), True
-    if options.label is not None:
+    if options.label is not None and not is_table(options.data):
         raise UsageError(f"--label is for tables, and {options.data} is none; leave it out")
-    own = load_data(options.data, options.data_dir, test_fraction=0)
-    found = own if own.test is not None or fraction == 0 else load_data(options.data, test_fraction=fraction)
+    own = load_data(options.data, options.data_dir, test_fraction=0, label=options.label)
+    set_aside = own.test is None and fraction != 0
+    found = load_data(options.data, test_fraction=fraction, label=options.label) if set_aside else own
     train, test = (None if part is None else _shifted(part, model) for part in (found.train, found.test))
     assert train is not None
     return train, test, own.test is None and test is not None

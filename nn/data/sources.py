@@ -70,7 +70,7 @@ def load_data(
     task: Literal["auto", "classes", "values"] = "auto",
     impute: str | None = None,
     categorical: Sequence[str | int] | None = None,
-    window: int | Literal["full"] | None = None,
+    window: int | str | None = None,
 ) -> Data:
     """Training and test rows with class labels, or with values to fit.
 

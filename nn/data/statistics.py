@@ -118,8 +118,9 @@ def picture_advice(data: Dataset | StreamedDataset) -> str:
     return f"the pixels of the training pictures go from {low:g} to {high:g}, and nothing scales them; divide by 255"
 
 
-def target_advice(data: Dataset) -> str:
+def target_advice(data: Dataset | StreamedDataset) -> str:
     """What to say of values to fit that are far from what a network begins with; "" where they are near."""
+    data = data if isinstance(data, Dataset) else data.sample
     if data.has_classes or data.y.dtype.kind != "f" or data.y.size == 0:
         return ""
     mean, deviation = float(data.y.mean(dtype=np.float64)), float(data.y.std(dtype=np.float64))

@@ -103,6 +103,7 @@ def network_of(model: Sequential, data: Dataset, names: list[str], bits: int, pe
     if not output_activation_of(model.layers):  # the outputs are what the probabilities are computed from
         stages.append({"kind": "activation", "activation": model.output_activation})
     some = np.linspace(0, len(data) - 1, min(MOST_ROWS, len(data))).round().astype(int)
+    shown = data[some]
     return {
         "stages": stages,
         "names": names,
@@ -110,7 +111,10 @@ def network_of(model: Sequential, data: Dataset, names: list[str], bits: int, pe
         "scale": units.scale,
         "shift": units.shift,
         "pen": pen,
-        "rows": [{"pixels": packed(data.x[row].ravel()), "label": names[data.y[row]], "row": int(row)} for row in some],
+        "rows": [
+            {"pixels": packed(x.ravel()), "label": names[label], "row": int(row)}
+            for x, label, row in zip(shown.x, shown.y, some, strict=True)
+        ],
     }
 
 

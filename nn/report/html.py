@@ -22,7 +22,7 @@ from ..version import __version__
 from .collected import REGRESSION, all_names, collect, curve_names, look_of, shortened
 from .convolutions import convolutions, filters_of, maps_of
 from .embedded import BITS, NO_PICTURES, NO_PROBABILITIES, drawings_of, network_of, pen_of, why_not
-from .pictures import from_0_to_1, picture_shape, pictures_of
+from .pictures import from_0_to_1, picture_shape, pictures_of, range_of
 from .plots import weights_of_pixels
 from .png import data_uri, signed
 from .svg import Curve, curves, scatter
@@ -309,7 +309,7 @@ def pictures(trainer: Trainer, data: Dataset, rows: Sequence[int]) -> np.ndarray
     if found is None:
         return None
     step = -(-max(found.shape[1:3]) // MOST_PIXELS)
-    scaled = from_0_to_1(found[:, ::step, ::step], float(data.x.min()), float(data.x.max()))
+    scaled = from_0_to_1(found[:, ::step, ::step], *range_of(data))
     pixels: np.ndarray = np.rint(scaled * 255).astype(np.uint8)
     return pixels
 

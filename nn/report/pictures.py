@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..data import Dataset
+from ..data import Dataset, StreamedDataset
 from ..model import Sequential
 from ..picture_shape import picture_of
 
@@ -22,6 +22,13 @@ def pictures_of(model: Sequential, data: Dataset, rows: slice | Sequence[int] | 
         height, width, channels = found.shape
         return np.moveaxis(shaped.x.reshape(-1, channels, height, width), 1, -1)
     return shaped.x.reshape(-1, *found.shape)
+
+
+def range_of(data: Dataset | StreamedDataset) -> tuple[float, float]:
+    """The smallest and the largest number of the rows as they are stored, as far as they were looked at."""
+    if isinstance(data, Dataset):
+        return float(data.x.min()), float(data.x.max())
+    return data.units.low, data.units.high
 
 
 def picture_shape(model: Sequential, data: Dataset) -> tuple[int, ...] | None:

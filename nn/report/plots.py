@@ -28,7 +28,7 @@ from ..trainer import Trainer
 from .collected import LOGARITHMIC, REGRESSION, curve_names, probabilities_of, regression_figures, shortened
 from .convolutions import convolutions, filters_of, maps_of, only_row
 from .distorted import distorted
-from .pictures import from_0_to_1, picture_shape, pictures_of
+from .pictures import from_0_to_1, picture_shape, pictures_of, range_of
 from .svg import LOG_FROM, MOST_DOTS, are_rare, epoch_ticks, shown
 
 if TYPE_CHECKING:
@@ -374,8 +374,7 @@ def augmentation(augment: Augment, data: Any, count: int = 10, epochs: int = 5, 
     check_kind("augment", augment, Augment, "an Augment")
     data = as_rows(data)
     count, epochs = check_whole_number("count", count), check_whole_number("epochs", epochs)
-    first, numbers = data[:count], (data if isinstance(data, Dataset) else data.sample).x
-    low, high = float(numbers.min()), float(numbers.max())
+    first, (low, high) = data[:count], range_of(data)
     height, width, channels = shape = shape_to_distort(first)
     seen = distorted(first, augment, epochs, check_seed("seed", seed))
     images = np.concatenate([first.x.reshape(1, -1, *shape), seen])
@@ -412,7 +411,7 @@ def _pictures(model: Sequential, data: Dataset, rows: Sequence[int] | np.ndarray
     found = pictures_of(model, data, rows)
     if found is None:
         raise ValueError("these rows are not pictures; their data set has no image_shape")
-    return from_0_to_1(found, float(data.x.min()), float(data.x.max()))
+    return from_0_to_1(found, *range_of(data))
 
 
 def weights_of_pixels(model: Sequential, image_shape: tuple[int, ...]) -> np.ndarray | None:

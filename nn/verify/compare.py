@@ -34,7 +34,7 @@ from backends.arguments import (
 )
 from backends.typing import HostArray
 
-from ..data import as_dataset
+from ..data import StreamedDataset, as_dataset
 from ..divergence import TrainingDiverged
 from ..layers import BatchNorm, BatchNorm2d, Conv2d, Layer, LayerNorm, Linear
 from ..optimizers import Optimizer
@@ -74,7 +74,7 @@ def compare(
         make: gives a new trainer on a backend, always of the same network, initial values, loss and optimizer.
         devices: two or more, compared with the first: names as of ``get_backend``, ``"cpu/reference"`` for the
             reference operations of a device, or backends; or backends by any names.
-        data, epochs, batch_size, shuffle: as of ``Trainer.fit``.
+        data, epochs, batch_size, shuffle: as of ``Trainer.fit``; of a ``StreamedDataset`` the rows of the first window.
         steps: compare at most so many. The comparison also ends when every device has differed.
         dtype: of the devices that are given by name.
         progress: show a bar on a terminal.
@@ -95,6 +95,8 @@ def compare(
     if len(backends) < 2:
         raise ValueError("two devices or more are needed to compare, as in cpu,cuda or cpu,cpu/reference")
     data = as_dataset(data)
+    if isinstance(data, StreamedDataset):
+        data = data[: data.window]
     first_name, *others = backends
     first = Side(_made(make, backends[first_name]), data, batch_size, shuffle)
     locked = {name: Side(_made(make, backends[name]), data, batch_size, shuffle) for name in others}

@@ -97,6 +97,9 @@ REFUSED = [
             ("cutout", "1"),
         )
     ),
+    ("window", [*NEURON, "--window", "9"], "the rows are written out"),
+    ("window", ["--window", "9"], "only .npy, zarr, HDF5 and Parquet are read in windows"),
+    ("window", ["--data", "{npz}", "--window", "full"], "only .npy, zarr, HDF5 and Parquet are read in windows"),
     ("accumulate", ["--batch-size", "full", "--accumulate", "2"], "all rows at once are one batch"),
     *((name, ["--optimizer", "sgd", flag, "0.5"], f"sgd has no {name}") for name, flag in OF_OTHERS.items()),
     ("epsilon_inside", [*ADAM, "--epsilon-inside"], "adam has no epsilon_inside"),

@@ -32,9 +32,11 @@ from nn import (
     Augment,
     BatchNorm,
     Callback,
+    Dataset,
     LayerNorm,
     Linear,
     Sequential,
+    StreamedDataset,
     Trainer,
     load_data,
     load_model,
@@ -276,6 +278,31 @@ def data_dir(tools: Tools) -> None:
     error = tools.capsys.readouterr().err
     assert str(tools.folder / "empty") in error
     assert str(tools.folder / "other") not in error
+
+
+@behaviour
+def window(tools: Tools) -> None:
+    """Rows stay in the file, of which so many are in memory; where these are all, the run is that of memory."""
+    rows = digits()
+    assert rows.test is not None
+    for name, array in {"x_train": rows.train.x, "x_test": rows.test.x}.items():
+        np.save(tools.folder / f"{name}.npy", array)
+        np.save(tools.folder / f"y{name[1:]}.npy", rows.train.y if name == "x_train" else rows.test.y)
+    flags = ["--data", str(tools.folder), "--epochs", "2", "--hidden", "8", "--device", "cpu", "--quiet", "--window"]
+    weights = []
+    for size in ("full", "5000", "100"):
+        run = train.prepare(train.parse([*flags, size])[0])
+        assert isinstance(run.training, Dataset if size == "full" else StreamedDataset)
+        assert isinstance(run.test, Dataset if size == "full" else StreamedDataset)
+        if isinstance(run.training, StreamedDataset):
+            assert run.training.window == int(size)
+        train.train(run)
+        weights.append(run.trainer.model.state_dict())
+    assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+    assert not all((weights[0][name] == weights[2][name]).all() for name in weights[0])
+    tools.capsys.readouterr()
+    assert train.main([*flags[:2], "--epochs", "1", "--device", "cpu", "--window", "100"]) == 0
+    assert "64 inputs, read in windows of 100 rows" in " ".join(tools.capsys.readouterr().out.split())
 
 
 @behaviour
@@ -1312,7 +1339,7 @@ def test_a_setting_does_what_it_says(
 #: The least value of each setting that has one.
 LEAST = {
     "threads": 1, "processes": 1, "blocks": 1, "compare_steps": 1,
-    "limit": 1, "hidden": 1, "outputs": 1, "epochs": 0, "batch_size": 1,
+    "window": 1, "limit": 1, "hidden": 1, "outputs": 1, "epochs": 0, "batch_size": 1,
     "accumulate": 1,
     "augment_shift": 0,
     "augment_cutout": 0,
@@ -1365,6 +1392,7 @@ BOTH = {
     "dtype": ("float64", '"float64"'),
     "data": ("mnist", '"mnist"'),
     "data_dir": ("there", '"there"'),
+    "window": ("full", '"full"'),
     "limit": ("70", "70"),
     "test_fraction": ("0.25", "0.25"),
     "validation": ("0.3", "0.3"),
@@ -1443,6 +1471,7 @@ BOTH = {
 #: What a setting needs beside it in order not to be refused.
 BESIDE = dict.fromkeys(("label", "task", "impute", "categorical"), ("data", '"t.csv"')) | {
     "data_dir": ("data", '"mnist"'),
+    "window": ("data", '"rows.h5"'),
     "delta": ("loss", '"huber"'),
     "gamma": ("loss", '"focal"'),
     "focal_alpha": ("loss", '"focal"'),
@@ -1556,6 +1585,7 @@ PLACEHOLDERS = {
     "compare_steps": "N",
     "data": "SOURCE",
     "data_dir": "DIR",
+    "window": "ROWS",
     "limit": "ROWS",
     "test_fraction": "FRACTION",
     "validation": "ROWS",

@@ -11,8 +11,24 @@ import numpy as np
 from ..checks import DataError
 from ..units import Units
 from .dataset import WINDOW_BYTES, StreamedDataset
+from .joined import JoinedSource
 from .learnt import learnt_targets
 from .opened import is_of, is_source, source_of, targets_of
+
+
+def joined(one: StreamedDataset, other: StreamedDataset) -> StreamedDataset:
+    """All rows of two data sets of the same classes and units, neither of which is a part, one after the other."""
+    targets = [part.targets for part in (one, other) if part.targets is not None]
+    return StreamedDataset(
+        JoinedSource([one.rows, other.rows]),
+        JoinedSource(targets) if len(targets) == 2 else None,
+        window=one.window,
+        scale=one.scale,
+        shift=one.shift,
+        class_names=one.class_names,
+        image_shape=one.image_shape,
+        columns=one.columns,
+    )
 
 
 def lies_elsewhere(x: Any) -> bool:
