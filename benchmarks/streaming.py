@@ -136,8 +136,10 @@ def write_rows(folder: Path, rows: int, config: Config) -> None:
             np.lib.format.write_array_header_1_0(file, header)
             for start in range(0, rows, part):
                 count = min(part, rows - start)
-                numbers = rng.bytes(count * width) if name == "x" else rng.integers(0, config.widths[-1], count, "u1")
-                file.write(numbers)
+                if name == "x":
+                    file.write(rng.bytes(count * width))
+                else:
+                    file.write(rng.integers(0, config.widths[-1], count, np.uint8).tobytes())
             file.flush()
             os.fsync(file.fileno())
 

@@ -81,20 +81,6 @@ def batch_rows(train: Any, batch_size: int | None) -> int:
     return size
 
 
-def in_memory(rows: Rows, what: str) -> Rows:
-    """The rows, all of which ``what`` needs at once.
-
-    Raises:
-        DataError: they are more than a window.
-    """
-    if isinstance(rows, StreamedRows):
-        raise DataError(
-            f"{what} are computed from all rows at once, and these {len(rows):,} are larger than memory; take some of "
-            "them, data[:1000] for instance"
-        )
-    return rows
-
-
 def with_labels(data: Dataset | StreamedDataset, loss: Loss, n_outputs: int) -> Dataset | StreamedDataset:
     """The same rows; for a loss of classes with class labels, which may have been floats or one-hot before."""
     if loss.targets != "classes" or data.has_classes:
