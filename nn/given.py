@@ -52,7 +52,7 @@ def training_and_validation(
     train = with_labels(weighted(held(model.dataset(train)), sample_weight), trainer.loss, model.n_outputs)
     if is_fraction:
         part = int(validation) if isinstance(validation, Integral) else float(validation)
-        train, validation = train.split(part, seed=model.seed)
+        train, validation = map(held, train.split(part, seed=model.seed))
     if class_weight is not None:
         train = by_class(train, class_weight)
     return train, validation

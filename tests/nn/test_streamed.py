@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +272,30 @@ def test_a_fraction_is_held_out_and_class_weights_count() -> None:
     weighted.fit(data, 2, BATCH, sample_weight=WEIGHTS)
     given.fit(streamed(weights=WEIGHTS), 2, BATCH)
     assert state(weighted) == state(given) != state(found)
+
+
+@pytest.mark.parametrize("validation", [0.7, 160])
+def test_what_is_left_of_a_split_may_fit_into_a_window(validation: float) -> None:
+    found, expected = trainer_of(), trainer_of()
+    found.fit(streamed(), 2, None, validation=validation)
+    rest, held_out = streamed().split(validation, seed=5)
+    expected.fit(rest[:], 2, None, validation=held_out[:])
+    assert state(found) == state(expected)
+    assert found.history["val_loss"] == expected.history["val_loss"]
+
+
+def test_chunks_are_read_whole_but_for_the_ends_of_windows() -> None:
+    """A chunk is unpacked whatever is wanted of it."""
+    source = CountingSource(PIXELS, chunk=4)
+    data = StreamedDataset(source, LABELS, window=WINDOW, block=8, scale=1 / 255)
+    assert data.units.high == 255
+    for run in (partial(trainer_of().fit, data, 1, BATCH), partial(trainer_of().predict, data, 32)):
+        source.forget()
+        run()
+        parts = [rows for rows in source.ranges if rows.start % 4 or (rows.stop % 4 and rows.stop < N)]
+        assert len(parts) <= 2 * 3  # of three ends of windows
+        unpacked = sum((rows.stop - 1) // 4 - rows.start // 4 + 1 for rows in source.ranges)
+        assert unpacked <= N // 4 + 3
 
 
 def test_uploaded_rows_serve_several_fits() -> None:
