@@ -52,7 +52,7 @@ def training_and_validation(
     train = with_labels(weighted(held(model.dataset(train)), sample_weight), trainer.loss, model.n_outputs)
     if is_fraction:
         part = int(validation) if isinstance(validation, Integral) else float(validation)
-        train, validation = train.split(part, seed=model.seed)
+        train, validation = map(held, train.split(part, seed=model.seed))
     if class_weight is not None:
         train = by_class(train, class_weight)
     return train, validation
@@ -79,20 +79,6 @@ def batch_rows(train: Any, batch_size: int | None) -> int:
             "memory at a time; name a smaller one"
         )
     return size
-
-
-def in_memory(rows: Rows, what: str) -> Rows:
-    """The rows, all of which ``what`` needs at once.
-
-    Raises:
-        DataError: they are more than a window.
-    """
-    if isinstance(rows, StreamedRows):
-        raise DataError(
-            f"{what} are computed from all rows at once, and these {len(rows):,} are larger than memory; take some of "
-            "them, data[:1000] for instance"
-        )
-    return rows
 
 
 def with_labels(data: Dataset | StreamedDataset, loss: Loss, n_outputs: int) -> Dataset | StreamedDataset:

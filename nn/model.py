@@ -28,6 +28,7 @@ from .data.checks import DataError, check_range, warn_user
 from .data.rows import shape_of
 from .data.statistics import ScaleWarning, advice, column_statistics, picture_advice
 from .data.streamed import StreamedDataset
+from .data.streamed.reader import some_rows
 from .data.values import is_frame
 from .device_rows import device_rows
 from .initializers import Initializer
@@ -539,7 +540,7 @@ class Sequential(NamedArguments):
 
         An activation that is joined to its ``Linear`` layer is named by the index of that layer.
         """
-        data, backend, found = self.rows(x), self.backend, dict[str, Any]()
+        data, backend, found = some_rows(self.rows(x), "the outputs of all layers"), self.backend, dict[str, Any]()
 
         def keep(phase: str, stage: Stage | None, name: str, array: Array) -> None:
             if name == "activation" and stage is not None:

@@ -21,13 +21,14 @@ from .around_update import AveragedParameters, Share, around_update, check_aroun
 from .blocks import Blocks, sum_of_totals
 from .callbacks import Callback
 from .callbacks.base import check_callbacks, end_all, listens, reads_gradients
-from .data import Augment, Dataset
+from .data import Augment, Dataset, StreamedDataset
 from .data.augment import as_augment
+from .data.streamed.reader import some_rows
 from .data.weights import weighted
 from .divergence import TrainingDiverged, Watch
 from .evaluation import columns_of, evaluate_rows, has_classes, record_of, totals_of
 from .feed import Feed, Rows
-from .given import batch_rows, in_memory, on_device, training_and_validation, uploaded
+from .given import batch_rows, on_device, training_and_validation, uploaded
 from .history import History
 from .layers import check_batches
 from .losses import Loss, get_loss
@@ -189,13 +190,15 @@ class Trainer(NamedArguments):
         """Train for ``epochs`` passes over the rows of ``train``, and return the history.
 
         Args:
-            train: a ``Dataset``, or ``(x, y)`` arrays of any array library; or what ``upload`` gave, which spares
-                several calls of ``fit`` the way to the device. Rows and targets may also be two arguments, as in
-                ``fit(x, y, epochs=5)``; here and in ``evaluate``, ``losses`` and ``gradients``.
+            train: a ``Dataset``, or ``(x, y)`` arrays of any array library; a ``StreamedDataset``, or what makes one,
+                of rows that are larger than memory; or what ``upload`` gave, which spares several calls of ``fit`` the
+                way to the device. Rows and targets may also be two arguments, as in ``fit(x, y, epochs=5)``; here and
+                in ``evaluate``, ``losses`` and ``gradients``.
             batch_size: rows of a batch, which makes an update (but for ``accumulate``); the last one of an epoch may be
                 shorter. None means all rows at once.
-            shuffle: whether each epoch visits the rows in an order of its own, decided by (seed, epoch). All rows at
-                once are never shuffled: their order changes nothing.
+            shuffle: whether each epoch visits the rows in an order of its own, decided by (seed, epoch), and of rows
+                that are larger than memory by window and block. All rows at once are never shuffled: their order
+                changes nothing.
             validation: rows to evaluate after each epoch, given as ``train`` is; or a number between 0 and 1, the
                 fraction of ``train`` to hold out for it, stratified by class.
             validation_every: evaluate after every so many epochs only, and after the first and the last.
@@ -498,7 +501,7 @@ class Trainer(NamedArguments):
         """The gradients of the mean loss over all rows of ``data``, computed as in training, as NumPy arrays by the
         parameters' names. Moves nothing."""
         with self.backend.use():
-            rows = in_memory(self.upload(self.model.dataset(data)), "gradients")
+            rows = self.upload(some_rows(self.model.dataset(data), "gradients"))
             self._recordings.look_at_own_layers(self, rows, len(rows))
             leave_gradients(self, rows, len(rows))
             return {name: self.backend.to_numpy(view).copy() for name, view in self.model.gradients.items()}
@@ -551,8 +554,9 @@ class Trainer(NamedArguments):
     # ---- rows on the device, and plans ------------------------------------------------------------------------------
 
     @memory_told
-    def upload(self, data: Dataset, keep_scaled: bool = False) -> Rows:
-        """``data`` on the device, checked against the network; with ``keep_scaled`` its rows already scaled."""
+    def upload(self, data: Dataset | StreamedDataset, keep_scaled: bool = False) -> Rows:
+        """``data`` on the device, checked against the network; with ``keep_scaled`` its rows already scaled. Rows that
+        are larger than memory come there window by window, when they are needed."""
         return uploaded(self, data, keep_scaled)
 
     def release(self) -> None:

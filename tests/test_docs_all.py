@@ -42,6 +42,7 @@ RUN = {
     "docs/python-api.md": "test_python_api.py",
     "docs/reports.md": "test_docs_reports.py",
     "docs/start.md": "test_docs_start.py",
+    "docs/streaming.md": "test_docs_streaming.py",
     "docs/sweeps.md": "test_docs_sweeps.py",
     "docs/tables.md": "test_docs_tables.py",
     "docs/training.md": "test_docs_training.py",

@@ -16,7 +16,7 @@ from ..devices import Device, DeviceError, ErrorKind, Transfer, first_line, prov
 from ..devices.arrays import is_on_cuda, is_torch_tensor, plain_tensor
 from ..typing import Array
 from . import cublas
-from .transfer import CudaTransfer, buffer_bytes
+from .transfer import CudaTransfer
 
 #: How CuPy is installed, with what it needs of the CUDA toolkit.
 INSTALL = "pip install 'cupy-cuda12x[ctk]' or 'cupy-cuda13x[ctk]', by the CUDA version that nvidia-smi prints"
@@ -112,7 +112,7 @@ class CupyDevice(Device):
         return host
 
     def transfer(self, sizes: Sequence[int], threads: int) -> Transfer:
-        return CudaTransfer(self.cupy, self.handle, self.stream, buffer_bytes(sizes), 2 * threads)
+        return CudaTransfer(self.cupy, self.handle, self.stream, sizes, threads)
 
     def hardware(self) -> str:
         properties = self.cupy.cuda.runtime.getDeviceProperties(self.index)

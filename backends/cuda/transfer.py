@@ -12,6 +12,8 @@ import numpy as np
 from ..devices.transfer import Fill, Transfer
 from ..typing import Array
 
+#: Buffers have no more bytes than these together, where more than two of them would.
+MOST_BYTES = 1 << 26
 #: Where each array begins in a buffer, in bytes: at a multiple of this.
 ALIGNMENT = 256
 
@@ -34,12 +36,15 @@ class CudaTransfer(Transfer):
         cupy: the module.
         handle: of the GPU.
         stream: on which it computes.
-        size: bytes of a buffer.
-        count: of the buffers: twice as many as threads that write, so that one is filled while another is copied.
+        sizes: bytes of the arrays that are written together, at most.
+        threads: how many write. There are twice as many buffers, so that one is filled while another is copied.
     """
 
-    def __init__(self, cupy: Any, handle: AbstractContextManager[Any], stream: Any, size: int, count: int) -> None:
-        cuda = cupy.cuda
+    def __init__(
+        self, cupy: Any, handle: AbstractContextManager[Any], stream: Any, sizes: Sequence[int], threads: int
+    ) -> None:
+        cuda, size = cupy.cuda, sum(map(_aligned, sizes))
+        count = max(min(2 * threads, MOST_BYTES // size), 2)
         self._cuda, self._handle, self._computing = cuda, handle, stream
         self._free: SimpleQueue[_Buffer] = SimpleQueue()
         with handle:
@@ -84,9 +89,8 @@ class CudaTransfer(Transfer):
             return event
 
 
-def buffer_bytes(sizes: Sequence[int]) -> int:
-    """How large a buffer must be for arrays of so many bytes."""
-    return sum(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes)
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def _carved(memory: np.ndarray, arrays: Sequence[Array], dtypes: Sequence[np.dtype[Any]]) -> list[np.ndarray]:
@@ -96,5 +100,5 @@ def _carved(memory: np.ndarray, arrays: Sequence[Array], dtypes: Sequence[np.dty
         shape = tuple(array.shape)
         size = int(np.prod(shape)) * dtype.itemsize
         found.append(memory[begin : begin + size].view(dtype).reshape(shape))
-        begin += buffer_bytes([size])
+        begin += _aligned(size)
     return found

@@ -11,6 +11,7 @@ import numpy as np
 from backends.arguments import check_flag, check_kind, check_number, check_seed, check_whole_number
 
 from ..data import Dataset, as_dataset
+from ..data.streamed.reader import some_rows
 from ..data.weights import weighted
 from ..losses import Loss
 from ..messages import OneSentence
@@ -132,7 +133,7 @@ def _loss_and_gradient(
     backend = model.backend
     trainer = Trainer(model, loss)
     with backend.use():
-        rows = trainer.upload(data)
+        rows = trainer.upload(some_rows(data, "gradients"))
         batch, targets, weights = trainer.feed(rows).batch(0, len(rows))
         plan = trainer.plan(rows, training=True)
 

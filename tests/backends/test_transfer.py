@@ -122,6 +122,17 @@ def test_a_buffer_is_filled_anew_only_when_it_has_been_copied() -> None:
 
 
 @needs_compiler
+def test_large_buffers_are_few() -> None:
+    before, device = {*pinned_at}, EmulatedCudaDevice()
+    sizes = {}
+    for size in (1000, 20 << 20, 200 << 20):
+        transfer = device.transfer([size], 4)
+        sizes[size] = [len(memory) for at, memory in pinned_at.items() if at not in before]
+        transfer.close()
+    assert sizes == {1000: [1024] * 8, 20 << 20: [20 << 20] * 3, 200 << 20: [200 << 20] * 2}
+
+
+@needs_compiler
 def test_memory_of_the_host_is_given_back_after_the_last_copy() -> None:
     before = len(pinned_at)
     device = EmulatedCudaDevice()

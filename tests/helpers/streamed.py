@@ -15,23 +15,26 @@ class CountingSource(ArraySource):
 
     Attributes:
         rows: how many were read since ``forget``.
+        ranges: which.
         threads: the names of the threads that read them.
         fails_at: a row at which reading ends with an error; None for none.
     """
 
-    def __init__(self, array: np.ndarray, name: str = "x") -> None:
+    def __init__(self, array: np.ndarray, name: str = "x", chunk: int = 1) -> None:
         super().__init__(array, name)
+        self.chunk = chunk
         self.fails_at: int | None = None
         self.error: Exception = OSError("the disk is gone")
         self.lock = threading.Lock()
         self.forget()
 
     def forget(self) -> None:
-        self.rows, self.threads = 0, set[str]()
+        self.rows, self.threads, self.ranges = 0, set[str](), list[range]()
 
     def read(self, start: int, stop: int, out: np.ndarray) -> None:
         with self.lock:
             self.rows += stop - start
+            self.ranges.append(range(start, stop))
             self.threads.add(threading.current_thread().name)
         if self.fails_at is not None and start <= self.fails_at < stop:
             raise self.error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from backends.random import permutation
 from nn import Dataset, Linear, Sequential, Trainer
 from nn import feed as feed_module
 from nn.feed import MOST_BUFFERS, MOST_NUMBERS, Feed, Rows
+from nn.steps import Parts
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, size=(50, 6), dtype=np.uint8)
@@ -144,3 +146,29 @@ def test_rows_are_scaled_once_where_each_batch_has_them_all() -> None:
 def test_units_of_rows_are_those_of_their_data() -> None:
     _, rows = uploaded(Dataset(PIXELS, LABELS, scale=1 / 255))
     assert (rows.units.scale, rows.units.high, len(rows)) == (1 / 255, float(PIXELS.max()), 50)
+
+
+def test_rows_in_memory_are_asked_for_nothing_at_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a window ends, which matters to rows that are larger than memory, is asked once an epoch, and where a batch
+    begins once for all steps that are launched in one call."""
+    asked = Counter[str]()
+
+    def counted(owner: Any, name: str) -> None:
+        method = getattr(owner, name)
+
+        def call(self: Any, *arguments: Any) -> Any:
+            asked[name] += 1
+            return method(self, *arguments)
+
+        monkeypatch.setattr(owner, name, call)
+
+    for name in ("until", "position", "batch", "close"):
+        counted(Feed, name)
+    counted(Parts, "launch")
+    trainer = Trainer(Sequential(Linear(6, 3), backend="cpu"))
+    trainer.fit(Dataset(np.tile(PIXELS, (40, 1)), np.tile(LABELS, 40)), 5, 10)
+    assert trainer.model.step == 5 * 200
+    assert asked["until"] == 5
+    assert asked["position"] == asked["launch"] < 500
+    assert asked["batch"] == 1  # recorded
+    assert asked["close"] == 0

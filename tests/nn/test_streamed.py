@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from backends import Backend, get_backend
+from backends.cuda.cupy_backend import CupyBackend
 from nn import (
     SGD,
     Adam,
@@ -19,6 +21,7 @@ from nn import (
     Dataset,
     Dropout,
     Linear,
+    OutOfMemoryError,
     ReLU,
     Sequential,
     Softmax,
@@ -26,10 +29,12 @@ from nn import (
     Trainer,
     streamed_feed,
 )
-from nn.data.streamed import StreamedDataset
+from nn.data.streamed import StreamedDataset, dataset
 from nn.data.streamed.order import Order
 from nn.feed import AugmentedFeed
 from nn.streamed_feed import StreamedFeed
+from nn.verify.gradients import check_gradients
+from tests.helpers.emulated_cuda import EmulatedCudaDevice, needs_compiler
 from tests.helpers.processes import together
 from tests.helpers.streamed import CountingSource, reading_threads
 from tests.helpers.with_emulated import EMULATED, made
@@ -269,6 +274,30 @@ def test_a_fraction_is_held_out_and_class_weights_count() -> None:
     assert state(weighted) == state(given) != state(found)
 
 
+@pytest.mark.parametrize("validation", [0.7, 160])
+def test_what_is_left_of_a_split_may_fit_into_a_window(validation: float) -> None:
+    found, expected = trainer_of(), trainer_of()
+    found.fit(streamed(), 2, None, validation=validation)
+    rest, held_out = streamed().split(validation, seed=5)
+    expected.fit(rest[:], 2, None, validation=held_out[:])
+    assert state(found) == state(expected)
+    assert found.history["val_loss"] == expected.history["val_loss"]
+
+
+def test_chunks_are_read_whole_but_for_the_ends_of_windows() -> None:
+    """A chunk is unpacked whatever is wanted of it."""
+    source = CountingSource(PIXELS, chunk=4)
+    data = StreamedDataset(source, LABELS, window=WINDOW, block=8, scale=1 / 255)
+    assert data.units.high == 255
+    for run in (partial(trainer_of().fit, data, 1, BATCH), partial(trainer_of().predict, data, 32)):
+        source.forget()
+        run()
+        parts = [rows for rows in source.ranges if rows.start % 4 or (rows.stop % 4 and rows.stop < N)]
+        assert len(parts) <= 2 * 3  # of three ends of windows
+        unpacked = sum((rows.stop - 1) // 4 - rows.start // 4 + 1 for rows in source.ranges)
+        assert unpacked <= N // 4 + 3
+
+
 def test_uploaded_rows_serve_several_fits() -> None:
     found, expected = trainer_of(), trainer_of()
     rows = found.upload(streamed())
@@ -289,6 +318,8 @@ def test_what_needs_all_rows_at_once_is_refused() -> None:
     with pytest.raises(DataError, match=r"gradients are computed from all rows at once.*data\[:1000\]"):
         trainer.gradients(data)
     assert trainer.gradients(data[:50]).keys() == trainer.model.gradients.keys()
+    with pytest.raises(DataError, match=r"the outputs of all layers are computed from all rows at once"):
+        trainer.model.layer_outputs(data)
     with pytest.raises(ValueError, match="keep_scaled"):
         trainer.upload(data, keep_scaled=True)
     with pytest.raises(DataError, match=r"these rows have no targets; pass \(x, y\)"):
@@ -296,6 +327,29 @@ def test_what_needs_all_rows_at_once_is_refused() -> None:
     with pytest.raises(DataError, match=r"y\[\d+\] is 3"):
         Trainer(Sequential(Linear(36, 3), backend="cpu")).fit(data, 1, BATCH)
     assert (trainer.epoch, len(trainer.history)) == (0, 0)
+
+
+def test_gradients_are_not_checked_on_more_than_a_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "WINDOW_BYTES", 36 * WINDOW)
+    np.save(tmp_path / "x.npy", PIXELS)
+    model = Sequential(Linear(36, 4), backend="cpu", dtype="float64")
+    with pytest.raises(DataError, match="gradients are computed from all rows at once"):
+        check_gradients(model, "softmax_cross_entropy", tmp_path / "x.npy", LABELS)
+
+
+@needs_compiler
+def test_a_window_for_which_there_is_no_memory_is_told() -> None:
+    backend = CupyBackend(EmulatedCudaDevice())
+    trainer = trainer_of(backend)
+    allocate = backend.device.cupy.allocate
+    limit, allocate.limit = allocate.limit, 100_000
+    try:
+        with pytest.raises(OutOfMemoryError, match=r"two windows of 2,000 rows.*window=") as raised:
+            trainer.fit(streamed(np.tile(PIXELS, (20, 1)), np.tile(LABELS, 20), window=2000), 1, BATCH)
+    finally:
+        allocate.limit = limit
+    assert "use a smaller one" in str(raised.value)
+    trainer.fit(streamed(), 1, BATCH)
 
 
 def test_rows_without_targets_are_predicted_by_windows() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from backends.devices import Device
 from backends.typing import Array, Shape
 
-from ..checks import check_range
+from ..checks import DataError, check_range
 from .dataset import StreamedDataset
 from .order import Order
 
@@ -159,6 +159,20 @@ class Reader:
             y[...] = self._targets(own_y, rows.start)
         if self._weights is not None:
             host["weights"][...] = self._weights[rows.start : rows.stop]
+
+
+def some_rows(data: Any, what: str) -> Any:
+    """The data set, all rows of which ``what`` needs at once.
+
+    Raises:
+        DataError: it is larger than memory.
+    """
+    if isinstance(data, StreamedDataset) and len(data) > data.window:
+        raise DataError(
+            f"{what} are computed from all rows at once, and these {len(data):,} are larger than memory; take some of "
+            "them, data[:1000] for instance"
+        )
+    return data[:] if isinstance(data, StreamedDataset) else data
 
 
 def a_target(data: StreamedDataset) -> np.ndarray:
