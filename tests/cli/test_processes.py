@@ -94,7 +94,7 @@ def test_more_processes_than_cores_are_started_with_a_warning(
 def test_without_an_mpi_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS", "WORLD_SIZE"):
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("nn.cli.processes.find_spec", lambda name: None)
     assert train.main([*RUN, "--epochs", "1", "--processes", "2"]) == 2
