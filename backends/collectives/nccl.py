@@ -6,8 +6,10 @@ is left to those who have been started together, by MPI or over TCP.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 from collections.abc import Sequence
+from functools import cache
 from socket import gethostname
 from typing import Any
 
@@ -55,6 +57,9 @@ class Nccl:
                 raise ProcessError(
                     f"NCCL cannot connect process {rank} to the others ({text}); NCCL_DEBUG=INFO tells why"
                 )
+        # It stays as long as the process: NCCL would not let go of it before all graphs that have its calls have gone,
+        # and wait for that when Python ends.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._communicator))
         self._size = collectives.size
         self._types = {"float32": self._nccl.NCCL_FLOAT32, "float64": self._nccl.NCCL_FLOAT64}
 
@@ -81,6 +86,13 @@ class Nccl:
                             call(x.data.ptr, x.size, self._types[x.dtype.name], rank, stream)
         finally:
             self._nccl.groupEnd()
+
+
+@cache
+def connected(cupy: Any, gpu: int, collectives: Collectives) -> Nccl:
+    """The processes of a group as NCCL connects them, this one by the GPU of that number, which is the current one:
+    once in a process, for all that it trains."""
+    return Nccl(cupy, collectives)
 
 
 def _found(cupy: Any) -> Any:

@@ -12,7 +12,7 @@ from functools import cache, partial
 
 from ..collectives import Collectives, Node, tree_sum
 from ..collectives.base import all_nodes
-from ..collectives.nccl import Nccl
+from ..collectives.nccl import Nccl, connected
 from ..typing import Array
 from .core import CupyCore
 from .keep import keep
@@ -31,7 +31,7 @@ class ProcessOperations(CupyCore):
 
     def _connect(self, collectives: Collectives) -> None:
         with self.use():
-            self._nccl = Nccl(self.cupy, collectives)
+            self._nccl = connected(self.cupy, self.index, collectives)
 
     def sum_over_processes(self, own: Sequence[Array], nodes: Sequence[Node], blocks: int, out: Array) -> Array:
         """By one launch for the additions, and one or two calls of NCCL."""

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,32 @@ class Fails(nn.Callback):
             raise RuntimeError("a disk is gone")
         if self.how == "interrupted":
             trainer.interrupt("a test")
+
+
+def estimators() -> None:
+    """The bits that estimators are fitted to, and that one without a seed is the same on all processes."""
+    collectives = find_collectives()
+    given: dict[str, Any] = {"hidden_layer_sizes": (9,), "distributed": True, "blocks": 2, "batch_size": 32}
+    for name, estimator in {
+        "adam": nn.MLPClassifier(**given, random_state=0, max_iter=4, early_stopping=True, verbose=True),
+        "partial": nn.MLPClassifier(**given, random_state=1, dropout=0.2),
+        "sgd": nn.MLPRegressor(**given, solver="sgd", random_state=0, max_iter=3, learning_rate="adaptive"),
+        "without": nn.MLPClassifier(**given, max_iter=2),
+    }.items():
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            if name == "partial":
+                for _ in range(3):
+                    estimator.partial_fit(X, Y, classes=[0, 1, 2])
+            else:
+                estimator.fit(X, Y)
+        bits = b"".join(x.tobytes() for x in [*estimator.coefs_, *estimator.intercepts_])
+        found = sha256(bits).hexdigest()[:16], estimator.n_iter_, estimator.loss_, estimator.score(X, Y)
+        everywhere = collectives.gather(found)
+        assert len({*everywhere}) == 1, everywhere
+        assert len(warned) == int(collectives.rank == 0 and name != "partial"), [str(one.message) for one in warned]
+        if collectives.rank == 0:
+            print(name, *("" if name == "without" else value for value in found), flush=True)
 
 
 def sums_on_gpus() -> None:

@@ -111,6 +111,17 @@ def test_processes_of_slurm_have_the_bits_of_one() -> None:
     assert found == expected
 
 
+@pytest.mark.skipif(find_spec("sklearn") is None, reason="scikit-learn is not installed")
+def test_estimators_are_fitted_together() -> None:
+    alone = subprocess.run(
+        [sys.executable, *PROGRAM, "estimators"], env=environment(), capture_output=True, text=True, check=True
+    )
+    first, second = run(2, [*PROGRAM, "estimators"])
+    assert (first.code, second.code, second.out) == (0, 0, ""), first.err + second.err
+    assert first.out == alone.stdout
+    assert first.out.count("Iteration ") == 4
+
+
 @pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
 def test_torchrun(tmp_path: Path) -> None:
     flags = ["--device", "cpu", "--limit", "120", "--hidden", "8", "--threads", "1", "--epochs", "2", "--blocks", "2"]
