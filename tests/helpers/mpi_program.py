@@ -158,6 +158,32 @@ def captured(blocks: str, short: str) -> None:
             print(part, digest(trainer), trainer.model.step, *calls, flush=True)
 
 
+def interrupted_capture() -> None:
+    """The first capture of a step is interrupted, by somebody who waits for the device, on the last process alone."""
+    from tests.helpers.emulated_cuda import get_current_stream, launched, wait_for_device
+
+    class Waits(nn.Layer):
+        """Computes nothing."""
+
+        times = 0
+
+        def forward(self, x: Any, ctx: nn.Context) -> Any:
+            if get_current_stream().is_capturing() and ctx.backend.collectives.rank == 1:
+                self.times += 1
+                if self.times == 1:
+                    wait_for_device()
+            return x
+
+        def backward(self, dy: Any, ctx: nn.Context) -> Any:
+            return dy
+
+    model = nn.Sequential(nn.Linear(12, 3), Waits(), backend=os.environ["XPNET_TEST_DEVICE"])
+    trainer = nn.Trainer(model, distributed=True)
+    trainer.fit(X, Y, epochs=3, batch_size=32)
+    assert trainer.backend.why_eager == ""
+    print(trainer.model.step, launched.count("graph"), launched.count("all gather"), flush=True)
+
+
 def resumed(how: str, folder: str) -> None:
     """A run in checkpoints, which goes on where one is; something happens to it after 40 steps."""
     begun = time.time()

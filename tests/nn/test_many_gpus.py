@@ -52,6 +52,13 @@ def test_captured_steps_have_the_sums_in_them(short: int) -> None:
         assert (int(gathered), int(exchanged)) == (sums, sums if short == 0 else 0)
 
 
+def test_a_capture_that_one_process_loses_is_lost_for_all() -> None:
+    """The stand-in for NCCL refuses calls that are captured on one process and not on another."""
+    found = run(2, [*PROGRAM, "interrupted_capture"], more=ON_GPU)
+    assert [process.code for process in found] == [0, 0], found[1].err
+    assert [process.out for process in found] == ["24 22 2\n"] * 2
+
+
 def test_a_process_takes_the_gpu_of_its_number(tmp_path: Path) -> None:
     flags = ["train", "--device", "cuda", "--limit", "120", "--hidden", "8", "--epochs", "2", "--blocks", "2"]
     folders = [tmp_path / "alone", tmp_path / "two"]
