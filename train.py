@@ -254,7 +254,7 @@ def prepare(settings: Settings, together: Collectives | None = None) -> Run:
             raise UsageError(f"--threads would do nothing on {backend.device.spec}; leave it out, or say --device cpu")
         data = load(settings)
         training, validation = hold_out(settings, data)
-        backend.collectives = together
+        backend.train_with(together)
         trainer = build_trainer(settings, data.train, backend, len(training))
         if settings.epochs > 0:
             check_batches(trainer.model.layers, len(training), settings.batch_size or len(training))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from socket import gethostname
 from typing import Any
 
 import numpy as np
 
 from .arguments import check_dtype, check_kind
-from .collectives import Collectives, Node, tree_sum
+from .collectives import Collectives, Node, ProcessError, tree_sum
 from .devices import Device, DeviceError, ErrorKind
 from .step import RecordedStep, Step, StepNumbers
 from .typing import Array
@@ -34,7 +35,8 @@ class Core:
         multiplies: whether ``times`` of ``matmul`` costs little as well, so that a gradient need not be written before
             a parameter moves against it.
         why_device: why it is this device, where ``auto`` chose it; "" where it was named.
-        collectives: the processes that train together; by default this one alone.
+        collectives: the processes that train together; by default this one alone. See ``train_with``.
+        sums_by: what carries sums over them, where that is not what carries everything else.
         why_eager: why steps that ``record`` was to record run as they are; "" where there is nothing to say.
     """
 
@@ -45,6 +47,7 @@ class Core:
     why_device = ""
     why_eager = ""
     collectives = Collectives()
+    sums_by = ""
 
     def __init__(self, device: Device, dtype: str = "float32") -> None:
         check_kind("device", device, Device, "a Device, as find_device gives it")
@@ -130,6 +133,22 @@ class Core:
 
     # ---- processes --------------------------------------------------------------------------------------------------
 
+    def train_with(self, collectives: Collectives) -> None:
+        """Be one of these processes from now on; all of them call this, on devices of one kind.
+
+        Raises:
+            ProcessError: on all of them; their devices differ, two have the same GPU, or they cannot be connected.
+        """
+        if collectives.size > 1 and collectives is not self.collectives:
+            kind = f"{self.device.spec.partition(':')[0]} in {self.dtype_name}{'' if self.fused else ' by reference'}"
+            if text := unlike(collectives.gather((gethostname(), kind, self.device.gpu()))):
+                raise ProcessError(text)
+            self._connect(collectives)
+        self.collectives = collectives
+
+    def _connect(self, collectives: Collectives) -> None:
+        """Make ready what carries sums over these processes, where that is not the group itself."""
+
     def sum_over_processes(self, own: Sequence[Array], nodes: Sequence[Node], blocks: int, out: Array) -> Array:
         """The sum over all blocks of rows of all processes, in ``out``: the same bits for any number of processes.
 
@@ -159,6 +178,27 @@ class Core:
             return result
         out[...] = result
         return out
+
+
+def unlike(found: Sequence[tuple[str, str, str]]) -> str:
+    """Why processes cannot compute together, in a sentence; "" if they can.
+
+    Args:
+        found: of each, by rank: its host, how it computes, and its GPU ("" for none).
+    """
+    ranks: dict[tuple[str, str], int] = {}
+    for rank, (host, kind, gpu) in enumerate(found):
+        if kind != found[0][1]:
+            return (
+                f"process {rank}, on {host}, computes with {kind}, process 0 with {found[0][1]}; name the same device "
+                "for all"
+            )
+        if gpu and (other := ranks.setdefault((host, gpu), rank)) != rank:
+            return (
+                f"processes {other} and {rank} would share the GPU {gpu} of {host}; start one process for each GPU, "
+                "and name no number: cuda"
+            )
+    return ""
 
 
 def check_z_out(operation: str, z_out: Array | None, out: Array | None) -> None:

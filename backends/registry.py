@@ -4,7 +4,8 @@ A spec names a device: the name of a library and, after a colon, which of its de
 
     auto                     a GPU that works, else the CPU, with Numba where that works
     cpu, numpy               NumPy
-    cuda, cuda:N, cupy       CuPy on GPU 0 or N
+    cuda, cuda:N, cupy       CuPy on GPU N; without a number on GPU 0, or, of several processes that were started
+                             together, each on a GPU of its own
     numba                    NumPy, with loops compiled by Numba
     LIBRARY, LIBRARY:DEVICE  any other array-API library whose arrays can be written in place:
                              array_api_strict, array_api_strict:device1, torch, torch:cpu, torch:cuda:1
@@ -39,7 +40,7 @@ from .base import Backend
 from .cpu.device import find_numba, find_numpy
 from .cuda import remedies
 from .cuda.cublas import PRECISIONS
-from .cuda.device import INSTALL, find_gpu, gpu_numbers
+from .cuda.device import INSTALL, find_gpu, gpu_numbers, own_gpu
 from .devices import Device, DeviceError, ErrorKind, Library
 from .devices.array_api import find_torch
 
@@ -82,7 +83,7 @@ LIBRARIES = [
         about="an NVIDIA GPU, through CuPy",
         install=INSTALL,
         takes="a number",
-        default="0",
+        default=own_gpu,
         find=find_gpu,
         listed=gpu_numbers,
         backend=_cupy_backend,
@@ -226,7 +227,7 @@ def choose(fused: bool = True) -> tuple[Device, str]:
 
 def _choose(fused: bool) -> tuple[Device, str]:
     try:
-        return find_device("cuda:0"), "auto: a GPU that works"
+        return find_device("cuda"), "auto: a GPU that works"
     except DeviceError as error:
         why = WHY_NO_GPU.get(error.kind, "GPU not used: python -m backends says why")
     if fused:

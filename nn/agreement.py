@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from hashlib import blake2b
 from socket import gethostname
@@ -19,8 +18,7 @@ Trainer = Any
 
 
 def check_start(trainer: Trainer, fit: Fit) -> None:
-    """Before training: all processes have the same settings, rows, versions and parameters, a row each of a batch, and
-    a GPU each.
+    """Before training: all processes have the same settings, rows, versions and parameters, and a row each of a batch.
 
     Raises:
         ProcessError: on all of them; they do not.
@@ -36,7 +34,6 @@ def check_start(trainer: Trainer, fit: Fit) -> None:
         "rows of a batch": min(size, len(fit.rows)),
         "parameters": digest(trainer),
         "resumed": trainer.epoch,
-        "gpu": _gpu(trainer),
     }
     # As JSON, for what is compared is what is written down, however a process came to it.
     found = [json.loads(text) for text in collectives.gather(json.dumps([gethostname(), facts], default=_kind))]
@@ -72,13 +69,6 @@ def differs(found: Sequence[tuple[str, dict[str, Any]]]) -> str:
             f"{len(found)} processes cannot share batches of {first['rows of a batch']} rows; start at most as many "
             "as a batch has rows, or choose a larger batch_size"
         )
-    ranks: dict[tuple[str, str], int] = {}
-    for rank, (host, facts) in enumerate(found):
-        if facts["gpu"] and (other := ranks.setdefault((host, facts["gpu"]), rank)) != rank:
-            return (
-                f"processes {other} and {rank} would share the GPU {facts['gpu']} of {host}; start one process for "
-                "each GPU"
-            )
     return ""
 
 
@@ -124,13 +114,3 @@ def _setting(first: Any, here: Any, name: str = "") -> str:
 
 def _kind(value: Any) -> str:
     return type(value).__name__
-
-
-def _gpu(trainer: Trainer) -> str:
-    """Which GPU of its host it is; "" for none."""
-    name, _, index = trainer.backend.device.spec.rpartition(":")
-    if not (name.startswith("cuda") or name.endswith("cuda")):
-        return ""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    numbers = visible.split(",") if visible else []
-    return numbers[int(index)] if index.isdecimal() and int(index) < len(numbers) else index

@@ -138,10 +138,9 @@ class Trainer(NamedArguments):
         self.augment = augment
         self.model, self.backend = model, model.backend
         if check_flag("distributed", distributed):
-            self.backend.collectives = find_collectives()
+            self.backend.train_with(find_collectives())
         self._blocks_given = blocks is not None
         count = self.backend.collectives.size if blocks is None else check_whole_number("blocks", blocks)
-        self.blocks = Blocks.of(self.backend, count)
         self.loss = model.last_loss() if loss is None else get_loss(loss)
         self.optimizer = get_optimizer(optimizer)
         self.callbacks = check_callbacks(callbacks)
@@ -154,7 +153,7 @@ class Trainer(NamedArguments):
         self._fit: Fit | None = None
         self._resumed: Interrupted | None = None  # what the next call of ``fit`` goes on with
         self._interruption = ""  # what was asked for, until it takes effect
-        self._begin()
+        self._begin(count)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """What the constructor takes as a name or a list may be set later in the same form."""
@@ -618,15 +617,15 @@ class Trainer(NamedArguments):
 
     # ---- copies and pickles -----------------------------------------------------------------------------------------
 
-    def _begin(self) -> None:
-        """Make what neither a copy nor a pickle has."""
+    def _begin(self, blocks: int) -> None:
+        """Make what neither a copy nor a pickle has; batches are cut into so many blocks."""
         self._parts, self._recordings, self._averaged = Parts(), Recordings(), AveragedParameters()
         self._fit = None
         what = f"{type(self.optimizer).__name__}'s numbers for {self.model.parameter_count:,} parameters"
         with self.backend.use(), allocating(self.backend, what, "use a smaller network or another device"):
             self.optimizer.bind(self.model.store)
             self.totals = self.backend.zeros((2,), self.backend.wide)
-            self._set_blocks(1 if self.blocks is None else self.blocks.count)
+            self._set_blocks(blocks)
             self.norm_buffer = self.backend.zeros((1,), self.backend.wide)
             if self.average is not None:
                 settings_around_update(self)
@@ -644,4 +643,4 @@ class Trainer(NamedArguments):
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self.backend = self.model.backend
-        self._begin()
+        self._begin(1 if self.blocks is None else self.blocks.count)

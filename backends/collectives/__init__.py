@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .base import Collectives
-from .find import ProcessError, find_collectives, launched
+from .base import Collectives, ProcessError
+from .find import find_collectives, launched, local_rank
 from .tree import Node, TreeSum, blocks_of, nodes_of, tree_sum
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "blocks_of",
     "find_collectives",
     "launched",
+    "local_rank",
     "nodes_of",
     "tree_sum",
 ]

@@ -6,12 +6,17 @@ from collections.abc import Callable, Sequence
 from socket import gethostname
 from typing import Any, TypeVar, cast
 
+from ..messages import OneSentence
 from ..typing import HostArray
 from .tree import Node, nodes_of
 
 T = TypeVar("T")
 #: Seconds in which all processes have an error that is not that of one of them.
 ALL_COME = 2.0
+
+
+class ProcessError(OneSentence, ValueError):
+    """The processes cannot train together; the message says why, and what to do."""
 
 
 class Collectives:

@@ -1,33 +1,67 @@
-"""The group of processes that this one was started in."""
+"""The group of processes that this one was started in, as the environment says it."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from functools import cache
 from traceback import format_exception
 from types import TracebackType
+from typing import NamedTuple
 
-from ..messages import OneSentence
-from .base import Collectives
-
-#: What launchers of MPI set in the environment of the processes that they start: how many there are.
-SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS")
-#: What launchers that bring no MPI set.
-OTHER_SIZES = ("WORLD_SIZE",)
+from .base import Collectives, ProcessError
+from .tcp import Meeting, TcpCollectives
 
 
-class ProcessError(OneSentence, ValueError):
-    """The processes cannot train together; the message says why, and what to do."""
+class Launcher(NamedTuple):
+    """What a launcher sets in the environment of the processes that it starts.
+
+    Attributes:
+        size, rank, local_rank: the names of the variables that say how many there are, which one this is, and which
+            one of its machine.
+        by_mpi: whether they speak by MPI; else over TCP.
+    """
+
+    size: str
+    rank: str
+    local_rank: str
+    by_mpi: bool = False
+
+
+TORCHRUN = Launcher("WORLD_SIZE", "RANK", "LOCAL_RANK")  # and whoever sets the same variables
+OPEN_MPI = Launcher("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", by_mpi=True)
+PMI = Launcher("PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID", by_mpi=True)  # MPICH, Intel MPI
+SLURM = Launcher("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID")  # srun
+#: The first one that has started several is meant: torchrun and mpiexec may run inside of what SLURM has started.
+LAUNCHERS = (TORCHRUN, OPEN_MPI, PMI, SLURM)
+#: srun sets the variables of an MPI, too, whether that is used or not.
+MPI_OF_SLURM = ("PMIX_NAMESPACE", "PMI_SIZE")
+#: Ports for the steps of jobs of SLURM, below those that Linux deals out.
+PORTS_OF_SLURM = range(20000, 30000)
 
 
 def launched() -> int:
     """As one of how many processes this one was started, as the environment says; 1: by itself."""
-    return _size(SIZES + OTHER_SIZES)
+    launcher = _launcher()
+    return 1 if launcher is None else _number(launcher.size)
 
 
-def _size(names: tuple[str, ...]) -> int:
-    return max((int(text) for name in names if (text := os.environ.get(name, "")).isdecimal()), default=1)
+def local_rank() -> int | None:
+    """Which process of its machine this one is; None where it was started by itself, or nothing says it."""
+    launcher = _launcher()
+    number = -1 if launcher is None else _number(launcher.local_rank)
+    return None if number < 0 else number
+
+
+def _launcher() -> Launcher | None:
+    return next((launcher for launcher in LAUNCHERS if _number(launcher.size) > 1), None)
+
+
+def _number(name: str) -> int:
+    """The number that a variable is; -1 where it is none."""
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() else -1
 
 
 @cache
@@ -37,7 +71,21 @@ def find_collectives() -> Collectives:
     Raises:
         ProcessError: it was started as one of several, but what they speak with is not there.
     """
-    size = launched()
+    launcher, size = _launcher(), launched()
+    if launcher is None:
+        return _by_mpi(1)
+    if launcher in (SLURM, PMI) and _number(SLURM.size) == size:
+        found = _by_mpi(1) if any(name in os.environ for name in MPI_OF_SLURM) else Collectives()
+        return found if found.size > 1 else _over_tcp(SLURM, size)
+    return _by_mpi(size) if launcher.by_mpi else _over_tcp(launcher, size)
+
+
+def _by_mpi(size: int) -> Collectives:
+    """The processes of MPI.
+
+    Args:
+        size: how many its launcher has started, as the environment says.
+    """
     try:
         from mpi4py import MPI
     except ImportError:
@@ -50,17 +98,51 @@ def find_collectives() -> Collectives:
 
     if MPI.COMM_WORLD.Get_size() > 1:
         return _ending_together(MpiCollectives(MPI.COMM_WORLD))
-    if _size(SIZES) > 1:
+    if size > 1:
         raise ProcessError(
             f"this was started as one of {size} processes by another MPI than that of mpi4py, which is "
             f"{MPI.get_vendor()[0]}; start them with its mpiexec, or srun with --mpi=pmix"
         )
-    if size > 1:
-        raise ProcessError(
-            f"this was started as one of {size} processes, by torchrun for instance, without MPI; start them with "
-            f"mpiexec -n {size} python ... instead"
-        )
     return Collectives()
+
+
+def _over_tcp(launcher: Launcher, size: int) -> Collectives:
+    return _ending_together(TcpCollectives(_meeting(launcher, size)))
+
+
+def _meeting(launcher: Launcher, size: int) -> Meeting:
+    """Where the processes of a launcher that brings no MPI meet.
+
+    Raises:
+        ProcessError: the environment does not say it.
+    """
+    rank, host = _number(launcher.rank), os.environ.get("MASTER_ADDR", "")
+    port, job = _number("MASTER_PORT"), os.environ.get("TORCHELASTIC_RUN_ID", "")
+    if not 0 <= rank < size:
+        raise ProcessError(
+            f"{launcher.size} says that this is one of {size} processes, but {launcher.rank} does not say which one; "
+            f"start them with torchrun, srun or mpiexec -n {size} python ..."
+        )
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        port += 1  # torchrun itself listens at that one
+    if launcher is SLURM:
+        numbers = max(_number("SLURM_JOB_ID"), 0), max(_number("SLURM_STEP_ID"), 0)
+        job = "{}.{}".format(*numbers)
+        host = host or first_host(os.environ.get("SLURM_STEP_NODELIST", ""))
+        port = port if port > 0 else PORTS_OF_SLURM[sum(numbers) % len(PORTS_OF_SLURM)]
+    port = own if (own := _number("XPNET_PORT")) > 0 else port
+    if not host or port <= 0:
+        raise ProcessError(
+            f"this is one of {size} processes, but nothing says where they meet; set MASTER_ADDR to the machine of "
+            "process 0 and MASTER_PORT to a free port there, or start them with torchrun, srun or mpiexec"
+        )
+    return Meeting(rank, size, host, port, f"xpnet {os.environ.get('XPNET_KEY', '')} {job} {size}".encode())
+
+
+def first_host(hosts: str) -> str:
+    """The first machine of a list as SLURM writes it: node007 of ``node[007-012,020],other``."""
+    found = re.match(r"([^,\[]*)(?:\[([^\],-]*)[^\]]*\]([^,\[]*))?", hosts)
+    return "" if found is None else "".join(part or "" for part in found.groups())
 
 
 def _ending_together(collectives: Collectives) -> Collectives:

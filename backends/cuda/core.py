@@ -137,6 +137,7 @@ class CupyCore(Backend):
             scratch=self._scratch_in,
             in_order=self._in_order,
             refused=self._why_eager,
+            gather=lambda value: self.collectives.gather(value),
         )
 
     @contextmanager

@@ -22,6 +22,7 @@ from .distortion import DistortionOperations
 from .keep import keep
 from .launch import ROWS_OF_LAST_BLOCK, element_blocks, partial_blocks, row_blocks
 from .pictures import PictureOperations
+from .processes import ProcessOperations
 from .source import ERRORS, GATHERED, SCALED, update_kernel
 
 #: Adding to a velocity instead of writing a gradient spares one number moved for each weight, and an H200 moves so many
@@ -29,9 +30,10 @@ from .source import ERRORS, GATHERED, SCALED, update_kernel
 ACCUMULATES_FROM = 1 << 21
 
 
-class CupyBackend(PictureOperations, DistortionOperations):
+class CupyBackend(PictureOperations, DistortionOperations, ProcessOperations):
     """The backend of a CUDA GPU: products by cuBLAS, everything else by kernels of its own. ``CupyCore`` says what the
-    arguments and attributes are; the operations on pictures are in ``pictures`` and ``distortion``."""
+    arguments and attributes are; the operations on pictures are in ``pictures`` and ``distortion``, sums over processes
+    in ``processes``."""
 
     accumulates_from = ACCUMULATES_FROM
 

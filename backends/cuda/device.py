@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from ..collectives import local_rank
 from ..devices import Device, DeviceError, ErrorKind, Transfer, first_line, prove
 from ..devices.arrays import is_on_cuda, is_torch_tensor, plain_tensor
 from ..typing import Array
@@ -126,6 +127,10 @@ class CupyDevice(Device):
     def version(self) -> str:
         return f"cupy {self.cupy.__version__}"
 
+    def gpu(self) -> str:
+        """Its address on the bus, which is the same in all processes, whatever they see of the machine."""
+        return str(self.cupy.cuda.runtime.deviceGetPCIBusId(self.index))
+
     def memory(self) -> tuple[int, int]:
         """Free and total bytes: of the GPU, with what CuPy's pool keeps; within the limit of that pool."""
         with self.handle:
@@ -176,13 +181,39 @@ def find_gpu(number: str) -> CupyDevice:
 
 def gpu_numbers() -> tuple[str, ...]:
     """The numbers of the GPUs that CuPy sees; where it sees none, 0, of which ``find_gpu`` says what is wrong."""
+    return tuple(str(number) for number in range(gpu_count() or 1))
+
+
+def gpu_count() -> int:
+    """How many GPUs CuPy sees; 0 where it cannot tell."""
     try:
         import cupy
 
-        count = int(cupy.cuda.runtime.getDeviceCount())
+        return int(cupy.cuda.runtime.getDeviceCount())
     except Exception:
-        count = 1
-    return tuple(str(number) for number in range(max(count, 1)))
+        return 0
+
+
+def own_gpu(numbers: Callable[[], Sequence[str]] = gpu_numbers) -> str:
+    """The number of the GPU that is meant where none is named: 0; to each of several processes that were started
+    together on a machine with several GPUs, one of its own.
+
+    Args:
+        numbers: gives those of the GPUs that this process sees.
+
+    Raises:
+        DeviceError: there are fewer GPUs than processes.
+    """
+    rank = local_rank()
+    if rank is None:
+        return "0"
+    known = numbers()
+    if len(known) > 1 and rank >= len(known):
+        raise DeviceError(
+            f"this is process {rank}, counted from 0, of a machine with {len(known)} GPUs; start one process for each",
+            ErrorKind.NO_SUCH_DEVICE,
+        )
+    return known[rank] if len(known) > 1 else known[0]  # the only one that it sees
 
 
 def _explained(error: Exception) -> DeviceError:

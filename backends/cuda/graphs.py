@@ -86,6 +86,7 @@ class Recording:
         scratch: given a dictionary, returns the context in which operations find their scratch memory there.
         in_order: returns the context in which a graph must be launched that the calling thread has captured.
         refused: told why the step cannot be recorded; what it returns is the reason to give.
+        gather: gives what each of the processes has given that train together: a step is captured by all or by none.
 
     Attributes:
         reason: why it could not be recorded; "" as long as nothing speaks against it.
@@ -103,6 +104,7 @@ class Recording:
         scratch: Callable[[dict[str, Any]], AbstractContextManager[None]],
         in_order: Callable[[], AbstractContextManager[Any]],
         refused: Callable[[str], str],
+        gather: Callable[[Any], list[Any]] = lambda value: [value],
     ) -> None:
         self._cupy, self._cuda = cupy, cupy.cuda
         self._kernels = kernels
@@ -114,6 +116,7 @@ class Recording:
         self._scratch = scratch
         self._in_order = in_order
         self._refused = refused
+        self._gather = gather
         self._held: StepNumbers | None = None  # what those arrays hold of the next step; None: not known
         self._apart = 0  # the rows between the steps whose numbers they hold
         self._seen = _Seen()
@@ -191,9 +194,35 @@ class Recording:
 
     def _record(self, count: int, times: int) -> None:
         """Note the steps in a graph, or the reason why not; nothing is computed in either case."""
-        cuda, key = self._cuda, (count, times)
-        kept: list[Any] = []
-        interrupted = False
+        key, kept = (count, times), list[Any]()
+        graph, said, interrupted = self._captured(count, times, kept)
+        of_all = self._gather((said, interrupted, len(kept)))
+        if failures := [(said, interrupted) for said, interrupted, _ in of_all if said]:
+            said, interrupted = failures[0][0], all(interrupted for _, interrupted in failures)
+            if interrupted or times > 1:
+                self.interruptions.append(said)
+                self._tried[key] += 1 if interrupted else TRIES
+            if times == 1 and not (interrupted and self._tried[key] < TRIES):
+                self.reason = self._refused(said)
+            return
+
+        in_order = self._in_order()
+
+        def launch() -> None:
+            with in_order:
+                graph.launch()
+
+        self._graphs[key] = launch
+        self._launches.setdefault(count, max(launches for *_, launches in of_all))
+        self._kept += kept
+
+    def _captured(self, count: int, times: int, kept: list[Any]) -> tuple[Any, str, bool]:
+        """A graph of the steps, or why there is none, and whether that is somebody else's doing.
+
+        Args:
+            kept: gets what the graph uses.
+        """
+        cuda, interrupted = self._cuda, False
         try:
             # Not on the device's own stream, which waits for the default stream: while such a one captures, nobody in
             # the whole process may use that. CuPy's capture mode, relaxed, lets other threads allocate.
@@ -213,21 +242,5 @@ class Recording:
             graph.upload()  # a device without memory for it says so here
         except Exception as error:
             said = str(error) if isinstance(error, RecordingError) else f"{type(error).__name__}: {error}"
-            said = said.partition("\n")[0]
-            interrupted = interrupted or is_interrupted(error)
-            if interrupted or times > 1:
-                self.interruptions.append(said)
-                self._tried[key] += 1 if interrupted else TRIES
-            if times == 1 and not (interrupted and self._tried[key] < TRIES):
-                self.reason = self._refused(said)
-            return
-
-        in_order = self._in_order()
-
-        def launch() -> None:
-            with in_order:
-                graph.launch()
-
-        self._graphs[key] = launch
-        self._launches.setdefault(count, len(kept))
-        self._kept += kept
+            return None, said.partition("\n")[0], interrupted or is_interrupted(error)
+        return graph, "", False

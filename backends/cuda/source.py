@@ -1039,6 +1039,42 @@ KERNEL axpby(REAL alpha, const REAL* x, REAL beta, REAL* y, long long size)
     FOR_GRID(i, size) y[i] = beta == REAL(0) ? alpha * x[i] : alpha * x[i] + beta * y[i];
 }
 
+// The sum over the blocks of rows of all processes, along the tree of collectives/tree.py. Process p has the sums of
+// the blocks from p * each to (p + 1) * each, added up as far as that tree goes: nodes of 1, 2, 4, ... blocks, which
+// begin at a multiple of their number, each in a row of its own, from row p * most on. A node that is the right half
+// of a larger one is added to the left half; what is left at the end is added from the right.
+KERNEL sum_nodes(
+    const REAL* rows, REAL* out, int processes, int each, int most, long long stride, long long size)
+{
+    FOR_GRID(i, size) {
+        REAL waiting[64];
+        int blocks_of[64];
+        int depth = 0;
+        for (int process = 0; process < processes; process++) {
+            const int end = (process + 1) * each;
+            long long row = (long long)process * most;
+            for (int first = process * each; first < end; row++) {
+                int blocks = 1;
+                while (first % (2 * blocks) == 0 && first + 2 * blocks <= end) blocks *= 2;
+                REAL value = rows[row * stride + i];
+                const int after = first + blocks;
+                int begin = first;
+                while (depth > 0 && blocks_of[depth - 1] == blocks && (begin - blocks) % (2 * blocks) == 0) {
+                    value = waiting[--depth] + value;
+                    begin -= blocks;
+                    blocks *= 2;
+                }
+                waiting[depth] = value;
+                blocks_of[depth++] = blocks;
+                first = after;
+            }
+        }
+        REAL total = waiting[--depth];
+        while (depth > 0) total = waiting[--depth] + total;
+        out[i] = total;
+    }
+}
+
 KERNEL clip_values(REAL* x, REAL limit, long long size)
 {
     FOR_GRID(i, size) {

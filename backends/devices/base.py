@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -118,6 +119,15 @@ class Device:
     def version(self) -> str:
         """The library and its version."""
         return f"{self.library} {importlib.metadata.version(self.library)}"
+
+    def gpu(self) -> str:
+        """Which GPU of its machine it is, whatever it is called here; "" where it is none, or nothing is known."""
+        name, _, index = self.spec.rpartition(":")
+        if not name.endswith("cuda"):
+            return ""
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        numbers = visible.split(",") if visible else []
+        return numbers[int(index)] if index.isdecimal() and int(index) < len(numbers) else index
 
     def memory(self) -> tuple[int, int] | None:
         """Free and total bytes of its memory; None where the system does not say."""

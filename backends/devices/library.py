@@ -24,7 +24,7 @@ class Library:
         about: what it is, in a few words, for the help of ``--device``.
         install: the command that installs it.
         takes: what may follow the colon: nothing, the number of a device, or its name.
-        default: the device that the bare name means; "" where that is for the library to say.
+        default: the device that the bare name means, or what tells it; "" where that is for the library to say.
         find: makes a device from what follows the colon, after it has proved that it computes, or raises a DeviceError
             that says why not. By default the device is that of any array-API library.
         listed: what may follow the colon for the devices that are worth trying on this machine.
@@ -42,7 +42,7 @@ class Library:
     about: str = ""
     install: str = ""
     takes: Literal["nothing", "a number", "a name"] = "a name"
-    default: str = ""
+    default: str | Callable[[], str] = ""
     find: Callable[[str], Device] | None = None
     listed: Callable[[], Sequence[str]] = lambda: ("",)
     backend: Callable[[], Callable[..., Any]] | None = None
@@ -56,7 +56,8 @@ class Library:
         Raises:
             DeviceError: no device can be called that.
         """
-        name, device = self.names[0], device.lower() or self.default
+        name = self.names[0]
+        device = device.lower() or (self.default if isinstance(self.default, str) else self.default())
         if not device:
             return name
         if self.takes == "nothing":

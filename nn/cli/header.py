@@ -80,11 +80,9 @@ def _processes(trainer: Trainer) -> list[tuple[str, str]]:
     """How many train together, and in how many blocks each batch is cut, where it is."""
     if trainer.blocks is None:
         return []
-    collectives, blocks = trainer.backend.collectives, f"batches in {trainer.blocks.count} blocks of rows"
-    alone = "this one alone"
-    return [
-        ("processes", f"{alone if collectives.size == 1 else f'{collectives.size}, by {collectives.engine}'}; {blocks}")
-    ]
+    backend, blocks = trainer.backend, f"batches in {trainer.blocks.count} blocks of rows"
+    size, engine = backend.collectives.size, backend.sums_by or backend.collectives.engine
+    return [("processes", f"{'this one alone' if size == 1 else f'{size}, by {engine}'}; {blocks}")]
 
 
 def _devices(settings: Settings, compared: Mapping[str, Backend]) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from socket import gethostname
 from typing import Any
 
 from backends.collectives import Collectives, ProcessError, find_collectives, launched
+from backends.cuda.device import gpu_count
 
 from .kinds import UsageError
 from .settings import Settings
@@ -48,10 +49,15 @@ def start_processes(settings: Settings, argv: Sequence[str] | None, tell: Callab
     Signals that end this process interrupt those: MPI's launcher would kill them.
 
     Raises:
-        UsageError: there is no MPI.
+        UsageError: there is no MPI, or there are fewer GPUs.
     """
     count, words = to_start(settings), sys.orig_argv[1:] if argv is None else ["-m", "train", *argv]
     launcher = _launcher()
+    if settings.device in ("cuda", "cupy") and 0 < (gpus := gpu_count()) < count:
+        raise UsageError(
+            f"--processes {count}: this machine has {gpus} GPU{'s'[: gpus > 1]}, and each process needs one of its "
+            "own; start fewer, or say --device cpu"
+        )
     if count > cores():
         tell(f"warning: {count} processes share the {cores()} cores of this machine, and take turns")
     each = settings.threads or max(cores() // count, 1)

@@ -306,7 +306,7 @@ class Settings:
     processes: int | None = _compute(None, "--processes", INTEGER,
         "train by so many processes on this machine, each on its part of every batch; needs an MPI, pip install "
         "'xpnet[mpi]'. On several machines: mpiexec -n N python train.py ...", check=at_least(1),
-        unset="one, or as many as mpiexec has started",
+        unset="one, or as many as mpiexec, torchrun or srun has started",
         idle=(UNTRAINED, when(lambda s: s.compare, "--compare is done by one")))
     precision: str = _compute("float32", "--precision", TEXT,
         "of products of float32 matrices: tf32 and bf16 round the factors to 10 and 7 bits after the point, for the "

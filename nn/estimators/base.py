@@ -19,6 +19,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from backends.collectives import find_collectives
+
 from ..data import Dataset, Units
 from ..data.units import square
 from ..device_rows import device_rows
@@ -87,7 +89,7 @@ class MLP(TasksMixin, BaseEstimator, ABC):
         first = not hasattr(self, "_trainer") or not (self.warm_start or incremental)
         x, targets, weights = self._read(X, y, sample_weight, first, incremental)
         goes_on = incremental and not first and self._optimizer_of == self.solver
-        random_state = None if goes_on else check_random_state(self.random_state)  # nothing is drawn then
+        random_state = None if goes_on else self._random_state()  # nothing is drawn then
         if first:
             self._begin(x, targets, hidden, random_state)
         else:
@@ -103,6 +105,17 @@ class MLP(TasksMixin, BaseEstimator, ABC):
             raise ValueError(_not_finite("the loss or a parameter is infinite or NaN"))
         return self
 
+    def _random_state(self) -> np.random.RandomState:
+        """What draws; of processes that fit together, the same on all where none is given."""
+        state: np.random.RandomState = check_random_state(self.random_state)
+        if self.distributed and self.random_state is None:
+            state = find_collectives().broadcast(state)
+        return state
+
+    def _trainer_for(self, model: Sequential, *optimizer: Optimizer) -> Trainer:
+        blocks = None if self.blocks is None else int(self.blocks)
+        return Trainer(model, self._objective.loss, *optimizer, distributed=bool(self.distributed), blocks=blocks)
+
     def _hidden_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
@@ -117,7 +130,15 @@ class MLP(TasksMixin, BaseEstimator, ABC):
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         if self.solver == "lbfgs":
-            for name, unset in (("dropout", 0), ("augment", None), ("callbacks", None), ("validation_data", None)):
+            in_batches = {
+                "dropout": 0,
+                "augment": None,
+                "callbacks": None,
+                "validation_data": None,
+                "distributed": False,
+                "blocks": None,
+            }
+            for name, unset in in_batches.items():
                 if (value := getattr(self, name)) != unset and not (name == "callbacks" and not value):
                     raise ValueError(f"{name} has no meaning for solver='lbfgs'; use 'adam' or 'sgd', or leave it out")
 
@@ -165,7 +186,7 @@ class MLP(TasksMixin, BaseEstimator, ABC):
         for name in RECORDS:
             self.__dict__.pop(name, None)
         self._no_improvement_count, self._optimizer_of = 0, ""
-        self._trainer = Trainer(model, self._objective.loss)
+        self._trainer = self._trainer_for(model)
         self.model_: Sequential = model
         self._show()
 
@@ -196,7 +217,7 @@ class MLP(TasksMixin, BaseEstimator, ABC):
         size = self._batch_size(len(data))
         if not incremental or self._optimizer_of != self.solver:
             self.model_.seed = int(random_state.randint(np.iinfo(np.int32).max))
-            self._trainer = Trainer(self.model_, self._objective.loss, self._optimizer())
+            self._trainer = self._trainer_for(self.model_, self._optimizer())
             self._optimizer_of = self.solver
         of_batch = size * (1.0 if data.weights is None else float(data.weights.mean()))
         penalty = float(self.alpha) / of_batch
@@ -233,7 +254,8 @@ class MLP(TasksMixin, BaseEstimator, ABC):
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
         else:
-            if self.n_iter_ == self.max_iter and not (incremental or trainer.stopping):
+            of_first = trainer.backend.collectives.rank == 0
+            if of_first and self.n_iter_ == self.max_iter and not (incremental or trainer.stopping):
                 warnings.warn(
                     f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
                     "converged yet.",

@@ -76,6 +76,8 @@ class MLPClassifier(ClassifierMixin, MLP):
         callbacks: of ``nn``, for adam and sgd. (Those of scikit-learn are given to ``set_callbacks``.)
         device: where to compute: ``"cpu"``, ``"cuda"``, ``"numba"``, ``"auto"`` or another that ``nn`` knows.
         dtype: ``"float32"`` or ``"float64"``; None for that of X, as in scikit-learn: float64, unless X is float32.
+        distributed, blocks: as of ``Trainer``: whether the processes that were started together fit one estimator, each
+            on its part of every batch, and into how many blocks of rows batches are cut; for adam and sgd.
 
     Attributes:
         classes_: (k,) the labels, sorted.
@@ -138,6 +140,8 @@ class MLPClassifier(ClassifierMixin, MLP):
         callbacks: Any = None,
         device: str = "cpu",
         dtype: str | None = None,
+        distributed: bool = False,
+        blocks: int | None = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -170,6 +174,8 @@ class MLPClassifier(ClassifierMixin, MLP):
         self.callbacks = callbacks
         self.device = device
         self.dtype = dtype
+        self.distributed = distributed
+        self.blocks = blocks
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPClassifier:

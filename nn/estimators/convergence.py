@@ -51,9 +51,11 @@ class Convergence(Callback):
         self.best: Array | None = None
         self._squares = 0.0
         self._rows = 0
+        self._tells = False
 
     def on_fit_begin(self, trainer: Trainer, rows: int, epochs: int) -> None:
         self._rows = rows
+        self._tells = bool(self.estimator.verbose) and trainer.backend.collectives.rank == 0
         self._squares = self._sum_of_squares(trainer)
         if self.estimator.early_stopping:
             self.best = trainer.backend.copy(trainer.model.store.flat_parameters)
@@ -64,7 +66,7 @@ class Convergence(Callback):
         found.t_ += self._rows
         found.loss_ = self._loss(trainer, record)
         found.loss_curve_.append(found.loss_)
-        if found.verbose:
+        if self._tells:
             print(f"Iteration {found.n_iter_}, loss = {found.loss_:.8f}")
         if "val_loss" in record:
             found.validation_loss_curve_.append(record["val_loss"] * self.objective.told)
@@ -102,7 +104,7 @@ class Convergence(Callback):
         if self.score is not None:
             score = self.score(record)
             found.validation_scores_.append(score)
-            if found.verbose:
+            if self._tells:
                 print(f"Validation score: {score:f}")
         if not found.early_stopping:
             worse = found.loss_ > found.best_loss_ - found.tol
@@ -124,7 +126,7 @@ class Convergence(Callback):
             if rate > LEAST_RATE:
                 self._set_rate(trainer, rate / FALL)
                 self.count = 0
-                if found.verbose:
+                if self._tells:
                     print(f"{reason} Setting learning rate to {rate / FALL:f}")
                 return
             reason += " Learning rate too small."
@@ -140,7 +142,7 @@ class Convergence(Callback):
         optimizer.learning_rate = new
 
     def _stop(self, trainer: Trainer, reason: str) -> None:
-        if self.estimator.verbose:
+        if self._tells:
             print(reason)
         self.stopped = True
         trainer.stop(reason)

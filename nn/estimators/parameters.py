@@ -41,6 +41,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "loss": [str, Loss, callable],
     "device": [str],
     "dtype": [StrOptions({"float32", "float64"}), None],
+    "distributed": ["boolean"],
+    "blocks": [Interval(Integral, 1, None, closed="left"), None],
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "augment": [Augment, None],
     "validation_data": [tuple, list, None],

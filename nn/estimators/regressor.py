@@ -75,6 +75,8 @@ class MLPRegressor(RegressorMixin, MLP):
         callbacks: Any = None,
         device: str = "cpu",
         dtype: str | None = None,
+        distributed: bool = False,
+        blocks: int | None = None,
     ) -> None:
         self.loss = loss
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -106,6 +108,8 @@ class MLPRegressor(RegressorMixin, MLP):
         self.callbacks = callbacks
         self.device = device
         self.dtype = dtype
+        self.distributed = distributed
+        self.blocks = blocks
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:

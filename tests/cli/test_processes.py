@@ -12,6 +12,7 @@ import pytest
 import train
 from backends.collectives import launched
 from nn import load_model
+from tests.helpers.broken_cupy import cupy_with
 from tests.helpers.mpi import ROOT, environment, mpiexec, run
 
 RUN = ["--device", "cpu", "--limit", "120", "--hidden", "8", "--validation", "0.2", "--threads", "1"]
@@ -91,10 +92,20 @@ def test_more_processes_than_cores_are_started_with_a_warning(
     assert out.count("test accuracy") == 1
 
 
+def test_more_processes_than_gpus_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mpiexec()
+    monkeypatch.setitem(sys.modules, "cupy", cupy_with(lambda: 2))
+    assert train.main(["--device", "cuda", "--processes", "3"]) == 2
+    told = "--processes 3: this machine has 2 GPUs, and each process needs one of its own; start fewer"
+    assert told in capsys.readouterr().err
+
+
 def test_without_an_mpi_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS", "WORLD_SIZE"):
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("nn.cli.processes.find_spec", lambda name: None)
     assert train.main([*RUN, "--epochs", "1", "--processes", "2"]) == 2

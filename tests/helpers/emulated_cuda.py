@@ -744,13 +744,13 @@ class Handle(nullcontext[None]):
 
 
 class EmulatedCudaDevice(CupyDevice):
-    """``cuda:0`` on the CPU."""
+    """A GPU on the CPU: ``cuda:0``, or the one of another number; a process has GPUs of one number only."""
 
-    def __init__(self, max_threads: int = 1, compute_capability: str = "90") -> None:
+    def __init__(self, max_threads: int = 1, compute_capability: str = "90", index: int = 0) -> None:
         self.cupy = emulated_cupy(max_threads)
-        self.index = 0
+        self.index = ndarray.device_id = index
         self.stream = Stream()
-        Device.__init__(self, "cuda:0", Namespace(self.cupy), Handle(compute_capability, self.cupy.allocate))
+        Device.__init__(self, f"cuda:{index}", Namespace(self.cupy), Handle(compute_capability, self.cupy.allocate))
 
     def cublas(self) -> ctypes.CDLL:
         library: ctypes.CDLL = stand_in_cublas()
@@ -762,6 +762,9 @@ class EmulatedCudaDevice(CupyDevice):
 
     def nodes_of(self, graph: Graph) -> int:
         return len(graph.nodes)
+
+    def gpu(self) -> str:
+        return f"emulated {self.index}"
 
     def hardware(self) -> str:
         return "an emulated GPU"

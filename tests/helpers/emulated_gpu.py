@@ -11,19 +11,26 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from backends import registry
+from backends.cuda.device import own_gpu
 from backends.devices import prove
 from benchmarks import epoch
 from benchmarks.gpu import driver
 from tests.helpers.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
 from tests.helpers.emulated_driver import EmulatedDriver, get_elapsed_time
+from tests.helpers.emulated_nccl import add_nccl
+
+#: How many emulated GPUs there are, each of them in a process of its own.
+GPUS = ("0", "1", "2", "3")
 
 
 def find_emulated(number: str) -> EmulatedCudaDevice:
-    """GPU 0, after it has proved that it computes."""
-    device = EmulatedCudaDevice()
+    """The GPU of that number, after it has proved that it computes."""
+    device = EmulatedCudaDevice(index=int(number))
+    add_nccl(device.cupy)
     with device.use():
         prove(device)
     return device
@@ -56,7 +63,9 @@ def emulated_gpu() -> Iterator[EmulatedDriver]:
     row, load, start = registry.LIBRARIES[index], driver.load, epoch.START
     cuda = EmulatedCudaDevice().cupy.cuda
     # "numpy", since CuPy need not be installed.
-    emulated = replace(row, module="numpy", find=find_emulated, listed=lambda: ("0",))
+    emulated = replace(
+        row, module="numpy", find=find_emulated, listed=lambda: ("0",), default=partial(own_gpu, lambda: GPUS)
+    )
     registry.forget_devices()
     registry.LIBRARIES[index] = emulated
     driver.load = lambda: library  # type: ignore[assignment]

@@ -13,7 +13,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 #: What an MPI has set in a process that it has started; another one must not see it.
-OF_LAUNCHERS = ("OMPI_", "PMIX_", "PRTE_", "PMI_", "MPI_", "SLURM_", "WORLD_SIZE")
+OF_LAUNCHERS = (
+    "OMPI_", "PMIX_", "PRTE_", "PMI_", "MPI_", "SLURM_",
+    "WORLD_SIZE", "RANK", "LOCAL_", "MASTER_", "TORCHELASTIC_", "GROUP_", "XPNET_",
+)  # fmt: skip
 
 
 def mpiexec() -> str:

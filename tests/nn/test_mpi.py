@@ -3,10 +3,12 @@ engine is in test_blocks.py.)"""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
-from time import monotonic
+from socket import gethostname
+from time import time
 
 import pytest
 
@@ -20,15 +22,17 @@ def digests(out: str) -> list[str]:
     return [line for line in out.splitlines() if len(line.split()) == 5 and len(line.split()[1]) == 16]
 
 
-def test_the_same_bits_for_1_2_and_4_processes() -> None:
+@pytest.mark.parametrize(("blocks", "numbers"), [(4, (1, 2, 4)), pytest.param(8, (1, 2, 4, 8), marks=pytest.mark.slow)])
+def test_any_number_of_processes_that_divides_the_blocks_has_the_same_bits(
+    blocks: int, numbers: tuple[int, ...]
+) -> None:
     mpiexec()
-    alone = subprocess.run(
-        [sys.executable, *PROGRAM, "bits", "4"], env=environment(), capture_output=True, text=True, check=True
-    )
+    program = [*PROGRAM, "bits", str(blocks)]
+    alone = subprocess.run([sys.executable, *program], env=environment(), capture_output=True, text=True, check=True)
     expected = digests(alone.stdout)
     assert len(expected) == 8
-    for processes in (1, 2, 4):
-        code, out, err = run(processes, [*PROGRAM, "bits", "4"])
+    for processes in numbers:
+        code, out, err = run(processes, program)
         assert code == 0, err
         assert digests(out) == expected
         assert out.count("rows/s") == alone.stdout.count("rows/s")  # one process prints
@@ -55,17 +59,18 @@ def test_a_run_on_4_that_is_interrupted_goes_on_on_2(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["killed", "error"])
 def test_a_process_that_dies_ends_all_within_10_seconds(how: str, tmp_path: Path) -> None:
-    begun = monotonic()
     code, _, err = run(4, [*PROGRAM, "resumed", how, str(tmp_path)])
-    seconds = monotonic() - begun
+    seconds = time() - float((tmp_path / "happened").read_text())
     state = newest_checkpoint(tmp_path)  # whole
     assert state is not None
     assert state["numbers"]["trainer.epoch"] == 1
     assert code != 0
-    assert seconds < 20  # the start of four Pythons on a busy machine included
+    assert seconds < 8, seconds
     if how == "error":
-        assert "process 3 of 4, on" in err
+        assert f"process 3 of 4, on {gethostname()}, has failed, and ends the others: " in err
         assert "RuntimeError: a disk is gone" in err
+    else:  # mpiexec tells it
+        assert re.search(rf"rank 3 .*node {gethostname()} .*signal 9 \(Killed\)", err.replace("\n", " ")), err
     code, out, err = run(1, [*PROGRAM, "resumed", "goes on", str(tmp_path)])
     assert (code, out.split()[0]) == (0, "128"), err
 
@@ -95,11 +100,3 @@ def test_one_process_writes_and_all_stop_where_one_is_asked(tmp_path: Path) -> N
     assert out.count("rows/s") == 1
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 4
     assert (tmp_path / "model.safetensors").is_file()
-
-
-def test_processes_of_another_launcher_are_refused() -> None:
-    mpiexec()
-    alone = environment() | {"WORLD_SIZE": "2", "RANK": "0"}
-    found = subprocess.run([sys.executable, *PROGRAM, "bits", "2"], env=alone, capture_output=True, text=True)
-    assert found.returncode == 1
-    assert "mpiexec -n 2 python ... instead" in found.stderr

@@ -1,0 +1,181 @@
+"""Processes that know of each other by the environment, as torchrun and SLURM start them, and speak over TCP."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from time import time
+
+import pytest
+
+from backends.collectives import ProcessError, find_collectives, launched, local_rank
+from backends.collectives.find import first_host
+from nn import load_model
+from nn.storage.checkpoint import newest_checkpoint
+from tests.helpers.mpi import OF_LAUNCHERS, ROOT, environment
+from tests.helpers.ranks import as_slurm, as_torchrun, run
+
+PROGRAM = ["-m", "tests.helpers.mpi_program"]
+
+
+@pytest.fixture
+def by_itself(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """As if nothing had started these tests."""
+    for name in [name for name in os.environ if name.startswith(OF_LAUNCHERS)]:
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+# ---- what the environment says ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variables", "size", "rank_here"),
+    [
+        ({}, 1, None),
+        ({"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}, 1, None),
+        (as_torchrun(3, 4, 1), 4, 3),
+        (as_slurm(5, 8, 1) | {"SLURM_LOCALID": "1"}, 8, 1),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}, 2, 1),
+        ({"PMI_SIZE": "3", "MPI_LOCALRANKID": "2"}, 3, 2),
+        ({"PMI_SIZE": "3"}, 3, None),
+        # mpiexec, and torchrun on each of two machines, inside of what srun has started
+        ({"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_RANK": "0"} | as_slurm(1, 2, 1), 4, 0),
+        (as_torchrun(2, 4, 1) | as_slurm(1, 2, 1), 4, 2),
+        # a script of sbatch that srun has not started
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, 1, None),
+    ],
+)
+def test_how_many_there_are_and_which_one_of_the_machine_this_is(
+    by_itself: pytest.MonkeyPatch, variables: dict[str, str], size: int, rank_here: int | None
+) -> None:
+    for name, value in variables.items():
+        by_itself.setenv(name, value)
+    assert (launched(), local_rank()) == (size, rank_here)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "first"),
+    [
+        ("", ""),
+        ("node7", "node7"),
+        ("node7,node9", "node7"),
+        ("node[007-012,020],other", "node007"),
+        ("node[3]", "node3"),
+        ("rack[1,5]-n4,x", "rack1-n4"),
+    ],
+)
+def test_the_first_machine_of_a_job(hosts: str, first: str) -> None:
+    assert first_host(hosts) == first
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "nothing says where they meet; set MASTER_ADDR"),
+        ({"WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}, "RANK does not say which one"),
+        ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK does not say which one"),
+        ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_JOB_ID": "77"}, "nothing says where they meet"),
+    ],
+)
+def test_an_environment_that_says_too_little(
+    by_itself: pytest.MonkeyPatch, variables: dict[str, str], told: str
+) -> None:
+    for name, value in variables.items():
+        by_itself.setenv(name, value)
+    find_collectives.cache_clear()
+    with pytest.raises(ProcessError) as refused:
+        find_collectives()
+    assert told in str(refused.value)
+    assert str(refused.value).count(". ") == 0
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def test_processes_of_slurm_have_the_bits_of_one() -> None:
+    alone = subprocess.run(
+        [sys.executable, *PROGRAM, "bits", "4"], env=environment(), capture_output=True, text=True, check=True
+    )
+    first, second = run(2, [*PROGRAM, "bits", "4"], variables=as_slurm)
+    assert (first.code, second.code, second.out) == (0, 0, ""), first.err + second.err
+    found, expected = (
+        [line for line in out.splitlines() if len(line.split()) == 5 and len(line.split()[1]) == 16]
+        for out in (first.out, alone.stdout)
+    )
+    assert len(expected) == 8
+    assert found == expected
+
+
+@pytest.mark.skipif(find_spec("sklearn") is None, reason="scikit-learn is not installed")
+def test_estimators_are_fitted_together() -> None:
+    alone = subprocess.run(
+        [sys.executable, *PROGRAM, "estimators"], env=environment(), capture_output=True, text=True, check=True
+    )
+    first, second = run(2, [*PROGRAM, "estimators"])
+    assert (first.code, second.code, second.out) == (0, 0, ""), first.err + second.err
+    assert first.out == alone.stdout
+    assert first.out.count("Iteration ") == 4
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
+def test_torchrun(tmp_path: Path) -> None:
+    flags = ["--device", "cpu", "--limit", "120", "--hidden", "8", "--threads", "1", "--epochs", "2", "--blocks", "2"]
+    train = [str(ROOT / "train.py"), *flags]
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    started, alone = (
+        subprocess.run(
+            [sys.executable, *before, *train, "--output", str(tmp_path / name)],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+        for before, name in ((torchrun, "two"), ([], "alone"))
+    )
+    assert started.returncode == alone.returncode == 0, started.stderr
+    assert "processes 2, by TCP; batches in 2 blocks of rows\n" in started.stdout
+    assert started.stdout.count("rows/s") == 1
+    one, other = (load_model(tmp_path / name).state_dict() for name in ("two", "alone"))
+    assert {name: x.tobytes() for name, x in one.items()} == {name: x.tobytes() for name, x in other.items()}
+
+
+# ---- failures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("processes", "how", "told"),
+    [
+        (4, "killed", "process 3 of 4, on {host}, is gone without a word: it was killed, or its machine failed"),
+        (2, "first killed", "process 0 of 2, on {host}, is gone without a word"),
+        (2, "error", "process 1 of 2, on {host}, has failed, and ends the others: Traceback"),
+        (2, "gone", "process 1 has ended while process 0 waits for it; all processes must make the same calls"),
+    ],
+    ids=["killed", "first killed", "error", "gone"],
+)
+def test_a_process_that_dies_ends_all_within_10_seconds(processes: int, how: str, told: str, tmp_path: Path) -> None:
+    found = run(processes, [*PROGRAM, "resumed", how, str(tmp_path)])
+    seconds = time() - float((tmp_path / "happened").read_text())
+    assert seconds < 8, seconds
+    codes = [process.code for process in found]
+    assert codes.count(0) == (1 if how == "gone" else 0), codes
+    errors = "".join(process.err for process in found)
+    assert errors.count(told.format(host=socket.gethostname())) == 1, errors
+    state = newest_checkpoint(tmp_path)  # whole
+    assert state is not None
+    assert state["numbers"]["trainer.epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [("data", "has other rows to train on than process 0"), ("rows", "2 processes cannot share batches of 1 rows")],
+)
+def test_wrong_launches_are_told_once(what: str, told: str) -> None:
+    found = run(2, [*PROGRAM, "wrong", what])
+    errors = "".join(process.err for process in found)
+    assert all(process.code == 1 for process in found)
+    assert errors.count(told) == 1, errors

@@ -1,0 +1,78 @@
+"""Processes with a GPU each, emulated: gradients go by NCCL, also in captured steps, with the bits of one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nn import load_model
+from tests.helpers.emulated_cuda import needs_compiler
+from tests.helpers.ranks import Ended, run
+
+EMULATED = ["-m", "tests.helpers.emulated_gpu"]
+PROGRAM = [*EMULATED, "tests.helpers.mpi_program"]
+ON_GPU = {"XPNET_TEST_DEVICE": "cuda"}
+
+pytestmark = needs_compiler
+
+
+def by_rank_0(found: list[Ended]) -> list[str]:
+    """The lines of results; only the first process prints."""
+    assert [process.code for process in found] == [0] * len(found), "".join(process.err for process in found)
+    assert not any("Exception ignored" in process.err for process in found)
+    assert [process.out for process in found[1:]] == [""] * (len(found) - 1)
+    return [line for line in found[0].out.splitlines() if len(line.split()) > 4 and len(line.split()[1]) == 16]
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_sums_at_once_and_by_slices_have_the_bits_of_the_tree(processes: int) -> None:
+    found = run(processes, [*PROGRAM, "sums_on_gpus"], more=ON_GPU)
+    assert [process.out for process in found] == [f"process {r} has found NCCL right\n" for r in range(processes)], [
+        process.err for process in found
+    ]
+
+
+def test_1_2_and_4_gpus_have_the_same_bits() -> None:
+    alone = by_rank_0(run(1, [*PROGRAM, "bits", "4"], more=ON_GPU))
+    assert len(alone) == 8
+    for processes in (2, 4):
+        assert by_rank_0(run(processes, [*PROGRAM, "bits", "4"], more=ON_GPU)) == alone
+
+
+@pytest.mark.parametrize("short", [0, 1 << 20], ids=["by slices", "at once"])
+def test_captured_steps_have_the_sums_in_them(short: int) -> None:
+    alone = by_rank_0(run(1, [*PROGRAM, "captured", "2", str(short)], more=ON_GPU))
+    two = by_rank_0(run(2, [*PROGRAM, "captured", "2", str(short)], more=ON_GPU))
+    assert [line.split()[:3] for line in two] == [line.split()[:3] for line in alone]  # bits and steps
+    assert [line.split()[4:] for line in alone] == [["0", "0"]] * 2
+    for line, sums in zip(two, (1, 2), strict=True):  # of gradients; and of statistics
+        _, _, steps, graphs, gathered, exchanged = line.split()
+        assert (steps, graphs) == ("24", "23")  # the first step alone is launched call by call
+        assert (int(gathered), int(exchanged)) == (sums, sums if short == 0 else 0)
+
+
+def test_a_capture_that_one_process_loses_is_lost_for_all() -> None:
+    """The stand-in for NCCL refuses calls that are captured on one process and not on another."""
+    found = run(2, [*PROGRAM, "interrupted_capture"], more=ON_GPU)
+    assert [process.code for process in found] == [0, 0], found[1].err
+    assert [process.out for process in found] == ["24 22 2\n"] * 2
+
+
+def test_a_process_takes_the_gpu_of_its_number(tmp_path: Path) -> None:
+    flags = ["train", "--device", "cuda", "--limit", "120", "--hidden", "8", "--epochs", "2", "--blocks", "2"]
+    folders = [tmp_path / "alone", tmp_path / "two"]
+    for processes, folder in enumerate(folders, 1):
+        found = run(processes, [*EMULATED, *flags, "--output", str(folder)])
+        assert [process.code for process in found] == [0] * processes, found[0].err
+        assert "device    cuda:0: " in found[0].out
+    assert "processes 2, by NCCL; batches in 2 blocks of rows\n" in found[0].out
+    one, two = (load_model(folder, backend="cpu").state_dict() for folder in folders)
+    assert {name: x.tobytes() for name, x in one.items()} == {name: x.tobytes() for name, x in two.items()}
+
+
+def test_two_processes_on_one_gpu_are_refused() -> None:
+    found = run(2, [*PROGRAM, "bits", "2"], more={"XPNET_TEST_DEVICE": "cuda:1"})
+    errors = "".join(process.err for process in found)
+    assert all(process.code == 1 for process in found)
+    assert errors.count("processes 0 and 1 would share the GPU emulated 1 of ") == 1, errors
