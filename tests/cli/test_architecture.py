@@ -203,6 +203,17 @@ def test_color_pictures_of_an_archive(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (model.predict(x[300:]) == y[300:]).mean() > 0.95
 
 
+def test_pictures_of_floats_that_nothing_scales_get_advice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = np.random.default_rng(0).uniform(0, 255, (40, 6, 5)).astype(np.float32), np.arange(40) % 2
+    flags = ["--layers", "4C3", "--epochs", "1", "--device", "cpu", "--lr", "1e-6", "--data", str(tmp_path / "x.npz")]
+    for scale, more, advised in ((1.0, [], True), (1.0, ["--standardize"], False), (1 / 255, [], False)):
+        rows = x * np.float32(scale)
+        np.savez(tmp_path / "x.npz", x_train=rows, y_train=y, x_test=rows, y_test=y)
+        code, out, _ = run(capsys, *flags, *more)
+        assert code == 0
+        assert ("advice    the pixels of the training pictures go from 0.0" in out) == advised
+
+
 def test_a_run_with_filters_goes_on_is_loaded_compared_and_described(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

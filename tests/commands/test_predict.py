@@ -20,10 +20,13 @@ from hypothesis import strategies as st
 
 from nn import (
     Adam,
+    ChannelsLast,
     DataError,
     Dataset,
+    GlobalAvgPool2d,
     Linear,
     ReLU,
+    Reshape,
     Sequential,
     Sigmoid,
     Softmax,
@@ -171,6 +174,25 @@ def test_pictures_of_other_shapes_are_stretched(
     assert sum(a["class"] == str(label) for a, label in zip(lines(out), labels, strict=True)) >= 93
     code, _, _ = run(capsys, "predict", digits, paths[0], "--fit", "centre")
     assert code == 0
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_pictures_of_a_network_that_moves_their_channels(
+    flat: bool, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Its rows are (channels, height, width), or flat in that order; a file is read as (height, width, channels)."""
+    image = pytest.importorskip("PIL.Image", reason="pictures need Pillow")
+    colours = np.random.default_rng(0).integers(0, 60, (90, 3, 7, 6)).astype(np.uint8)
+    labels = np.arange(90) % 3
+    colours[np.arange(90), labels] += 190
+    first = [Reshape(3, 7, 6), ChannelsLast()] if flat else [ChannelsLast()]
+    rows = Dataset(colours.reshape(90, -1) if flat else colours, labels, scale=1 / 255)
+    model = trained(rows, *first, GlobalAvgPool2d(), Linear(3, 3), Softmax(), epochs=60)
+    save_model(model, tmp_path / "m.safetensors")
+    for label in range(3):
+        image.fromarray(np.moveaxis(colours[label], 0, -1)).save(tmp_path / f"{label}.png")
+        code, out, _ = run(capsys, "predict", tmp_path / "m.safetensors", tmp_path / f"{label}.png", "--json")
+        assert (code, lines(out)[0]["class"]) == (0, str(label))
 
 
 def test_a_model_of_a_table_takes_no_pictures(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
