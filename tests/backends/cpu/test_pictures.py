@@ -253,7 +253,7 @@ def test_a_step_allocates_nothing_once_the_shapes_are_known(
     recorded(NUMBERS, 800)
     it(backend)
     for step in (lambda: recorded(NUMBERS, 800), lambda: it(backend)):
-        assert peak_of(step) < 80_000 * number  # what NumPy's iterators take; the least array has 300,000 bytes
+        assert peak_of(step) < 100_000 * number  # what NumPy's iterators take; the least array has 300,000 bytes
 
 
 def test_memory_for_blocks_is_bounded() -> None:
@@ -281,19 +281,19 @@ def test_sums_of_large_filters_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_allclose(it.results["dw"], expected["dw"], rtol=1e-4, atol=1e-4)
 
 
-# ---- groups ----------------------------------------------------------------------------------------------------------
+# ---- groups and strides ----------------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=150)
 @given(st.data())
-def test_groups_of_channels(data: st.DataObject) -> None:
+def test_any_groups_and_strides(data: st.DataObject) -> None:
     """Of one channel and of several, whatever windows see and leave out, also infinite numbers."""
     draw = data.draw
     size, stride, padding = (draw(st.tuples(st.integers(a, b), st.integers(a, b))) for a, b in ((1, 4), (1, 3), (0, 2)))
     height, width = (
         draw(st.integers(max(side - 2 * around, 1), 9)) for side, around in zip(size, padding, strict=True)
     )
-    groups, channels, filters = draw(st.integers(2, 5)), draw(st.integers(1, 5)), draw(st.integers(1, 3))
+    groups, channels, filters = draw(st.integers(1, 4)), draw(st.integers(1, 9)), draw(st.integers(1, 3))
     placed: dict[str, Any] = {"stride": stride, "padding": padding, "groups": groups}
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     x = rng.standard_normal((draw(st.integers(0, 9)), height, width, groups * channels))
