@@ -195,6 +195,7 @@ def _matrices_to_normalize(make: Inputs) -> Iterator[tuple[str, Array]]:
     for m, n in ((1, 1), (7, 5), (1, 10), (11, 1), (2, 3), (13, 17), (128, 10), (3, 257), (211, 3), (1543, 3)):
         yield "random", make.normal(m, n)
         yield "far from 0", make.array(1000.0 + make.rng.normal(size=(m, n)))
+    yield "many rows", make.array(10.0 + make.rng.normal(size=(2741, 7)))
     yield "wide range", make.wide_range(12, 9)
     yield "equal", make.array(np.full((5, 6), 0.1))
     yield "nearly equal", make.array(1.0 + make.u * make.rng.integers(0, 8, (6, 5)))
@@ -233,6 +234,8 @@ def _normalize_by(make: Inputs) -> Made:
         n = x.shape[1]
         yield name, (x, make.normal(n), make.uniform(n), make.normal(n), make.normal(n)), {"epsilon": 1e-5}
         yield name, (x, make.normal(n), make.array(np.zeros(n)), None, None), {"epsilon": 1e-3}
+    many = make.normal(2741, 7), make.normal(7), make.uniform(7), make.normal(7), make.normal(7)
+    yield "many rows", many, {"epsilon": 1e-5}
 
 
 def _argmax(make: Inputs) -> Made:

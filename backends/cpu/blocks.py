@@ -8,7 +8,7 @@ has the result z[p] = sum_{a, b} x[p + a width + b] W[a, b]. That is a product o
 copy; and since the kw pixels side by side are one run of numbers, those of all b are one product, for each kw-th pixel:
 kw products of depth kw c for each a. The results of windows that would reach into the next row or picture are computed
 and left. The gradients are products of the same kind: that of x is the convolution of dz, with zeros where there is no
-window, with the filters turned around.
+window, with the filters turned around. Where windows move by more, all this is done in each of the ``phases``.
 
 ``Patched`` is for everything else: a copy of what each window sees, then one product.
 
@@ -18,8 +18,9 @@ few, are computed without products of matrices (``depthwise``).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from math import isfinite, prod
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy
 from numpy.lib.stride_tricks import as_strided
@@ -28,6 +29,7 @@ from ..pictures import Windows
 from ..typing import Array
 from .blas import Blas
 from .depthwise import DepthwiseFilters
+from .phases import Phase, extent_of_phases, phases_of
 
 #: Fewer numbers than this side by side in a window, and patches are written position by position.
 SHORT_RUN = 16
@@ -36,7 +38,7 @@ SHORT_RUN = 16
 LEAST_RUN = 8
 MOST_WASTE = 1.5, 3.0
 #: Up to so many channels in a group, where ``Shifted`` is not possible, are computed without products of matrices.
-FEW_CHANNELS = 4
+FEW_CHANNELS = 2
 
 
 class Convolution(NamedTuple):
@@ -67,9 +69,11 @@ class Convolution(NamedTuple):
     @property
     def is_shifted(self) -> bool:
         """Whether ``Shifted`` is the way, where there is a BLAS and one group."""
-        padded, grid = prod(self.windows.padded), prod(self.windows.grid)
-        has_runs = self.windows.size[1] * self.channels >= LEAST_RUN
-        return self.windows.stride == (1, 1) and has_runs and padded <= MOST_WASTE[self.backward] * grid
+        if not self.backward and self.windows.stride != (1, 1):  # patches are as fast
+            return False
+        least = min(phase.taps[1] for phase in phases_of(self.windows)) * self.channels
+        pixels, grid = prod(extent_of_phases(self.windows)), prod(self.windows.grid)
+        return least >= LEAST_RUN and pixels <= MOST_WASTE[self.backward] * grid
 
 
 class Filters(Protocol):
@@ -114,34 +118,47 @@ class OfAllChannels:
     """The filters of one group.
 
     Attributes:
-        matrix: (depth, filters), times the factor.
-        turned: (kh, kw filters, channels): turned around, for ``Shifted``; made by ``turn``.
+        phases: of the pictures, for ``Shifted``; none for ``Patched``.
+        matrix: (depth, filters), times the factor; for ``Shifted`` the positions that see the first phase, then those
+            of the next one.
+        turned: for each phase, (rows, columns times filters, channels): turned around; made by ``turn``.
     """
 
     cost = 1
 
     def __init__(self, it: Convolution, blas: Blas | None) -> None:
-        kh, kw = it.windows.size
         self._it, self._blas = it, blas if it.is_shifted else None
+        self.phases = [] if self._blas is None else phases_of(it.windows)
         self.matrix = numpy.empty((it.depth, it.filters), it.dtype)
-        self.turned = numpy.empty((kh, kw * it.filters, it.channels) if self._blas else 0, it.dtype)
+        self._of_phases = [part.reshape(*phase.taps, *it.shape[2:]) for phase, part in self.by_phase(self.matrix)]
+        taps = [phase.taps for phase in self.phases if it.backward]
+        self.turned = [numpy.empty((down, across * it.filters, it.channels), it.dtype) for down, across in taps]
+
+    def by_phase(self, x: Array) -> Iterator[tuple[Phase, Array]]:
+        """The parts of an array in the order of ``matrix``."""
+        end = 0
+        for phase in self.phases:
+            begin, end = end, end + prod(phase.taps) * self._it.channels
+            yield phase, x[begin:end]
 
     @property
     def bytes_of_picture(self) -> int:
-        it, pixels = self._it, prod(self._it.windows.padded)
-        numbers = pixels * (it.channels + it.filters)
-        if self._blas is None:
-            numbers = pixels * it.channels + prod(it.windows.grid) * (it.depth + it.filters)
+        it, pixels = self._it, prod(extent_of_phases(self._it.windows))
+        numbers = pixels * (len(self.phases) * it.channels + it.filters)
+        if not self.phases:
+            numbers = prod(it.windows.padded) * it.channels + prod(it.windows.grid) * (it.depth + it.filters)
         return numbers * numpy.dtype(it.dtype).itemsize
 
     def set(self, weight: Array, alpha: float) -> None:
-        matrix = self.matrix.reshape(self._it.shape)
-        numpy.multiply(weight, alpha, out=matrix) if alpha != 1.0 else numpy.copyto(matrix, weight)
+        if not self.phases:
+            numpy.multiply(weight, alpha, out=self.matrix.reshape(weight.shape))
+        for phase, part in zip(self.phases, self._of_phases, strict=True):
+            numpy.multiply(weight[*phase.of_window], alpha, out=part)
 
     def turn(self, weight: Array) -> None:
-        kh, kw, c, o = self._it.shape
-        if self._blas is not None:
-            numpy.copyto(self.turned.reshape(kh, kw, o, c), weight[::-1, ::-1].transpose(0, 1, 3, 2))
+        for phase, turned in zip(self.phases, self.turned, strict=True):
+            own = weight[*phase.of_window][::-1, ::-1].transpose(0, 1, 3, 2)
+            numpy.copyto(turned.reshape(own.shape), own)
 
     def make_block(self, pictures: int) -> Block:
         if self._blas is None:
@@ -149,7 +166,9 @@ class OfAllChannels:
         return Shifted(self._it, pictures, self._blas, self)
 
     def is_exact(self, dw: Array, needs_dx: bool) -> bool:
-        return self._blas is None or (isfinite(dw.sum()) and (not needs_dx or isfinite(self.turned.sum())))
+        if not self.phases:
+            return True
+        return isfinite(dw.sum()) and (not needs_dx or all(isfinite(turned.sum()) for turned in self.turned))
 
 
 class OfGroups:
@@ -217,18 +236,25 @@ class Shifted:
     """See the head of this file."""
 
     def __init__(self, it: Convolution, pictures: int, blas: Blas, filters: OfAllChannels) -> None:
-        (height, width), (kh, kw), (rows, columns) = it.windows.padded, it.windows.size, it.windows.grid
+        (height, width), (rows, columns) = extent_of_phases(it.windows), it.windows.grid
         c, o, pixels = it.channels, it.filters, pictures * height * width
-        span = (kh - 1) * width + kw - 1  # from the first to the last pixel of a window
-        at_corner = slice(0, rows), slice(0, columns)
-        self._x = numpy.zeros((pictures, height, width, c), it.dtype)
-        self._inside = self._x[:, *it.windows.inside]
-        # For each row of a window and each pixel that a run may begin with: how many runs, and the first of them.
-        runs = [
-            (a, first, (pixels - span - first + kw - 1) // kw, (a * width + first) * c)
-            for a in range(kh)
-            for first in range(min(kw, pixels - span))
-        ]
+        self._filters = filters
+        self._x = numpy.zeros((len(filters.phases), pictures, height, width, c), it.dtype)
+        self._inside = [x[:, *phase.there] for x, phase in zip(self._x, filters.phases, strict=True)]
+        # From the first to the last pixel of a window.
+        spans = [(phase.taps[0] - 1) * width + phase.taps[1] - 1 for phase in filters.phases]
+        longest = max(spans)
+        # For each row of a window in a phase and each pixel that a run may begin with: which pixel, how many pixels are
+        # in a run and how many runs there are, the first of them in x, and the first row of their filters.
+        runs: list[tuple[int, int, int, int, int]] = []
+        depth = 0
+        for number, phase in enumerate(filters.phases):
+            down, across = phase.taps
+            for a in range(down):
+                for first in range(min(across, pixels - longest)):
+                    count = (pixels - longest - first + across - 1) // across
+                    runs.append((first, across, count, (number * pixels + a * width + first) * c, depth))
+                depth += across * c
         self.rows = numpy.empty((0, o), it.dtype)
         self.dw = numpy.empty((1, it.depth, o), it.dtype)
         if not it.backward:
@@ -236,55 +262,82 @@ class Shifted:
             self._z = z.reshape(pictures, height, width * o)[:, :rows, : columns * o]
             self._forward = [
                 blas.strided_gemm(
-                    (number, o, kw * c), (self._x, start, kw * c), False, (filters.matrix, a * kw * c * o, o),
-                    0.0 if a == 0 else 1.0, (z, first * o, kw * o),
+                    (count, o, across * c), (self._x, start, across * c), False, (filters.matrix, at * o, o),
+                    0.0 if at == 0 else 1.0, (z, first * o, across * o),
                 )
-                for a, first, number, start in runs
+                for first, across, count, start, at in runs
             ]  # fmt: skip
             return
         # Zeros before dz for the windows that would have begun above the first picture.
-        framed = numpy.zeros((span + pixels, o), it.dtype)
-        self.rows = framed[span:]
-        self._dz = self.rows.reshape(pictures, height, width, o)[:, *at_corner]
+        framed = numpy.zeros((longest + pixels, o), it.dtype)
+        self.rows = framed[longest:]
+        self._dz = self.rows.reshape(pictures, height, width, o)[:, :rows, :columns]
+        self._leaves_out = len(filters.phases) < prod(it.windows.stride)  # pixels that no window sees
         self._dx = numpy.empty_like(self._x)
-        self._dx_inside = self._dx[:, *it.windows.inside]
+        self._dx_inside = [x[:, *phase.there] for x, phase in zip(self._dx, filters.phases, strict=True)]
+        # As the filters are; and the parts of it with what each of them is in the gradient.
+        in_phases = self.dw if len(filters.phases) == 1 else numpy.empty_like(self.dw)
+        by_position = self.dw.reshape(it.shape)
+        self._parts = [
+            (by_position[*phase.of_window], part.reshape(*phase.taps, c, o))
+            for phase, part in filters.by_phase(in_phases[0])
+            if in_phases is not self.dw
+        ]
+        self._in_phases = in_phases
         self._dw = [
             blas.strided_gemm(
-                (kw * c, o, number), (self._x, start, kw * c), True, (framed, (span + first) * o, kw * o),
-                1.0, (self.dw, a * kw * c * o, o),
+                (across * c, o, count), (self._x, start, across * c), True, (framed, (longest + first) * o, across * o),
+                1.0, (in_phases, at * o, o),
             )
-            for a, first, number, start in runs
+            for first, across, count, start, at in runs
         ]  # fmt: skip
-        above, left = it.windows.padding
-        begin = above * width + left  # from the first pixel of the first picture to the last of the last one
-        end = pixels - begin
-        self._backward = [
-            blas.strided_gemm(
-                ((end - first + kw - 1) // kw, c, kw * o), (framed, (a * width + first) * o, kw * o), False,
-                (filters.turned, a * kw * o * c, c), 0.0 if a == 0 else 1.0, (self._dx, first * c, kw * c),
-            )
-            for a in range(kh)
-            for first in range(begin, min(begin + kw, end))
-        ]  # fmt: skip
+        self._backward: list[Callable[[], Any]] = []
+        for number, (phase, span, turned) in enumerate(zip(filters.phases, spans, filters.turned, strict=True)):
+            (down, across), (of_rows, of_columns) = phase.taps, phase.there
+            if 0 in self._inside[number].shape:
+                continue
+            begin = of_rows.start * width + of_columns.start  # from the first pixel of the first picture
+            end = pixels - (height - of_rows.stop) * width - (width - of_columns.stop)  # to behind the last one
+            for a in range(down):
+                for first in range(begin, min(begin + across, end)):
+                    self._backward.append(
+                        blas.strided_gemm(
+                            ((end - first + across - 1) // across, c, across * o),
+                            (framed, (longest - span + a * width + first) * o, across * o), False,
+                            (turned, a * across * o * c, c), 0.0 if a == 0 else 1.0,
+                            (self._dx, (number * pixels + first) * c, across * c),
+                        )
+                    )  # fmt: skip
 
     def forward(self, x: Array) -> Array:
-        numpy.copyto(self._inside, x)
+        self._read(x)
         for call in self._forward:
             call()
         return self._z
 
     def take(self, x: Array, dz: Array) -> None:
-        numpy.copyto(self._inside, x)
+        self._read(x)
         numpy.copyto(self._dz, dz)
 
     def add_dw(self) -> None:
+        if self._parts:
+            self._in_phases.fill(0)
         for call in self._dw:
             call()
+        for to, part in self._parts:
+            numpy.add(to, part, out=to)
 
     def backward(self, dx: Array) -> None:
         for call in self._backward:
             call()
-        numpy.copyto(dx, self._dx_inside)
+        if self._leaves_out:
+            dx.fill(0)
+        for phase, inside in zip(self._filters.phases, self._dx_inside, strict=True):
+            numpy.copyto(dx[:, *phase.pixels], inside)
+
+    def _read(self, x: Array) -> None:
+        for phase, inside in zip(self._filters.phases, self._inside, strict=True):
+            numpy.copyto(inside, x[:, *phase.pixels])
 
 
 class Patched:

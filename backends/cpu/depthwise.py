@@ -10,62 +10,21 @@ temporary. The gradients are sums of the same kind: that of the filters over all
 with zeros around it, with the filters turned around. For the former the rows of all pictures are counted through, also
 those that no window begins in, where dz is 0: with one axis for them ``einsum`` takes half as long as with two.
 
-Where windows move by more than one pixel, pictures are first taken apart into phases: every ``stride``-th row and
-column, from each of the first ones on. In a phase windows move by one. A channel with several filters is repeated, and
-the first channels of all groups, the second ones and so on are pictures of their own.
+Where windows move by more than one pixel, pictures are first taken apart into ``phases``. A channel with several
+filters is repeated, and the first channels of all groups, the second ones and so on are pictures of their own.
 """
 
 from __future__ import annotations
 
 from itertools import product
 from math import isfinite, prod
-from typing import NamedTuple
 
 import numpy
 from numpy.lib.stride_tricks import as_strided
 
 from ..pictures import Windows
 from ..typing import Array
-
-
-class _Side(NamedTuple):
-    """A phase along one side of a picture.
-
-    Attributes:
-        taps: how many of a window's positions see it.
-        pixels: its pixels, of those of a picture.
-        there: where these lie in it; the others are padding.
-    """
-
-    taps: int
-    pixels: slice
-    there: slice
-
-    @classmethod
-    def of(cls, windows: Windows, side: int, phase: int) -> _Side:
-        """Every ``stride``-th pixel from pixel ``phase`` of the padded picture on."""
-        picture, size, stride, padding = (pair[side] for pair in windows)
-        first = (phase - padding) % stride
-        begin, count = (first + padding - phase) // stride, len(range(first, picture, stride))
-        return cls(len(range(phase, size, stride)), slice(first, picture, stride), slice(begin, begin + count))
-
-
-class _Phase:
-    """A phase of pictures that windows slide over.
-
-    Attributes:
-        taps: how many positions of a window see it: rows and columns.
-        of_window: which ones, as an index.
-        pixels: which pixels of a picture it has, as an index.
-        there: where they lie in it.
-    """
-
-    def __init__(self, windows: Windows, at: tuple[int, int]) -> None:
-        down, across = (_Side.of(windows, side, first) for side, first in enumerate(at))
-        self.taps = down.taps, across.taps
-        self.of_window = slice(at[0], None, windows.stride[0]), slice(at[1], None, windows.stride[1])
-        self.pixels = down.pixels, across.pixels
-        self.there = down.there, across.there
+from .phases import Phase, extent_of_phases, phases_of
 
 
 class DepthwiseFilters:
@@ -92,10 +51,8 @@ class DepthwiseFilters:
         self.windows, self.shape, self.dtype, self.backward = windows, shape, dtype, backward
         groups, channels, filters = shape
         self.all = groups * filters
-        phases = (_Phase(windows, (p, q)) for p, q in product(*map(range, windows.stride)))
-        self.phases = [phase for phase in phases if 0 not in phase.taps]
-        height, width = (-(-pixels // stride) for pixels, stride in zip(windows.padded, windows.stride, strict=True))
-        self.extent = height, width
+        self.phases = phases_of(windows)
+        _, width = self.extent = extent_of_phases(windows)
         columns, wide = windows.grid[1] * self.all, width * self.all if backward else 0
         self.rows = [numpy.empty((channels, *phase.taps, columns), dtype) for phase in self.phases]
         self.turned = [numpy.empty((channels, *phase.taps, wide), dtype) for phase in self.phases]
@@ -126,7 +83,7 @@ class DepthwiseFilters:
         """Whether no product with a 0 where there is no window can have come to anything."""
         return isfinite(dw.sum()) and (not needs_dx or all(isfinite(turned.sum()) for turned in self.turned))
 
-    def _of(self, phase: _Phase, weight: Array) -> Array:
+    def _of(self, phase: Phase, weight: Array) -> Array:
         """Those that see a phase: (channels of a group, taps, taps, 1, filters)."""
         return numpy.moveaxis(weight[*phase.of_window], 2, 0)[:, :, :, None]
 

@@ -27,6 +27,7 @@ from .blas import Blas, Cut
 from .convolution import NumpyConvolutions
 from .core import are_plain, host_number
 from .distortion import NumpyDistortions
+from .normalization import NumpyNormalizations
 from .pooling import NumpyPoolings
 from .threads import Alone, Product, Threads, cut_for_one_thread, depends_on_threads
 
@@ -91,7 +92,7 @@ class _SoftmaxBuffers:
         self.normalizer = numpy.empty_like(self.top)
 
 
-class NumpyBackend(NumpyConvolutions, NumpyPoolings, NumpyDistortions):
+class NumpyBackend(NumpyNormalizations, NumpyConvolutions, NumpyPoolings, NumpyDistortions):
     """The CPU, through NumPy."""
 
     # ---- arrays in and out ------------------------------------------------------------------------------------------
@@ -317,114 +318,6 @@ class NumpyBackend(NumpyConvolutions, NumpyPoolings, NumpyDistortions):
 
     def argmax(self, x: Array) -> Array:
         return self._call(super().argmax, x)
-
-    # ---- normalization ----------------------------------------------------------------------------------------------
-
-    def normalize(
-        self,
-        x: Array,
-        weight: Array | None,
-        bias: Array | None,
-        running: dict[str, Array] | None = None,
-        *,
-        axis: int,
-        epsilon: float,
-        momentum: float = 0.0,
-        normalized: Array | None = None,
-        inverse: Array | None = None,
-        out: Array | None = None,
-    ) -> tuple[Array, Array, Array]:
-        np = self._memory.numpy
-        part = 1.0 / x.shape[axis]
-        normalized = np.empty_like(x) if normalized is None else normalized
-        inverse = np.empty(x.shape[1 - axis], x.dtype) if inverse is None else inverse
-        out = np.empty_like(x) if out is None else out
-        factor = inverse[:, None] if axis == 1 else inverse
-        mean = self._sum_along(axis, x, "normalize mean")
-        np.multiply(mean, part, out=mean)
-        np.subtract(x, mean, out=normalized)
-        squares = np.multiply(normalized, normalized, out=self._scratch("product", x.shape))
-        variance = self._sum_along(axis, squares, "normalize variance")
-        if running is not None:
-            fresh = self._scratch("normalize fresh", inverse.shape)
-            for kept, values, times in (
-                (running["mean"], mean, 1.0),
-                (running["variance"], variance, 1.0 / (x.shape[0] - 1)),
-            ):
-                np.multiply(values, momentum * times, out=fresh)
-                np.multiply(kept, 1.0 - momentum, out=kept)
-                np.add(kept, fresh, out=kept)
-        np.multiply(variance, part, out=variance)
-        np.add(variance, epsilon, out=variance)
-        np.sqrt(variance, out=variance)
-        np.divide(1.0, variance, out=factor)
-        np.multiply(normalized, factor, out=normalized)
-        return self._weigh(normalized, weight, bias, out), normalized, inverse
-
-    def normalize_backward(
-        self,
-        dy: Array,
-        normalized: Array,
-        inverse: Array,
-        weight: Array | None,
-        *,
-        axis: int,
-        bias_gradient: Array | None = None,
-        gain_gradient: Array | None = None,
-        out: Array | None = None,
-    ) -> tuple[Array, Array | None, Array | None]:
-        np = self._memory.numpy
-        part = 1.0 / dy.shape[axis]
-        product = self._scratch("product", dy.shape)
-        if gain_gradient is not None:
-            self.column_sum(np.multiply(dy, normalized, out=product), out=gain_gradient)
-        if bias_gradient is not None:
-            self.column_sum(dy, out=bias_gradient)
-        out = np.empty_like(dy) if out is None else out
-        g = dy if weight is None else np.multiply(dy, weight, out=out)
-        of_g = self._sum_along(axis, g, "normalize mean")
-        np.multiply(of_g, part, out=of_g)
-        of_both = self._sum_along(axis, np.multiply(g, normalized, out=product), "normalize variance")
-        np.multiply(of_both, part, out=of_both)
-        np.subtract(g, of_g, out=out)
-        np.multiply(normalized, of_both, out=product)
-        np.subtract(out, product, out=out)
-        np.multiply(out, inverse[:, None] if axis == 1 else inverse, out=out)
-        return out, bias_gradient, gain_gradient
-
-    def normalize_by(
-        self,
-        x: Array,
-        mean: Array,
-        variance: Array,
-        weight: Array | None,
-        bias: Array | None,
-        *,
-        epsilon: float,
-        out: Array | None = None,
-    ) -> Array:
-        np = self._memory.numpy
-        factor = np.add(variance, epsilon, out=self._scratch("normalize variance", variance.shape))
-        np.sqrt(factor, out=factor)
-        np.divide(1.0, factor, out=factor)
-        out = np.subtract(x, mean, out=out)
-        np.multiply(out, factor, out=out)
-        return self._weigh(out, weight, bias, out)
-
-    def _sum_along(self, axis: int, x: Array, name: str) -> Array:
-        """The sums of the rows, (m, 1), or of the columns, (n,), in scratch memory of that name."""
-        if axis == 0:
-            return self.column_sum(x, out=self._scratch(name, x.shape[1:]))
-        return self._memory.numpy.add.reduce(x, 1, None, self._scratch(name, (x.shape[0], 1)), True)
-
-    def _weigh(self, x: Array, weight: Array | None, bias: Array | None, out: Array) -> Array:
-        """weight x + bias"""
-        np = self._memory.numpy
-        if weight is not None:
-            x = np.multiply(x, weight, out=out)
-        elif x is not out:
-            np.copyto(out, x)
-        return out if bias is None else np.add(out, bias, out=out)
 
     # ---- losses -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,366 @@
+"""Normalization through NumPy.
+
+Of many rows of few columns, as the pixels of pictures are, several rows together are taken as one long row, with the
+mean and the other numbers of the columns as often beside each other: NumPy goes through a row of 16 numbers hardly
+faster than through one of 500. They are computed in blocks that stay in cache, on several threads. No bit depends on
+their number: blocks and parts are cut by shapes alone, and the sums of the parts are added up in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy
+
+from ..typing import Array
+from .core import NumpyCore, are_plain
+from .workers import InBlocks
+
+#: Numbers from which on columns are normalized in blocks, and those of a long row.
+LEAST, WIDTH = 2**14, 512
+#: Of an array in a block.
+MOST_BYTES = 2**17
+#: What an element costs in a pass, in multiplications of a matrix product.
+COST = 8
+
+
+class _Columns(InBlocks[Array]):
+    """(m, n) arrays as long rows in blocks, for each of which a thread has a scratch array.
+
+    Attributes:
+        times: how many rows make a long one; fewer are left over at the end.
+        ones: for each row of a block.
+    """
+
+    def __init__(self, m: int, n: int, dtype: str) -> None:
+        self.times = min(max(1, WIDTH // n), m)
+        self.shape, self._dtype = (m, n), dtype
+        width, rows = self.times * n, m // self.times
+        size = max(1, MOST_BYTES // (width * numpy.dtype(dtype).itemsize))
+        super().__init__(rows, size, lambda count: numpy.empty((count, width), dtype))
+        self.ones = numpy.ones(min(size, rows), dtype)
+        self._sums = numpy.empty((2, len(self.parts), width), dtype)
+        self._tiles: dict[str, Array] = {}
+
+    def tiled(self, name: str, values: Array) -> Array:
+        """The numbers of the columns for a long row; ``name`` keeps two that are used together apart."""
+        tile = self._tiles.get(name)
+        if tile is None:
+            tile = self._tiles[name] = numpy.empty(self._sums.shape[2], self._dtype)
+        numpy.copyto(tile.reshape(self.times, -1), values)
+        return tile
+
+    def wide(self, x: Array) -> Array:
+        """An (m, n) array as long rows, without the rows that are left over."""
+        m, n = self.shape
+        return x[: m - m % self.times].reshape(-1, self.times * n)
+
+    def rest(self, x: Array) -> Array:
+        """The rows that are left over."""
+        m = self.shape[0]
+        return x[m - m % self.times :]
+
+    def blocks(self, worker: int, part: int) -> Iterator[tuple[slice, Array]]:
+        """The blocks of a part, and the scratch array of each."""
+        for block in self.parts[part]:
+            yield block, self.of(worker, block)
+
+    def clear(self, part: int) -> None:
+        """Begin with the sums of a part."""
+        self._sums[:, part] = 0
+
+    def add(self, part: int, which: int, x: Array) -> None:
+        """Add a block to one of the two sums of its part."""
+        sums = self._sums[which, part]
+        numpy.add(sums, numpy.dot(self.ones[: len(x)], x), out=sums)
+
+    def total(self, which: int, rest: Array, out: Array) -> None:
+        """The sum of all parts and of the rows that are left over, for each column."""
+        numpy.add.reduce(self._sums[which].reshape(-1, out.shape[0]), 0, None, out)
+        numpy.add(out, numpy.add.reduce(rest, 0), out=out)
+
+
+class NumpyNormalizations(NumpyCore):
+    """Normalization of rows and columns, and the chain rule through it."""
+
+    def normalize(
+        self,
+        x: Array,
+        weight: Array | None,
+        bias: Array | None,
+        running: dict[str, Array] | None = None,
+        *,
+        axis: int,
+        epsilon: float,
+        momentum: float = 0.0,
+        normalized: Array | None = None,
+        inverse: Array | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array, Array]:
+        np = self._memory.numpy
+        part = 1.0 / x.shape[axis]
+        normalized = np.empty_like(x) if normalized is None else normalized
+        inverse = np.empty(x.shape[1 - axis], x.dtype) if inverse is None else inverse
+        out = np.empty_like(x) if out is None else out
+        factor = inverse[:, None] if axis == 1 else inverse
+        columns = self._columns(axis, x, normalized, out)
+        if columns is not None:
+            mean, variance = (self._scratch(f"normalize {name}", inverse.shape) for name in ("mean", "variance"))
+            self._call(self._moments, columns, x, mean, variance)
+        else:
+            mean = self._sum_along(axis, x, "normalize mean")
+            np.multiply(mean, part, out=mean)
+            np.subtract(x, mean, out=normalized)
+            squares = np.multiply(normalized, normalized, out=self._scratch("product", x.shape))
+            variance = self._sum_along(axis, squares, "normalize variance")
+        if running is not None:
+            fresh = self._scratch("normalize fresh", inverse.shape)
+            for kept, values, times in (
+                (running["mean"], mean, 1.0),
+                (running["variance"], variance, 1.0 / (x.shape[0] - 1)),
+            ):
+                np.multiply(values, momentum * times, out=fresh)
+                np.multiply(kept, 1.0 - momentum, out=kept)
+                np.add(kept, fresh, out=kept)
+        np.multiply(variance, part, out=variance)
+        np.add(variance, epsilon, out=variance)
+        np.sqrt(variance, out=variance)
+        np.divide(1.0, variance, out=factor)
+        if columns is not None:
+            self._call(self._standardize, columns, x, mean, inverse, weight, bias, normalized, out)
+            return out, normalized, inverse
+        np.multiply(normalized, factor, out=normalized)
+        return self._weigh(normalized, weight, bias, out), normalized, inverse
+
+    def normalize_backward(
+        self,
+        dy: Array,
+        normalized: Array,
+        inverse: Array,
+        weight: Array | None,
+        *,
+        axis: int,
+        bias_gradient: Array | None = None,
+        gain_gradient: Array | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None, Array | None]:
+        np = self._memory.numpy
+        out = np.empty_like(dy) if out is None else out
+        columns = self._columns(axis, dy, normalized, out)
+        if columns is not None:
+            self._call(
+                self._columns_backward, columns, dy, normalized, inverse, weight, bias_gradient, gain_gradient, out
+            )
+            return out, bias_gradient, gain_gradient
+        part = 1.0 / dy.shape[axis]
+        product = self._scratch("product", dy.shape)
+        if gain_gradient is not None:
+            self.column_sum(np.multiply(dy, normalized, out=product), out=gain_gradient)
+        if bias_gradient is not None:
+            self.column_sum(dy, out=bias_gradient)
+        g = dy if weight is None else np.multiply(dy, weight, out=out)
+        of_g = self._sum_along(axis, g, "normalize mean")
+        np.multiply(of_g, part, out=of_g)
+        of_both = self._sum_along(axis, np.multiply(g, normalized, out=product), "normalize variance")
+        np.multiply(of_both, part, out=of_both)
+        np.subtract(g, of_g, out=out)
+        np.multiply(normalized, of_both, out=product)
+        np.subtract(out, product, out=out)
+        np.multiply(out, inverse[:, None] if axis == 1 else inverse, out=out)
+        return out, bias_gradient, gain_gradient
+
+    def normalize_by(
+        self,
+        x: Array,
+        mean: Array,
+        variance: Array,
+        weight: Array | None,
+        bias: Array | None,
+        *,
+        epsilon: float,
+        out: Array | None = None,
+    ) -> Array:
+        np = self._memory.numpy
+        factor = np.add(variance, epsilon, out=self._scratch("normalize variance", variance.shape))
+        np.sqrt(factor, out=factor)
+        np.divide(1.0, factor, out=factor)
+        out = np.empty_like(x) if out is None else out
+        columns = self._columns(0, x, out)
+        if columns is not None:
+            if weight is not None:
+                np.multiply(factor, weight, out=factor)
+            self._call(self._normalize_by, columns, x, mean, factor, bias, out)
+            return out
+        np.subtract(x, mean, out=out)
+        np.multiply(out, factor, out=out)
+        return self._weigh(out, weight, bias, out)
+
+    # ---- many rows ---------------------------------------------------------------------------------------------------
+
+    def _columns(self, axis: int, x: Array, *others: Array) -> _Columns | None:
+        """How the columns of these arrays are normalized in blocks; None where they are not."""
+        if axis == 1 or x.size < LEAST or x.ndim != 2 or not are_plain(*others) or not x.flags.c_contiguous:
+            return None
+        if any(other.shape != x.shape for other in others):
+            return None
+        m, n = x.shape
+        made: _Columns = self._constant("columns", (m, n), lambda: _Columns(m, n, self.dtype_name))
+        return made
+
+    def _in_blocks(self, columns: _Columns, work: Callable[[int, int], None]) -> None:
+        m, n = columns.shape
+        self._share(columns.job, work, COST * m * n, columns.prepare)
+
+    def _moments(self, columns: _Columns, x: Array, mean: Array, squares: Array) -> None:
+        """The means of the columns, and the sums of the squares of what they differ by."""
+        rows, rest = columns.wide(x), columns.rest(x)
+
+        def add_up(worker: int, part: int) -> None:
+            columns.clear(part)
+            for block in columns.parts[part]:
+                columns.add(part, 0, rows[block])
+
+        self._in_blocks(columns, add_up)
+        columns.total(0, rest, mean)
+        numpy.multiply(mean, 1.0 / len(x), out=mean)
+        tile = columns.tiled("mean", mean)
+
+        def add_up_squares(worker: int, part: int) -> None:
+            columns.clear(part)
+            for block, centered in columns.blocks(worker, part):
+                numpy.subtract(rows[block], tile, out=centered)
+                columns.add(part, 1, numpy.multiply(centered, centered, out=centered))
+
+        self._in_blocks(columns, add_up_squares)
+        columns.total(1, (rest - mean) ** 2, squares)
+
+    def _standardize(
+        self,
+        columns: _Columns,
+        x: Array,
+        mean: Array,
+        factor: Array,
+        weight: Array | None,
+        bias: Array | None,
+        normalized: Array,
+        out: Array,
+    ) -> None:
+        """normalized <- (x - mean) factor, out <- weight normalized + bias"""
+        rows, standard, to = columns.wide(x), columns.wide(normalized), columns.wide(out)
+        tiles = columns.tiled("mean", mean), columns.tiled("factor", factor)
+        gain = None if weight is None else columns.tiled("weight", weight)
+        shift = None if bias is None else columns.tiled("bias", bias)
+
+        def standardize(worker: int, part: int) -> None:
+            for block in columns.parts[part]:
+                numpy.subtract(rows[block], tiles[0], out=standard[block])
+                numpy.multiply(standard[block], tiles[1], out=standard[block])
+                _weigh(standard[block], gain, shift, to[block])
+
+        self._in_blocks(columns, standardize)
+        rest = numpy.subtract(columns.rest(x), mean, out=columns.rest(normalized))
+        numpy.multiply(rest, factor, out=rest)
+        _weigh(rest, weight, bias, columns.rest(out))
+
+    def _columns_backward(
+        self,
+        columns: _Columns,
+        dy: Array,
+        normalized: Array,
+        inverse: Array,
+        weight: Array | None,
+        bias_gradient: Array | None,
+        gain_gradient: Array | None,
+        out: Array,
+    ) -> None:
+        """With g = weight dy: out <- (g - mean of g - normalized times the mean of g normalized) inverse"""
+        given, standard, to = columns.wide(dy), columns.wide(normalized), columns.wide(out)
+
+        def add_up(worker: int, part: int) -> None:
+            columns.clear(part)
+            for block, product in columns.blocks(worker, part):
+                columns.add(part, 0, given[block])
+                columns.add(part, 1, numpy.multiply(given[block], standard[block], out=product))
+
+        self._in_blocks(columns, add_up)
+        of_g, of_both = (self._scratch(f"normalize {name}", inverse.shape) for name in ("mean", "variance"))
+        rest, rest_normalized = columns.rest(dy), columns.rest(normalized)
+        columns.total(0, rest, of_g)
+        columns.total(1, rest * rest_normalized, of_both)
+        for sums, gradient in ((of_g, bias_gradient), (of_both, gain_gradient)):
+            if gradient is not None:
+                numpy.copyto(gradient, sums)
+            if weight is not None:
+                numpy.multiply(sums, weight, out=sums)
+            numpy.multiply(sums, 1.0 / len(dy), out=sums)
+        tiles = columns.tiled("mean", of_g), columns.tiled("both", of_both), columns.tiled("factor", inverse)
+        gain = None if weight is None else columns.tiled("weight", weight)
+
+        def finish(worker: int, part: int) -> None:
+            for block, product in columns.blocks(worker, part):
+                _hand_back(given[block], standard[block], gain, *tiles, product, to[block])
+
+        self._in_blocks(columns, finish)
+        _hand_back(rest, rest_normalized, weight, of_g, of_both, inverse, numpy.empty_like(rest), columns.rest(out))
+
+    def _normalize_by(
+        self, columns: _Columns, x: Array, mean: Array, factor: Array, bias: Array | None, out: Array
+    ) -> None:
+        """out <- (x - mean) factor + bias"""
+        rows, to = columns.wide(x), columns.wide(out)
+        tiles = columns.tiled("mean", mean), columns.tiled("factor", factor)
+        shift = None if bias is None else columns.tiled("bias", bias)
+
+        def normalize(worker: int, part: int) -> None:
+            for block in columns.parts[part]:
+                numpy.subtract(rows[block], tiles[0], out=to[block])
+                _weigh(to[block], tiles[1], shift, to[block])
+
+        self._in_blocks(columns, normalize)
+        rest = numpy.subtract(columns.rest(x), mean, out=columns.rest(out))
+        _weigh(rest, factor, bias, rest)
+
+    # ---- inside ------------------------------------------------------------------------------------------------------
+
+    def _sum_along(self, axis: int, x: Array, name: str) -> Array:
+        """The sums of the rows, (m, 1), or of the columns, (n,), in scratch memory of that name."""
+        if axis == 0:
+            return self.column_sum(x, out=self._scratch(name, x.shape[1:]))
+        return self._memory.numpy.add.reduce(x, 1, None, self._scratch(name, (x.shape[0], 1)), True)
+
+    def _weigh(self, x: Array, weight: Array | None, bias: Array | None, out: Array) -> Array:
+        """weight x + bias"""
+        np = self._memory.numpy
+        if weight is not None:
+            x = np.multiply(x, weight, out=out)
+        elif x is not out:
+            np.copyto(out, x)
+        return out if bias is None else np.add(out, bias, out=out)
+
+
+def _weigh(x: Array, weight: Array | None, bias: Array | None, out: Array) -> None:
+    """out <- weight x + bias"""
+    if weight is not None:
+        x = numpy.multiply(x, weight, out=out)
+    if bias is not None:
+        numpy.add(x, bias, out=out)
+    elif x is not out:
+        numpy.copyto(out, x)
+
+
+def _hand_back(
+    dy: Array,
+    normalized: Array,
+    weight: Array | None,
+    of_g: Array,
+    of_both: Array,
+    inverse: Array,
+    product: Array,
+    out: Array,
+) -> None:
+    """out <- (weight dy - of_g - normalized of_both) inverse; ``product`` is memory in its shape."""
+    numpy.multiply(normalized, of_both, out=product)
+    g = dy if weight is None else numpy.multiply(dy, weight, out=out)
+    numpy.subtract(g, of_g, out=out)
+    numpy.subtract(out, product, out=out)
+    numpy.multiply(out, inverse, out=out)
