@@ -123,7 +123,8 @@ def run_once(settings: Settings, together: Collectives) -> int:
     try:
         with caught_signals(can_go_on=settings.output is not None) as signals:
             run = prepare(settings, together)
-            say(settings, describe(run))
+            with usage_errors(DataError):  # rows that stay in their files are looked at
+                say(settings, describe(run))
             train(run, signals)
             signals.caught = max(together.gather(signals.caught))
             if signals.ends and not run.checkpoint_failure:
@@ -131,9 +132,8 @@ def run_once(settings: Settings, together: Collectives) -> int:
             if together.rank > 0:
                 return ENDED_BY_SIGNAL + signals.caught if signals.caught else 0
             with run.trainer.averaged():
-                if not signals.ends:
-                    print(report(run), flush=True)
-                problems = save(run).problems
+                problems = [] if signals.ends else told(run)
+                problems += save(run).problems
             return stopped(settings, run, signals.caught) if signals.caught else 1 if problems else 0
     except Ended as ended:
         return stopped(settings, run, ended.signum)
@@ -407,6 +407,17 @@ def describe(run: Run, compared: dict[str, Backend] | None = None) -> str:
         run.settings, __version__, run.name, run.trainer, run.training, run.validation, run.test, compared
     )
     return f"{text}\n{run.goes_on}\n" if run.goes_on else text
+
+
+def told(run: Run) -> list[str]:
+    """Print the test result; what is wrong with the test rows, where they are in a file that has changed since."""
+    try:
+        print(report(run), flush=True)
+    except DataError as error:
+        run.test = None  # what was trained is saved, without them
+        complain(error)
+        return [str(error)]
+    return []
 
 
 def report(run: Run) -> str:

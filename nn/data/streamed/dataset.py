@@ -42,6 +42,7 @@ from .learnt import learnt_rows, learnt_targets
 from .opened import source_of, targets_of
 from .reading import PIECE, looked_at, pieces, read_rows, row_bytes
 from .source import Source
+from .splitting import divided_in_order
 
 #: The window has so many bytes of rows, unless it is said how many rows.
 WINDOW_BYTES = 1 << 28
@@ -339,17 +340,32 @@ class StreamedDataset(NamedArguments):
         return replace(self, targets=Renumbered(self.targets, numbers), class_names=(f"not {name}", name))
 
     def split(self, fraction: float, seed: int = 0) -> tuple[StreamedDataset, StreamedDataset]:
-        """``(rest, held_out)``, as ``Dataset.split`` divides the same rows: both are read from the same place. Where
-        one window holds all rows they come out shuffled, too, else in the order in which they are stored.
+        """``(rest, held_out)``, both read from the same place: where one window holds all rows, as ``Dataset.split``
+        divides and shuffles them; else in the order in which they are stored, each class in the same proportion, too.
 
         Raises:
             DataError: ``fraction`` is not between 0 and 1, or there are too few rows to divide.
         """
-        labels = self.y if self.has_classes else None
-        rest, held_out = divided(len(self), labels, fraction, seed, self.class_names or ())
-        if len(self) > self.window:
-            rest, held_out = np.sort(rest), np.sort(held_out)
+        if len(self) <= self.window:
+            labels = self.y if self.has_classes else None
+            rest, held_out = divided(len(self), labels, fraction, seed, self.class_names or ())
+        else:
+            labels = self._labels() if self.has_classes else None
+            rest, held_out = divided_in_order(len(self), labels, fraction, seed, self.class_names or ())
         return self._only(rest), self._only(held_out)
+
+    def _labels(self) -> np.ndarray:
+        """The class labels in as few bytes as hold them."""
+        assert self.targets is not None
+        labels = np.empty(len(self), np.min_scalar_type(max(self.n_classes - 1, 0)))
+        for start, stop in pieces(len(self), PIECE):
+            part = np.empty(stop - start, np.int64)
+            if self.chosen is None:
+                self.targets.read(start, stop, part)
+            else:
+                read_rows(self.targets, self.chosen[start:stop], part)
+            labels[start:stop] = part
+        return labels
 
     def _only(self, positions: np.ndarray) -> StreamedDataset:
         """The rows at these positions, which stay where they are."""

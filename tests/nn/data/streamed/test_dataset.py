@@ -196,6 +196,18 @@ def test_the_parts_of_a_split_are_disjoint_and_stratified(counts: list[int], see
         assert abs((held_out.y == label).sum() - 0.25 * count) <= 1
 
 
+def test_values_are_divided_too_and_the_seed_says_how() -> None:
+    x = np.arange(101, dtype=np.float32)[:, None]
+    data = StreamedDataset(x, x[:, 0] / 7, window=5)
+    one, again, other = (data.split(fraction, seed)[1].chosen for fraction, seed in ((0.3, 1), (31, 1), (0.3, 2)))
+    assert one is not None
+    assert again is not None
+    assert other is not None
+    assert (len(one), len(other)) == (31, 31)
+    np.testing.assert_array_equal(one, again)
+    assert one.tolist() != other.tolist()
+
+
 def test_a_part_of_a_part() -> None:
     x, y = np.arange(200, dtype=np.float32)[:, None], np.arange(200) % 2
     rest, _ = StreamedDataset(x, y, window=10).split(0.5)

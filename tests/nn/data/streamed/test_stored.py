@@ -101,8 +101,10 @@ def test_test_rows_are_set_aside_as_of_an_archive(store: Any, tmp_path: Path) ->
         assert found.test is not None
         assert_same(found.test[:], expected.test)
     streamed = load_data(path, seed=5, window=10)
-    assert streamed.test is not None
-    assert sorted(map(bytes, streamed.test[:].x)) == sorted(map(bytes, expected.test.x))
+    assert isinstance(streamed.train, StreamedDataset)
+    assert isinstance(streamed.test, StreamedDataset)
+    assert np.bincount(streamed.test.y).tolist() == np.bincount(expected.test.y).tolist()
+    assert sorted(np.concatenate([streamed.train.chosen, streamed.test.chosen]).tolist()) == list(range(90))
     assert load_data(path, test_fraction=0.0, window=10).test is None
 
 
