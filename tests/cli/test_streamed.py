@@ -43,7 +43,7 @@ def hdf5_of(folder: Path) -> Path:
     h5py = pytest.importorskip("h5py")
     with h5py.File(folder / "rows.h5", "w") as file:
         for name, array in parts().items():
-            file.create_dataset(name, data=array, chunks=(2, 8, 8)[: array.ndim], compression="gzip")
+            file.create_dataset(name, data=array, chunks=(8, 8, 8)[: array.ndim], compression="gzip")
     return folder / "rows.h5"
 
 
@@ -51,7 +51,7 @@ def zarr_of(folder: Path) -> Path:
     zarr = pytest.importorskip("zarr")
     group = zarr.open_group(folder / "rows.zarr", mode="w")
     for name, array in parts().items():
-        shape = (2, 8, 8)[: array.ndim]
+        shape = (8, 8, 8)[: array.ndim]
         group.create_array(name, shape=array.shape, chunks=shape, dtype=array.dtype)[...] = array
     return folder / "rows.zarr"
 
@@ -63,7 +63,7 @@ def parquet_of(folder: Path) -> Path:
 
     arrays = parts()
     columns: dict[str, Any] = {f"c{i}": arrays["x_train"].reshape(-1, 64)[:, i].astype("f4") for i in range(64)}
-    write_table(pyarrow.table(columns | {"label": arrays["y_train"]}), folder / "rows.parquet", row_group_size=2)
+    write_table(pyarrow.table(columns | {"label": arrays["y_train"]}), folder / "rows.parquet", row_group_size=16)
     return folder / "rows.parquet"
 
 
