@@ -136,6 +136,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             label = "species" if name == "flowers.csv" else "price"
             lines = [[*found.feature_names, label], *columns]
         Path(name).write_text("".join(",".join(map(str, line)) + "\n" for line in lines), encoding="utf-8")
+    digits = nn.load_data("digits", test_fraction=0).train
+    for where in (tmp_path, tmp_path / "rows"):
+        where.mkdir(exist_ok=True)
+        np.save(where / "x.npy", digits.x)
+        np.save(where / "y.npy", digits.y)
     (recipe,) = [block.text for block in blocks(PAGES["docs/recipes.md"]) if block.language == "toml"]
     Path("mine.toml").write_text(recipe, encoding="utf-8")
     trainer = nn.Trainer(nn.Sequential(nn.Linear(64, 10), backend="cpu"))

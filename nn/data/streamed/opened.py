@@ -17,7 +17,7 @@ from .hdf5 import hdf5_source
 from .joined import JoinedSource
 from .npy import NpySource
 from .source import ArraySource, Source
-from .zarr import ZarrSource, zarr_array, zarr_library
+from .zarr import ZarrSource, refuse_links, zarr_array, zarr_library
 
 WANTED = "a path (.npy, .zarr), a list of these, an array of NumPy, h5py or zarr, or a Source"
 
@@ -98,6 +98,7 @@ def _of_path(path: Path) -> Source:
 def _array_at(path: Path) -> Any:
     library = zarr_library(path)
     with reading(path):
+        refuse_links(path)
         found = library.open(path, mode="r")
     if not is_of("zarr", found):
         raise DataError(f"{path} is a group of arrays; give one of them, or open it by nn.load_data")

@@ -32,7 +32,7 @@ from .opened import is_of
 from .parquet import ParquetFile, ParquetSource, parquet_columns, parquet_targets
 from .reading import row_bytes
 from .source import Source
-from .zarr import zarr_array, zarr_library
+from .zarr import refuse_links, zarr_array, zarr_library
 
 #: Files of up to so many bytes of rows are loaded, unless it is said otherwise.
 LOADED = 1 << 31
@@ -111,6 +111,10 @@ def _of_folder(path: Path) -> dict[str, Source]:
     with reading(path):
         for file in path.iterdir():
             if parts := PART.fullmatch(file.name):
+                if file.is_symlink():
+                    raise DataError(
+                        f"{file} is a link, which is not followed in a folder; name both files, as x.npy,y.npy"
+                    )
                 found.setdefault(parts["array"], []).append((int(parts["number"] or -1), file))
     if not found:
         raise DataError(
@@ -139,6 +143,7 @@ def _check_as_many(x: Source, y: Source) -> None:
 def _of_zarr(path: Path) -> dict[str, Source]:
     library = zarr_library(path)
     with reading(path):
+        refuse_links(path)
         group = library.open(path, mode="r")
         if is_of("zarr", group):
             raise DataError(f"{path} is a single array; store x and y, or x_train and y_train, in one group")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,6 +35,14 @@ def zarr_library(path: str | Path) -> ModuleType:
         raise DataError(f"{path} needs zarr to be read: pip install zarr") from None
     library: ModuleType = zarr
     return library
+
+
+def refuse_links(path: Path) -> None:
+    """Raise a DataError for a link in a folder: who wrote it could name any file of the reader."""
+    for folder, names, files in os.walk(path):
+        for name in (*names, *files):
+            if (found := Path(folder, name)).is_symlink():
+                raise DataError(f"{found} is a link, which is not followed; store the array itself")
 
 
 def zarr_array(found: Any, name: str) -> ZarrSource:
