@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import reduce
 from operator import add
 from typing import Any
 
 from backends.typing import Array, HostArray
 
-from .feed import Rows
+from .feed import Feed, Rows
 from .metrics import Metric, check_metrics, loss_names, means, without_column
 from .model import Sequential
 from .out_of_memory import in_batches
@@ -70,23 +71,24 @@ def totals_of(
     """
     backend, plan = trainer.backend, trainer.plan(rows, observer=observer)
     totals, size = backend.zeros((2,), backend.wide), min(batch_size, len(rows))
-    with in_batches(trainer.model, "evaluation", tuple(rows.x.shape[1:]), size, kept=rows):
-        for start, (x, y, weights) in _batches(trainer, rows, range(0, len(rows), batch_size), batch_size):
-            of_rows = None if losses is None else losses[start : start + int(y.shape[0])]
+    need = in_batches(trainer.model, "evaluation", tuple(rows.x.shape[1:]), size, kept=rows)
+    with need, _feed(trainer, rows, batch_size) as feed:
+        for start in range(0, len(rows), batch_size):
+            end = min(start + batch_size, len(rows))
+            x, y, weights = feed.batch(feed.position(start), end - start)
+            of_rows = None if losses is None else losses[start:end]
             totals = plan.evaluate(x, y, totals, weights=weights, losses=of_rows)
     return totals
 
 
-def _batches(
-    trainer: Trainer, rows: Rows, starts: Iterable[int], batch_size: int
-) -> Iterator[tuple[int, tuple[Array, Array, Array | None]]]:
-    """Where batches begin, and the batches."""
+@contextmanager
+def _feed(trainer: Trainer, rows: Rows, batch_size: int) -> Iterator[Feed]:
+    """A context for batches of so many rows as they are stored."""
     rows.reserve(batch_size)
-    feed = trainer.feed(rows)
+    feed: Feed = trainer.feed(rows)
     feed.begin_epoch(0, batch_size)
     try:
-        for start in starts:
-            yield start, feed.batch(feed.position(start), min(batch_size, len(rows) - start))
+        yield feed
     finally:
         feed.close()
 
@@ -99,8 +101,10 @@ def shared_totals_of(trainer: Trainer, rows: Rows, batch_size: int = 1024) -> Ho
     own = starts[collectives.rank :: collectives.size]
     totals = backend.zeros((len(own), 2), backend.wide)
     size = min(batch_size, len(rows))
-    with in_batches(trainer.model, "evaluation", tuple(rows.x.shape[1:]), size, kept=rows):
-        for index, (_, (x, y, weights)) in enumerate(_batches(trainer, rows, own, batch_size)):
+    need = in_batches(trainer.model, "evaluation", tuple(rows.x.shape[1:]), size, kept=rows)
+    with need, _feed(trainer, rows, batch_size) as feed:
+        for index, start in enumerate(own):
+            x, y, weights = feed.batch(feed.position(start), min(batch_size, len(rows) - start))
             plan.evaluate(x, y, totals[index, ...], weights=weights)
     found = collectives.gather(backend.to_numpy(totals))
     of_batches = [found[number % collectives.size][number // collectives.size] for number in range(len(starts))]

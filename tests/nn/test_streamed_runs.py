@@ -30,6 +30,7 @@ from nn import (
 from nn.data import load_digits
 from nn.data.streamed import StreamedDataset
 from nn.data.streamed.reading import looked_at
+from nn.evaluation import totals_of
 from tests.helpers.resumed import Kill, Killed, outcome
 from tests.helpers.streamed import CountingSource, reading_threads
 from tests.helpers.with_emulated import EMULATED, made
@@ -175,6 +176,20 @@ def test_an_interrupted_wait_leaves_no_thread() -> None:
     assert not reading_threads()
     source.fails_at = None
     trainer.fit(data, 1, BATCH)
+
+
+def test_an_error_in_the_middle_of_an_evaluation_leaves_no_thread() -> None:
+    trainer, seen = trainer_of(), list[str]()
+
+    def fails(phase: str, stage: Any, name: str, array: Any) -> None:
+        seen.append(name)
+        if len(seen) == 12:
+            raise ArithmeticError
+
+    rows = trainer.upload(streamed())
+    with pytest.raises(ArithmeticError), trainer.backend.use():
+        totals_of(trainer, rows, 32, observer=fails)
+    assert not reading_threads()  # while the error, and with it every frame, is still there
 
 
 class Stops(Callback):
