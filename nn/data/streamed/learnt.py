@@ -136,7 +136,7 @@ def learnt_targets(
     count = len(known) if known else min(int(values[-1]), LARGEST_LABEL) + 1
     for value, row in zip(values.tolist(), first.tolist(), strict=True):
         if problem := label_problem(value):
-            raise DataError(f"{name}[{row}] is {value:g}, {problem}")
+            raise DataError(f"{name}[{row}] is {values.dtype.type(value)}, {problem}")
         if value >= count:
             raise DataError(
                 f"{name}[{row}] is {value}, outside the classes 0 to {count - 1} (there are {count} class names); "
