@@ -79,10 +79,12 @@ def measure(settings: argparse.Namespace) -> dict[str, Any]:
     """What each number of processes has measured, and one process by itself."""
     asked = {name: getattr(settings, name) for name in ("networks", "batch", "rounds", "seconds", "limit")}
     found: dict[str, Any] = {"asked": asked, "cores": cores(), "machine": machine()}
+    before = load()
     found["blocks"] = started([], asked | {"what": "blocks"})
     for processes in settings.processes:
         launcher = [mpiexec(), "-n", str(processes)]
         found[str(processes)] = started(launcher, asked | {"what": "processes"})
+    found["load"] = [before, load()]
     return found
 
 
@@ -105,6 +107,11 @@ def mpiexec() -> str:
     if found is None or find_spec("mpi4py") is None:
         raise Unmeasured("there is no MPI to measure with; pip install 'xpnet[mpi]'")
     return found
+
+
+def load() -> float:
+    """How many programs wanted a core in the last minute, this one included; 0 where nobody knows."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def machine() -> str:

@@ -165,8 +165,8 @@ def of_sums(measured: dict[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        f"Ratios: medians (range) of {asked['rounds']} turns. {engines}; {measured['machine']}. More processes "
-        "than cores take turns on them.",
+        f"Ratios: medians (range) of {asked['rounds']} turns. {engines}; {measured['machine']}; load "
+        f"{measured['load'][0]:.1f} before and {measured['load'][1]:.1f} after. More processes than cores take turns.",
         "",
     ]
 
