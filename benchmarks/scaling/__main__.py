@@ -42,9 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--processes", type=int, nargs="+", choices=(2, 4, 8), default=[2, 4], help="how many are started"
     )
     parser.add_argument("--networks", nargs="+", choices=WIDTHS, default=list(WIDTHS), help="which are measured")
-    parser.add_argument("--batch", type=int, default=256, help="rows of a batch, of each process with weak scaling")
+    parser.add_argument("--batch", type=int, default=128, help="rows of a batch, of each process with weak scaling")
     parser.add_argument("--rounds", type=int, default=9, help="turns of each that are timed")
     parser.add_argument("--seconds", type=float, default=0.1, help="what a turn takes, about")
+    parser.add_argument(
+        "--limit", type=float, default=12.0, help="seconds for a row of a table, once it has three rounds"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FOLDER", help="where the files go")
     parser.add_argument("--from", type=Path, dest="given", metavar="FILE", help="a .json to write the rest of anew")
     parser.add_argument("--dry", action="store_true", help="print the tables but write no files")
@@ -74,12 +77,14 @@ class Unmeasured(Exception):
 
 def measure(settings: argparse.Namespace) -> dict[str, Any]:
     """What each number of processes has measured, and one process by itself."""
-    asked = {name: getattr(settings, name) for name in ("networks", "batch", "rounds", "seconds")}
+    asked = {name: getattr(settings, name) for name in ("networks", "batch", "rounds", "seconds", "limit")}
     found: dict[str, Any] = {"asked": asked, "cores": cores(), "machine": machine()}
+    before = load()
     found["blocks"] = started([], asked | {"what": "blocks"})
     for processes in settings.processes:
         launcher = [mpiexec(), "-n", str(processes)]
         found[str(processes)] = started(launcher, asked | {"what": "processes"})
+    found["load"] = [before, load()]
     return found
 
 
@@ -102,6 +107,11 @@ def mpiexec() -> str:
     if found is None or find_spec("mpi4py") is None:
         raise Unmeasured("there is no MPI to measure with; pip install 'xpnet[mpi]'")
     return found
+
+
+def load() -> float:
+    """How many programs wanted a core in the last minute, this one included; 0 where nobody knows."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def machine() -> str:

@@ -1,14 +1,15 @@
 """What processes of MPI measure: ``mpiexec -n P python -m benchmarks.scaling.measure '{...}'``; the first one prints.
 
-Everything that is compared takes turns in one run. Where one process works alone the others sleep. A call is repeated
-until a turn takes about so many seconds, and what it took is that of the slowest process.
+Everything that is compared takes turns in one run. Where one process works alone the others sleep. In a turn a call is
+repeated for about so many seconds; each took what the slowest process took, and the turn is the lower quartile of its
+calls: what else runs on a machine makes some of them far longer.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from math import ceil
 from time import perf_counter, sleep
@@ -28,6 +29,7 @@ from .machines import WIDTHS, layers_of
 #: Bytes of the messages from which the model of this machine is made.
 MESSAGES = [1 << power for power in range(6, 25, 2)]
 RATE = 1e-4
+LEAST_ROUNDS = 3
 
 
 class EitherSum(MpiCollectives):
@@ -51,27 +53,41 @@ class Group:
     Args:
         communicator: of mpi4py.
         seconds: of each turn.
+        limit: seconds after which no further round of turns is begun, once there are three.
     """
 
-    def __init__(self, communicator: Any, seconds: float) -> None:
-        self.communicator, self.seconds = communicator, seconds
+    def __init__(self, communicator: Any, seconds: float, limit: float = 0.0) -> None:
+        self.communicator, self.seconds, self.limit = communicator, seconds, limit
         self.rank, self.size = communicator.Get_rank(), communicator.Get_size()
         self._repeats: dict[str, int] = {}
 
-    def together(self, name: str, call: Callable[[], Any]) -> float:
-        """Seconds of a call that all make."""
-        from mpi4py import MPI
+    def rounds(self, most: int) -> Iterator[int]:
+        """The numbers of rounds, as many for all processes."""
+        begun = perf_counter()
+        for number in range(most):
+            if number >= LEAST_ROUNDS and self.communicator.bcast(perf_counter() - begun > self.limit):
+                return
+            yield number
+
+    def together(self, name: str, call: Callable[[], Any], before: Callable[[], Any] | None = None) -> float:
+        """Seconds of a call that all make, ``before`` each of which is not timed: the lower quartile of a turn."""
 
         def turn(repeats: int) -> float:
-            self.communicator.Barrier()
-            begun = perf_counter()
-            for _ in range(repeats):
+            own = np.zeros(repeats)
+            for number in range(repeats):
+                if before is not None:
+                    before()
+                if before is not None or number == 0:
+                    self.communicator.Barrier()
+                begun = perf_counter()
                 call()
-            return float(self.communicator.allreduce(perf_counter() - begun, MPI.MAX)) / repeats
+                own[number] = perf_counter() - begun
+            slowest = np.max(self.communicator.allgather(own), axis=0)
+            return float(np.quantile(slowest, 0.25))
 
         if name not in self._repeats:
             turn(2)
-            self._repeats[name] = max(1, ceil(self.seconds / turn(2)))
+            self._repeats[name] = max(1, ceil(self.seconds / turn(3)))
         turn(1)
         return turn(self._repeats[name])
 
@@ -100,39 +116,49 @@ class _NoOne:
     def Barrier(self) -> None:
         pass
 
-    def allreduce(self, value: float, operation: Any) -> float:
+    def bcast(self, value: bool) -> bool:
         return value
+
+    def allgather(self, value: HostArray) -> list[HostArray]:
+        return [value]
 
 
 # ---- messages and sums -----------------------------------------------------------------------------------------------
 
 
-def messages(group: Group, rounds: int) -> dict[str, Any]:
+def messages(group: Group) -> dict[str, Any]:
     """What the model of this machine is made from: exchanges of all processes in pairs, and additions."""
     partner, found = group.rank ^ 1, {}
     for size in MESSAGES:
-        sent, received = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
-
-        def exchange(sent: HostArray = sent, received: HostArray = received) -> None:
-            group.communicator.Sendrecv(sent, partner, recvbuf=received, source=partner)
-
-        found[size] = [group.together(f"message {size}", exchange) for _ in range(rounds)]
+        source, sent, received = (np.ones(size, np.uint8) for _ in range(3))
+        requests = [group.communicator.Recv_init(received, partner), group.communicator.Send_init(sent, partner)]
+        exchange, written = partial(_exchange, requests), partial(np.copyto, sent, source)
+        found[size] = [group.together(f"message {size}", exchange, written) for _ in range(LEAST_ROUNDS)]
     left, right = np.zeros(1 << 20, np.float32), np.zeros(1 << 20, np.float32)
-    add = [group.together("add", lambda: np.add(left, right, out=left)) for _ in range(rounds)]
+    add = [group.together("add", lambda: np.add(left, right, out=left)) for _ in range(LEAST_ROUNDS)]
     return {"exchange": found, "add": [seconds / left.nbytes for seconds in add]}
 
 
+def _exchange(requests: list[Any]) -> None:
+    from mpi4py import MPI
+
+    MPI.Prequest.Startall(requests)
+    MPI.Request.Waitall(requests)
+
+
 def sums(group: Group, collectives: EitherSum, n: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of both sums of n floats, one block in each process, in turns."""
-    values = np.zeros(n, np.float32)
+    """Seconds of both sums of n floats, one block in each process, in turns. The floats have just been written, as
+    gradients have."""
+    source = np.random.default_rng(group.rank).normal(size=n).astype(np.float32)
+    values = source.copy()
+    written = partial(np.copyto, values, source)
     nodes = [Node(group.rank, 1)]
     found: dict[str, list[float]] = {"tree": [], "allreduce": []}
-    for _ in range(rounds):
+    for _ in group.rounds(rounds):
         for name, seconds in found.items():
             collectives.plain = name == "allreduce"
-            seconds.append(
-                group.together(f"{name} {n}", lambda: collectives.sum_nodes([values], nodes, group.size, values))
-            )
+            add_up = partial(collectives.sum_nodes, [values], nodes, group.size, values)
+            seconds.append(group.together(name, add_up, written))
     return found
 
 
@@ -176,7 +202,7 @@ def steps(
     all_of_them = Steps(widths, collectives, size, rows * size)
     found: dict[str, list[float]] = {"one": [], "one, a part": []}
     found |= {f"{scaling}, {name}": [] for scaling in ("strong", "weak") for name in ("tree", "allreduce")}
-    for _ in range(rounds):
+    for _ in group.rounds(rounds):
         for name, seconds in found.items():
             if name.startswith("one"):
                 count = rows if name == "one" else rows // size
@@ -192,7 +218,7 @@ def blocks_on_one(group: Group, widths: Sequence[int], rows: int, rounds: int) -
     """Seconds of steps of one process on a batch in 1, 2 and 4 blocks, in turns."""
     made = {count: Steps(widths, Collectives(), count, rows) for count in (1, 2, 4)}
     found: dict[str, list[float]] = {str(count): [] for count in made}
-    for _ in range(rounds):
+    for _ in group.rounds(rounds):
         for count, one in made.items():
             found[str(count)].append(group.together(f"{count} blocks", partial(one.make, rows)))
     return found
@@ -203,20 +229,20 @@ def main(argv: Sequence[str]) -> None:
     asked = json.loads(argv[0])
     rounds = asked["rounds"]
     if asked["what"] == "blocks":
-        group = Group(_NoOne(), asked["seconds"])
-        found: dict[str, Any] = {
-            name: blocks_on_one(group, WIDTHS[name], asked["batch"], rounds) for name in asked["networks"]
-        }
+        found: dict[str, Any] = {}
+        for name in asked["networks"]:
+            group = Group(_NoOne(), asked["seconds"], asked["limit"])
+            found[name] = blocks_on_one(group, WIDTHS[name], asked["batch"], rounds)
     else:
         from mpi4py import MPI
 
         communicator = MPI.COMM_WORLD
         group, collectives = Group(communicator, asked["seconds"]), EitherSum(communicator)
-        found = {"engine": MPI.Get_library_version().partition(",")[0], "messages": messages(group, rounds)}
+        found = {"engine": MPI.Get_library_version().partition(",")[0], "messages": messages(group)}
         for name in asked["networks"]:
             widths = WIDTHS[name]
             n = Sequential(*layers_of(widths), backend=get_backend("cpu")).store.layout.size
-            group_of = Group(communicator, asked["seconds"])
+            group_of = Group(communicator, asked["seconds"], asked["limit"])
             found[name] = {
                 "n": n,
                 "sums": sums(group_of, collectives, n, rounds),
