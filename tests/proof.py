@@ -22,6 +22,7 @@ from backends.registry import find_library
 from benchmarks.gpu_record import Record, Tried, operations, read, text_digests, try_operations
 from tests.helpers.backends import BACKENDS, NOT_HERE, is_on_gpu
 from tests.helpers.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice, launched
+from tests.helpers.joined_steps import joined_steps
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "agreement.md"
@@ -36,6 +37,8 @@ NOT_RUN, NOT_INSTALLED, WRONG = "not run", "not installed", "WRONG"
 ON_GPU = "GPU at"
 #: What launches of products are called on the emulated GPU, where something else stands for cuBLAS.
 PRODUCT = "gemm"
+#: What runs the kernels that no operation launches: those that launches of several are joined into.
+JOINED = "joined steps"
 #: The kernels of recording: whatever is recorded, they are a proof of ``record`` alone.
 OF_RECORDING = {"set_numbers", "advance_numbers"}
 LEGEND = {
@@ -58,7 +61,7 @@ class Shown:
     Attributes:
         tried: the results, an operation each.
         cells: for each operation, how it was shown.
-        kernels: on the emulated GPU, the operations that launched each kernel.
+        kernels: on the emulated GPU, the operations that launched each kernel, or ``JOINED``.
     """
 
     tried: list[Tried] = field(default_factory=list)
@@ -93,7 +96,20 @@ def show(backend: Backend, every: int = 1) -> Shown:
         how = CPU if not is_emulated else EMULATED if is_own else STAND_IN
         shown.cells[it.operation] = WRONG if it.wrong else how if it.calls else NOT_RUN
         shown.tried.append(it)
+    if is_emulated:
+        for name in sorted(kernels_of_joined_steps(backend.dtype_name) - shown.kernels.keys()):
+            shown.kernels[name] = [JOINED]
     return shown
+
+
+def kernels_of_joined_steps(dtype: str) -> set[str]:
+    """What the steps of ``tests.helpers.joined_steps`` launch, each of which raises where a result is wrong."""
+    names: set[str] = set()
+    for step in joined_steps():
+        step(dtype)
+        names.update(launched.names)
+    launched.names.clear()
+    return names & kernel_names(dtype) - OF_RECORDING
 
 
 def kernel_names(dtype: str) -> set[str]:
@@ -200,7 +216,12 @@ def text_of(matrix: Matrix, record: Record | None) -> str:
     lines += ["", gpus(record), ""]
     names = [heading(which) for which in BACKENDS]
     lines += table("operation", operations(), names, matrix.operations)
-    lines += ["", "The kernels of the CUDA text, and the operations in whose check each ran on the emulated GPU:", ""]
+    of_kernels = (
+        "The kernels of the CUDA text, and the operations in whose check each ran on the emulated GPU. Those of "
+        f"`{JOINED}` do the work of several operations in a recorded step: there each of their results is held against "
+        "its bound, or against the bits of the single operations (`tests/helpers/joined_steps.py`)."
+    )
+    lines += ["", textwrap.fill(of_kernels, 120), ""]
     lines += table("kernel", sorted({name for name, _ in matrix.kernels}), [SHOWN], matrix.kernels)
     return "\n".join(lines) + "\n"
 

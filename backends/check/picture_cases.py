@@ -36,6 +36,9 @@ CONVOLUTIONS: tuple[tuple[str, Shape, Shape, dict[str, Any]], ...] = (
     ("many channels", (2, 6, 6, 33), (3, 3, 33, 17), {"padding": (1, 1)}),
     ("many pictures", (67, 7, 6, 2), (3, 3, 2, 3), {}),
     ("tiles of 16", (3, 18, 18, 16), (3, 3, 16, 32), {}),
+    ("many filters", (2, 4, 5, 3), (2, 3, 3, 67), {}),
+    ("many filters, channels by four", (2, 4, 4, 8), (3, 2, 8, 68), {"padding": (1, 0)}),
+    ("stride, channels by four", (2, 6, 5, 8), (3, 2, 4, 6), {"groups": 2, "stride": (2, 1)}),
 )
 #: Name, shape of pictures, size of windows, and how they lie.
 POOLINGS: tuple[tuple[str, Shape, tuple[int, int], dict[str, Any]], ...] = (
@@ -81,6 +84,8 @@ def _conv2d(make: Inputs) -> Made:
     for activation in ACTIVATIONS:
         yield "activation", (x, weight, bias), {"activation": activation, **_placed({"padding": (1, 1)})}
         yield "activation", (x, weight), {"activation": activation, **_placed({})}
+        by_four = make.normal(1, 3, 4, 8), make.normal(2, 3, 8, 3), bias[:3]
+        yield "activation", by_four, {"activation": activation, **_placed({"stride": (1, 2)})}
     yield "wide range", (make.wide_range(2, 6, 5, 3), make.wide_range(3, 2, 3, 4), bias), _placed({})
     yield "deep", (make.normal(2, 9, 9, 41), make.normal(8, 9, 41, 3)), _placed({})
     for name, terms in make.summands(360):

@@ -33,9 +33,10 @@ from .phases import Phase, extent_of_phases, phases_of
 
 #: Fewer numbers than this side by side in a window, and patches are written position by position.
 SHORT_RUN = 16
-#: ``Shifted`` has at least so many numbers side by side, and computes at most so many windows for each that there is:
-#: in the forward pass, and in the backward pass, where patches cost three times as much.
-LEAST_RUN = 8
+#: ``Shifted`` has at least so many numbers side by side, in the forward pass of fewer filters twice as many.
+LEAST_RUN, LEAST_FILTERS = 8, 8
+#: It computes at most so many windows for each that there is: in the forward pass, and in the backward pass, where
+#: patches cost three times as much.
 MOST_WASTE = 1.5, 3.0
 #: Up to so many channels in a group, where ``Shifted`` is not possible, are computed without products of matrices.
 FEW_CHANNELS = 2
@@ -73,7 +74,8 @@ class Convolution(NamedTuple):
             return False
         least = min(phase.taps[1] for phase in phases_of(self.windows)) * self.channels
         pixels, grid = prod(extent_of_phases(self.windows)), prod(self.windows.grid)
-        return least >= LEAST_RUN and pixels <= MOST_WASTE[self.backward] * grid
+        least_run = LEAST_RUN if self.backward or self.filters >= LEAST_FILTERS else 2 * LEAST_RUN
+        return least >= least_run and pixels <= MOST_WASTE[self.backward] * grid
 
 
 class Filters(Protocol):

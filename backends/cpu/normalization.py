@@ -14,12 +14,12 @@ import numpy
 
 from ..typing import Array
 from .core import NumpyCore, are_plain
-from .workers import InBlocks
+from .workers import InBlocks, size_of_blocks
 
 #: Numbers from which on columns are normalized in blocks, and those of a long row.
 LEAST, WIDTH = 2**14, 512
-#: Of an array in a block.
-MOST_BYTES = 2**17
+#: Arrays of a block that are used at a time.
+AT_A_TIME = 3
 #: What an element costs in a pass, in multiplications of a matrix product.
 COST = 8
 
@@ -29,6 +29,7 @@ class _Columns(InBlocks[Array]):
 
     Attributes:
         times: how many rows make a long one; fewer are left over at the end.
+        cost: of a pass, in multiplications of a matrix product.
         ones: for each row of a block.
     """
 
@@ -36,8 +37,9 @@ class _Columns(InBlocks[Array]):
         self.times = min(max(1, WIDTH // n), m)
         self.shape, self._dtype = (m, n), dtype
         width, rows = self.times * n, m // self.times
-        size = max(1, MOST_BYTES // (width * numpy.dtype(dtype).itemsize))
+        size = size_of_blocks(rows, AT_A_TIME * width * numpy.dtype(dtype).itemsize)
         super().__init__(rows, size, lambda count: numpy.empty((count, width), dtype))
+        self.cost = COST * m * n
         self.ones = numpy.ones(min(size, rows), dtype)
         self._sums = numpy.empty((2, len(self.parts), width), dtype)
         self._tiles: dict[str, Array] = {}
@@ -106,7 +108,7 @@ class NumpyNormalizations(NumpyCore):
         columns = self._columns(axis, x, normalized, out)
         if columns is not None:
             mean, variance = (self._scratch(f"normalize {name}", inverse.shape) for name in ("mean", "variance"))
-            self._call(self._moments, columns, x, mean, variance)
+            self._call_shared(columns.cost, self._moments, columns, x, mean, variance)
         else:
             mean = self._sum_along(axis, x, "normalize mean")
             np.multiply(mean, part, out=mean)
@@ -127,7 +129,7 @@ class NumpyNormalizations(NumpyCore):
         np.sqrt(variance, out=variance)
         np.divide(1.0, variance, out=factor)
         if columns is not None:
-            self._call(self._standardize, columns, x, mean, inverse, weight, bias, normalized, out)
+            self._call_shared(columns.cost, self._standardize, columns, x, mean, inverse, weight, bias, normalized, out)
             return out, normalized, inverse
         np.multiply(normalized, factor, out=normalized)
         return self._weigh(normalized, weight, bias, out), normalized, inverse
@@ -148,9 +150,9 @@ class NumpyNormalizations(NumpyCore):
         out = np.empty_like(dy) if out is None else out
         columns = self._columns(axis, dy, normalized, out)
         if columns is not None:
-            self._call(
-                self._columns_backward, columns, dy, normalized, inverse, weight, bias_gradient, gain_gradient, out
-            )
+            results = bias_gradient, gain_gradient, out
+            call = self._columns_backward, columns, dy, normalized, inverse, weight
+            self._call_shared(columns.cost, *call, *results)
             return out, bias_gradient, gain_gradient
         part = 1.0 / dy.shape[axis]
         product = self._scratch("product", dy.shape)
@@ -189,7 +191,7 @@ class NumpyNormalizations(NumpyCore):
         if columns is not None:
             if weight is not None:
                 np.multiply(factor, weight, out=factor)
-            self._call(self._normalize_by, columns, x, mean, factor, bias, out)
+            self._call_shared(columns.cost, self._normalize_by, columns, x, mean, factor, bias, out)
             return out
         np.subtract(x, mean, out=out)
         np.multiply(out, factor, out=out)
@@ -208,8 +210,7 @@ class NumpyNormalizations(NumpyCore):
         return made
 
     def _in_blocks(self, columns: _Columns, work: Callable[[int, int], None]) -> None:
-        m, n = columns.shape
-        self._share(columns.job, work, COST * m * n, columns.prepare)
+        self._share(columns.job, work, columns.cost, columns.prepare)
 
     def _moments(self, columns: _Columns, x: Array, mean: Array, squares: Array) -> None:
         """The means of the columns, and the sums of the squares of what they differ by."""

@@ -1308,7 +1308,7 @@ def source(real: str) -> str:
     for activation in ACTIVATIONS.values():
         if activation.has_cuda and activation.name not in WITHOUT_HEAD:
             parts.append(_head_of(activation.name, "head"))
-            if not activation.needs_z:
+            if activation.derivative is not None and not activation.needs_z:  # as `rules.whole_network` asks
                 parts.append(_head_of(activation.name, "small"))
     parts += [_rule(rule, update_kernel(rule.name)) for rule in RULES.values() if rule.name in BUILT_IN and rule.cuda]
     parts += [_sgd_updates(count) for count in range(2, MOST_UPDATES + 1)]
