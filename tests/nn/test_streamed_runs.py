@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import _thread
+import gc
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -291,3 +293,19 @@ def test_rows_sorted_by_class_train_as_with_a_full_shuffle() -> None:
     sorted_ = accuracies(train, shuffle=False)
     assert abs(windows.mean() - full.mean()) <= full.std(ddof=1)
     assert sorted_.mean() < full.mean() - 5 * full.std(ddof=1)  # which is what the order is for
+
+
+def test_the_ring_goes_with_its_rows() -> None:
+    """At once: no collector of cycles is needed to give back two windows."""
+    trainer = trainer_of()
+    gc.collect()
+    gc.disable()
+    try:
+        rows = trainer.upload(streamed())
+        trainer.fit(rows, 2, BATCH, validation=streamed())
+        ring = weakref.ref(rows.x)
+        assert ring() is not None
+        del rows
+        assert ring() is None
+    finally:
+        gc.enable()
