@@ -168,8 +168,8 @@ def work(settings: argparse.Namespace) -> dict[str, Any]:
     elif settings.worker == "streamed":
         rows, seconds = len(data), train(config, data, settings.device, 1)
     else:
-        room = max(settings.memory - BESIDE_ROWS, 16) * MIB
-        rows = min(len(data), room // data.n_features)
+        space = max(settings.memory - BESIDE_ROWS, 16) * MIB
+        rows = min(len(data), space // data.n_features)
         seconds = train(config, data[:rows], settings.device, 2)
     return {
         "rows": rows,

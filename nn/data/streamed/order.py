@@ -37,7 +37,7 @@ class Order:
     @classmethod
     def of(cls, n: int, window: int, block: int, batch: int, *, seed: int = 0, shuffled: bool = True) -> Order:
         """That of rows in batches of ``batch``: windows of at most ``window`` rows, of whole batches, but at least one.
-        Where one window has room for all rows, there is only one."""
+        Where one window can hold all rows, there is only one."""
         whole = max(window // batch * batch, batch)
         return cls(n, n if n <= max(window, whole) else whole, block, seed, shuffled)
 
