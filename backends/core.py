@@ -140,7 +140,8 @@ class Core:
             ProcessError: on all of them; their devices differ, two have the same GPU, or they cannot be connected.
         """
         if collectives.size > 1 and collectives is not self.collectives:
-            kind = f"{self.device.spec.partition(':')[0]} in {self.dtype_name}{'' if self.fused else ' by reference'}"
+            kind = f"{self.device.spec.partition(':')[0]}, {self.device.version()}, in {self.dtype_name}"
+            kind += "" if self.fused else ", by the reference operations"
             if text := unlike(collectives.gather((gethostname(), kind, self.device.gpu()))):
                 raise ProcessError(text)
             self._connect(collectives)
@@ -189,10 +190,7 @@ def unlike(found: Sequence[tuple[str, str, str]]) -> str:
     ranks: dict[tuple[str, str], int] = {}
     for rank, (host, kind, gpu) in enumerate(found):
         if kind != found[0][1]:
-            return (
-                f"process {rank}, on {host}, computes with {kind}, process 0 with {found[0][1]}; name the same device "
-                "for all"
-            )
+            return f"process {rank}, on {host}, computes on {kind}; process 0 on {found[0][1]}; let all have the same"
         if gpu and (other := ranks.setdefault((host, gpu), rank)) != rank:
             return (
                 f"processes {other} and {rank} would share the GPU {gpu} of {host}; start one process for each GPU, "

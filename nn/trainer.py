@@ -346,20 +346,26 @@ class Trainer(NamedArguments):
         """Whether training ends here, between two steps. A signal may come at any line; this is where it takes effect.
         (Not before an epoch that is resumed in its middle: the run has not gone on yet, and nothing of it is lost.)
         Processes that train together end where one of them does."""
-        self._agree()
-        if self._interruption and not self.stopping and (not self.seen or fit.watch.good is not None):
-            self.interrupted, self.stopping = True, self._interruption
+        interruption = self._agree()
+        if interruption and not self.stopping and (not self.seen or fit.watch.good is not None):
+            self.interrupted, self.stopping = True, interruption
             for callback in fit.called:
                 callback.on_interrupt(self)
         return bool(self.stopping)
 
-    def _agree(self) -> None:
-        """Let what one of several processes is asked for, a stop or an interruption, be asked of all."""
-        collectives = self.backend.collectives
-        if collectives.size > 1 and collectives.any(bool(self.stopping or self._interruption)):
-            asked = collectives.gather((self.stopping, self._interruption))
+    def _agree(self) -> str:
+        """Let what one of several processes is asked for, a stop or an interruption, be asked of all; why to interrupt
+        training, "" if it goes on. What a signal asks for meanwhile takes effect the next time, as on one process only
+        the others would go on without it."""
+        collectives, interruption = self.backend.collectives, self._interruption
+        if collectives.size > 1:
+            if not collectives.any(bool(self.stopping or interruption)):
+                return ""
+            asked = collectives.gather((self.stopping, interruption))
             self.stopping = next((stopping for stopping, _ in asked if stopping), "")
-            self._interruption = next((interruption for _, interruption in asked if interruption), "")
+            interruption = next((interruption for _, interruption in asked if interruption), "")
+            self._interruption = interruption or self._interruption
+        return interruption
 
     # ---- a run that goes on -----------------------------------------------------------------------------------------
 

@@ -106,6 +106,30 @@ def test_a_run_on_four_processes_goes_on_on_two_and_then_alone(tmp_path: Path) -
     assert run(Collectives(), 0, 0) == (expected, 128)
 
 
+@pytest.mark.parametrize("call", ["any", "gather"])
+def test_a_signal_that_comes_while_processes_agree_takes_effect_on_all_the_next_time(
+    monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def work(collectives: Collectives) -> tuple[int, str, bytes]:
+        trainer = trainer_of(collectives, "momentum")
+        agree = getattr(collectives, call)
+
+        def late(value: Any) -> Any:
+            found = agree(value)
+            if trainer.seen and trainer.model.step >= 40 and (collectives.rank == 1 or call == "gather"):
+                trainer.interrupt("late")  # as a handler of a signal does at any line
+            return found
+
+        monkeypatch.setattr(collectives, call, late)
+        callbacks = [Interrupts(40, 0)] if call == "gather" else []  # this is called where one of them asks
+        trainer.fit(X, Y, epochs=4, batch_size=8, callbacks=callbacks)
+        return trainer.model.step, trainer.stopping, bits(trainer)
+
+    found = together(2, work)
+    assert found[0] == found[1]
+    assert found[0][:2] == ((48, "a test") if call == "gather" else (64, "late"))
+
+
 def test_blocks_that_are_too_small_for_a_layer_are_refused_before_training() -> None:
     trainer = trainer_of(Collectives(), "BatchNorm", blocks=8)
     with pytest.raises(ValueError, match="in 8 blocks") as refused:
