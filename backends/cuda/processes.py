@@ -2,6 +2,8 @@
 
 As on the host (``collectives.mpi``), every process sends every other one its own sums of that one's slice, adds up what
 it gets in the order of the tree, and gives the sum of its slice to all. What is short goes to all processes at once.
+Many processes, as many as a power of two, exchange halves with one other each instead: so most bytes stay in a machine,
+and messages are far fewer.
 All of it is launched like any other operation, and is captured into recorded steps.
 """
 
@@ -13,6 +15,7 @@ from functools import cache, partial
 from ..collectives import Collectives, Node, tree_sum
 from ..collectives.base import all_nodes
 from ..collectives.nccl import Nccl, connected
+from ..collectives.tree import UNIT, exchanges, halves_fit
 from ..typing import Array
 from .core import CupyCore
 from .keep import keep
@@ -21,6 +24,9 @@ from .tape import Call, tape
 #: So many bytes of all processes together go to all of them at once (est.: what that takes beside a second call of
 #: NCCL, about 10 us, at 100 GB/s).
 SHORT = 1 << 20
+#: More processes than that exchange halves where they can (est.: ``benchmarks.scaling``; slices need two calls of NCCL,
+#: halves two for each doubling of the processes).
+BY_SLICES = 8
 
 
 class ProcessOperations(CupyCore):
@@ -46,6 +52,8 @@ class ProcessOperations(CupyCore):
         most = _most_nodes(size, blocks)
         if size * most * target.nbytes <= SHORT:
             self._sum_at_once(self._nccl, own, most, blocks, target)
+        elif size > BY_SLICES and halves_fit(size, blocks) and n >= size * UNIT:  # where each has something to send
+            self._sum_by_halves(self._nccl, own[0], target)
         else:
             self._sum_by_slices(self._nccl, own, most, blocks, target)
         return self._deliver(target, out)
@@ -76,6 +84,24 @@ class ProcessOperations(CupyCore):
         self._communicate("all_gather", partial(nccl.all_gather, total, gathered), [total], [gathered])
         if gathered is not out:
             self._result(gathered[:n], out)
+
+    def _sum_by_halves(self, nccl: Nccl, values: Array, out: Array) -> None:
+        size, pairs = self.collectives.size, exchanges(self.collectives.rank, self.collectives.size, out.size)
+        received = self._front("sums of processes", max(keeps.stop - keeps.start for _, _, keeps, _ in pairs))
+
+        def exchange(partner: int, sent: Array, got: Array) -> None:
+            to, of = ([[x] if rank == partner else [] for rank in range(size)] for x in (sent, got))
+            self._communicate("exchange", partial(nccl.all_to_all, to, of), [sent], [got])
+
+        if values is not out:
+            self._result(values, out)
+        for partner, _, keeps, gives in pairs:
+            kept = out[keeps]
+            got = received[: kept.size]
+            exchange(partner, out[gives], got)
+            self.axpby(1.0, got, 1.0, kept)
+        for partner, _, keeps, gives in reversed(pairs):
+            exchange(partner, out[keeps], out[gives])
 
     def _add_nodes(self, rows: Array, most: int, blocks: int, stride: int, out: Array) -> None:
         """The sum of the nodes of all processes, each with ``most`` rows of ``stride`` numbers for its own."""

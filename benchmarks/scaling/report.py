@@ -28,7 +28,7 @@ from .model import FLOAT, Compute, Link, Machine, efficiencies, fitted
 PROCESSES = [1 << power for power in range(11)]
 #: Rows of all processes with strong scaling, in batches of one with weak scaling.
 STRONG = 64
-#: Of the sums along the tree CPUs make the first, GPUs the second.
+#: Of the sums along the tree CPUs make the first, GPUs the second up to 8 and the first beyond.
 SUMS = {
     "tree": "along the tree, by halves",
     "by_slices": "along the tree, by slices",

@@ -122,12 +122,12 @@ def estimators() -> None:
 
 
 def sums_on_gpus() -> None:
-    """The operation by itself, at once and by slices, beside the sum along the tree on this host."""
+    """The operation by itself, at once, by slices and by halves, beside the sum along the tree on this host."""
     backend = get_backend(os.environ["XPNET_TEST_DEVICE"])
     backend.train_with(find_collectives())
     rank, size = backend.collectives.rank, backend.collectives.size
-    for short in (0, processes.SHORT):
-        processes.SHORT = short
+    for short, by_slices in ((0, size), (0, 1), (processes.SHORT, size)):
+        processes.SHORT, processes.BY_SLICES = short, by_slices
         for n, each in itertools.product((1, 2 * size, 1001), (1, 3, 5, 8)):
             blocks = each * size
             values = np.random.default_rng(n * blocks).normal(size=(blocks, n)).astype(np.float32)
@@ -143,11 +143,11 @@ def sums_on_gpus() -> None:
     print(f"process {rank} has found {backend.sums_by} right", flush=True)
 
 
-def captured(blocks: str, short: str) -> None:
+def captured(blocks: str, short: str, by_slices: str) -> None:
     """As ``bits``, but that steps and their sums are captured on a GPU, and are not launched one by one any more."""
     from tests.helpers.emulated_cuda import launched
 
-    processes.SHORT = int(short)
+    processes.SHORT, processes.BY_SLICES = int(short), int(by_slices)
     for part in ("momentum", "BatchNorm"):
         trainer = make(part, blocks=int(blocks))
         launched.names.clear()

@@ -26,7 +26,7 @@ def by_rank_0(found: list[Ended]) -> list[str]:
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_sums_at_once_and_by_slices_have_the_bits_of_the_tree(processes: int) -> None:
+def test_sums_at_once_by_slices_and_by_halves_have_the_bits_of_the_tree(processes: int) -> None:
     found = run(processes, [*PROGRAM, "sums_on_gpus"], more=ON_GPU)
     assert [process.out for process in found] == [f"process {r} has found NCCL right\n" for r in range(processes)], [
         process.err for process in found
@@ -40,16 +40,20 @@ def test_1_2_and_4_gpus_have_the_same_bits() -> None:
         assert by_rank_0(run(processes, [*PROGRAM, "bits", "4"], more=ON_GPU)) == alone
 
 
-@pytest.mark.parametrize("short", [0, 1 << 20], ids=["by slices", "at once"])
-def test_captured_steps_have_the_sums_in_them(short: int) -> None:
-    alone = by_rank_0(run(1, [*PROGRAM, "captured", "2", str(short)], more=ON_GPU))
-    two = by_rank_0(run(2, [*PROGRAM, "captured", "2", str(short)], more=ON_GPU))
+@pytest.mark.parametrize(
+    ("short", "by_slices", "calls"),
+    [(0, 8, (1, 1)), (0, 1, (0, 2)), (1 << 20, 8, (1, 0))],
+    ids=["by slices", "by halves", "at once"],
+)
+def test_captured_steps_have_the_sums_in_them(short: int, by_slices: int, calls: tuple[int, int]) -> None:
+    program = [*PROGRAM, "captured", "2", str(short), str(by_slices)]
+    alone, two = (by_rank_0(run(processes, program, more=ON_GPU)) for processes in (1, 2))
     assert [line.split()[:3] for line in two] == [line.split()[:3] for line in alone]  # bits and steps
     assert [line.split()[4:] for line in alone] == [["0", "0"]] * 2
     for line, sums in zip(two, (1, 2), strict=True):  # of gradients; and of statistics
         _, _, steps, graphs, gathered, exchanged = line.split()
         assert (steps, graphs) == ("24", "23")  # the first step alone is launched call by call
-        assert (int(gathered), int(exchanged)) == (sums, sums if short == 0 else 0)
+        assert (int(gathered), int(exchanged)) == (sums * calls[0], sums * calls[1])
 
 
 def test_a_capture_that_one_process_loses_is_lost_for_all() -> None:

@@ -38,7 +38,7 @@ def test_any_number_of_processes_that_divides_the_blocks_has_the_same_bits(
         assert out.count("rows/s") == alone.stdout.count("rows/s")  # one process prints
 
 
-@pytest.mark.parametrize("processes", [2, 3, 4, 8])
+@pytest.mark.parametrize("processes", [2, 3, 4, pytest.param(8, marks=pytest.mark.slow)])
 def test_sums_of_any_length_have_the_bits_of_the_tree(processes: int) -> None:
     counts = [str(processes * each) for each in (1, 2, 3)]
     code, out, err = run(processes, [*PROGRAM, "sums", *counts])
