@@ -44,10 +44,14 @@ def run(capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[int, str, str]
 # ---- backends that are right -----------------------------------------------------------------------------------------
 
 
+#: What says with whom a backend computes, and computes nothing; tests/backends/collectives has its tests.
+NO_OPERATIONS = {"train_with"}
+
+
 def operations_of(backend: type[Backend]) -> set[str]:
     """The public operations, its own and those it inherits."""
     methods = inspect.getmembers(backend, inspect.isfunction)
-    return {name for name, _ in methods if not name.startswith("_")}
+    return {name for name, _ in methods if not name.startswith("_")} - NO_OPERATIONS
 
 
 #: Operations that have no result that could be checked; one more needs a reason, and a test elsewhere.
