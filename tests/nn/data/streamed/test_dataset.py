@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nn.data import DataError, Dataset, Units, as_dataset
+from nn.data import DataError, Units, as_dataset
 from nn.data.streamed import ArraySource, NpySource, StreamedDataset, StreamWarning
+from tests.helpers.stored import assert_same
 
 DTYPES = [
     "uint8", "int8", "bool", "int16", "uint16", "int32", "int64", "uint32", "float16", "float32", "float64", ">f4",
@@ -27,19 +28,6 @@ def array_of(dtype: str, shape: tuple[int, ...], seed: int, high: int = 200) -> 
     """Numbers of a dtype, from 0 to ``high`` at most."""
     numbers = np.random.default_rng(seed).integers(0, min(high, 100 if dtype == "int8" else high), shape)
     return (numbers % 2 if dtype == "bool" else numbers).astype(dtype)
-
-
-def assert_same(found: Dataset, expected: Dataset) -> None:
-    """Two data sets that are equal bit for bit."""
-    for name in ("x", "y", "weights"):
-        one, other = getattr(found, name), getattr(expected, name)
-        if one is None or other is None:
-            assert one is other, name
-            continue
-        assert one.dtype == other.dtype, name
-        np.testing.assert_array_equal(one, other, strict=True, err_msg=name)
-    for name in ("scale", "shift", "class_names", "image_shape", "columns"):
-        assert getattr(found, name) == getattr(expected, name), name
 
 
 # ---- the same as in memory -------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from nn.data import DataError, StreamedDataset, load_data
-from tests.nn.data.streamed.test_stored import hdf5, npy_folder, npy_shards, zarr_group
+from tests.helpers.stored import hdf5, npy_folder, npy_shards, zarr_group
 
 #: The files are small, and so are their chunks and windows.
 pytestmark = pytest.mark.filterwarnings("ignore::nn.data.StreamWarning")

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nn import Linear, Sequential, Standardize, Trainer
 from nn.data import DataError, as_dataset
 from nn.data.streamed import ArraySource, NpySource, Source, StreamedDataset
 from nn.data.streamed.hdf5 import hdf5_source
@@ -358,3 +359,47 @@ def test_rows_that_are_not_in_memory_are_not_loaded(tmp_path: Path) -> None:
     rows: Any = as_dataset((tmp_path / "x.npy",))
     assert isinstance(rows, StreamedDataset)
     assert not rows.has_targets
+
+
+@pytest.mark.parametrize("kind", ["paths", "hdf5", "zarr", "memmap"])
+def test_what_is_given_to_fit_evaluate_and_predict_is_as_in_memory(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = numbers((60, 4)) / 7, np.arange(60) % 3
+    given_x: Any = str(tmp_path / "x.npy")
+    given_y: Any = str(tmp_path / "y.npy")
+    np.save(given_x, x)
+    np.save(given_y, y)
+    if kind == "hdf5":
+        h5py = pytest.importorskip("h5py")
+        file = h5py.File(tmp_path / "rows.h5", "w")
+        given_x = file.create_dataset("x", data=x, chunks=(4, 4), compression="gzip")
+        given_y = file.create_dataset("y", data=y)
+    elif kind == "zarr":
+        zarr = pytest.importorskip("zarr")
+        given_x = zarr.create_array(store=tmp_path / "x.zarr", shape=x.shape, chunks=(4, 4), dtype=x.dtype)
+        given_x[...] = x
+        given_y = y.tolist()
+    elif kind == "memmap":
+        monkeypatch.setattr("nn.data.streamed.given.WINDOW_BYTES", 100)
+        given_x = np.load(given_x, mmap_mode="r")
+    found = []
+    for rows, labels in ((x, y), (given_x, given_y)):
+        trainer = Trainer(Sequential(Standardize(4), Linear(4, 3), backend="cpu", seed=1))
+        trainer.fit(rows, labels, epochs=2, batch_size=8, validation=0.2)
+        results = trainer.evaluate(rows, labels), trainer.losses(rows, labels), trainer.predict(rows)
+        found.append((trainer.model.state_dict(), *results))
+    (one, evaluated, losses, predicted), (other, *others) = found
+    assert all((one[name] == other[name]).all() for name in one)
+    assert others[0] == evaluated
+    np.testing.assert_array_equal(others[1], losses)
+    np.testing.assert_array_equal(others[2], predicted)
+    np.testing.assert_array_equal(Standardize.from_data(given_x).mean_init, Standardize.from_data(x).mean_init)
+
+
+def test_two_texts_are_no_rows_and_targets_of_an_array() -> None:
+    trainer = Trainer(Sequential(Linear(4, 3), backend="cpu"))
+    with pytest.raises(ValueError, match="y must be targets, one for each row, not the text"):
+        trainer.fit(numbers((6, 4)), "y.npy")
+    with pytest.raises(ValueError, match="a StreamedDataset has its targets already"):
+        trainer.fit(StreamedDataset(numbers((6, 4)), [0, 1] * 3), [0, 1] * 3)

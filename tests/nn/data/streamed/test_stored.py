@@ -12,7 +12,7 @@ import pytest
 
 from nn.data import DataError, Dataset, StreamedDataset, load_data
 from nn.data.streamed import stored
-from tests.nn.data.streamed.test_dataset import assert_same
+from tests.helpers.stored import assert_same, hdf5, npy_folder, npy_shards, zarr_group
 
 N = 120
 #: The files are small, and so are their chunks and windows.
@@ -25,36 +25,6 @@ def arrays(kind: str = "pixels") -> dict[str, np.ndarray]:
     x = random.integers(0, 256, (N, 8, 8)).astype(np.uint8) if kind == "pixels" else random.normal(size=(N, 5))
     y = np.arange(N) % 4
     return {"x_train": x[:90], "y_train": y[:90], "x_test": x[90:], "y_test": y[90:]}
-
-
-def npy_folder(folder: Path, parts: dict[str, np.ndarray]) -> Path:
-    for name, array in parts.items():
-        np.save(folder / f"{name}.npy", array)
-    return folder
-
-
-def npy_shards(folder: Path, parts: dict[str, np.ndarray]) -> Path:
-    for name, array in parts.items():
-        for index, shard in enumerate(np.array_split(array, 11)):
-            np.save(folder / f"{name}_{index}.npy", shard)  # of 11 the tenth does not come after the first
-    return folder
-
-
-def hdf5(folder: Path, parts: dict[str, np.ndarray]) -> Path:
-    h5py = pytest.importorskip("h5py")
-    with h5py.File(folder / "data.h5", "w") as file:
-        for name, array in parts.items():
-            file.create_dataset(name, data=array, chunks=(4, *array.shape[1:]), compression="gzip")
-    return folder / "data.h5"
-
-
-def zarr_group(folder: Path, parts: dict[str, np.ndarray]) -> Path:
-    zarr = pytest.importorskip("zarr")
-    group = zarr.open_group(folder / "data.zarr", mode="w")
-    for name, array in parts.items():
-        made = group.create_array(name, shape=array.shape, chunks=(4, *array.shape[1:]), dtype=array.dtype)
-        made[...] = array
-    return folder / "data.zarr"
 
 
 KINDS: list[Callable[[Path, dict[str, np.ndarray]], Path]] = [npy_folder, npy_shards, hdf5, zarr_group]
