@@ -174,10 +174,21 @@ def work(settings: argparse.Namespace) -> dict[str, Any]:
     return {
         "rows": rows,
         "rate": rows / seconds,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else MIB),
+        "peak": peak_memory(),
         "limited": limited,
         "window": data.window,
     }
+
+
+def peak_memory() -> float:
+    """The most memory that this process has had, in MiB. (What ``getrusage`` tells on Linux may be that of the process
+    which has started this one.)"""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return float(status.partition("VmHWM:")[2].split()[0]) / 1024
+    except (OSError, IndexError):
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most / (1024 if sys.platform == "linux" else MIB)
 
 
 def limit_memory(mebibytes: int) -> bool:

@@ -157,7 +157,9 @@ def check_labels(
         return _labels_of_one_hot(y, name, n_classes, reason, first)
     y = _two_floats(y.reshape(-1)) if y.dtype.kind == "f" else y.reshape(-1)
     end = LARGEST_LABEL + 1 if n_classes is None else n_classes
-    bad = ~((y >= 0) & (y < end) & (y == np.floor(y)))
+    bad = (y < 0) | (y >= end)
+    if y.dtype.kind == "f":
+        bad |= y != np.floor(y)  # NaN, too
     if bad.any():
         (row,) = first_true(bad)
         raise DataError(f"{name}[{first + row}] is {y[row]}, {_what_is_wrong(float(y[row]), n_classes, reason)}")

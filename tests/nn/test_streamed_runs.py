@@ -228,21 +228,16 @@ def test_a_divergence_is_told_as_in_memory(which: tuple[str, bool]) -> None:
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 FLAT = """
-import resource, sys
+import sys
 import numpy as np
-from nn import Linear, Sequential, Softmax, Trainer
-from nn.data import load_digits
-from nn.data.streamed import StreamedDataset
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+from benchmarks.streaming import peak_memory as peak
+from nn import Linear, Sequential, Softmax, StreamedDataset, Trainer
 
 folder, megabytes, window = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 small = np.zeros((2000, 256), np.float32), np.arange(2000) % 4
 trainer = Trainer(Sequential(Linear(256, 4), Softmax(), backend="cpu"))
 trainer.fit(*small, 1, 64)
 trainer.predict(small[0])
-before = peak()
 rows = megabytes * 1024
 x = np.lib.format.open_memmap(f"{folder}/x.npy", "w+", np.float32, (rows, 256))
 for start in range(0, rows, 4096):
