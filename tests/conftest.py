@@ -20,7 +20,7 @@ MOST_WORKERS = 8
 LONGEST_SUMMARY = 10
 
 # First calls import and compile, and the machine may be busy: how long an example takes proves nothing.
-settings.register_profile("suite", deadline=None, print_blob=True)
+settings.register_profile("suite", deadline=None, print_blob=True, max_examples=50)
 settings.load_profile("suite")
 
 

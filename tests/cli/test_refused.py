@@ -97,6 +97,8 @@ REFUSED = [
             ("cutout", "1"),
         )
     ),
+    ("augment_fill", [*NEURON, "--augment-fill", "1"], "nothing is trained"),
+    ("augment_fill", ["--augment-fill", "1"], "no picture is distorted"),
     ("window", [*NEURON, "--window", "9"], "the rows are written out"),
     ("window", ["--window", "9"], "only .npy, zarr, HDF5 and Parquet are read in windows"),
     ("window", ["--data", "{npz}", "--window", "full"], "only .npy, zarr, HDF5 and Parquet are read in windows"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import _thread
 import gc
+import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from pathlib import Path
@@ -163,7 +164,7 @@ class Interrupts(CountingSource):
     def read(self, start: int, stop: int, out: np.ndarray) -> None:
         if start <= 130 < stop and self.fails_at is not None:
             time.sleep(0.05)
-            _thread.interrupt_main()
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
             time.sleep(0.05)
         super().read(start, stop, out)
 
