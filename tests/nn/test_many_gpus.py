@@ -25,7 +25,10 @@ def by_rank_0(found: list[Ended]) -> list[str]:
     return [line for line in found[0].out.splitlines() if len(line.split()) > 4 and len(line.split()[1]) == 16]
 
 
-@pytest.mark.parametrize("processes", [2, 4])
+MANY = [2, pytest.param(4, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("processes", MANY)
 def test_sums_at_once_by_slices_and_by_halves_have_the_bits_of_the_tree(processes: int) -> None:
     found = run(processes, [*PROGRAM, "sums_on_gpus"], more=ON_GPU)
     assert [process.out for process in found] == [f"process {r} has found NCCL right\n" for r in range(processes)], [
@@ -33,11 +36,12 @@ def test_sums_at_once_by_slices_and_by_halves_have_the_bits_of_the_tree(processe
     ]
 
 
-def test_1_2_and_4_gpus_have_the_same_bits() -> None:
-    alone = by_rank_0(run(1, [*PROGRAM, "bits", "4"], more=ON_GPU))
+@pytest.mark.parametrize("processes", MANY)
+def test_any_number_of_gpus_has_the_bits_of_one(processes: int) -> None:
+    blocks = str(processes)
+    alone = by_rank_0(run(1, [*PROGRAM, "bits", blocks], more=ON_GPU))
     assert len(alone) == 8
-    for processes in (2, 4):
-        assert by_rank_0(run(processes, [*PROGRAM, "bits", "4"], more=ON_GPU)) == alone
+    assert by_rank_0(run(processes, [*PROGRAM, "bits", blocks], more=ON_GPU)) == alone
 
 
 @pytest.mark.parametrize(
