@@ -13,6 +13,7 @@ a ragged row, a NaN or a label that is no class, and how numbers become what the
 from __future__ import annotations
 
 import math
+import os
 from typing import Any, cast
 
 import numpy as np
@@ -75,6 +76,8 @@ def as_dataset(
         hint = "; say which rows of it: data.train or data.test" if parts else ""
         if not parts and len(shape_of(data)) > 1:
             hint = "; this is rows alone: pass their targets too, as in fit(x, y) or validation=(x, y)"
+        elif isinstance(data, str | os.PathLike):
+            hint = "; this is a path alone: name the targets, too, as in fit('x.npy', 'y.npy'), or say nn.load_data"
         raise DataTypeError(f"data must be a Dataset, a tuple (x, y), or (x,) for rows without targets{hint}")
     if lies_elsewhere(data[0]):
         return cast(Dataset, streamed_dataset(data[0], data[1] if len(data) == 2 else None, units, n_classes))

@@ -15,6 +15,7 @@ from ..labels import read_labels
 from ..reading import reading
 from .hdf5 import hdf5_source
 from .joined import JoinedSource
+from .mapped import mapped_source
 from .npy import NpySource
 from .source import ArraySource, Source
 from .zarr import ZarrSource, refuse_links, zarr_array, zarr_library
@@ -49,7 +50,8 @@ def _source_of(values: Any, name: str) -> Source | None:
             return JoinedSource([_of_path(check_path(name, one)) for one in values])
         return None
     if isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray):
-        return ArraySource(values, name) if values.dtype.kind != "O" else None
+        mapped = mapped_source(values) if isinstance(values, np.memmap) else None
+        return mapped or (ArraySource(values, name) if values.dtype.kind != "O" else None)
     if is_of("h5py", values):
         return _of_hdf5(values)
     if is_of("zarr", values):
@@ -92,7 +94,7 @@ def _of_path(path: Path) -> Source:
         raise DataError(f"{path} holds several arrays; open it by nn.load_data, or give an array of it")
     if path.is_dir():
         raise DataError(f"{path} is a folder; name the files in it, or open it by nn.load_data")
-    raise DataError(f"{path}: rows are streamed from files .npy and .zarr, and from others by nn.load_data; name one")
+    raise DataError(f"{path}: only .npy and .zarr are streamed; save the rows as one, or load it by nn.load_data")
 
 
 def _array_at(path: Path) -> Any:

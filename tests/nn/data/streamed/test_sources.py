@@ -19,6 +19,7 @@ from nn.data import DataError, as_dataset
 from nn.data.streamed import ArraySource, NpySource, Source, StreamedDataset
 from nn.data.streamed.hdf5 import hdf5_source
 from nn.data.streamed.joined import JoinedSource
+from nn.data.streamed.mapped import mapped_source
 from nn.data.streamed.raw import RawSource
 from nn.data.streamed.zarr import ZarrSource
 from nn.data.tables import TableOptions
@@ -56,6 +57,54 @@ def test_rows_of_several_files_follow_each_other(lengths: list[int], start: int,
     out = np.empty((last - first, 3), np.float32)
     joined.read(first, last, out)
     np.testing.assert_array_equal(out, whole[first:last])
+
+
+def test_rows_that_are_mapped_into_memory_are_read_from_their_file(tmp_path: Path) -> None:
+    path, x = tmp_path / "x.npy", numbers((5000, 10))
+    np.save(path, x)
+    whole = np.load(path, mmap_mode="r")
+    from_4080 = np.memmap(path, np.float32, "r", offset=128 + 40 * 102, shape=(50, 10))
+    others: Sequence[Any] = (whole[2000:][100:900], whole.reshape(-1, 20), whole.view(np.int32), from_4080[7:])
+    for one in (whole, from_4080, *others):
+        found = mapped_source(one)
+        assert found is not None
+        assert found.name == str(path.resolve())
+        assert_gives(found, np.array(one), [(0, len(one)), (len(one) // 3, len(one) // 2)])
+
+
+def test_a_map_that_need_not_equal_its_file_stays_a_map(tmp_path: Path) -> None:
+    path, x = tmp_path / "x.npy", numbers((50, 10))
+    np.save(path, x)
+    read_only = np.load(path, mmap_mode="r")
+    for one in (read_only[:, :5], np.load(path, mmap_mode="r+"), np.load(path, mmap_mode="c")):
+        assert isinstance(one, np.memmap)
+        assert mapped_source(one) is None
+    if sys.platform == "win32":
+        return  # it does not let a file go that is mapped
+    np.save(tmp_path / "other.npy", x + 1)
+    (tmp_path / "other.npy").replace(path)
+    assert mapped_source(read_only) is None
+    np.testing.assert_array_equal(StreamedDataset(read_only)[:].x, x)
+    path.unlink()
+    assert mapped_source(read_only) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file that is mapped cannot be made shorter")
+def test_a_mapped_file_that_becomes_shorter_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    np.save(path, numbers((5000, 10)))
+    data = StreamedDataset(np.load(path, mmap_mode="r"), window=100)
+    with open(path, "r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(DataError, match=r"x\.npy has changed since it was opened"):
+        data[4000:4001]
+
+
+def test_a_path_alone_is_answered_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"only \.npy and \.zarr are streamed; save the rows as one, or load it by"):
+        StreamedDataset(tmp_path / "x.npz", np.zeros(3, int))
+    with pytest.raises(TypeError, match=r"this is a path alone: name the targets, too, as in fit\('x.npy', 'y.npy'\)"):
+        as_dataset(tmp_path / "x.npy")
 
 
 def test_a_list_of_files_is_one_data_set(tmp_path: Path) -> None:
