@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 from backends import PRECISIONS, device_help
@@ -97,7 +98,7 @@ ROWS_GIVEN = when(lambda s: s.rows is not None, "the rows are written out")
 NO_TABLE = when(lambda s: s.rows is not None or not is_table(s.data), "the data are no table")
 UNDISTORTED = when(lambda s: not is_distorted(s), "no picture is distorted")
 NO_WINDOWS = when(
-    lambda s: s.data.lower() in ("digits", "mnist") or not can_be_stored(s.data),
+    lambda s: s.data.lower() in ("digits", "mnist") or (Path(s.data).suffix and not can_be_stored(s.data)),
     "only .npy, zarr, HDF5 and Parquet are read in windows",
 )
 NO_OUTPUT = when(lambda s: s.output is None, "there is no --output")

@@ -145,7 +145,7 @@ def _stored(source: str, options: TableOptions, window: int | str | None) -> Sto
     """
     is_one = source.lower() not in ("digits", "mnist")
     if not (is_one and can_be_stored(source)):
-        if isinstance(window, int):
+        if isinstance(window, int) and (not is_one or Path(source).exists()):
             raise DataError(
                 f"{source} is always loaded whole, so there are no windows of it; store the rows as .npy, HDF5, zarr "
                 "or Parquet"

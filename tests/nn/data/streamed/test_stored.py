@@ -195,6 +195,8 @@ def test_what_has_no_windows_is_refused(tmp_path: Path) -> None:
     for source in ("digits", tmp_path / "x.npz"):
         with pytest.raises(DataError, match="is always loaded whole, so there are no windows of it"):
             load_data(source, window=10)
+    with pytest.raises(DataError, match="'nosuch' is neither a file nor a known source"):
+        load_data("nosuch", window=10)
     assert isinstance(load_data("digits", window="full").train, Dataset)
     np.save(tmp_path / "rows.npy", np.zeros((3, 2)))
     with pytest.raises(DataError, match="it is not known where their targets are"):
