@@ -146,7 +146,8 @@ class StreamedDataset(NamedArguments):
         if window is None:
             window = max(WINDOW_BYTES // row_bytes(x), 1)
         put(window=check_whole_number("StreamedDataset: window", window))
-        if scale is None or not isinstance(x, Numbers):
+        is_new = not isinstance(x, Numbers)
+        if scale is None or is_new:
             wanted = None if dtype is None else check_dtype("StreamedDataset: dtype", dtype)
             found = learnt_rows(x, all_rows=x.shape[0] <= self.window, pixels=scale is None, dtype=wanted)
             x = found.rows
@@ -168,6 +169,8 @@ class StreamedDataset(NamedArguments):
             raise DataError(f"rows of shape {x.shape[1:]} have no shape {shape}; give them another row_shape")
         put(row_shape=shape)
         put(block=self._block() if block is None else check_whole_number("StreamedDataset: block", block))
+        if is_new and block is None:  # parts of a data set are stored as it is
+            self._warn_of_chunks()
 
     def _block(self) -> int:
         """The default."""
@@ -176,17 +179,23 @@ class StreamedDataset(NamedArguments):
         block = max(window // BLOCKS, min(least, window // LEAST_BLOCKS), 1)
         if chunk == 1:
             return block
-        if len(self) > window and chunk > window // FEWEST_CHUNKS:
-            rows = max(window // BLOCKS, 1)
-            warn_user(
-                f"{self.rows.name} is stored in chunks of {chunk:,} rows, of which a window of {window:,} rows has "
-                f"only {window // chunk}, so that rows are mixed badly and read several times over: store it in "
-                f"chunks of {rows:,} rows at most, or say window={FEWEST_CHUNKS * chunk}",
-                StreamWarning,
-            )
         # Rows that are left out move the blocks against the chunks, so that each block ends in the middle of one.
         together = 1 if self.chosen is None else max(min(4, window // (FEWEST_CHUNKS * chunk)), 1)
         return max(block // chunk, together) * chunk
+
+    def _warn_of_chunks(self) -> None:
+        """Warn where a window has few chunks."""
+        window, chunk, n = self.window, self.rows.chunk, len(self)
+        if chunk == 1 or n <= window or chunk <= window // FEWEST_CHUNKS:
+            return
+        has = f"has only {window // chunk}" if chunk <= window else "is smaller than one"
+        rows = max(window // BLOCKS, 1)
+        warn_user(
+            f"{self.rows.name} is stored in chunks of {chunk:,} rows, and a window of {window:,} rows {has}, so "
+            f"that rows are mixed badly and read several times over: store it in chunks of {rows:,} rows at most, or "
+            f"say window={min(FEWEST_CHUNKS * chunk, n)}",
+            StreamWarning,
+        )
 
     # ---- the words of a Dataset --------------------------------------------------------------------------------------
 

@@ -281,6 +281,19 @@ def test_chunks_that_are_too_long_are_warned_of() -> None:
         data = StreamedDataset(source, scale=1.0, window=100_000)
     assert data.block == 4000
     assert StreamedDataset(source, scale=1.0, window=2_000_000).window == 2_000_000  # all of it is read once
+    with pytest.warns(StreamWarning, match=r"a window of 3,000 rows is smaller than one, .* or say window=128000"):
+        StreamedDataset(source, scale=1.0, window=3000)
+    source.chunk = 500_000
+    with pytest.warns(StreamWarning, match=r"or say window=1000000"):  # which has all rows
+        StreamedDataset(source, scale=1.0, window=3000)
+
+
+def test_parts_of_data_in_long_chunks_do_not_warn_again() -> None:
+    source = ArraySource(np.broadcast_to(np.uint8(1), (10_000, 4)), "big.h5: x")
+    source.chunk = 400
+    with pytest.warns(StreamWarning) as warned:
+        StreamedDataset(source, np.zeros(10_000, int), scale=1.0, window=1000).split(0.2)
+    assert len(warned) == 1
 
 
 def test_pixels_are_known_by_a_sample_and_kept_as_bytes() -> None:
