@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from ..callbacks.logs import LogWarning
-from ..storage.checkpoint import CheckpointWarning
+from ..messages import OneSentence
 
 
 class OutputLost(Exception):
@@ -98,7 +97,7 @@ def lasting_streams(program: str) -> Iterator[Sink]:
         print(f"{program}: {why}; the run goes on and writes its files", file=sys.stderr, flush=True)
 
     def show(message: Warning | str, category: type[Warning], *others: Any, **named: Any) -> None:
-        if issubclass(category, LogWarning | CheckpointWarning):  # of a run; whose line of code it is helps nobody
+        if issubclass(category, OneSentence):  # of ours; whose line of code it is helps nobody
             print(f"{program}: warning: {message}", file=sys.stderr, flush=True)
         else:
             show_others(message, category, *others, **named)

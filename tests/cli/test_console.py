@@ -7,11 +7,14 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
 import train
+from nn.cli.console import lasting_streams
+from nn.data import StreamWarning
 from tests.helpers.script import run
 
 ROOT = Path(train.__file__).parent
@@ -134,3 +137,15 @@ def test_terminals_of_any_width(
     code, out, err = run(capsys, "--help")
     assert (code, err) == (0, "")
     assert "--checkpoint-every" in out
+
+
+def test_a_warning_of_ours_is_a_line_without_the_code_that_warns(capsys: pytest.CaptureFixture[str]) -> None:
+    def warn() -> None:
+        with lasting_streams("train.py"):
+            warnings.warn("chunks are long", StreamWarning, stacklevel=1)
+            warnings.warn("of another library", UserWarning, stacklevel=1)
+
+    with pytest.warns(UserWarning, match="of another library") as others:
+        warn()
+    assert len(others) == 1
+    assert capsys.readouterr().err == "train.py: warning: chunks are long\n"
