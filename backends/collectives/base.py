@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from socket import gethostname
 from typing import Any, TypeVar, cast
 
+import numpy as np
+
 from ..messages import OneSentence
 from ..typing import HostArray
-from .tree import Node, nodes_of
+from .tree import Node, blocks_of, nodes_of
 
 T = TypeVar("T")
 #: Seconds in which all processes have an error that is not that of one of them.
@@ -102,5 +104,9 @@ class Collectives:
 
 def all_nodes(size: int, blocks: int) -> list[list[Node]]:
     """The nodes of each process."""
-    each = blocks // size
-    return [nodes_of(range(rank * each, (rank + 1) * each)) for rank in range(size)]
+    return [nodes_of(blocks_of(rank, size, blocks)) for rank in range(size)]
+
+
+def add_into_left(left: HostArray, right: HostArray) -> HostArray:
+    """The sum of two, in the memory of the first one."""
+    return np.add(left, right, out=left)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..typing import HostArray
-from .base import Collectives, all_nodes
+from .base import Collectives, add_into_left, all_nodes
 from .tree import Node, exchanges, halves_fit, tree_sum
 
 #: So many bytes of a process are not cut: what Open MPI sends at once in a machine, without asking first.
@@ -149,7 +149,7 @@ class _AtOnce:
         for values, buffer in zip(own, self._send, strict=True):
             np.copyto(buffer, values)
         self._communicator.Allgatherv(self._send, [self._received, self._counts])
-        np.copyto(out, tree_sum(self._nodes, self._received, _add))
+        np.copyto(out, tree_sum(self._nodes, self._received, add_into_left))
 
 
 class _BySlices:
@@ -176,9 +176,5 @@ class _BySlices:
                 np.copyto(buffer, values[piece])
         send = self._send if self._parts else own[0]
         self._communicator.Alltoallv([send, self._sent], [self._received, self._got])
-        total = tree_sum(self._nodes, self._rows, _add)
+        total = tree_sum(self._nodes, self._rows, add_into_left)
         self._communicator.Allgatherv(total, [out, self._lengths])
-
-
-def _add(left: HostArray, right: HostArray) -> HostArray:
-    return np.add(left, right, out=left)

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from ..typing import HostArray
-from .base import Collectives, ProcessError, all_nodes
+from .base import Collectives, ProcessError, add_into_left, all_nodes
 from .tree import Node, tree_sum
 
 #: For how long processes wait for each other at the start.
@@ -92,7 +92,7 @@ class TcpCollectives(Collectives):
         for rank in range(1, self.size):
             for _ in of_all[rank]:
                 self._receive_into(rank, next(of_others))
-        total = tree_sum([node for own_nodes in of_all for node in own_nodes], [*own, *rows], _add)
+        total = tree_sum([node for own_nodes in of_all for node in own_nodes], [*own, *rows], add_into_left)
         for rank in range(1, self.size):
             self._send(rank, total.data)
         np.copyto(out, total)
@@ -302,7 +302,3 @@ def _connection(connected: socket.socket) -> Connection:
         if hasattr(socket, name):  # not everywhere
             connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     return Connection(connected.detach())
-
-
-def _add(left: HostArray, right: HostArray) -> HostArray:
-    return np.add(left, right, out=left)

@@ -136,7 +136,7 @@ class StreamedDataset(NamedArguments):
         x = _checked_rows(source_of(rows, "x"))
         y = None if targets is None else targets_of(targets, "y")
         if y is not None:
-            _check_as_many(x, y)
+            check_as_many(x, y)
         lists = {"class_names": (class_names, str), "columns": (columns, Column), "image_shape": (image_shape, int)}
         for name, (given, kind) in lists.items():
             put(**{name: as_tuple(f"StreamedDataset: {name}", given, kind)})
@@ -457,7 +457,8 @@ def _checked_rows(source: Source) -> Source:
     return source
 
 
-def _check_as_many(x: Source, y: Source) -> None:
+def check_as_many(x: Source, y: Source) -> None:
+    """Raise a DataError unless there is one target for each row."""
     check_same_length(np.broadcast_to(0, x.shape), np.broadcast_to(0, y.shape), x.name, y.name)
 
 

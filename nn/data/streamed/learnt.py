@@ -22,7 +22,7 @@ from ..checks import (
 from ..labels import Names, classes_of, numbered, warn_of_names
 from ..units import DARKEST_WHITE, PIXEL_SCALE, are_bytes, may_be_pictures, square
 from .converted import Converted, Labels, Named, Numbers
-from .reading import PIECE, looked_at, pieces, row_bytes
+from .reading import PIECE, looked_at, parts_of, pieces, row_bytes
 from .source import Source
 
 
@@ -147,12 +147,7 @@ def learnt_targets(
 
 def _all_are(test: Callable[[np.ndarray], np.ndarray], source: Source) -> bool:
     """Whether a test of each row, or of each number, is true of all; stops at the first piece of which it is not."""
-    for start, stop in pieces(source.shape[0], max(PIECE // row_bytes(source), 1)):
-        part = np.empty((stop - start, *source.shape[1:]), source.dtype)
-        source.read(start, stop, part)
-        if not test(part).all():
-            return False
-    return True
+    return all(test(part).all() for _, part in parts_of(source))
 
 
 def _are_labels(y: np.ndarray) -> np.ndarray:
@@ -173,12 +168,7 @@ def _integer_values(source: Source) -> Numbers:
     """Several columns of integers, which are values: as float32, or as float64 where that does not hold them."""
     fits = source.dtype.itemsize <= 2
     if not fits:
-        largest = 0
-        for start, stop in pieces(source.shape[0], max(PIECE // row_bytes(source), 1)):
-            part = np.empty((stop - start, *source.shape[1:]), source.dtype)
-            source.read(start, stop, part)
-            largest = max(largest, -int(part.min()), int(part.max()))
-        fits = largest <= EXACT_IN_FLOAT32
+        fits = max(max(-int(part.min()), int(part.max())) for _, part in parts_of(source)) <= EXACT_IN_FLOAT32
     return Numbers(source, np.float32 if fits else np.float64)
 
 
@@ -189,9 +179,7 @@ def distinct(source: Source) -> tuple[np.ndarray, np.ndarray]:
         DataError: there are more than any classes.
     """
     values, first = np.empty(0, source.dtype), np.empty(0, np.int64)
-    for start, stop in pieces(source.shape[0], max(PIECE // row_bytes(source), 1)):
-        part = np.empty((stop - start, *source.shape[1:]), source.dtype)
-        source.read(start, stop, part)
+    for start, part in parts_of(source):
         found, rows = np.unique(part.reshape(-1), return_index=True)
         new = ~np.isin(found, values)
         if new.any():

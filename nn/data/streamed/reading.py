@@ -65,6 +65,14 @@ def pieces(n: int, rows: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + rows, n)
 
 
+def parts_of(source: Source) -> Iterator[tuple[int, np.ndarray]]:
+    """All rows as they are stored, in pieces (m, ...), each with the number of its first row."""
+    for start, stop in pieces(source.shape[0], max(PIECE // row_bytes(source), 1)):
+        part = np.empty((stop - start, *source.shape[1:]), source.dtype)
+        source.read(start, stop, part)
+        yield start, part
+
+
 def looked_at(n: int, size: int, chunk: int) -> list[tuple[int, int]]:
     """Ranges, evenly spread over ``n`` rows of ``size`` bytes, in ascending order: all of them, where these are few."""
     rows = min(n, ROWS_LOOKED_AT, max(BYTES_LOOKED_AT // size, 16))

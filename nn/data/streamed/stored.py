@@ -14,16 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from ..checks import DataError, check_same_length
+from ..checks import DataError
 from ..columns import Column
 from ..hdf5 import open_array
 from ..labels import are_numbers
 from ..reading import check_is_file, reading
 from ..tables.options import TableOptions
 from ..units import Units
-from .dataset import StreamedDataset
+from .dataset import StreamedDataset, check_as_many
 from .hdf5 import hdf5_source
 from .joined import JoinedSource
 from .learnt import learnt_targets
@@ -132,12 +130,8 @@ def _of_folder(path: Path) -> dict[str, Source]:
                 "one of their targets"
             )
         for one, other in zip(rows, targets, strict=True):
-            _check_as_many(one, other)
+            check_as_many(one, other)
     return {name: JoinedSource(sources) for name, sources in arrays.items()}
-
-
-def _check_as_many(x: Source, y: Source) -> None:
-    check_same_length(np.broadcast_to(0, x.shape), np.broadcast_to(0, y.shape), x.name, y.name)
 
 
 def _of_zarr(path: Path) -> dict[str, Source]:
