@@ -50,6 +50,9 @@ WINDOW_BYTES = 1 << 28
 BLOCKS, LEAST_BLOCKS, LEAST_BLOCK_BYTES = 256, 64, 1 << 16
 #: Chunks of which a window holds fewer than so many mix too few parts of the data, and are unpacked time and again.
 FEWEST_CHUNKS = 32
+#: So many rows are held out as in memory, so that a run in windows and an evaluation without them agree on which are
+#: for the test; of more, in less memory.
+DIVIDED_AS_IN_MEMORY = 1 << 21
 
 
 class StreamWarning(OneSentence, UserWarning):
@@ -349,15 +352,18 @@ class StreamedDataset(NamedArguments):
         return replace(self, targets=Renumbered(self.targets, numbers), class_names=(f"not {name}", name))
 
     def split(self, fraction: float, seed: int = 0) -> tuple[StreamedDataset, StreamedDataset]:
-        """``(rest, held_out)``, both read from the same place: where one window holds all rows, as ``Dataset.split``
-        divides and shuffles them; else in the order in which they are stored, each class in the same proportion, too.
+        """``(rest, held_out)``, both read from the same place: the rows that ``Dataset.split`` gives, shuffled as there
+        where one window holds all, else in the order in which they are stored. Of more than two million rows, and more
+        than a window, others are held out, each class in the same proportion, too.
 
         Raises:
             DataError: ``fraction`` is not between 0 and 1, or there are too few rows to divide.
         """
-        if len(self) <= self.window:
+        if len(self) <= max(self.window, DIVIDED_AS_IN_MEMORY):
             labels = self.y if self.has_classes else None
             rest, held_out = divided(len(self), labels, fraction, seed, self.class_names or ())
+            if len(self) > self.window:
+                rest, held_out = np.sort(rest), np.sort(held_out)
         else:
             labels = self._labels() if self.has_classes else None
             rest, held_out = divided_in_order(len(self), labels, fraction, seed, self.class_names or ())

@@ -164,13 +164,27 @@ def test_a_split_is_that_of_memory_where_one_window_holds_all() -> None:
         assert Units.of(one) == Units.of(other)
 
 
+def test_a_split_of_rows_in_windows_holds_out_those_of_memory() -> None:
+    x, y = array_of("float32", (90, 3), 0), np.arange(90) % 3
+    for targets in (y, y / 7):
+        found = StreamedDataset(x, targets, window=10).split(0.2)
+        for one, other in zip(found, as_dataset((x, targets)).split(0.2), strict=True):
+            np.testing.assert_array_equal(np.sort(one[:].x, axis=0), np.sort(other.x, axis=0))
+
+
+MANY_ROWS = pytest.mark.parametrize("as_in_memory", [0, 10**6])
+
+
+@MANY_ROWS
 @settings(max_examples=25, deadline=None)
 @given(counts=st.lists(st.integers(4, 40), min_size=2, max_size=5), seed=st.integers(0, 9))
-def test_the_parts_of_a_split_are_disjoint_and_stratified(counts: list[int], seed: int) -> None:
+def test_the_parts_of_a_split_are_disjoint_and_stratified(as_in_memory: int, counts: list[int], seed: int) -> None:
     y = np.repeat(np.arange(len(counts)), counts)
     n = len(y)
     x = np.arange(n, dtype=np.float32)[:, None]
-    rest, held_out = StreamedDataset(x, y, window=5).split(0.25, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nn.data.streamed.dataset.DIVIDED_AS_IN_MEMORY", as_in_memory)
+        rest, held_out = StreamedDataset(x, y, window=5).split(0.25, seed)
     assert rest.chosen is not None
     assert held_out.chosen is not None
     assert sorted([*rest.chosen, *held_out.chosen]) == [*range(n)]
@@ -184,7 +198,9 @@ def test_the_parts_of_a_split_are_disjoint_and_stratified(counts: list[int], see
         assert abs((held_out.y == label).sum() - 0.25 * count) <= 1
 
 
-def test_values_are_divided_too_and_the_seed_says_how() -> None:
+@MANY_ROWS
+def test_values_are_divided_too_and_the_seed_says_how(as_in_memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nn.data.streamed.dataset.DIVIDED_AS_IN_MEMORY", as_in_memory)
     x = np.arange(101, dtype=np.float32)[:, None]
     data = StreamedDataset(x, x[:, 0] / 7, window=5)
     one, again, other = (data.split(fraction, seed)[1].chosen for fraction, seed in ((0.3, 1), (31, 1), (0.3, 2)))
