@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +171,15 @@ class Interrupts(CountingSource):
         super().read(start, stop, out)
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """SIGINT is KeyboardInterrupt: workers of pytest-xdist ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupted_wait_leaves_no_thread() -> None:
     source = Interrupts(X)
     data, trainer = streamed(source), trainer_of()
@@ -258,7 +269,8 @@ def test_memory_is_two_windows_and_a_little(tmp_path: Path) -> None:
     script = tmp_path / "flat.py"
     script.write_text(FLAT)
     command = [sys.executable, str(script), str(tmp_path), "192", "8"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=300)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}  # for the benchmarks, which are not installed
+    found = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=300)
     before, trained, accuracy, predicted, after = map(float, found.stdout.split())
     assert (accuracy, predicted) == (1.0, 192 * 1024)
     # Megabytes: a ring of 16 to train on and one of 16 to validate, pieces of 4 on the way, labels of all rows.

@@ -69,7 +69,7 @@ def draw_case(draw: Any, operation: str, dtype: str) -> Case:
         st.sampled_from([{}, {"scale": 0.5}, {"gradient": False}, {"totals": np.array([2.0, 1.0])}])
     )
     if draw(st.booleans()):
-        loss = {**loss, "weights": draw(vectors(dtype, rows, low=0.0, special=False))}
+        loss = {**loss, "weights": positive(rows)}  # times the largest squares it is still finite
     if draw(st.booleans()):
         loss = {**loss, "losses": np.full(rows, np.nan, dtype)}
     decay = {"weight_decay": 0.01, "n_decayed": draw(st.integers(0, inner))}

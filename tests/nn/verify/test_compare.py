@@ -127,7 +127,7 @@ def test_200_steps_of_a_recipe_are_no_false_alarm(name: str, monkeypatch: pytest
     held_out = ["--validation", "0.1"] if name == "ten-relu" else []  # it holds out more rows than there are here
     run = train.prepare(train.parse([*flags, *held_out])[0])
     settings = run.settings
-    backends = {"cpu": get_backend("cpu")}
+    backends = {"cpu": get_backend("cpu"), "reference": get_backend("cpu", fused=False)}
     if name in ("people", "zero-logistic"):  # NumPy underneath, and slow: the fewest operations are enough
         backends["array_api_strict"] = get_backend("array_api_strict")
     if HAS_COMPILER and name in ("people", "ten-relu"):  # its loops are slow
