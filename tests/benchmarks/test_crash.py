@@ -57,6 +57,7 @@ def test_runs_that_are_killed_go_on_bit_for_bit(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow  # tests/nn/test_resume.py and tests/cli have such runs that are shorter
 def test_a_run_of_the_command_line_that_is_killed_goes_on_bit_for_bit(tmp_path: Path) -> None:
     run = replace(SMALL, command_line=True, rows=2000, kills=(0.2, 0.6), signals=("SIGTERM", "SIGKILL"))
     outcome = make(run, tmp_path / "run", Commands())

@@ -46,8 +46,11 @@ def test_any_number_of_gpus_has_the_bits_of_one(processes: int) -> None:
 
 @pytest.mark.parametrize(
     ("short", "by_slices", "calls"),
-    [(0, 8, (1, 1)), (0, 1, (0, 2)), (1 << 20, 8, (1, 0))],
-    ids=["by slices", "by halves", "at once"],
+    [
+        pytest.param(0, 8, (1, 1), id="by slices"),
+        pytest.param(0, 1, (0, 2), id="by halves"),
+        pytest.param(1 << 20, 8, (1, 0), id="at once", marks=pytest.mark.slow),
+    ],
 )
 def test_captured_steps_have_the_sums_in_them(short: int, by_slices: int, calls: tuple[int, int]) -> None:
     program = [*PROGRAM, "captured", "2", str(short), str(by_slices)]

@@ -398,9 +398,9 @@ class StreamedDataset(NamedArguments):
     # ---- ranges of rows ----------------------------------------------------------------------------------------------
 
     def read(self, start: int, stop: int, x_out: np.ndarray, y_out: np.ndarray | None = None) -> None:
-        """Write the rows from position ``start`` up to ``stop``, as they are stored, into ``x_out`` (m, *row_shape) of
-        the dtype of ``rows``, and their targets into ``y_out`` (m, *target_shape) of the dtype of ``targets``. Both lie
-        row by row. Several threads may do so at once.
+        """Write the rows from position ``start`` up to ``stop``, as they are stored, into ``x_out``, and their
+        targets into ``y_out``. Both are contiguous: m rows of ``row_shape`` in the dtype of ``rows``, and m targets of
+        ``target_shape`` in the dtype of ``targets``. Several threads may do so at once.
 
         Raises:
             DataError: a number is NaN or infinite, a label is no class, or the file is no longer what it was.

@@ -120,7 +120,10 @@ def made_up_mnist(*_: Any, limit: int | None = None, **__: Any) -> Data:
     return Data("mnist", rows[:400][:limit], rows[400:])
 
 
-@pytest.mark.parametrize("name", ["momentum", "ten-relu", "first-network", "people", "zero-logistic"])
+LARGE = [pytest.param(name, marks=pytest.mark.slow) for name in ("momentum", "first-network")]
+
+
+@pytest.mark.parametrize("name", [*LARGE, "ten-relu", "people", "zero-logistic"])
 def test_200_steps_of_a_recipe_are_no_false_alarm(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nn.cli.rows.load_data", made_up_mnist)
     flags = ["--recipe", name, "--epochs", "200", "--limit", "150", "--quiet", "--device", "cpu"]
