@@ -241,7 +241,7 @@ class Pace:
     def __init__(self) -> None:
         self.alone = True
         self._one = self._lost = 0.0  # seconds: of a step on one thread; and lost on several
-        self._failed = 0  # how often several have not lasted, one time after the other
+        self._longer = 1.0  # twice that for each time that several have not lasted, one after the other; may be inf
         self._left = self._pause = 0.0  # seconds until something is to change
         self._steps, self._sum, self._least = 0, 0.0, inf  # of the steps on one thread since they began
 
@@ -261,11 +261,11 @@ class Pace:
         self._lost = max(0.0, self._lost + seconds - self._one)
         if self._lost > max(self.LOST_SECONDS, self.LOST_STEPS * self._one):
             pause = self.PAUSE * self._lost
-            self._go_alone(max(pause, min(pause * 2**self._failed, self.LONGEST_PAUSE_SECONDS)))
+            self._go_alone(max(pause, min(pause * self._longer, self.LONGEST_PAUSE_SECONDS)))
             self._lost = 0.0
-            self._failed += 1
+            self._longer *= 2.0
         elif self._left <= 0.0:
-            self._failed = 0
+            self._longer = 1.0
             self._go_alone(0.0)
 
     @property

@@ -388,6 +388,13 @@ def test_where_several_wait_for_each_other_they_take_a_small_part_of_the_time(on
     assert not machine.pace.waits
 
 
+def test_cores_that_stay_busy_for_hours() -> None:
+    machine = Machine()
+    assert machine.run(300_000, 0.05, lambda i: 0.46) < 1.25
+    assert machine.pace.waits
+    assert machine.run(2_000, 0.05, lambda i: 0.04) < 0.9
+
+
 def test_cores_that_become_busy_while_it_runs() -> None:
     machine = Machine()
     machine.run(5_000, 4e-4, lambda i: 3e-4)
