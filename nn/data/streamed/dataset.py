@@ -249,12 +249,9 @@ class StreamedDataset(NamedArguments):
     @property
     def y(self) -> np.ndarray:
         """All targets, read into memory: (n,) int64 class labels, or (n,) or (n, k) floats; (n, 0) for none."""
-        if self.chosen is not None or self.targets is None:
-            return self._targets_at(np.arange(len(self)) if self.chosen is None else self.chosen)
-        y = np.empty(self.targets.shape, self.targets.dtype)
-        for start, stop in pieces(len(y), max(PIECE // row_bytes(self.targets), 1)):
-            self.targets.read(start, stop, y[start:stop])
-        return y
+        if self.targets is None:
+            return np.zeros((len(self), 0), np.float32)
+        return self._read_targets(self.targets.dtype)
 
     @property
     def target_shape(self) -> Shape:
@@ -365,22 +362,36 @@ class StreamedDataset(NamedArguments):
             if len(self) > self.window:
                 rest, held_out = np.sort(rest), np.sort(held_out)
         else:
-            labels = self._labels() if self.has_classes else None
+            labels = self.small_targets() if self.has_classes else None
             rest, held_out = divided_in_order(len(self), labels, fraction, seed, self.class_names or ())
         return self._only(rest), self._only(held_out)
 
-    def _labels(self) -> np.ndarray:
-        """The class labels in as few bytes as hold them."""
+    def small_targets(self) -> np.ndarray:
+        """``y``, class labels in as few bytes as hold them; a few MiB more are in memory while it is made."""
+        return self._read_targets(self._smallest_target)
+
+    @property
+    def targets_bytes(self) -> int:
+        """How many bytes ``small_targets`` has."""
+        return len(self) * math.prod(self.target_shape) * self._smallest_target.itemsize
+
+    @property
+    def _smallest_target(self) -> np.dtype[Any]:
         assert self.targets is not None
-        labels = np.empty(len(self), np.min_scalar_type(max(self.n_classes - 1, 0)))
-        for start, stop in pieces(len(self), PIECE):
-            part = np.empty(stop - start, np.int64)
+        return np.min_scalar_type(max(self.n_classes - 1, 0)) if self.has_classes else self.targets.dtype
+
+    def _read_targets(self, dtype: np.dtype[Any]) -> np.ndarray:
+        """All of them, as numbers of that dtype."""
+        assert self.targets is not None
+        y = np.empty((len(self), *self.target_shape), dtype)
+        for start, stop in pieces(len(self), max(PIECE // row_bytes(self.targets), 1)):
+            part = np.empty((stop - start, *self.target_shape), self.targets.dtype)
             if self.chosen is None:
                 self.targets.read(start, stop, part)
             else:
                 read_rows(self.targets, self.chosen[start:stop], part)
-            labels[start:stop] = part
-        return labels
+            y[start:stop] = part
+        return y
 
     def _only(self, positions: np.ndarray) -> StreamedDataset:
         """The rows at these positions, which stay where they are."""

@@ -17,10 +17,14 @@ from backends.typing import Array, Shape
 from ..checks import DataError, check_range
 from .dataset import StreamedDataset
 from .order import Order
+from .raw import keep_files_open
 
 #: Rows are read in pieces of about so many bytes, by so many threads, which mostly wait for the disk.
 PIECE = 1 << 22
 THREADS = 4
+#: Targets that have no more bytes than this, all together, are read once and stay in memory: to read and convert those
+#: of each block by themselves would take Python's lock from the thread that trains about as often as the rows do.
+MOST_TARGETS = 1 << 26
 
 
 class Targets(Protocol):
@@ -90,7 +94,9 @@ class Reader:
         self._data, self._kept, self._targets, self._weights = data, kept, targets, weights
         chunk, row = data.rows.chunk, sum(each.bytes for each in kept.values())
         self._piece = max(PIECE // row // chunk, 1) * chunk
-        self._threads = ThreadPoolExecutor(THREADS, "rows that are read ahead")
+        self._holds_targets = data.targets is not None and data.targets_bytes <= MOST_TARGETS
+        self._all_targets: np.ndarray | None = None
+        self._threads = ThreadPoolExecutor(THREADS, "rows that are read ahead", keep_files_open)
         self._transfer = device.transfer([each.bytes * self._piece for each in kept.values()], THREADS)
 
     def begin(self, key: Any, order: Order, epoch: int, index: int, arrays: Mapping[str, Array], first: int) -> Reading:
@@ -103,10 +109,10 @@ class Reader:
         """
         after = self._transfer.mark()
         ranges = order.ranges(epoch, index)
-        visits = self._threads.submit(_visits, order, epoch, index, ranges, first, "numbers" in self._kept)
-        read = partial(self._read, arrays, visits, after)
+        beside = self._threads.submit(self._beside_rows, order, epoch, index, ranges, first)
+        read = partial(self._read, arrays, beside, after)
         futures = [self._threads.submit(read, begin, part) for begin, part in _pieces(ranges, self._piece)]
-        return Reading(key, [visits, *futures])
+        return Reading(key, [beside, *futures])
 
     def join(self) -> None:
         """What is computed from now on finds the windows that have been waited for."""
@@ -119,10 +125,42 @@ class Reader:
 
     # ---- in the threads ----------------------------------------------------------------------------------------------
 
+    def _beside_rows(
+        self, order: Order, epoch: int, index: int, ranges: Sequence[range], first: int
+    ) -> dict[str, np.ndarray]:
+        """What a window has beside its rows, by name: which of them is visited first, second, ... (within the window,
+        and by its number in the data set), their weights, and the targets where all are in memory."""
+        inside = order.inside(epoch, index)
+        found = {} if inside is None else {"order": inside + first}
+        if "numbers" in self._kept:
+            read = np.concatenate([np.arange(rows.start, rows.stop) for rows in ranges])
+            found["numbers"] = read if inside is None else read[inside]
+        if self._weights is not None:
+            found["weights"] = np.concatenate([self._weights[rows.start : rows.stop] for rows in ranges])
+        if "y" in self._kept and self._holds_targets:
+            if self._all_targets is None:
+                self._all_targets = self._data.small_targets()
+            found["y"] = self._targets_of(self._all_targets, ranges)
+        return found
+
+    def _targets_of(self, all_targets: np.ndarray, ranges: Sequence[range]) -> np.ndarray:
+        """The targets of a window, as they go to the device."""
+        assert self._data.targets is not None
+        own = self._data.targets.dtype
+        y = np.concatenate([all_targets[rows.start : rows.stop] for rows in ranges]).astype(own, copy=False)
+        if self._targets is None:
+            return y
+        try:
+            return self._targets(y)
+        except ValueError:
+            for rows in ranges:  # which of them it is, is told by its number in the data set
+                self._targets(all_targets[rows.start : rows.stop].astype(own), rows.start)
+            raise
+
     def _read(
         self,
         arrays: Mapping[str, Array],
-        visits: Future[dict[str, np.ndarray]],
+        beside: Future[dict[str, np.ndarray]],
         after: Any,
         begin: int,
         ranges: Sequence[range],
@@ -134,7 +172,7 @@ class Reader:
 
         def fill(host: Sequence[np.ndarray]) -> None:
             named = dict(zip(self._kept, host, strict=True))
-            for name, numbers in visits.result().items():
+            for name, numbers in beside.result().items():
                 if name in named:
                     named[name][...] = numbers[begin:end]
             at = 0
@@ -145,7 +183,7 @@ class Reader:
         self._transfer.write(parts, dtypes, fill, after)
 
     def _fill(self, host: Mapping[str, np.ndarray], rows: range) -> None:
-        data, x, y = self._data, host["x"], host.get("y")
+        data, x, y = self._data, host["x"], None if self._holds_targets else host.get("y")
         straight = x.dtype == data.rows.dtype
         own_x = x if straight else np.empty(x.shape, data.rows.dtype)
         own_y = y
@@ -157,8 +195,6 @@ class Reader:
             x[...] = own_x
         if y is not None and own_y is not None and self._targets is not None:
             y[...] = self._targets(own_y, rows.start)
-        if self._weights is not None:
-            host["weights"][...] = self._weights[rows.start : rows.stop]
 
 
 def some_rows(data: Any, what: str) -> Any:
@@ -182,18 +218,6 @@ def a_target(data: StreamedDataset) -> np.ndarray:
     y = np.empty((1, *data.target_shape), data.targets.dtype)
     data.targets.read(0, 1, y)
     return y
-
-
-def _visits(
-    order: Order, epoch: int, index: int, ranges: Sequence[range], first: int, numbered: bool
-) -> dict[str, np.ndarray]:
-    """Which of the rows of a window is visited first, second, ...: within it, and by its number in the data set."""
-    inside = order.inside(epoch, index)
-    found = {} if inside is None else {"order": inside + first}
-    if numbered:
-        read = np.concatenate([np.arange(rows.start, rows.stop) for rows in ranges])
-        found["numbers"] = read if inside is None else read[inside]
-    return found
 
 
 def _pieces(ranges: Iterable[range], most: int) -> Iterator[tuple[int, list[range]]]:
