@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..devices import Device, DeviceError, ErrorKind, SharedMemory, Transfer, first_line
+from ..devices import Device, DeviceError, ErrorKind, Transfer, first_line
 from ..typing import Array
+from .transfer import SharedMemory
 
 
 class NumpyDevice(Device):

@@ -22,7 +22,7 @@ from typing import Any
 import numpy
 
 from ..step import Step, StepNumbers
-from .threads import Alone, Pace, Threads, rule
+from .threads import Alone, Paces, Threads, rule
 
 #: What is called of NumPy beside its universal functions.
 _NOTED = {"copyto", "dot"}
@@ -57,7 +57,7 @@ class Tape:
         self.alone: list[Callable[[], Any]] | None = []
         self.most = most
         self.first = 0
-        self.pace: Pace | None = None
+        self.pace: Paces | None = None
         self.in_parts = 0
         self._threads = threads
         self._by_several = 0  # multiplications of products on several threads
@@ -121,7 +121,7 @@ class Tape:
         if self._threads is not None and self.first > 0:
             self._take(self._threads, self.first)
             is_same = self.alone is None or (len(self.calls) == len(self.alone) and self.first == 1)
-            self.pace = None if is_same else Pace()
+            self.pace = None if is_same else Paces()
             if self.alone is not None and self.in_parts > self._by_several:
                 # A thread of OpenBLAS holds a core for 25 ms after a product, which Python's threads then lack.
                 self.calls, self.first, self.pace = self.alone, 1, None
@@ -259,7 +259,7 @@ class Recording:
         self,
         tape: Tape,
         by_one: list[Callable[[], Any]],
-        pace: Pace,
+        pace: Paces,
         threads: Threads,
         steps: Iterator[StepNumbers],
     ) -> None:

@@ -275,3 +275,52 @@ class Pace:
     def _go_alone(self, seconds: float) -> None:
         self.alone, self._left, self._pause = True, seconds, seconds
         self._steps, self._sum, self._least = 0, 0.0, inf
+
+
+class Beside:
+    """A context in which a thread of this process works beside the one that trains: reads rows for it, for one.
+
+    Attributes:
+        number: how many threads are in it.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self.number += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self.number -= 1
+
+
+beside = Beside()
+
+
+class Paces:
+    """A ``Pace`` for while other threads of this process are at work (``beside``), and one for while none is.
+
+    Rows are read ahead in bursts, which last for a part of a second. Steps on several threads lose much meanwhile and
+    nothing afterwards, and one pace for both would pause for longer than a burst lasts.
+    """
+
+    def __init__(self) -> None:
+        self._quiet, self._busy = Pace(), Pace()
+        self._now = self._quiet
+
+    @property
+    def alone(self) -> bool:
+        return self._now.alone
+
+    @property
+    def waits(self) -> bool:
+        return self._now.waits
+
+    def took(self, seconds: float) -> None:
+        """The step was made, in so many seconds: which tell nothing where the others have begun or ended meanwhile."""
+        before, self._now = self._now, self._busy if beside.number else self._quiet
+        if before is self._now:
+            before.took(seconds)

@@ -8,7 +8,7 @@ from .base import Device, DeviceError, ErrorKind
 from .library import Library
 from .memory import ARRAYS, OutOfMemoryError, asked_for, host_memory, is_out_of_memory, told_on_host
 from .prove import prove, proved
-from .transfer import SharedMemory, Transfer
+from .transfer import Fill, Transfer
 
 __all__ = [
     "ARRAYS",
@@ -16,9 +16,9 @@ __all__ = [
     "Device",
     "DeviceError",
     "ErrorKind",
+    "Fill",
     "Library",
     "OutOfMemoryError",
-    "SharedMemory",
     "TorchDevice",
     "Transfer",
     "array_like",

@@ -54,13 +54,3 @@ class Transfer:
 
     def close(self) -> None:
         """Wait for what is being written, and let go of the memory that was needed for it."""
-
-
-class SharedMemory(Transfer):
-    """Of a device whose arrays are NumPy's: numbers go where they belong at once."""
-
-    def __init__(self) -> None:
-        """Nothing is needed."""
-
-    def write(self, arrays: Sequence[Array], dtypes: Sequence[np.dtype[Any]], fill: Fill, after: Any = None) -> None:
-        fill(arrays)

@@ -87,7 +87,7 @@ def keep_files_open() -> None:
 
 @contextmanager
 def _opened(state: FileState) -> Iterator[Callable[[memoryview, int], int]]:
-    """What reads from a file, which is still the same, into memory, and from which byte on; gives how many it has read."""
+    """What reads from a file, which is still the same, into memory, from a byte on, and tells how many it has read."""
     files = _of_thread.files
     if files is None:
         with open(state.path, "rb", buffering=0) as file:

@@ -20,7 +20,15 @@ from hypothesis import strategies as st
 from backends import Backend, get_backend
 from backends.cpu import threads as module
 from backends.cpu.blas import numpy_blas
-from backends.cpu.threads import Pace, Product, Threads, cut_for_one_thread, depends_on_threads, numpy_threads, rule
+from backends.cpu.threads import (
+    Pace,
+    Product,
+    Threads,
+    cut_for_one_thread,
+    depends_on_threads,
+    numpy_threads,
+    rule,
+)
 from nn import SGD, Adam, Linear, Optimizer, Sequential, Sigmoid, Softmax, Trainer
 from tests.helpers.backends import make_backend
 
@@ -192,9 +200,10 @@ def made(monkeypatch: pytest.MonkeyPatch, alone: Callable[[int], bool]) -> list[
     """Let step number i of each count be made on one thread where ``alone(i)``; gives what was made so far."""
     steps: list[bool] = []
 
-    class Told(Pace):
+    class Told:
+        waits = False
+
         def __init__(self) -> None:
-            super().__init__()
             self.number = 0
             self.alone = alone(0)
 
@@ -204,7 +213,7 @@ def made(monkeypatch: pytest.MonkeyPatch, alone: Callable[[int], bool]) -> list[
             self.number += 1
             self.alone = alone(self.number)
 
-    monkeypatch.setattr("backends.cpu.recording.Pace", Told)
+    monkeypatch.setattr("backends.cpu.recording.Paces", Told)
     return steps
 
 
