@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 from typing import Any, Protocol
 
@@ -19,7 +19,8 @@ from .dataset import StreamedDataset
 from .order import Order
 from .raw import keep_files_open
 
-#: Rows are read in pieces of about so many bytes, by so many threads, which mostly wait for the disk.
+#: Rows are read in pieces of about so many bytes, by as few threads as keep up with training, which each of them
+#: holds up a little; by so many at most, which mostly wait for the disk.
 PIECE = 1 << 22
 THREADS = 4
 #: Targets that have no more bytes than this, all together, are read once and stay in memory: to read and convert those
@@ -55,18 +56,22 @@ class Reading:
 
     Attributes:
         key: which one it is, whatever tells windows apart.
+        late: whether it was to be there when it was waited for, and was not.
     """
 
-    def __init__(self, key: Any, futures: Sequence[Future[Any]]) -> None:
-        self.key, self._futures = key, futures
+    def __init__(self, key: Any, futures: Sequence[Future[Any]], left: deque[Any], ahead: bool) -> None:
+        self.key, self._futures, self._left, self._ahead = key, futures, left, ahead
+        self.late = False
 
     def wait(self) -> None:
         """Until all of it is there, or raise what has ended a thread."""
+        self.late = self._ahead and not all(future.done() for future in self._futures)
         for future in self._futures:
             future.result()
 
     def cancel(self) -> None:
         """What has not begun never will; what has is waited for."""
+        self._left.clear()
         for future in self._futures:
             future.cancel()
         wait([future for future in self._futures if not future.cancelled()])
@@ -97,6 +102,8 @@ class Reader:
         self._holds_targets = data.targets is not None and data.targets_bytes <= MOST_TARGETS
         self._all_targets: np.ndarray | None = None
         self._threads = ThreadPoolExecutor(THREADS, "rows that are read ahead", keep_files_open)
+        self._last: Reading | None = None
+        self._needed = 1  # so many threads keep up, as far as is known
         self._transfer = device.transfer([each.bytes * self._piece for each in kept.values()], THREADS)
 
     def begin(self, key: Any, order: Order, epoch: int, index: int, arrays: Mapping[str, Array], first: int) -> Reading:
@@ -107,12 +114,17 @@ class Reader:
             arrays: (m, ...) by name, at least as long as the window. What was launched before may still read them.
             first: what is added to the positions within the window that go to ``"order"``.
         """
-        after = self._transfer.mark()
+        after, last = self._transfer.mark(), self._last
+        if last is not None and last.late:
+            self._needed = min(self._needed + 1, THREADS)
         ranges = order.ranges(epoch, index)
+        left = deque(_pieces(ranges, self._piece))
         beside = self._threads.submit(self._beside_rows, order, epoch, index, ranges, first)
-        read = partial(self._read, arrays, beside, after)
-        futures = [self._threads.submit(read, begin, part) for begin, part in _pieces(ranges, self._piece)]
-        return Reading(key, [beside, *futures])
+        # Nothing is computed while the first window is read.
+        count = min(THREADS if last is None else self._needed, len(left))
+        readers = [self._threads.submit(self._read_pieces, left, arrays, beside, after) for _ in range(count)]
+        self._last = Reading(key, [beside, *readers], left, ahead=last is not None)
+        return self._last
 
     def join(self) -> None:
         """What is computed from now on finds the windows that have been waited for."""
@@ -156,6 +168,25 @@ class Reader:
             for rows in ranges:  # which of them it is, is told by its number in the data set
                 self._targets(all_targets[rows.start : rows.stop].astype(own), rows.start)
             raise
+
+    def _read_pieces(
+        self,
+        left: deque[tuple[int, list[range]]],
+        arrays: Mapping[str, Array],
+        beside: Future[dict[str, np.ndarray]],
+        after: Any,
+    ) -> None:
+        """Read pieces until none is left, of which other threads read some as well."""
+        while True:
+            try:
+                begin, ranges = left.popleft()
+            except IndexError:
+                return
+            try:
+                self._read(arrays, beside, after, begin, ranges)
+            except BaseException:
+                left.clear()
+                raise
 
     def _read(
         self,
