@@ -23,7 +23,9 @@ from .keep import keep
 from .launch import ROWS_OF_LAST_BLOCK, element_blocks, partial_blocks, row_blocks
 from .pictures import PictureOperations
 from .processes import ProcessOperations
-from .source import ERRORS, GATHERED, SCALED, update_kernel
+from .source.losses import ERRORS
+from .source.sizes import GATHERED, SCALED
+from .source.updates import update_kernel
 
 #: Adding to a velocity instead of writing a gradient spares one number moved for each weight, and an H200 moves so many
 #: (float32, at 4.8 TB/s) while it makes the one launch more that an update in two parts takes (est.: 2 us).

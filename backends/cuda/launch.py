@@ -11,20 +11,12 @@ import numpy as np
 
 from ..activations import ACTIVATIONS, Activation
 from ..updates import Rule
-from .distortion_source import distortion_source
 from .keep import keep
-from .picture_source import convolution_source, picture_source
-from .source import (
-    MAX_ROW_BLOCKS,
-    MAX_THREADS,
-    OPTIONS,
-    ROWS_OF_BLOCK,
-    TILE,
-    WITHOUT_HEAD,
-    source,
-    source_of,
-    source_of_rule,
-)
+from .source import source, source_of, source_of_rule
+from .source.convolutions import convolution_source
+from .source.distortions import distortion_source
+from .source.pictures import picture_source
+from .source.sizes import MAX_ROW_BLOCKS, MAX_THREADS, OPTIONS, ROWS_OF_BLOCK, TILE, WITHOUT_HEAD
 from .tape import Call, tape
 
 _ELEMENT_THREADS, _ELEMENT_BLOCKS = 256, 4096

@@ -22,7 +22,7 @@ from ..pictures.pooling import check_pooling
 from ..pictures.windows import Pair
 from ..typing import Array
 from .core import CupyCore
-from .picture_source import (
+from .source.windows import (
     CHUNK,
     CHUNK_BYTES,
     CONVOLVE_THREADS,

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..typing import Array
 from .launch import Kernels, row_blocks
-from .source import (
+from .source.sizes import (
     GROUP_HEIGHT,
     GROUP_ROWS,
     GROUP_WIDTH_BYTES,

@@ -1,4 +1,4 @@
-// As much of CUDA as the kernels of backends/cuda/source.py use, for a C++20 compiler: each thread of a block is a
+// As much of CUDA as the kernels of backends/cuda/source use, for a C++20 compiler: each thread of a block is a
 // thread, blocks run one after the other, and shared memory is static.
 #include <math.h>
 

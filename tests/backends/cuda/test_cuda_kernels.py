@@ -25,11 +25,12 @@ from backends.activations import ACTIVATIONS
 from backends.base import Backend
 from backends.cuda import launch, source
 from backends.cuda.cupy_backend import CupyBackend
+from backends.cuda.source import sizes
 from tests.helpers import emulated_cuda
 from tests.helpers.emulated_cuda import EmulatedCudaDevice, declarations, needs_compiler
 
 ARCHITECTURES = ("75", "80", "90")
-OPTIONS = [*source.OPTIONS, "-ftz=true"]  # the last is CuPy's own
+OPTIONS = [*sizes.OPTIONS, "-ftz=true"]  # the last is CuPy's own
 
 emulated = needs_compiler
 
@@ -705,7 +706,7 @@ def test_threads_have_their_own_scratch(one_thread: Pair) -> None:
 def test_the_emulator_refuses_wrong_launches(one_thread: Pair) -> None:
     cuda = one_thread.cuda
     x = cuda.zeros((4, 3))
-    module = cuda.cupy.RawModule(code=source.source("float"), options=source.OPTIONS)
+    module = cuda.cupy.RawModule(code=source.source("float"), options=sizes.OPTIONS)
     multiply = module.get_function("multiply")
     for grid, block, arguments in (
         ((0,), (32,), (x, x, x, np.int64(12))),

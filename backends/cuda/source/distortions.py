@@ -6,7 +6,7 @@ A thread has an element: a draw, the map of a picture, a displacement, a pixel.
 
 from __future__ import annotations
 
-from ..pictures.distortion import (
+from ...pictures.distortion import (
     ANGLE,
     CUT_COLUMN,
     CUT_ROW,
@@ -19,7 +19,7 @@ from ..pictures.distortion import (
     SHIFT_X,
     SHIFT_Y,
 )
-from .source import DIVIDE, HASH, fill, head
+from .text import DIVIDE, HASH, fill, head
 
 #: What the text has as @NAME@.
 _WORDS = {
