@@ -9,6 +9,7 @@ their number: blocks and parts are cut by shapes alone, and the sums of the part
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy
 
@@ -132,7 +133,7 @@ class NumpyNormalizations(NumpyCore):
             self._call_shared(columns.cost, self._standardize, columns, x, mean, inverse, weight, bias, normalized, out)
             return out, normalized, inverse
         np.multiply(normalized, factor, out=normalized)
-        return self._weigh(normalized, weight, bias, out), normalized, inverse
+        return _weigh(np, normalized, weight, bias, out), normalized, inverse
 
     def normalize_backward(
         self,
@@ -165,10 +166,8 @@ class NumpyNormalizations(NumpyCore):
         np.multiply(of_g, part, out=of_g)
         of_both = self._sum_along(axis, np.multiply(g, normalized, out=product), "normalize variance")
         np.multiply(of_both, part, out=of_both)
-        np.subtract(g, of_g, out=out)
-        np.multiply(normalized, of_both, out=product)
-        np.subtract(out, product, out=out)
-        np.multiply(out, inverse[:, None] if axis == 1 else inverse, out=out)
+        factor = inverse[:, None] if axis == 1 else inverse
+        _hand_back(np, g, normalized, of_g, of_both, factor, product, out)
         return out, bias_gradient, gain_gradient
 
     def normalize_by(
@@ -195,7 +194,7 @@ class NumpyNormalizations(NumpyCore):
             return out
         np.subtract(x, mean, out=out)
         np.multiply(out, factor, out=out)
-        return self._weigh(out, weight, bias, out)
+        return _weigh(np, out, weight, bias, out)
 
     # ---- many rows ---------------------------------------------------------------------------------------------------
 
@@ -256,12 +255,12 @@ class NumpyNormalizations(NumpyCore):
             for block in columns.parts[part]:
                 numpy.subtract(rows[block], tiles[0], out=standard[block])
                 numpy.multiply(standard[block], tiles[1], out=standard[block])
-                _weigh(standard[block], gain, shift, to[block])
+                _weigh(numpy, standard[block], gain, shift, to[block])
 
         self._in_blocks(columns, standardize)
         rest = numpy.subtract(columns.rest(x), mean, out=columns.rest(normalized))
         numpy.multiply(rest, factor, out=rest)
-        _weigh(rest, weight, bias, columns.rest(out))
+        _weigh(numpy, rest, weight, bias, columns.rest(out))
 
     def _columns_backward(
         self,
@@ -299,10 +298,13 @@ class NumpyNormalizations(NumpyCore):
 
         def finish(worker: int, part: int) -> None:
             for block, product in columns.blocks(worker, part):
-                _hand_back(given[block], standard[block], gain, *tiles, product, to[block])
+                g = given[block] if gain is None else numpy.multiply(given[block], gain, out=to[block])
+                _hand_back(numpy, g, standard[block], *tiles, product, to[block])
 
         self._in_blocks(columns, finish)
-        _hand_back(rest, rest_normalized, weight, of_g, of_both, inverse, numpy.empty_like(rest), columns.rest(out))
+        out, product = columns.rest(out), numpy.empty_like(rest)
+        g = rest if weight is None else numpy.multiply(rest, weight, out=out)
+        _hand_back(numpy, g, rest_normalized, of_g, of_both, inverse, product, out)
 
     def _normalize_by(
         self, columns: _Columns, x: Array, mean: Array, factor: Array, bias: Array | None, out: Array
@@ -315,11 +317,11 @@ class NumpyNormalizations(NumpyCore):
         def normalize(worker: int, part: int) -> None:
             for block in columns.parts[part]:
                 numpy.subtract(rows[block], tiles[0], out=to[block])
-                _weigh(to[block], tiles[1], shift, to[block])
+                _weigh(numpy, to[block], tiles[1], shift, to[block])
 
         self._in_blocks(columns, normalize)
         rest = numpy.subtract(columns.rest(x), mean, out=columns.rest(out))
-        _weigh(rest, factor, bias, rest)
+        _weigh(numpy, rest, factor, bias, rest)
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 
@@ -329,39 +331,23 @@ class NumpyNormalizations(NumpyCore):
             return self.column_sum(x, out=self._scratch(name, x.shape[1:]))
         return self._memory.numpy.add.reduce(x, 1, None, self._scratch(name, (x.shape[0], 1)), True)
 
-    def _weigh(self, x: Array, weight: Array | None, bias: Array | None, out: Array) -> Array:
-        """weight x + bias"""
-        np = self._memory.numpy
-        if weight is not None:
-            x = np.multiply(x, weight, out=out)
-        elif x is not out:
-            np.copyto(out, x)
-        return out if bias is None else np.add(out, bias, out=out)
 
-
-def _weigh(x: Array, weight: Array | None, bias: Array | None, out: Array) -> None:
+def _weigh(np: Any, x: Array, weight: Array | None, bias: Array | None, out: Array) -> Array:
     """out <- weight x + bias"""
     if weight is not None:
-        x = numpy.multiply(x, weight, out=out)
+        x = np.multiply(x, weight, out=out)
     if bias is not None:
-        numpy.add(x, bias, out=out)
+        np.add(x, bias, out=out)
     elif x is not out:
-        numpy.copyto(out, x)
+        np.copyto(out, x)
+    return out
 
 
 def _hand_back(
-    dy: Array,
-    normalized: Array,
-    weight: Array | None,
-    of_g: Array,
-    of_both: Array,
-    inverse: Array,
-    product: Array,
-    out: Array,
+    np: Any, g: Array, normalized: Array, of_g: Array, of_both: Array, inverse: Array, product: Array, out: Array
 ) -> None:
-    """out <- (weight dy - of_g - normalized of_both) inverse; ``product`` is memory in its shape."""
-    numpy.multiply(normalized, of_both, out=product)
-    g = dy if weight is None else numpy.multiply(dy, weight, out=out)
-    numpy.subtract(g, of_g, out=out)
-    numpy.subtract(out, product, out=out)
-    numpy.multiply(out, inverse, out=out)
+    """out <- (g - of_g - normalized of_both) inverse; ``product`` is memory in its shape. ``out`` may be g."""
+    np.multiply(normalized, of_both, out=product)
+    np.subtract(g, of_g, out=out)
+    np.subtract(out, product, out=out)
+    np.multiply(out, inverse, out=out)

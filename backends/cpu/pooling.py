@@ -47,8 +47,7 @@ class _Block:
         is_padded: whether there is padding.
         padded, d_padded: (pictures, height, width, channels) with the padding; none without.
         columns: (pictures, rows of windows, width, channels).
-        rows, d_rows, found: (pictures, height, columns of windows, channels).
-        grid, left: in the shape of the result.
+        grid: in the shape of the result.
     """
 
     def __init__(self, it: _Pooling, pictures: int) -> None:
@@ -59,10 +58,11 @@ class _Block:
         self.padded, self.d_padded = numpy.full(shape, it.padding, it.dtype), numpy.empty(shape, it.dtype)
         self.inside = self.padded[:, *it.windows.inside]
         self.columns = numpy.empty((pictures, rows, width, c), it.dtype)
-        self.rows, self.d_rows, self.found = (numpy.empty((pictures, height, columns, c), it.dtype) for _ in range(3))
-        self.grid, self.left = (numpy.empty((pictures, rows, columns, c), it.dtype) for _ in range(2))
+        self.grid = numpy.empty((pictures, rows, columns, c), it.dtype)
         self.down, self.across = _Side(it.windows, 0), _Side(it.windows, 1)
-        self.planes = None if self.down.overlap or self.across.overlap else _Planes(it, pictures)
+        overlap = self.down.overlap or self.across.overlap
+        kind = _Views if overlap else _Planes
+        self.positions: _Views | _Planes = kind(it, pictures, self.down, self.across)
 
     def with_padding(self, x: Array) -> Array:
         """The pictures with the padding around them."""
@@ -82,21 +82,11 @@ class _Block:
     def fold(self, how: numpy.ufunc, x: Array, out: Array) -> None:
         """The largest or the sum of each window."""
         _fold(how, self.down.views(x), self.columns)
-        if self.planes is None:
-            _fold(how, self.across.views(self.columns), out)
-        else:
-            self.planes.fold(how, self.columns, out)
+        self.positions.fold(how, self.columns, out)
 
     def choose(self, x: Array, dy: Array, y: Array, dx: Array) -> None:
         """dy at the first of the largest values of each window; all that is chosen from must be finite."""
-        if self.planes is not None and x.strides[-1] == dx.strides[-1] == x.itemsize:
-            if not (self.down.covers and self.across.covers):
-                dx.fill(0)
-            self.planes.choose(x, dy, y, self.grid, self.left, dx)
-            return
-        _fold(numpy.maximum, self.across.views(x), self.rows)
-        self.down.distribute(dy, y, self.rows, self.grid, self.left, self.d_rows)
-        self.across.distribute(self.d_rows, self.rows, x, self.found, self.d_rows, dx)
+        self.positions.choose(x, dy, y, self.grid, dx)
 
     def spread(self, part: Array, dx: Array) -> None:
         """The same number at each position of each window."""
@@ -104,43 +94,65 @@ class _Block:
         self.down.spread(self.columns, dx)
 
 
-class _Planes:
-    """The positions of windows that do not overlap, each by itself: (kh kw, pictures, rows, columns, channels)."""
+class _Views:
+    """The positions of windows that overlap, as views of the pictures."""
 
-    def __init__(self, it: _Pooling, pictures: int) -> None:
-        windows = it.windows
-        (rows, columns), (_, step) = windows.grid, windows.stride
-        self._planes = numpy.empty((prod(windows.size), pictures, rows, columns, it.channels), it.dtype)
-        self._pieces = _pixels(self._planes)
-        self._at = [(slice(None), down, right) for _, _, down, right in windows.positions()]
-        end = step * (columns - 1) + 1
-        self._across = [(slice(None), slice(None), slice(b, b + end, step)) for b in range(windows.size[1])]
+    def __init__(self, it: _Pooling, pictures: int, down: _Side, across: _Side) -> None:
+        (rows, columns), height, c = it.windows.grid, it.windows.padded[0], it.channels
+        self._left = numpy.empty((pictures, rows, columns, c), it.dtype)
+        of_rows = (pictures, height, columns, c)
+        self._rows, self._d_rows, self._found = (numpy.empty(of_rows, it.dtype) for _ in range(3))
+        self._down, self._across = down, across
 
     def fold(self, how: numpy.ufunc, columns: Array, out: Array) -> None:
         """The largest or the sum along the rows of what is one already along the columns."""
-        if len(self._across) == 1:
-            numpy.copyto(out, columns[self._across[0]])
-            return
-        pixels = _pixels(columns)
-        for pieces, at in zip(self._pieces, self._across, strict=False):
-            numpy.copyto(pieces, pixels[at])
-        _fold(how, [*self._planes[: len(self._across)]], out)
+        _fold(how, self._across.views(columns), out)
 
-    def choose(self, x: Array, dy: Array, y: Array, found: Array, left: Array, dx: Array) -> None:
-        """Write dy to dx where x is the first of a window that equals y.
+    def choose(self, x: Array, dy: Array, y: Array, found: Array, dx: Array) -> None:
+        """dx <- dy where x is the first of a window that equals y, 0 elsewhere; ``found`` is memory in their shape."""
+        _fold(numpy.maximum, self._across.views(x), self._rows)
+        self._down.distribute(dy, y, self._rows, found, self._left, self._d_rows)
+        self._across.distribute(self._d_rows, self._rows, x, self._found, self._d_rows, dx)
 
-        Args:
-            found, left: memory in the shape of dy.
-        """
-        pixels, of_dx = _pixels(x), _pixels(dx)
-        for pieces, at in zip(self._pieces, self._at, strict=True):
-            numpy.copyto(pieces, pixels[at])
-        for plane in self._planes[:-1]:
+
+class _Planes:
+    """The positions of windows that do not overlap, each in a copy: (kh kw, pictures, rows, columns, channels)."""
+
+    def __init__(self, it: _Pooling, pictures: int, down: _Side, across: _Side) -> None:
+        (rows, columns), c = it.windows.grid, it.channels
+        self._planes = numpy.empty((prod(it.windows.size), pictures, rows, columns, c), it.dtype)
+        self._pieces = _pixels(self._planes)
+        self._at = [(slice(None), down, right) for _, _, down, right in it.windows.positions()]
+        self._across = across
+        self._covers = down.covers and across.covers
+
+    def fold(self, how: numpy.ufunc, columns: Array, out: Array) -> None:
+        """As of ``_Views``."""
+        views = self._across.views(columns)
+        if len(views) > 1:
+            for piece, view in zip(self._pieces, self._across.views(_pixels(columns)), strict=False):
+                numpy.copyto(piece, view)
+            views = [*self._planes[: len(views)]]
+        _fold(how, views, out)
+
+    def choose(self, x: Array, dy: Array, y: Array, found: Array, dx: Array) -> None:
+        """As of ``_Views``."""
+        pieces = self._planes
+        x_pieces, dx_pieces = x, dx
+        if x.strides[-1] == dx.strides[-1] == x.itemsize:
+            pieces, x_pieces, dx_pieces = self._pieces, _pixels(x), _pixels(dx)
+        for piece, at in zip(pieces[:-1], self._at, strict=False):
+            numpy.copyto(piece, x_pieces[at])
+        *planes, left = self._planes
+        numpy.copyto(left, dy)
+        for plane in planes:
             numpy.equal(plane, y, out=found, casting="unsafe")
-            numpy.multiply(dy, found, out=plane)
-            dy = numpy.subtract(dy, plane, out=left)
-        for pieces, at in zip([*self._pieces[:-1], _pixels(dy)], self._at, strict=True):
-            numpy.copyto(of_dx[at], pieces)
+            numpy.multiply(left, found, out=plane)
+            numpy.subtract(left, plane, out=left)
+        if not self._covers:
+            dx.fill(0)
+        for piece, at in zip(pieces, self._at, strict=True):
+            numpy.copyto(dx_pieces[at], piece)
 
 
 class _Side:

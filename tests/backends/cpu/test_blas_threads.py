@@ -31,6 +31,7 @@ from backends.cpu.threads import (
 )
 from nn import SGD, Adam, Linear, Optimizer, Sequential, Sigmoid, Softmax, Trainer
 from tests.helpers.backends import make_backend
+from tests.helpers.blas import Library, with_library
 
 RNG = np.random.default_rng(0)
 SMALL = 128 * 784 * 64
@@ -61,28 +62,10 @@ def test_a_thread_for_each_million_multiplications(size: int, most: int, number:
 # ---- the number belongs to the user ----------------------------------------------------------------------------------
 
 
-class Library:
-    """Stands in for an OpenBLAS: tells what its number of threads was set to."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.set_to: list[int] = []
-
-    def openblas_get_num_threads(self) -> int:
-        return self.number
-
-    def openblas_set_num_threads(self, number: Any) -> None:
-        self.number = getattr(number, "value", number)
-        self.set_to.append(self.number)
-
-
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     """In place of NumPy's BLAS, whose number stays 1, for backends that are made in this test; its number is 16."""
-    library = Library(16)
-    threads = Threads(library)  # type: ignore[arg-type]
-    monkeypatch.setattr("backends.cpu.core.numpy_threads", lambda: threads)
-    return library
+    return with_library(monkeypatch, 16)
 
 
 def drawn(*shape: int) -> np.ndarray:

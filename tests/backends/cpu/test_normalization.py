@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends import Backend, StepNumbers, get_backend
-from backends.cpu import core
-from backends.cpu.threads import Threads
 from backends.cpu.workers import Parts, Work
+from tests.helpers.blas import with_threads
 
 NUMBERS = StepNumbers(0, 0, 1, 0.5)
 
@@ -82,19 +81,6 @@ def test_results_may_take_the_place_of_what_is_read() -> None:
     np.testing.assert_array_equal(by, it.results["by"])
 
 
-class Library:
-    """Stands in for an OpenBLAS that is allowed so many threads; the real one stays at one."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def openblas_get_num_threads(self) -> int:
-        return self.number
-
-    def openblas_set_num_threads(self, number: Any) -> None:
-        self.number = getattr(number, "value", number)
-
-
 def test_no_bit_depends_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     it = Normalized(90_001, 16)
     it(get_backend("cpu"))
@@ -108,9 +94,7 @@ def test_no_bit_depends_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(Parts, "run", noted)
     for number in (2, 5):
-        threads = Threads(Library(number))  # type: ignore[arg-type]
-        monkeypatch.setattr(core, "numpy_threads", lambda threads=threads: threads)
-        backend = get_backend("cpu")
+        backend, _ = with_threads(monkeypatch, number)
         for _ in range(2):
             for x in it.results.values():
                 x.fill(np.nan)

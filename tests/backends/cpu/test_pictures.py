@@ -23,8 +23,8 @@ from backends.check.calls import ON_PICTURES
 from backends.cpu import convolution
 from backends.cpu import core as module
 from backends.cpu.numpy_backend import NumpyBackend
-from backends.cpu.threads import Threads
 from backends.cpu.workers import BYTES_OF_BLOCK, MOST_PARTS, PER_WORKER, Parts, Work, cut_into_parts, number_of_workers
+from tests.helpers.blas import with_threads
 
 RNG = np.random.default_rng(0)
 Array = Any
@@ -81,26 +81,6 @@ KINDS = [
 
 
 # ---- threads ---------------------------------------------------------------------------------------------------------
-
-
-class Library:
-    """Stands in for an OpenBLAS that is allowed so many threads; the real one stays at one."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def openblas_get_num_threads(self) -> int:
-        return self.number
-
-    def openblas_set_num_threads(self, number: Any) -> None:
-        self.number = getattr(number, "value", number)
-
-
-def with_threads(monkeypatch: pytest.MonkeyPatch, number: int) -> tuple[Backend, Library]:
-    library = Library(number)
-    threads = Threads(library)  # type: ignore[arg-type]
-    monkeypatch.setattr(module, "numpy_threads", lambda: threads)
-    return get_backend("cpu"), library
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -314,6 +294,31 @@ def test_any_groups_and_strides(data: st.DataObject) -> None:
             results.append(on.conv2d_backward(dy, dy, x, weight, **gradients, **placed))
         for found, expected in zip(*results, strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+# ---- pooling ---------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    size=st.tuples(*[st.integers(1, 3)] * 2), more=st.tuples(*[st.integers(0, 1)] * 2), seed=st.integers(0, 2**32 - 1)
+)
+def test_pictures_with_gaps_between_their_channels(size: Any, more: Any, seed: int) -> None:
+    """Their numbers come out as those of arrays without gaps, for windows that do not overlap."""
+    rng = np.random.default_rng(seed)
+    window: dict[str, Any] = {"size": size, "stride": (size[0] + more[0], size[1] + more[1])}
+
+    def with_gaps(x: Array) -> Array:
+        return np.repeat(x, 2, axis=-1)[..., ::2]
+
+    backend = get_backend("cpu")
+    x = rng.integers(-2, 3, (3, 7, 8, 4)).astype("f4")  # with many that are equal
+    y = backend.max_pool2d(x, **window)
+    np.testing.assert_array_equal(backend.max_pool2d(with_gaps(x), **window), y)
+    dy = rng.standard_normal(y.shape).astype("f4")
+    expected = backend.max_pool2d_backward(dy, x, y, **window)
+    for of_dy, of_x, out in ((dy, with_gaps(x), None), (with_gaps(dy), x, None), (dy, x, with_gaps(x))):
+        np.testing.assert_array_equal(backend.max_pool2d_backward(of_dy, of_x, y, out=out, **window), expected)
 
 
 # ---- what is left to the specification -------------------------------------------------------------------------------
