@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import NamedTuple
 
 from .base import Collectives, ProcessError
-from .tcp import Meeting, TcpCollectives
+from .meeting import Meeting
+from .tcp import TcpCollectives
 
 
 class Launcher(NamedTuple):
@@ -37,6 +38,9 @@ SLURM = Launcher("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID")  # sru
 LAUNCHERS = (TORCHRUN, OPEN_MPI, PMI, SLURM)
 #: srun sets the variables of an MPI, too, whether that is used or not.
 MPI_OF_SLURM = ("PMIX_NAMESPACE", "PMI_SIZE")
+#: Seconds in which a process does something, if it does not hang: for as long PyTorch waits for NCCL. Longer is not
+#: needed, as one that computes, reads or writes is waited for however long it takes.
+TIMEOUT = 600.0
 #: Ports for the steps of jobs of SLURM, below those that Linux deals out.
 PORTS_OF_SLURM = range(20000, 30000)
 
@@ -136,7 +140,24 @@ def _meeting(launcher: Launcher, size: int) -> Meeting:
             f"this is one of {size} processes, but nothing says where they meet; set MASTER_ADDR to the machine of "
             "process 0 and MASTER_PORT to a free port there, or start them with torchrun, srun or mpiexec"
         )
-    return Meeting(rank, size, host, port, f"xpnet {os.environ.get('XPNET_KEY', '')} {job} {size}".encode())
+    key = f"xpnet {os.environ.get('XPNET_KEY', '')} {job} {size}"
+    return Meeting(rank, size, host, port, key.encode(), timeout())
+
+
+def timeout() -> float:
+    """For how many seconds a process may do nothing while others wait for it; 0: for any time.
+
+    Raises:
+        ProcessError: the environment says something else than a number.
+    """
+    text = os.environ.get("XPNET_PROCESS_TIMEOUT", "") or str(TIMEOUT)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds < float("inf"):
+        raise ProcessError(f"XPNET_PROCESS_TIMEOUT is {text}; it is a number of seconds, or 0 for no end")
+    return seconds
 
 
 def first_host(hosts: str) -> str:

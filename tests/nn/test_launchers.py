@@ -17,7 +17,7 @@ from backends.collectives.find import first_host
 from nn import load_model
 from nn.storage.checkpoint import newest_checkpoint
 from tests.helpers.mpi import OF_LAUNCHERS, ROOT, environment
-from tests.helpers.ranks import as_slurm, as_torchrun, run
+from tests.helpers.ranks import as_slurm, as_torchrun, run, start
 
 PROGRAM = ["-m", "tests.helpers.mpi_program"]
 
@@ -150,7 +150,7 @@ def test_torchrun(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("processes", "how", "told"),
     [
-        (4, "killed", "process 3 of 4, on {host}, is gone without a word: it was killed, or its machine failed"),
+        (4, "killed", "process 3 of 4, on {host}, is gone without a word: it was killed, perhaps as memory ran short"),
         (2, "first killed", "process 0 of 2, on {host}, is gone without a word"),
         (2, "error", "process 1 of 2, on {host}, has failed, and ends the others: Traceback"),
         (2, "gone", "process 1 has ended while process 0 waits for it; all processes must make the same calls"),
@@ -168,6 +168,50 @@ def test_a_process_that_dies_ends_all_within_10_seconds(processes: int, how: str
     state = newest_checkpoint(tmp_path)  # whole
     assert state is not None
     assert state["numbers"]["trainer.epoch"] == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+@pytest.mark.parametrize(
+    ("how", "who", "told"),
+    [
+        ("stopped", 1, "process 1 of 2, on {host}, has not answered for 2 s: it has been stopped, by a signal"),
+        ("first stopped", 0, "process 0 of 2, on {host}, has not answered for 2 s: it has been stopped, by a signal"),
+        ("waits", 1, "process 1 of 2, on {host}, has done nothing for 2 s while others wait for it"),
+        ("other calls", None, "process 1 of 2, on {host}, and process 0 have waited for each other for 2 s"),
+    ],
+)
+def test_a_process_that_hangs_ends_all(how: str, who: int | None, told: str, tmp_path: Path) -> None:
+    started = start(2, [*PROGRAM, "resumed", how, str(tmp_path)], more={"XPNET_PROCESS_TIMEOUT": "2"})
+    try:
+        survivors = [process for rank, process in enumerate(started) if rank != who]
+        errors = "".join(process.communicate(timeout=60)[1] for process in survivors)
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+    assert time() - float((tmp_path / "happened").read_text()) < 8
+    assert all(process.returncode == 1 for process in survivors)
+    assert errors.count(told.format(host=socket.gethostname())) == 1, errors
+    assert "(in epoch 2, after step " in errors
+    state = newest_checkpoint(tmp_path)  # whole
+    assert state is not None
+    assert state["numbers"]["trainer.epoch"] == 1
+
+
+def test_one_that_takes_long_is_waited_for(tmp_path: Path) -> None:
+    found = run(2, [*PROGRAM, "resumed", "works", str(tmp_path)], more={"XPNET_PROCESS_TIMEOUT": "2"})
+    assert [process.code for process in found] == [0, 0], found[0].err + found[1].err
+    step, _, seconds = found[0].out.split()
+    assert step == "128"
+    assert float(seconds) > 4
+
+
+def test_a_timeout_that_is_no_number_is_refused(by_itself: pytest.MonkeyPatch) -> None:
+    for name, value in {**as_torchrun(0, 2, 1), "XPNET_PROCESS_TIMEOUT": "ten"}.items():
+        by_itself.setenv(name, value)
+    find_collectives.cache_clear()
+    with pytest.raises(ProcessError, match="XPNET_PROCESS_TIMEOUT is ten; it is a number of seconds, or 0"):
+        find_collectives()
 
 
 @pytest.mark.parametrize(
