@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Sequence
 from hashlib import blake2b
 from socket import gethostname
@@ -70,6 +71,17 @@ def differs(found: Sequence[tuple[str, dict[str, Any]]]) -> str:
             "as a batch has rows, or choose a larger batch_size"
         )
     return ""
+
+
+def tell_where(trainer: Trainer) -> None:
+    """Let the message that a process hangs, or is gone, say how far the training is."""
+    collectives, reference = trainer.backend.collectives, weakref.ref(trainer)
+
+    def at() -> str:
+        trainer = reference()
+        return "" if trainer is None else f"in epoch {trainer.epoch}, after step {trainer.model.step}"
+
+    collectives.tell_where(at)
 
 
 def check_parameters(trainer: Trainer) -> None:

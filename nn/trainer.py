@@ -16,7 +16,7 @@ from backends.arguments import NamedArguments, check_flag, check_kind, check_pat
 from backends.collectives import find_collectives
 from backends.typing import Array
 
-from .agreement import check_parameters, check_start
+from .agreement import check_parameters, check_start, tell_where
 from .around_update import AveragedParameters, Share, around_update, check_around_update, settings_around_update
 from .blocks import Blocks, sum_of_totals
 from .callbacks import Callback
@@ -236,6 +236,7 @@ class Trainer(NamedArguments):
             own = called if self.backend.collectives.rank == 0 else [one for one in called if not one.first_only]
             fit = Fit(called, own, rows, held_out, arguments, settings_of(self), first, last, Watch(self))
             check_start(self, fit)
+            tell_where(self)
             self._begin_fit(fit)
             try:
                 for callback in own:

@@ -82,6 +82,13 @@ class Collectives:
         meantime others may wait for something else."""
         return [text]
 
+    def tell_where(self, at: Callable[[], str]) -> None:
+        """Say how to find out how far the training is, for the message that a process hangs or is gone.
+
+        Args:
+            at: gives it, such as "in epoch 3, after step 128"; called from another thread.
+        """
+
     def abort(self) -> None:
         """End all processes of the group, this one included."""
         raise SystemExit(1)

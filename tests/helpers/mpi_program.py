@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 import sys
+import threading
 import time
 import warnings
 from hashlib import sha256
@@ -80,7 +81,7 @@ class Fails(nn.Callback):
 
     def on_batch_end(self, trainer: nn.Trainer, rows: int) -> None:
         collectives = trainer.backend.collectives
-        who = 0 if self.how == "first killed" else collectives.size - 1
+        who = 0 if self.how.startswith("first") else collectives.size - 1
         if collectives.rank != who or trainer.model.step < self.step:
             return
         if self.folder is not None:
@@ -89,6 +90,16 @@ class Fails(nn.Callback):
             sys.exit(0)
         if "killed" in self.how:
             os.kill(os.getpid(), signal.SIGKILL)
+        if "stopped" in self.how:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if self.how == "waits":  # for a lock that nobody gives back
+            threading.Event().wait()
+        if self.how == "works":  # for longer than one that hangs is waited for
+            began, self.step = time.process_time(), 1000
+            while time.process_time() < began + 4.0:
+                sum(range(1000))
+        if self.how == "other calls":
+            collectives.broadcast("something")
         if self.how == "error":
             raise RuntimeError("a disk is gone")
         if self.how == "interrupted":

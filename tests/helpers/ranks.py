@@ -36,15 +36,48 @@ def as_torchrun(rank: int, size: int, port: int) -> dict[str, str]:
     }
 
 
-def as_slurm(rank: int, size: int, port: int) -> dict[str, str]:
+def as_slurm(rank: int, size: int, job: int, *, host: str = "localhost") -> dict[str, str]:
+    """What ``srun`` sets in a task, as clusters do (23.11, with PMIx as the default of ``--mpi`` but no MPI)."""
     return {
-        "SLURM_STEP_NUM_TASKS": str(size),
-        "SLURM_PROCID": str(rank),
+        "SLURM_GTIDS": ",".join(map(str, range(size))),
+        "SLURM_JOBID": str(job),
+        "SLURM_JOB_CPUS_PER_NODE": str(size),
+        "SLURM_JOB_ID": str(job),
+        "SLURM_JOB_NAME": "train",
+        "SLURM_JOB_NODELIST": host,
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_LAUNCH_NODE_IPADDR": "10.19.0.64",
         "SLURM_LOCALID": str(rank),
-        "SLURM_STEP_NODELIST": "localhost",
-        "SLURM_JOB_ID": str(port),
+        "SLURM_MPI_TYPE": "pmix",
+        "SLURM_NNODES": "1",
+        "SLURM_NODEID": "0",
+        "SLURM_NODELIST": host,
+        "SLURM_NPROCS": str(size),
+        "SLURM_NTASKS": str(size),
+        "SLURM_PROCID": str(rank),
+        "SLURM_SRUN_COMM_HOST": "10.19.0.64",
+        "SLURM_SRUN_COMM_PORT": "34899",
+        "SLURM_STEPID": "0",
         "SLURM_STEP_ID": "0",
+        "SLURM_STEP_LAUNCHER_PORT": "34899",
+        "SLURM_STEP_NODELIST": host,
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_STEP_NUM_TASKS": str(size),
+        "SLURM_STEP_TASKS_PER_NODE": str(size),
+        "SLURM_TASKS_PER_NODE": str(size),
+        "SLURM_TASK_PID": "10068",
     }
+
+
+def as_script_of_slurm(tasks: int) -> dict[str, str]:
+    """What ``sbatch --ntasks`` sets in a job's script, and ``salloc`` in a shell, where nothing is parallel."""
+    step = as_slurm(0, tasks, 7)
+    return {name: value for name, value in step.items() if not name.startswith(("SLURM_STEP", "SLURM_SRUN"))}
+
+
+def as_shell_of_slurm(tasks: int) -> dict[str, str]:
+    """What ``srun --ntasks --pty bash`` sets, and hands on to what ``srun`` starts from there."""
+    return as_slurm(0, tasks, 7) | {"SLURM_JOB_NAME": "bash", "SLURM_PTY_PORT": "34129", "SLURM_PTY_WIN_COL": "146"}
 
 
 def start(

@@ -17,7 +17,7 @@ from backends.collectives.find import first_host
 from nn import load_model
 from nn.storage.checkpoint import newest_checkpoint
 from tests.helpers.mpi import OF_LAUNCHERS, ROOT, environment
-from tests.helpers.ranks import as_slurm, as_torchrun, run
+from tests.helpers.ranks import as_script_of_slurm, as_shell_of_slurm, as_slurm, as_torchrun, run, start
 
 PROGRAM = ["-m", "tests.helpers.mpi_program"]
 
@@ -33,6 +33,9 @@ def by_itself(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 # ---- what the environment says ---------------------------------------------------------------------------------------
 
 
+MPIEXEC = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_LOCAL_RANK": "0"}
+
+
 @pytest.mark.parametrize(
     ("variables", "size", "rank_here"),
     [
@@ -43,11 +46,22 @@ def by_itself(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}, 2, 1),
         ({"PMI_SIZE": "3", "MPI_LOCALRANKID": "2"}, 3, 2),
         ({"PMI_SIZE": "3"}, 3, None),
+        (as_slurm(1, 2, 1) | {"PMI_SIZE": "2", "PMI_RANK": "1"}, 2, 1),  # srun --mpi=pmi2
         # mpiexec, and torchrun on each of two machines, inside of what srun has started
-        ({"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_RANK": "0"} | as_slurm(1, 2, 1), 4, 0),
-        (as_torchrun(2, 4, 1) | as_slurm(1, 2, 1), 4, 2),
-        # a script of sbatch that srun has not started
-        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, 1, None),
+        (as_slurm(1, 2, 1) | MPIEXEC | {"OMPI_COMM_WORLD_SIZE": "4"}, 4, 0),
+        (as_slurm(1, 2, 1) | as_torchrun(2, 4, 1), 4, 2),
+        # torchrun of one process in each task of srun: a run in each
+        (as_slurm(1, 2, 1) | as_torchrun(0, 1, 1) | {"TORCHELASTIC_RUN_ID": "none"}, 1, None),
+        # a script exports what it can for all tasks
+        (as_slurm(1, 2, 1) | {"WORLD_SIZE": "2", "MASTER_ADDR": "node7", "MASTER_PORT": "12340"}, 2, 1),
+        # a job's script, and a shell of salloc, which srun has not started
+        (as_script_of_slurm(4), 1, None),
+        (as_script_of_slurm(4) | {"SLURM_JOB_NAME": "interactive"}, 1, None),
+        # where salloc starts its shell as a step of one task; where a script has got the variables of another step
+        (as_shell_of_slurm(1) | {"SLURM_STEP_ID": "4294967290"}, 1, None),
+        (as_slurm(0, 4, 1) | {"SLURM_STEP_ID": "4294967291"}, 1, None),
+        # srun from a shell that srun --pty has started: there is no terminal, or srun --pty has started this
+        (as_shell_of_slurm(4) | {"SLURM_TASK_PID": str(os.getpid())}, 4, 0),
     ],
 )
 def test_how_many_there_are_and_which_one_of_the_machine_this_is(
@@ -56,6 +70,44 @@ def test_how_many_there_are_and_which_one_of_the_machine_this_is(
     for name, value in variables.items():
         by_itself.setenv(name, value)
     assert (launched(), local_rank()) == (size, rank_here)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="terminals as POSIX has them")
+@pytest.mark.parametrize(
+    ("variables", "terminal", "size"),
+    [
+        (as_shell_of_slurm(4), True, 1),  # typed into the shell
+        (as_shell_of_slurm(4), False, 4),  # by srun from there
+        (as_shell_of_slurm(4) | MPIEXEC | {"OMPI_COMM_WORLD_SIZE": "4"}, True, 4),
+        (as_slurm(0, 4, 1), True, 4),
+    ],
+)
+def test_what_is_typed_into_a_shell_of_slurm_is_one_process(
+    variables: dict[str, str], terminal: bool, size: int
+) -> None:
+    code = "from backends.collectives import launched; print(launched())"
+    if terminal:
+        # A session of its own, whose controlling terminal is the first one that it opens.
+        code = f"import os, pty; os.setsid(); own = os.open(os.ttyname(pty.openpty()[1]), os.O_RDWR); {code}"
+    else:
+        code = f"import os; os.setsid(); {code}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment() | variables, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == f"{size}\n", done.stderr
+
+
+def test_an_mpi4py_without_an_mpi_is_told(by_itself: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mpi4py").mkdir()
+    (tmp_path / "mpi4py" / "__init__.py").touch()
+    (tmp_path / "mpi4py" / "MPI.py").write_text("raise RuntimeError('cannot load MPI library')")
+    by_itself.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == "mpi4py"]:
+        by_itself.delitem(sys.modules, name)
+    by_itself.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    find_collectives.cache_clear()
+    with pytest.raises(ProcessError, match="one of 2 processes, which need mpi4py and an MPI"):
+        find_collectives()
 
 
 @pytest.mark.parametrize(
@@ -67,6 +119,8 @@ def test_how_many_there_are_and_which_one_of_the_machine_this_is(
         ("node[007-012,020],other", "node007"),
         ("node[3]", "node3"),
         ("rack[1,5]-n4,x", "rack1-n4"),
+        ("rack[1-2]n[03,05-07],x", "rack1n03"),
+        ("node-a[08]", "node-a08"),
     ],
 )
 def test_the_first_machine_of_a_job(hosts: str, first: str) -> None:
@@ -144,13 +198,23 @@ def test_torchrun(tmp_path: Path) -> None:
     assert {name: x.tobytes() for name, x in one.items()} == {name: x.tobytes() for name, x in other.items()}
 
 
+@pytest.mark.parametrize("host", ["::1", "localhost", socket.gethostname()])
+def test_processes_meet_by_any_address(host: str) -> None:
+    try:
+        socket.create_server((host, 0), family=socket.getaddrinfo(host, 0)[0][0]).close()
+    except OSError as error:
+        pytest.skip(f"this machine has no {host}: {error}")
+    found = run(2, [*PROGRAM, "sums", "2"], more={"MASTER_ADDR": host})
+    assert [(process.code, process.out.count("agrees")) for process in found] == [(0, 1), (0, 1)], found[0].err
+
+
 # ---- failures --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("processes", "how", "told"),
     [
-        (4, "killed", "process 3 of 4, on {host}, is gone without a word: it was killed, or its machine failed"),
+        (4, "killed", "process 3 of 4, on {host}, is gone without a word: it was killed, perhaps as memory ran short"),
         (2, "first killed", "process 0 of 2, on {host}, is gone without a word"),
         (2, "error", "process 1 of 2, on {host}, has failed, and ends the others: Traceback"),
         (2, "gone", "process 1 has ended while process 0 waits for it; all processes must make the same calls"),
@@ -168,6 +232,60 @@ def test_a_process_that_dies_ends_all_within_10_seconds(processes: int, how: str
     state = newest_checkpoint(tmp_path)  # whole
     assert state is not None
     assert state["numbers"]["trainer.epoch"] == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+@pytest.mark.parametrize(
+    ("how", "who", "told"),
+    [
+        ("stopped", 1, "process 1 of 2, on {host}, has not answered for 2 s: it has been stopped, by a signal"),
+        ("first stopped", 0, "process 0 of 2, on {host}, has not answered for 2 s: it has been stopped, by a signal"),
+        ("waits", 1, "process 1 of 2, on {host}, has done nothing for 2 s while others wait for it"),
+        ("other calls", None, "process 1 of 2, on {host}, and process 0 have waited for each other for 2 s"),
+    ],
+)
+def test_a_process_that_hangs_ends_all(how: str, who: int | None, told: str, tmp_path: Path) -> None:
+    started = start(2, [*PROGRAM, "resumed", how, str(tmp_path)], more={"XPNET_PROCESS_TIMEOUT": "2"})
+    try:
+        survivors = [process for rank, process in enumerate(started) if rank != who]
+        errors = "".join(process.communicate(timeout=60)[1] for process in survivors)
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+    assert time() - float((tmp_path / "happened").read_text()) < 8
+    assert all(process.returncode == 1 for process in survivors)
+    assert errors.count(told.format(host=socket.gethostname())) == 1, errors
+    assert "(in epoch 2, after step " in errors
+    state = newest_checkpoint(tmp_path)  # whole
+    assert state is not None
+    assert state["numbers"]["trainer.epoch"] == 1
+
+
+def test_one_that_takes_long_is_waited_for(tmp_path: Path) -> None:
+    found = run(2, [*PROGRAM, "resumed", "works", str(tmp_path)], more={"XPNET_PROCESS_TIMEOUT": "2"})
+    assert [process.code for process in found] == [0, 0], found[0].err + found[1].err
+    step, _, seconds = found[0].out.split()
+    assert step == "128"
+    assert float(seconds) > 4
+
+
+def test_a_port_of_another_run_is_told(by_itself: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("", 0)) as other:
+        port = other.getsockname()[1]
+        for name, value in as_torchrun(0, 2, port).items():
+            by_itself.setenv(name, value)
+        find_collectives.cache_clear()
+        with pytest.raises(ProcessError, match=f"cannot listen at port {port} of .*choose a free one by XPNET_PORT"):
+            find_collectives()
+
+
+def test_a_timeout_that_is_no_number_is_refused(by_itself: pytest.MonkeyPatch) -> None:
+    for name, value in {**as_torchrun(0, 2, 1), "XPNET_PROCESS_TIMEOUT": "ten"}.items():
+        by_itself.setenv(name, value)
+    find_collectives.cache_clear()
+    with pytest.raises(ProcessError, match="XPNET_PROCESS_TIMEOUT is ten; it is a number of seconds, or 0"):
+        find_collectives()
 
 
 @pytest.mark.parametrize(
