@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..data import Dataset
 from ..model import Sequential
 from .console import printable
+from .inputs import Part
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,15 @@ class Answer:
 
 
 def answers_of(
-    model: Sequential, rows: Dataset, file: str, top: int, probabilities: bool, batch_size: int
+    model: Sequential, part: Part, file: str, top: int, probabilities: bool, batch_size: int
 ) -> Iterator[Answer]:
     """An answer for each row."""
-    outputs = model(rows, batch_size)
+    outputs = model(part.rows, batch_size)
     shares = of_classes(model.probabilities(outputs)) if model.task == "classes" else None
     values = None if shares is not None else model.predictions(outputs)
     yes = model.probabilities(outputs) if model.task == "labels" else None
-    for index in range(len(rows)):
-        row = index if len(rows) > 1 else None
+    for index in range(len(part.rows)):
+        row = part.first + index if part.total > 1 else None
         if shares is not None:
             names = class_names(model, shares.shape[1])
             order = np.argsort(-shares[index], kind="stable")[:top]

@@ -2,8 +2,8 @@
 
 DATA is what train.py --data takes: digits, mnist, a file .npz, .h5, .npy, .csv, .tsv (either with .gz) or .parquet, or
 a folder of .npy files or .zarr. As in train.py, the test rows are those that come with the data; else a fifth of the
-rows, set aside by class, the same ones each time. For a file of new rows, all of which are to be evaluated, say --rows
-all. Without DATA it is what the run was trained on, whose folder MODEL is.
+rows, set aside by class: those that the run has held out, whose folder MODEL is. For a file of new rows, all of which
+are to be evaluated, say --rows all. Without DATA it is what the run was trained on.
 
 The columns of a table are taken by the names that the training rows had, and missing values and categories become what
 those rows have taught.
@@ -12,6 +12,7 @@ those rows have taught.
 from __future__ import annotations
 
 import json
+import os
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from ..cli import UsageError
 from ..cli.kinds import METRIC
 from ..cli.run_record import RECORD, RunRecord
 from ..data import Dataset, StreamedDataset, load_data, read_csv
+from ..data.sources import set_aside
 from ..data.streamed.given import joined
 from ..data.streamed.stored import is_large_table
 from ..data.tables import is_table
@@ -39,6 +41,8 @@ EXAMPLES = (
     ("python -m nn evaluate out/ digits --metrics macro_f1 --by-class", "with another metric, and class by class"),
 )
 ROWS = ("test", "train", "all")
+#: What follows from a run, where no DATA is named.
+OF_THE_ROWS = ("test_fraction", "window", "data_dir", "limit", "label", "only", "positive")
 #: What is said of values unless other metrics are asked for.
 OF_VALUES = ("mae", "rmse", "r2")
 
@@ -51,7 +55,11 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--rows", choices=ROWS, default="test", help="which rows (default: test)")
     parser.add_argument(
         "--test-fraction", type=float, metavar="FRACTION",
-        help="how much train.py has set aside for the test (default: 0.2)",
+        help="how much train.py has set aside for the test (default: that of the run, or 0.2)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--window", metavar="ROWS",
+        help="rows that are in memory at a time, or full, as train.py --window (default: that of the run)",
     )  # fmt: skip
     parser.add_argument("--data-dir", metavar="DIR", help="folder with the four MNIST files")
     parser.add_argument("--limit", type=int, metavar="ROWS", help="the first ROWS rows only")
@@ -73,8 +81,9 @@ def run(options: Namespace) -> int:
     Raises:
         UsageError, ValueError: the model or the rows cannot be used, or do not fit each other.
     """
-    if options.data is None:
-        as_trained(options)
+    if options.window is not None:
+        options.window = window_of(options.window)
+    as_trained(options)
     if options.test_fraction is None:
         options.test_fraction = 0.2
     model = open_model(options)
@@ -99,26 +108,57 @@ def run(options: Namespace) -> int:
 
 
 def as_trained(options: Namespace) -> None:
-    """Fill in what the run, whose folder MODEL is, was trained on.
+    """Fill in what is not said as the run, whose folder MODEL is, has it: without DATA all about its rows; where DATA
+    is that of the run, how these were divided.
 
     Raises:
-        UsageError: MODEL is no such folder, or the run had no data of this kind.
+        UsageError: there is no DATA, and MODEL is no such folder, or the run had no data of this kind.
     """
-    folder = Path(options.model)
+    folder, is_given = Path(options.model), options.data is not None
+    if is_given and not (folder / RECORD).is_file():
+        return
     if not (folder / RECORD).is_file():
         raise UsageError(f"say on which DATA, digits or new.csv for instance: {options.model} is no folder of a run")
-    record = RunRecord.read(folder)
-    settings = record.restored()
+    try:
+        record = RunRecord.read(folder)
+        settings = record.restored()
+    except UsageError:
+        if is_given:  # the model may be used all the same
+            return
+        raise
     if settings.rows is not None:
+        if is_given:
+            return
         raise UsageError(f"the rows of this run stand in its recipe, {settings.recipe}; say on which DATA")
-    for name in ("test_fraction", "data_dir", "limit", "label", "only", "positive"):
+    data = path_of(settings.data, record.folder)
+    if is_given and really(path_of(options.data, ".")) != really(data):
+        return
+    if not is_given:
+        options.data = data
+    for name in ("test_fraction", "window") if is_given else OF_THE_ROWS:
         if getattr(options, name) is None:
-            setattr(options, name, getattr(settings, name))
-    # Paths in a record start from where the run began.
-    is_file = settings.data.lower() not in ("digits", "mnist")
-    options.data = str(Path(record.folder) / settings.data) if is_file else settings.data
-    if options.data_dir is not None:
-        options.data_dir = str(Path(record.folder) / options.data_dir)
+            value = getattr(settings, name)
+            is_folder = name == "data_dir" and value is not None
+            setattr(options, name, str(Path(record.folder) / value) if is_folder else value)
+
+
+def window_of(text: str) -> int | str:
+    """--window as ``load_data`` takes it."""
+    if text != "full" and not (text.isdecimal() and int(text) > 0):
+        raise UsageError(f"--window must be a number of rows, at least 1, or full, not {text!r}")
+    return text if text == "full" else int(text)
+
+
+def path_of(data: str, folder: str) -> str:
+    """DATA, whose paths start from ``folder``, from anywhere."""
+    if data.lower() in ("digits", "mnist"):
+        return data.lower()
+    return ",".join(str(Path(folder, part.strip())) for part in data.split(","))
+
+
+def really(data: str) -> list[str]:
+    """The paths that DATA is, without links."""
+    return [os.path.realpath(path) for path in data.split(",")]
 
 
 def rows_to_evaluate(model: Sequential, options: Namespace) -> tuple[Dataset, str]:
@@ -156,7 +196,8 @@ def divided(model: Sequential, options: Namespace) -> tuple[Dataset, Dataset | N
     those."""
     units = model.units
     fraction = 0.0 if options.rows == "all" else options.test_fraction
-    if is_table(options.data) and not is_large_table(options.data):
+    is_loaded = options.window == "full" or (options.window is None and not is_large_table(options.data))
+    if is_table(options.data) and is_loaded:
         learnt = None if units is None else units.columns
         known = learnt if any(column.name or column.learnt for column in learnt or ()) else None
         task: Any = "values" if model.task == "values" else "auto"
@@ -166,15 +207,14 @@ def divided(model: Sequential, options: Namespace) -> tuple[Dataset, Dataset | N
             data = replace(data, scale=units.scale, shift=units.shift)
         if fraction == 0:
             return data, None, False
-        return *data.split(fraction), True
+        return *set_aside(Path(options.data).name, data, fraction), True
     if options.label is not None and not is_table(options.data):
         raise UsageError(f"--label is for tables, and {options.data} is none; leave it out")
-    own = load_data(options.data, options.data_dir, test_fraction=0, label=options.label)
-    set_aside = own.test is None and fraction != 0
-    found = load_data(options.data, test_fraction=fraction, label=options.label) if set_aside else own
-    train, test = (None if part is None else _shifted(part, model) for part in (found.train, found.test))
-    assert train is not None
-    return train, test, own.test is None and test is not None
+    own = load_data(options.data, options.data_dir, test_fraction=0, label=options.label, window=options.window)
+    train, test = _shifted(own.train, model), None if own.test is None else _shifted(own.test, model)
+    if test is not None or fraction == 0:
+        return train, test, False
+    return *set_aside(own.name, train, fraction), True
 
 
 def _shifted(rows: Dataset, model: Sequential) -> Dataset:

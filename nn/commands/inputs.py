@@ -14,18 +14,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from ..data import DataError, Dataset
-from ..data.archives import read_npy, read_npz_rows
+from ..data import DataError, Dataset, StreamedDataset
+from ..data.archives import read_npz_rows
+from ..data.checks import check_range
 from ..data.idx import read_idx
 from ..data.pictures import MNIST_SHAPE, MNIST_SIZE, centred, read_picture, scaled
 from ..data.reading import open_file, reading
+from ..data.streamed.parquet import ParquetSource
+from ..data.streamed.unlabelled import is_large, loaded, stored_rows
 from ..data.units import FEWEST_PIXELS, square
 from ..model import Sequential
 from ..picture_shape import Picture, picture
-from .table_rows import read_rows
+from ..streamed_feed import WINDOW_IN_ORDER, window_in_order
+from .table_rows import parquet_rows, read_rows
 
 #: How a file of each kind begins. What is none of these is a table.
 MAGIC = (
@@ -35,18 +40,14 @@ MAGIC = (
     ("npy", b"\x93NUMPY"),
     ("npz", b"PK\x03\x04"),
     ("idx", b"\0\0\x08"),
-    ("an HDF5 file", b"\x89HDF\r\n\x1a\n"),
-    ("a parquet file", b"PAR1"),
+    ("hdf5", b"\x89HDF\r\n\x1a\n"),
+    ("parquet", b"PAR1"),
     ("a TIFF picture", b"II*\0"),
     ("a TIFF picture", b"MM\0*"),
     ("a PDF", b"%PDF-"),
 )
 #: What is known, but not read here, and what to save it as.
-UNREAD = {
-    "an HDF5 file": ".npy",
-    "a parquet file": ".csv",
-    **dict.fromkeys(("a TIFF picture", "a HEIC picture", "a PDF"), ".png"),
-}
+UNREAD = dict.fromkeys(("a TIFF picture", "a HEIC picture", "a PDF"), ".png")
 #: How pictures become rows: ``centre`` as MNIST's rows were made, ``stretch`` as they are; ``auto`` is ``centre`` for
 #: rows of MNIST's shape.
 FITS = ("auto", "centre", "stretch")
@@ -67,31 +68,61 @@ class Options:
     drop: Sequence[str] = ()
 
 
-def rows_of(model: Sequential, given: str, options: Options) -> Dataset:
-    """The rows of a file, ``-`` for standard input, as ``model`` takes them.
+class Part(NamedTuple):
+    """Some rows of a file, as a model takes them: the number of the first of them, and how many the file has."""
+
+    rows: Dataset
+    first: int
+    total: int
+
+
+def parts_of(model: Sequential, given: str, options: Options, batch_size: int) -> Iterator[Part]:
+    """The rows of a file or folder, ``-`` for standard input, one part after the other, each of some 16 MiB and of
+    whole batches: so what is larger than memory is read as its answers are computed.
 
     Raises:
         DataError: it cannot be read, or does not fit the model; the message names it.
     """
     with _as_file(given) as path, _naming(path, "standard input" if given == "-" else given):
-        kind = kind_of(path)
-        if kind == "picture":
-            return model.rows(picture_row(model, path, options)[None])
-        if kind in UNREAD:
-            raise DataError(f"{path} is {kind}, which is not read here; save it as {UNREAD[kind]}")
-        readers = {"npy": read_npy, "npz": read_npz_rows, "idx": read_idx}
-        if kind in readers:
-            return model.rows(readers[kind](path))
-        columns = None if model.units is None else model.units.columns
-        return model.rows(read_rows(path, columns, math.prod(model.row_shape or (0,)), options.drop))
+        rows: Dataset | StreamedDataset = rows_at(model, path, options)
+        if isinstance(rows, StreamedDataset):
+            name, most = rows.rows.name, window_in_order(rows)
+        else:
+            name, most = "x", WINDOW_IN_ORDER // max(rows.n_features * rows.x.dtype.itemsize, 1)
+        size = max(most // batch_size, 1) * batch_size
+        for first in range(0, len(rows), size):
+            part = rows[first : first + size]
+            check_range(part.x, name, model.backend.dtype_name, first)
+            yield Part(part, first, len(rows))
+
+
+def rows_at(model: Sequential, path: Path, options: Options) -> Dataset:
+    """All of them; where they stay in their file, as a ``StreamedDataset``."""
+    kind = kind_of(path)
+    if kind == "picture":
+        return model.rows(picture_row(model, path, options)[None])
+    if kind in UNREAD:
+        raise DataError(f"{path} is {kind}, which is not read here; save it as {UNREAD[kind]}")
+    if kind in ("npy", "hdf5", "folder"):
+        return model.rows(stored_rows(path, kind))
+    if kind in ("npz", "idx"):
+        return model.rows(read_npz_rows(path) if kind == "npz" else read_idx(path))
+    columns, n_features = None if model.units is None else model.units.columns, math.prod(model.row_shape or (0,))
+    if kind == "table":
+        return model.rows(read_rows(path, columns, n_features, options.drop))
+    found = parquet_rows(path, columns, n_features, options.drop)
+    return model.rows(loaded(found) if isinstance(found, ParquetSource) and not is_large(found) else found)
 
 
 def kind_of(path: Path) -> str:
-    """``"picture"``, ``"npy"``, ``"npz"``, ``"idx"``, one of ``UNREAD``, or else ``"table"``, by the first bytes.
+    """``"picture"``, ``"npy"``, ``"npz"``, ``"idx"``, ``"hdf5"``, ``"parquet"``, one of ``UNREAD``, or else
+    ``"table"``, by the first bytes; or ``"folder"``.
 
     Raises:
         DataError: there are none, or they cannot be read.
     """
+    if path.is_dir():
+        return "folder"
     with reading(path), open_file(path) as file:
         begins = file.read(16)
         if not begins:

@@ -1,8 +1,11 @@
 """Say what a model sees in files: the class of each row with its probability, or its values.
 
-A FILE is a picture (PNG, JPEG, BMP, GIF or WebP, of any size), an array (.npy, .npz, IDX) or a table of rows without
-labels (.csv, .csv.gz, .tsv); `-` is standard input, which may hold any of these. Its first bytes say which it is, not
-its name.
+A FILE is a picture (PNG, JPEG, BMP, GIF or WebP, of any size), an array (.npy, .npz, IDX, HDF5, zarr, or a folder of
+.npy files) or a table of rows without labels (.csv, .csv.gz, .tsv, .parquet); `-` is standard input, which may hold any
+of these files. Its first bytes say which it is, not its name.
+
+Rows of more than 256 MiB in .npy files, HDF5, zarr and Parquet are not loaded: they are read as their answers are
+computed.
 
 For a model of 28x28 pixels a picture becomes what MNIST's rows are: light ink on dark paper, whichever way round it
 was; scaled to fit into 20x20 pixels; its centre of mass in the middle. For other models of pictures it is scaled to
@@ -17,7 +20,7 @@ from ..cli.kinds import UsageError
 from ..data import DataError
 from .answers import WRITERS, answers_of
 from .console import complain
-from .inputs import FITS, Options, centres, rows_of
+from .inputs import FITS, Options, centres, parts_of
 from .models import add_model, open_model
 
 EXAMPLES = (
@@ -73,9 +76,9 @@ def run(options: Namespace) -> int:
     code = 0
     for file in options.files:
         try:
-            rows = rows_of(model, file, asked)
-            for answer in answers_of(model, rows, file, options.top, options.probabilities, options.batch_size):
-                write(answer)
+            for part in parts_of(model, file, asked, options.batch_size):
+                for answer in answers_of(model, part, file, options.top, options.probabilities, options.batch_size):
+                    write(answer)
         except DataError as error:
             complain(error)
             code = 2

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..data import DataError
 from ..data.columns import Column, column_order, encode
 from ..data.reading import check_text, reading
+from ..data.streamed.parquet import ParquetFile, ParquetSource
+from ..data.tables.frame import parquet_frame
 from ..data.tables.head import FEWEST_NUMBERED, KNOWN_LABELS, chosen_columns
 from ..data.tables.text import is_missing, number, open_text, rows, separator_of
 
@@ -52,6 +55,25 @@ def read_rows(path: Path, learnt: Sequence[Column] | None, n_features: int, drop
         except csv.Error as error:
             raise DataError(f"{path} is not a CSV file ({error}); save it as comma-separated text") from None
     return numbers.array()
+
+
+def parquet_rows(
+    path: Path, learnt: Sequence[Column] | None, n_features: int, drop: Sequence[str] = ()
+) -> ParquetSource | Any:
+    """Likewise the rows of a Parquet file: a source of numbers; or a DataFrame, where missing values and categories
+    become what the training rows have taught.
+
+    Args:
+        learnt, n_features, drop: as of ``read_rows``.
+
+    Raises:
+        DataError: naming the column; or pyarrow, or pandas where it is needed, is not installed.
+    """
+    file = ParquetFile(path)
+    names = [file.names[index] for index in _order(path, file.names, len(file.names), learnt, n_features, drop)]
+    if any(column.learnt for column in learnt or ()):
+        return parquet_frame(path, names)
+    return ParquetSource(file, names)
 
 
 def _is_header(cells: Sequence[str], learnt: Sequence[Column] | None) -> bool:

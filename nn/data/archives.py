@@ -115,12 +115,21 @@ def read_npz_rows(path: str | os.PathLike[str]) -> np.ndarray:
     path = Path(path)
     with reading(path), open_file(path) as file, zipfile.ZipFile(file) as archive:
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-        known = [name for name in ROW_NAMES if name in members]
-        names = list(members) if len(members) == 1 else known
-        if not names:
-            have = ", ".join(sorted(members)[:8]) or "nothing"
-            raise DataError(f"{path} has no array called {' or '.join(ROW_NAMES)} (it has {have}); rename the rows")
-        return _read_member(archive, members[names[0]], path.stat().st_size, f"{path}: {names[0]}")
+        name = row_array(list(members), path)
+        return _read_member(archive, members[name], path.stat().st_size, f"{path}: {name}")
+
+
+def row_array(present: list[str], path: Path) -> str:
+    """Which of several arrays has the rows: the only one, or the one that is called ``x``, ``rows`` or ``x_test``.
+
+    Raises:
+        DataError: there are several, none of these names.
+    """
+    names = present if len(present) == 1 else [name for name in ROW_NAMES if name in present]
+    if not names:
+        have = ", ".join(sorted(present)[:8]) or "nothing"
+        raise DataError(f"{path} has no array called {' or '.join(ROW_NAMES)} (it has {have}); rename the rows")
+    return names[0]
 
 
 def read_hdf5(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset | None]:

@@ -126,7 +126,7 @@ def load_data(
                 raise DataError(f"{source} is no table: {TABLES_ALONE}")
             name, train, test = _load(source, data_dir, progress)
             if test is None and test_fraction != 0:
-                train, test = _divided(name, train, test_fraction, seed)
+                train, test = set_aside(name, train, test_fraction, seed)
     return Data(name, _first(train, limit), None if test is None else _first(test, limit))
 
 
@@ -179,7 +179,7 @@ def _halves(
         parts = [part if part is None else part[:] for part in parts]
     train, test = parts
     if test is None and test_fraction != 0:
-        train, test = _divided(stored.path.name, train, test_fraction, seed)
+        train, test = set_aside(stored.path.name, train, test_fraction, seed)
     return train, test
 
 
@@ -189,17 +189,22 @@ def _load_table(
     """Training and test rows; what is learnt of a table is learnt from the training rows."""
     table, name = read_table(source, options), Path(source).name
     if isinstance(table, Dataset):
-        return _divided(name, table, test_fraction, seed) if test_fraction != 0 else (table, None)
+        return set_aside(name, table, test_fraction, seed) if test_fraction != 0 else (table, None)
     numbers = np.arange(len(table))
     if test_fraction == 0:
         return table.dataset(numbers), None
     rows = replace(table.targets(), x=numbers[:, None].astype(np.float64))
-    training, testing = (part.x[:, 0].astype(np.int64) for part in _divided(name, rows, test_fraction, seed))
+    training, testing = (part.x[:, 0].astype(np.int64) for part in set_aside(name, rows, test_fraction, seed))
     data = table.dataset(training)
     return data[training], data[testing]
 
 
-def _divided(name: str, data: Dataset, test_fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+def set_aside(name: str, data: Dataset, test_fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """The rows of a source without test rows in two parts, as ``load_data`` divides them: to train on and to test.
+
+    Raises:
+        DataError: there are too few rows.
+    """
     try:
         return data.split(test_fraction, seed)
     except DataError as error:

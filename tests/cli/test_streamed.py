@@ -175,6 +175,33 @@ def test_a_run_of_streamed_rows_is_evaluated(tmp_path: Path, capsys: pytest.Capt
     assert "750 rows of" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("window", "as_in_memory"), [("100", 50), ("700", 50), ("100", 5000), ("full", 50)])
+def test_the_rows_that_a_run_has_held_out_are_evaluated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, window: str, as_in_memory: int
+) -> None:
+    """Of more rows than a window, and than are divided as in memory, others are held out."""
+    monkeypatch.setattr("nn.data.streamed.dataset.DIVIDED_AS_IN_MEMORY", as_in_memory)
+    x, y = parts()["x_train"], parts()["y_train"]
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "labels.npy", y)
+    monkeypatch.chdir(tmp_path)
+    flags = ["--data", "x.npy,labels.npy", "--window", window, "--test-fraction", "0.3", "--epochs", "3"]
+    assert run(capsys, *flags, "--output", "out", *FLAGS)[0] == 0
+    told = json.loads(Path("out/settings.json").read_text())["test"]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+
+    def result(*words: str) -> Any:
+        assert commands(["evaluate", str(tmp_path / "out"), *words, "--json", "--device", "cpu"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    for words in [], ["../x.npy, ../labels.npy"]:
+        found = result(*words)
+        assert found["count"] == 180
+        assert {name: found[name] for name in told} == pytest.approx(told, rel=1e-6)
+    assert result("../x.npy,../labels.npy", "--window", "300", "--test-fraction", "0.4")["count"] == 240
+
+
 def test_large_files_are_evaluated_where_they_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

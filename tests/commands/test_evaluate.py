@@ -203,6 +203,8 @@ def test_a_shift_is_that_of_the_training_rows(capsys: pytest.CaptureFixture[str]
         (["digits", "--rows", "some"], "invalid choice: 'some'"),
         (["digits", "--test-fraction", "2"], "between 0 and 1"),
         (["digits", "--test-fraction", "0"], "digits has no test rows; say --rows all"),
+        (["digits", "--window", "0"], "--window must be a number of rows, at least 1, or full, not '0'"),
+        (["digits", "--window", "9"], "digits is always loaded whole, so there are no windows of it"),
         (["digits", "--limit", "0"], "--limit must be at least 1, not 0"),
         (["digits", "--label", "x"], "--label is for tables, and digits is none"),
         (["digits", "--metrics", "f1"], "unknown metric 'f1'"),

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,16 @@ from nn import (
     load_data,
     load_model,
     save_model,
+    streamed_feed,
 )
-from nn.commands.inputs import Options, rows_of
+from nn.commands import inputs
+from nn.commands.inputs import Options, parts_of
 from nn.data import read_csv
 from nn.data.pictures import centred
+from nn.data.streamed import unlabelled
 from tests.helpers.command import run, stdin_holds
 from tests.helpers.drawings import as_picture, on_paper, write_pictures
+from tests.helpers.stored import hdf5, npy_folder, npy_shards, zarr_group
 
 DIGITS: Any = load_data("digits")
 SCALES = (0.75, 1.0, 5.0)
@@ -396,6 +401,126 @@ def test_a_batch_is_as_good_as_another(digits: Path, capsys: pytest.CaptureFixtu
     assert run(capsys, *words, "--batch-size", "2") == run(capsys, *words)
 
 
+# ---- rows that are not loaded ----------------------------------------------------------------------------------------
+
+
+def zarr_array(folder: Path, parts: dict[str, np.ndarray]) -> Path:
+    zarr = pytest.importorskip("zarr")
+    zarr.save_array(folder / "rows.zarr", parts["x"])
+    return folder / "rows.zarr"
+
+
+def one_npy(folder: Path, parts: dict[str, np.ndarray]) -> Path:
+    np.save(folder / "rows.npy", parts["x"])
+    return folder / "rows.npy"
+
+
+def parquet(folder: Path, parts: dict[str, np.ndarray]) -> Path:
+    pyarrow, file = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {f"p{i}": parts["x"][:, i] for i in range(64)}
+    file.write_table(pyarrow.table(columns | {"label": parts["y"]}), folder / "rows.parquet", row_group_size=50)
+    return folder / "rows.parquet"
+
+
+STORES: list[Callable[[Path, dict[str, np.ndarray]], Path]] = [
+    one_npy, npy_folder, npy_shards, hdf5, zarr_group, zarr_array, parquet
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("from_stdin", [False, True])
+def test_rows_that_stay_in_their_file_have_the_answers_of_memory(
+    digits: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    store: Callable[[Path, dict[str, np.ndarray]], Path],
+    from_stdin: bool,
+) -> None:
+    path = store(tmp_path, {"x": DIGITS.train.x[:330], "y": DIGITS.train.y[:330]})
+    if from_stdin and path.is_dir():
+        pytest.skip("a folder is no stream")
+    words = ["predict", digits, "-" if from_stdin else path, "--json", "--probabilities", "--device", "cpu"]
+
+    def answers() -> tuple[int, str, str]:
+        if from_stdin:
+            stdin_holds(monkeypatch, path.read_bytes())
+        return run(capsys, *words, "--batch-size", "40")
+
+    expected = answers()
+    assert expected[0] == 0
+    assert [line["row"] for line in lines(expected[1])] == list(range(330))
+    loads: list[Any] = []
+    monkeypatch.setattr(inputs, "loaded", loads.append)
+    monkeypatch.setattr(unlabelled, "loaded", loads.append)
+    monkeypatch.setattr(unlabelled, "WINDOW_BYTES", 5000)
+    monkeypatch.setattr(streamed_feed, "WINDOW_IN_ORDER", 100 * 64)
+    assert answers() == expected
+    assert not loads
+
+
+def test_rows_that_cannot_be_used_are_named_where_they_are_in_their_file(
+    digits: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unlabelled, "WINDOW_BYTES", 5000)
+    monkeypatch.setattr(streamed_feed, "WINDOW_IN_ORDER", 8 * 64 * 8)
+    for value, told in ((np.nan, "is nan"), (1e300, "is 1e+300, but the network computes in float32")):
+        rows = np.zeros((60_000, 64))
+        rows[40, 7] = value  # between those that are looked at before
+        np.save(tmp_path / "a.npy", rows)
+        code, out, err = run(capsys, "predict", digits, tmp_path / "a.npy", "--batch-size", "8", "--device", "cpu")
+        assert code == 2
+        assert len(out.splitlines()) == 40  # those before it
+        assert f"{tmp_path / 'a.npy'}[40, 7] {told}" in err
+
+
+def test_columns_of_parquet_are_taken_as_those_of_text(
+    prices: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    text = "size,note,weight,colour\n7,x,70,green\n8,y,,blue\n"
+    (tmp_path / "new.csv").write_text(text)
+    pandas.read_csv(io.StringIO(text)).to_parquet(tmp_path / "new.parquet")
+    words = ["--csv", "--device", "cpu"]
+    _, expected, _ = run(capsys, "predict", prices, tmp_path / "new.csv", *words)
+    code, out, err = run(capsys, "predict", prices, tmp_path / "new.parquet", *words)
+    assert (code, err) == (0, "")
+    assert out.replace(".parquet", ".csv") == expected
+
+
+FLAT = """
+import resource, sys
+import numpy as np
+from nn.__main__ import main
+
+model, folder = sys.argv[1:]
+np.save(f"{folder}/small.npy", np.ones((3, 8192), np.float32))
+assert main(["predict", model, f"{folder}/small.npy", "--device", "cpu"]) == 0
+pages = open("/proc/self/statm").read().split()
+used = resource.getpagesize() * int(pages[5])
+resource.setrlimit(resource.RLIMIT_DATA, (used + 150_000_000, resource.RLIM_INFINITY))
+sys.exit(main(["predict", model, f"{folder}/large.npy", "--device", "cpu"]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_rows_larger_than_memory_are_answered(tmp_path: Path) -> None:
+    """310 MB of rows with 150 MB of memory."""
+    save_model(Sequential(Linear(8192, 2), backend="cpu"), tmp_path / "model.safetensors")
+    rows = np.lib.format.open_memmap(tmp_path / "large.npy", "w+", np.float32, (9500, 8192))
+    rows[9000:] = 1.0
+    rows.flush()
+    command = [sys.executable, "-c", FLAT, str(tmp_path / "model.safetensors"), str(tmp_path)]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (found.returncode, found.stderr) == (0, "")
+    answers = [[float(number) for number in line.rpartition(": ")[2].split(", ")] for line in found.stdout.splitlines()]
+    ones, zeros, more_ones = answers[:3], answers[3:9003], answers[9003:]
+    assert len(more_ones) == 500
+    np.testing.assert_array_equal(zeros, 0.0)
+    np.testing.assert_allclose(more_ones, np.tile(ones[0], (500, 1)), rtol=1e-4)
+
+
 # ---- what cannot be done ---------------------------------------------------------------------------------------------
 
 
@@ -439,7 +564,7 @@ def test_damaged_files_are_answered_or_refused_in_a_sentence(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            assert len(rows_of(model, str(path), Options()))
+            assert sum(len(part.rows) for part in parts_of(model, str(path), Options(), 4))
         except DataError as error:
             refused = str(error)
     assert str(path) in refused or not refused

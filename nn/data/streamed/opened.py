@@ -18,7 +18,7 @@ from .joined import JoinedSource
 from .mapped import mapped_source
 from .npy import NpySource
 from .source import ArraySource, Source
-from .zarr import ZarrSource, refuse_links, zarr_array, zarr_library
+from .zarr import ZarrSource, is_zarr, open_zarr, zarr_array
 
 WANTED = "a path (.npy, .zarr), a list of these, an array of NumPy, h5py or zarr, or a Source"
 
@@ -88,20 +88,13 @@ def _of_path(path: Path) -> Source:
     ending = path.suffix.lower()
     if ending == ".npy":
         return NpySource(path)
-    if ending == ".zarr" or any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")):
-        return zarr_array(_array_at(path), str(path))
+    if is_zarr(path):
+        found = open_zarr(path)
+        if not is_of("zarr", found):
+            raise DataError(f"{path} is a group of arrays; give one of them, or open it by nn.load_data")
+        return zarr_array(found, str(path))
     if ending in (".h5", ".hdf5", ".parquet"):
         raise DataError(f"{path} holds several arrays; open it by nn.load_data, or give an array of it")
     if path.is_dir():
         raise DataError(f"{path} is a folder; name the files in it, or open it by nn.load_data")
     raise DataError(f"{path}: only .npy and .zarr are streamed; save the rows as one, or load it by nn.load_data")
-
-
-def _array_at(path: Path) -> Any:
-    library = zarr_library(path)
-    with reading(path):
-        refuse_links(path)
-        found = library.open(path, mode="r")
-    if not is_of("zarr", found):
-        raise DataError(f"{path} is a group of arrays; give one of them, or open it by nn.load_data")
-    return found

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from ..checks import DataError
@@ -30,7 +31,7 @@ from .opened import is_of
 from .parquet import ParquetFile, ParquetSource, parquet_columns, parquet_targets
 from .reading import row_bytes
 from .source import Source
-from .zarr import refuse_links, zarr_array, zarr_library
+from .zarr import is_zarr, open_zarr, zarr_array
 
 #: Files of up to so many bytes of rows are loaded, unless it is said otherwise.
 LOADED = 1 << 31
@@ -85,7 +86,7 @@ def open_stored(source: str) -> Stored:
         arrays = {"x": NpySource(x.strip()), "y": NpySource(y.strip())}
     elif ending == ".npy":
         arrays = {"x": NpySource(path), "y": NpySource(_targets_beside(path))}
-    elif ending == ".zarr" or any((path / name).is_file() for name in ("zarr.json", ".zgroup")):
+    elif is_zarr(path):
         arrays = _of_zarr(path)
     else:
         arrays = _of_folder(path)
@@ -105,23 +106,14 @@ def _targets_beside(path: Path) -> Path:
 
 
 def _of_folder(path: Path) -> dict[str, Source]:
-    found = dict[str, list[tuple[int, Path]]]()
-    with reading(path):
-        for file in path.iterdir():
-            if parts := PART.fullmatch(file.name):
-                if file.is_symlink():
-                    raise DataError(
-                        f"{file} is a link, which is not followed in a folder; name both files, as x.npy,y.npy"
-                    )
-                found.setdefault(parts["array"], []).append((int(parts["number"] or -1), file))
+    found = files_of(path)
     if not found:
         raise DataError(
             f"{path} is a folder; store x.npy and y.npy in it to train on these, or, for MNIST files in it, say source "
             "'mnist' and give it as data_dir"
         )
     names = _names([*found], path, ".npy files x and y, or x_train and y_train")
-    files = {name: [file for _, file in sorted(found[name])] for name in names}
-    arrays = {name: [NpySource(file) for file in files[name]] for name in names}
+    arrays = {name: [NpySource(file) for file in found[name]] for name in names}
     for name in names[::2]:
         rows, targets = arrays[name], arrays[f"y{name[1:]}"]
         if len(rows) != len(targets):
@@ -134,25 +126,48 @@ def _of_folder(path: Path) -> dict[str, Source]:
     return {name: JoinedSource(sources) for name, sources in arrays.items()}
 
 
-def _of_zarr(path: Path) -> dict[str, Source]:
-    library = zarr_library(path)
+def files_of(path: Path) -> dict[str, list[Path]]:
+    """The .npy files of each array of a folder, by their numbers."""
+    found = dict[str, list[tuple[int, Path]]]()
     with reading(path):
-        refuse_links(path)
-        group = library.open(path, mode="r")
+        for file in path.iterdir():
+            if parts := PART.fullmatch(file.name):
+                if file.is_symlink():
+                    raise DataError(
+                        f"{file} is a link, which is not followed in a folder; name both files, as x.npy,y.npy"
+                    )
+                found.setdefault(parts["array"], []).append((int(parts["number"] or -1), file))
+    return {name: [file for _, file in sorted(files)] for name, files in found.items()}
+
+
+def _of_zarr(path: Path) -> dict[str, Source]:
+    group = open_zarr(path)
+    with reading(path):
         if is_of("zarr", group):
             raise DataError(f"{path} is a single array; store x and y, or x_train and y_train, in one group")
         names = _names(list(group.keys()), path, "the arrays x and y, or x_train and y_train")
         return {name: zarr_array(group[name], f"{path}: {name}") for name in names}
 
 
-def _of_hdf5(path: Path) -> dict[str, Source]:
+def hdf5_library(path: Path) -> ModuleType:
+    """``h5py``.
+
+    Raises:
+        DataError: it is not installed.
+    """
     try:
         import h5py
     except ImportError:
         raise DataError(f"{path} needs h5py to be read: pip install h5py") from None
+    library: ModuleType = h5py
+    return library
+
+
+def _of_hdf5(path: Path) -> dict[str, Source]:
+    library = hdf5_library(path)
     check_is_file(path)
     with reading(path):
-        file = h5py.File(path, "r")  # it is closed with the last of the arrays
+        file = library.File(path, "r")  # it is closed with the last of the arrays
         names = _names(list(file), path, "the arrays x_train and y_train", short=False)
         return {name: hdf5_source(open_array(file, name, path), f"{path}: {name}") for name in names}
 

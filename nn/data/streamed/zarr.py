@@ -15,6 +15,8 @@ from ..reading import reading, refuse_implausible
 from .hdf5 import check_chunk_size
 from .source import sampled_identity
 
+#: The files that describe an array or a group, one of which is in its folder.
+DESCRIPTIONS = ("zarr.json", ".zarray", ".zgroup")
 #: What may be done to the chunks of an array: nothing that runs what is stored, as unpickling does.
 CODECS = {
     "adler32", "astype", "bitround", "blosc", "bytes", "bz2", "crc32", "crc32c", "delta", "fixedscaleoffset",
@@ -35,6 +37,23 @@ def zarr_library(path: str | Path) -> ModuleType:
         raise DataError(f"{path} needs zarr to be read: pip install zarr") from None
     library: ModuleType = zarr
     return library
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a path, which need not exist, is of zarr: by its name, or by what is in the folder."""
+    return path.suffix.lower() == ".zarr" or any((path / name).is_file() for name in DESCRIPTIONS)
+
+
+def open_zarr(path: Path) -> Any:
+    """The ``zarr.Array`` or ``zarr.Group`` that a path holds, whoever wrote it.
+
+    Raises:
+        DataError: there is none, it has links in it, or zarr is not installed.
+    """
+    library = zarr_library(path)
+    with reading(path):
+        refuse_links(path)
+        return library.open(path, mode="r")
 
 
 def refuse_links(path: Path) -> None:

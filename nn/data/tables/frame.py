@@ -55,7 +55,16 @@ def read_parquet(path: Path, options: TableOptions) -> Dataset | Table:
     """A parquet file, by pandas.
 
     Raises:
-        DataError: pandas, or the library that it reads parquet by, is not installed; or as of ``from_frame``.
+        DataError: as of ``parquet_frame`` and of ``from_frame``.
+    """
+    return table_of(parquet_frame(path), options, str(path))
+
+
+def parquet_frame(path: Path, columns: Sequence[str] | None = None) -> Any:
+    """The DataFrame that a parquet file holds, or these columns of it.
+
+    Raises:
+        DataError: pandas, or the library that it reads parquet by, is not installed; or the file cannot be read.
     """
     try:
         import pandas
@@ -63,12 +72,11 @@ def read_parquet(path: Path, options: TableOptions) -> Dataset | Table:
         raise DataError(f"{path} needs pandas to be read: pip install pandas pyarrow") from None
     check_is_file(path)
     try:
-        frame = pandas.read_parquet(path)
+        return pandas.read_parquet(path, columns=None if columns is None else [*columns])
     except ImportError:
         raise DataError(f"{path} needs pyarrow to be read: pip install pyarrow") from None
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} is not a parquet file that pandas can read ({str(error).splitlines()[0]})") from None
-    return table_of(frame, options, str(path))
 
 
 def table_of(frame: Any, options: TableOptions, where: str) -> Dataset | Table:

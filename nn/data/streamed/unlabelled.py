@@ -1,0 +1,80 @@
+"""Rows without targets, which a model is shown, in a file or folder that holds arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..archives import read_npy, row_array
+from ..hdf5 import open_array
+from ..npy import npy_header
+from ..reading import check_is_file, open_file, reading
+from .dataset import WINDOW_BYTES
+from .hdf5 import hdf5_source
+from .joined import JoinedSource
+from .npy import NpySource
+from .opened import is_of
+from .reading import parts_of, row_bytes
+from .source import Source
+from .stored import files_of, hdf5_library
+from .zarr import is_zarr, open_zarr, zarr_array
+
+
+def stored_rows(path: Path, kind: str) -> Source | np.ndarray:
+    """The rows that a path holds; in memory, where they have no more than 256 MiB.
+
+    Of several arrays it is the one that is called ``x``, ``rows`` or ``x_test``. Each array of a folder may be several
+    files, numbered.
+
+    Args:
+        kind: ``"npy"``, ``"hdf5"``, or ``"folder"``, of .npy files or of zarr.
+
+    Raises:
+        DataError: there is no such array, or it cannot be read.
+    """
+    if kind == "npy":
+        return _of_npy(path)
+    source = _of_hdf5(path) if kind == "hdf5" else _of_folder(path)
+    return source if is_large(source) else loaded(source)
+
+
+def is_large(source: Source) -> bool:
+    """Whether rows have more bytes than a window has by default."""
+    return source.shape[0] * row_bytes(source) > WINDOW_BYTES
+
+
+def loaded(source: Source) -> np.ndarray:
+    """All rows of a source, in memory."""
+    rows = np.empty(source.shape, source.dtype)
+    for first, part in parts_of(source):
+        rows[first : first + len(part)] = part
+    return rows
+
+
+def _of_npy(path: Path) -> Source | np.ndarray:
+    with reading(path), open_file(path) as file:
+        shape, dtype, by_column = npy_header(file)
+    can_be_streamed = len(shape) > 1 and not by_column and not dtype.hasobject
+    source = NpySource(path) if can_be_streamed else None
+    return read_npy(path) if source is None or not is_large(source) else source
+
+
+def _of_hdf5(path: Path) -> Source:
+    library = hdf5_library(path)
+    check_is_file(path)
+    with reading(path):
+        file = library.File(path, "r")  # it is closed with the array
+        name = row_array(list(file), path)
+        return hdf5_source(open_array(file, name, path), f"{path}: {name}")
+
+
+def _of_folder(path: Path) -> Source:
+    if is_zarr(path):
+        found = open_zarr(path)
+        if is_of("zarr", found):
+            return zarr_array(found, str(path))
+        name = row_array(list(found.keys()), path)
+        return zarr_array(found[name], f"{path}: {name}")
+    files = files_of(path)
+    return JoinedSource([NpySource(file) for file in files[row_array([n for n in files if n[0] == "x"], path)]])
