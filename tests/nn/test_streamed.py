@@ -24,6 +24,7 @@ from nn import (
     OutOfMemoryError,
     ReLU,
     Sequential,
+    Sigmoid,
     Softmax,
     Standardize,
     Trainer,
@@ -155,6 +156,33 @@ def test_rows_beyond_the_dtype_of_the_network_are_converted_or_refused() -> None
     wide[150, 3] = 1e300
     with pytest.raises(DataError, match=r"x\[150, 3\] is 1e\+300, but the network computes in float32"):
         trainer_of().fit(streamed(wide), 2, BATCH)
+
+
+@pytest.mark.parametrize("most", [0, 1 << 26], ids=["read with the rows", "in memory"])
+def test_targets_are_read_once_or_with_their_rows(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nn.data.streamed.reader.MOST_TARGETS", most)
+    source = CountingSource(LABELS, "y")
+    data = streamed(y=source, weights=WEIGHTS)
+    source.forget()
+    found, expected = trainer_of(), trainer_of()
+    found.fit(data, 3, BATCH)
+    assert source.rows == (3 if most == 0 else 1) * N + N + 1  # the others are looked at before training begins
+    in_memory(expected, data)
+    assert state(found) == state(expected)
+    part = data.split(0.1)[0]
+    found.fit(part, 3, BATCH)
+    in_memory(expected, part)
+    assert state(found) == state(expected)
+
+    def fits(y: np.ndarray) -> None:
+        model = Sequential(Linear(36, 2), Sigmoid(), backend="cpu")
+        Trainer(model, "binary_cross_entropy").fit(streamed(y=y), 1, BATCH)
+
+    values = RNG.uniform(0, 1, (N, 2)).astype(np.float32)
+    fits(values)
+    values[N - 7, 1] = 1.5
+    with pytest.raises(DataError, match=rf"\b{N - 7}\b"):
+        fits(values)
 
 
 class LabelsAs:

@@ -303,6 +303,65 @@ def test_rows_sorted_by_class_train_as_with_a_full_shuffle() -> None:
     assert sorted_.mean() < full.mean() - 5 * full.std(ddof=1)  # which is what the order is for
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are listed as Linux does it")
+def test_no_file_stays_open(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X)
+    np.save(tmp_path / "y.npy", Y)
+    data, trainer, seen = streamed(tmp_path / "x.npy", tmp_path / "y.npy"), trainer_of(), set[str]()
+
+    def open_files() -> set[str]:
+        links = (Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd"))
+        return {os.readlink(link) for link in links if link.is_symlink()} & {str(tmp_path / "x.npy")}
+
+    class Looks(Callback):
+        reads_gradients = False
+
+        def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+            seen.update(open_files())
+
+    trainer.fit(data, 2, BATCH, callbacks=[Looks()])
+    assert seen  # while it trains the threads that read keep it open
+    assert not open_files()
+
+
+class Busy(CountingSource):
+    """Counts the threads that read a window at a time, the most of them, and may take some time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(X)
+        self.seconds, self.now, self.most = seconds, 0, list[int]()
+
+    def read(self, start: int, stop: int, out: np.ndarray) -> None:
+        with self.lock:
+            self.now += 1
+            self.most.append(self.now)
+        time.sleep(self.seconds)
+        super().read(start, stop, out)
+        with self.lock:
+            self.now -= 1
+
+
+def test_as_few_threads_read_as_keep_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nn.data.streamed.reader.PIECE", 8 * X[0].nbytes)
+
+    class Takes(Callback):
+        reads_gradients = False
+
+        def on_batch_end(self, trainer: Trainer, rows: int) -> None:
+            time.sleep(0.02)
+
+    slow, quick = Busy(0.005), Busy(0.0)
+    trainer_of().fit(streamed(slow), 4, BATCH)
+    assert max(slow.most[-40:]) == 4
+    quick.most.clear()
+    trainer = trainer_of()
+    data = streamed(quick)
+    assert data.units.high > 1
+    quick.most.clear()
+    trainer.fit(data, 3, BATCH, callbacks=[Takes()])
+    assert max(quick.most[-60:]) == 1  # but for the first window, which nothing is computed beside
+
+
 def test_the_ring_goes_with_its_rows() -> None:
     """At once: no collector of cycles is needed to give back two windows."""
     trainer = trainer_of()

@@ -22,8 +22,10 @@ from backends.cpu import threads as module
 from backends.cpu.blas import numpy_blas
 from backends.cpu.threads import (
     Pace,
+    Paces,
     Product,
     Threads,
+    beside,
     cut_for_one_thread,
     depends_on_threads,
     numpy_threads,
@@ -341,10 +343,10 @@ def test_where_the_functions_are_not_found_nothing_changes(monkeypatch: pytest.M
 
 
 class Machine:
-    """Makes steps as a ``Pace`` says, and adds up how long they take."""
+    """Makes steps as a pace says, and adds up how long they take."""
 
-    def __init__(self) -> None:
-        self.pace = Pace()
+    def __init__(self, pace: Pace | Paces | None = None) -> None:
+        self.pace = pace or Pace()
         self.seconds = 0.0
         self.alone = 0
 
@@ -395,3 +397,20 @@ def test_cores_that_become_busy_while_it_runs() -> None:
     machine.run(5_000, 16e-4, lambda i: 15e-4)
     # How long a step took on one thread then is no longer what counts.
     assert machine.run(50_000, 4e-4, lambda i: 12e-4) < 1.25
+
+
+def in_bursts(pace: Pace | Paces) -> float:
+    """How many times as long as on one thread steps take, the last third of each second of them beside others that keep
+    several threads waiting."""
+    machine = Machine(pace)
+    for _ in range(30):
+        machine.run(2_000, 330e-6, lambda i: 250e-6)
+        with beside:
+            machine.run(1_000, 330e-6, lambda i: 1e-3)
+    return machine.seconds / (30 * 3_000 * 330e-6)
+
+
+def test_bursts_of_reading_do_not_keep_steps_on_one_thread_between_them() -> None:
+    alone_in_bursts = (2 * 250 + 330) / (3 * 330)
+    assert in_bursts(Paces()) < 1.04 * alone_in_bursts
+    assert in_bursts(Pace()) > 1.1 * alone_in_bursts
