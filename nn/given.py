@@ -75,8 +75,8 @@ def batch_rows(train: Any, batch_size: int | None) -> int:
     data = train.data if isinstance(train, Rows) else train
     if isinstance(data, StreamedDataset) and size >= len(data):
         raise DataError(
-            f"batch_size={batch_size} takes all {len(data):,} rows at once, of which only {data.window:,} are in "
-            "memory at a time; name a smaller one"
+            f"each batch would have all {len(data):,} rows at once, of which only {data.window:,} are in memory at a "
+            f"time; name a batch size of at most {data.window:,}"
         )
     return size
 

@@ -24,7 +24,7 @@ from backends.arguments import (
 from backends.random import stream_key
 from backends.typing import Shape
 
-from .checks import DataError, check_labels, check_same_length, check_weights
+from .checks import DataError, check_labels, check_same_length, check_weights, first_true
 from .columns import Column
 from .labels import are_numbers, classes_of
 from .values import listed
@@ -294,8 +294,8 @@ def picture_in(have: Shape, image_shape: Shape | None, row_shape: Shape) -> Shap
     return picture if picture is not None and len(picture) in (2, 3) else None
 
 
-def indices_or_mask(rows: Any, n: int) -> np.ndarray:
-    """What one of ``n`` rows is taken by, other than a slice, as an array.
+def indices_or_mask(rows: Any, n: int, name: str = "rows") -> np.ndarray:
+    """What some of ``n`` rows are taken by, other than a slice, as an array; ``name`` is what messages call it.
 
     Raises:
         ArgumentTypeError, IndexError: it is neither indices nor a mask.
@@ -305,18 +305,14 @@ def indices_or_mask(rows: Any, n: int) -> np.ndarray:
         raise ArgumentTypeError("rows are taken by a slice or a one-dimensional array; say dataset[i : i + 1] for one")
     if not taken.size:
         taken = taken.astype(np.int64)  # np.asarray([]) is float64, which is no index
-    check_indices(taken, n)
+    if taken.dtype.kind not in "iub":
+        raise ArgumentTypeError(f"{name} are taken by whole numbers or a mask, not by {shown(rows)}")
+    if taken.dtype.kind == "b" and len(taken) != n:
+        raise IndexError(f"{name}: a mask of {len(taken)} cannot take rows of a data set of {n}")
+    if taken.dtype.kind != "b" and taken.size and not (-n <= taken.min() and taken.max() < n):
+        (index,) = first_true((taken < -n) | (taken >= n))
+        raise IndexError(f"{name}[{index}] is {taken[index]}, but the data set has {n} rows, 0 to {n - 1}")
     return taken
-
-
-def check_indices(rows: np.ndarray, n: int) -> None:
-    """Raise an error unless ``rows`` are indices of ``n`` rows, or a mask of them."""
-    if rows.dtype.kind not in "iub":
-        raise ArgumentTypeError(f"rows are taken by whole numbers or a mask, not by {shown(rows)}")
-    if rows.dtype.kind == "b" and len(rows) != n:
-        raise IndexError(f"a mask of {len(rows)} cannot take rows of a data set of {n}")
-    if rows.dtype.kind != "b" and rows.size and not (-n <= rows.min() and rows.max() < n):
-        raise IndexError(f"the data set has {n} rows, 0 to {n - 1}; there is none of {shown(rows)}")
 
 
 def as_tuple(name: str, values: Any, kind: type) -> tuple[Any, ...] | None:

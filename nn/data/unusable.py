@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+
+from backends.arguments import shown
 
 from .values import is_absent
 
@@ -15,6 +18,9 @@ TEXT = "turn it into numbers first (labels: sklearn.preprocessing.LabelEncoder)"
 
 def why_unusable(values: Any, name: str, said: str) -> str:
     """A sentence on ``values``, called ``name``, of which the device has said that it cannot use them."""
+    if isinstance(values, str | os.PathLike):
+        path = shown(os.fspath(values))
+        return f"{name} is {path}, where numbers in memory are wanted; if that is a file, give numpy.load({path})"
     known = str(getattr(values, "dtype", ""))
     if "complex" in known:
         return f"{name} has complex numbers; give their real and imaginary parts as columns, or abs({name})"

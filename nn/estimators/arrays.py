@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
 import array_api_compat
@@ -9,6 +10,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn import get_config
 
+from backends.arguments import shown
 from backends.devices import array_like, as_numpy
 
 #: A sparse matrix is made dense for training if that takes no more bytes than this.
@@ -25,7 +27,16 @@ class Kind(NamedTuple):
 
 
 def on_host(x: Any) -> Any:
-    """An array of another library than NumPy as a NumPy array; all else as it is."""
+    """An array of another library than NumPy as a NumPy array; all else as it is.
+
+    Raises:
+        TypeError: it is a path.
+    """
+    if isinstance(x, str | os.PathLike):
+        raise TypeError(
+            f"an estimator takes arrays, not {shown(os.fspath(x))}; load the file first (numpy.load), or train on rows "
+            "that are larger than memory by nn.Trainer(model).fit('x.npy', 'y.npy')"
+        )
     if array_api_compat.is_array_api_obj(x) and not isinstance(x, np.ndarray | np.generic):
         return as_numpy(x)
     return x

@@ -22,11 +22,13 @@ class Converted(ABC):
     Attributes:
         name, shape, dtype, chunk: as of ``Source``.
         source: the other.
+        chunks_are: what its format calls chunks.
     """
 
     def __init__(self, source: Source, dtype: Any) -> None:
         self.source, self.dtype = source, np.dtype(dtype)
         self.name, self.shape, self.chunk = source.name, source.shape, source.chunk
+        self.chunks_are = getattr(source, "chunks_are", "chunks")
 
     @abstractmethod
     def read(self, start: int, stop: int, out: np.ndarray) -> None:

@@ -22,7 +22,7 @@ from backends.arguments import (
 from backends.typing import Shape
 
 from ...messages import OneSentence
-from ..checks import DataError, DataTypeError, check_same_length, check_weights, warn_user
+from ..checks import DataError, DataTypeError, check_numbers, check_same_length, check_weights, warn_user
 from ..columns import Column
 from ..dataset import (
     Dataset,
@@ -165,7 +165,7 @@ class StreamedDataset(NamedArguments):
             put(class_names=names)
         put(targets=y)
         if weights is not None:
-            weights = check_weights(np.asarray(weights), n)
+            weights = check_weights(check_numbers(weights, "weights"), n)
         put(weights=weights)
         shape = tuple(row_shape or (math.prod(x.shape[1:]),))
         if math.prod(shape) != math.prod(x.shape[1:]):
@@ -189,13 +189,14 @@ class StreamedDataset(NamedArguments):
     def _warn_of_chunks(self) -> None:
         """Warn where a window has few chunks."""
         window, chunk, n = self.window, self.rows.chunk, len(self)
-        if chunk == 1 or n <= window or chunk <= window // FEWEST_CHUNKS:
+        most = max(window // FEWEST_CHUNKS, 1)
+        if n <= window or chunk <= most:
             return
+        chunks = getattr(self.rows, "chunks_are", "chunks")
         has = f"has only {window // chunk}" if chunk <= window else "is smaller than one"
-        rows = max(window // BLOCKS, 1)
         warn_user(
-            f"{self.rows.name} is stored in chunks of {chunk:,} rows, and a window of {window:,} rows {has}, so "
-            f"that rows are mixed badly and read several times over: store it in chunks of {rows:,} rows at most, or "
+            f"{self.rows.name} is stored in {chunks} of {chunk:,} rows, and a window of {window:,} rows {has}, so "
+            f"that rows are mixed badly and read several times over: store it in {chunks} of {most:,} rows at most, or "
             f"say window={min(FEWEST_CHUNKS * chunk, n)}",
             StreamWarning,
         )
@@ -482,9 +483,10 @@ def check_as_many(x: Source, y: Source) -> None:
 def _checked_indices(chosen: Any, n: int) -> np.ndarray | None:
     if chosen is None:
         return None
-    found = indices_or_mask(chosen, n)
+    found = indices_or_mask(chosen, n, "StreamedDataset: chosen")
     if found.dtype.kind == "b":
         found = np.flatnonzero(found)
     if not found.size:
         raise ArgumentTypeError(f"StreamedDataset: chosen must be indices of rows, not {shown(chosen)}")
-    return found.astype(np.int64, copy=False)
+    found = found.astype(np.int64, copy=False)
+    return found % n if (found < 0).any() else found

@@ -89,6 +89,8 @@ class ParquetSource:
         DataError: a column holds no numbers.
     """
 
+    chunks_are = "row groups"
+
     def __init__(self, file: ParquetFile, columns: Sequence[str], *, alone: bool = False) -> None:
         self._file, self._columns, self._alone = file, list(columns), alone
         self.name, self.chunk = str(file.path), file.chunk

@@ -102,7 +102,13 @@ def _targets_beside(path: Path) -> Path:
             f"{path} holds rows, and it is not known where their targets are: name both, as in x.npy,y.npy, or call "
             "them x.npy and y.npy"
         )
-    return path.with_name(f"y{path.name[1:]}")
+    targets = path.with_name(f"y{path.name[1:]}")
+    if path.is_file() and not targets.exists():
+        raise DataError(
+            f"{path} has no targets beside it: there is no {targets}; store them there, or name both files, as in "
+            "x.npy,labels.npy"
+        )
+    return targets
 
 
 def _of_folder(path: Path) -> dict[str, Source]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,18 @@ def made(**settings: Any) -> MLPClassifier:
     return MLPClassifier(
         **{"hidden_layer_sizes": 8, "max_iter": 30, "random_state": 0, "learning_rate_init": 0.02, **settings}
     )
+
+
+def test_a_path_is_refused_with_what_to_do() -> None:
+    fitted = made(max_iter=2).fit(X, TWO)
+    calls: list[Callable[[], Any]] = [
+        lambda: made().fit("x.npy", TWO),
+        lambda: made().fit(X, "x.npy"),
+        lambda: fitted.predict("x.npy"),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"an estimator takes arrays, not 'x\.npy'; load the file first"):
+            call()
 
 
 @given(

@@ -292,7 +292,7 @@ def test_blocks_are_whole_chunks(chunk: int, block: int) -> None:
 def test_chunks_that_are_too_long_are_warned_of() -> None:
     source = ArraySource(np.broadcast_to(np.uint8(1), (10**6, 784)), "big.h5: x")
     source.chunk = 4000
-    message = r"big.h5: x is stored in chunks of 4,000 rows, .* chunks of 390 rows at most, or say window=128000"
+    message = r"big.h5: x is stored in chunks of 4,000 rows, .* chunks of 3,125 rows at most, or say window=128000"
     with pytest.warns(StreamWarning, match=message):
         data = StreamedDataset(source, scale=1.0, window=100_000)
     assert data.block == 4000
@@ -383,6 +383,26 @@ def test_the_sample_is_spread_evenly() -> None:
 def test_what_cannot_be_used_is_refused_in_a_sentence(x: Any, y: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         StreamedDataset(x, y)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"chosen": np.arange(30)}, r"StreamedDataset: chosen\[20\] is 20, but the data set has 20 rows, 0 to 19$"),
+        ({"chosen": [3, -21]}, r"chosen\[1\] is -21, but"),
+        ({"chosen": [0.5, 1.0]}, "chosen are taken by whole numbers or a mask"),
+        ({"weights": "w.npy"}, r"weights is 'w.npy', where numbers in memory are wanted; .* numpy.load\('w.npy'\)"),
+        ({"weights": Path("w.npy")}, "weights is 'w.npy', where numbers in memory are wanted"),
+    ],
+)
+def test_what_is_said_of_rows_is_refused_by_its_name(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises((IndexError, TypeError), match=message):
+        StreamedDataset(np.zeros((20, 2)), **settings)
+
+
+def test_rows_may_be_chosen_from_the_end() -> None:
+    x = np.arange(20.0, dtype=np.float32).reshape(10, 2)
+    assert_same(StreamedDataset(x, chosen=np.array([-1, 2, -10]))[:], StreamedDataset(x, chosen=np.array([9, 2, 0]))[:])
 
 
 def test_labels_beyond_their_names_are_refused() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from nn import Linear, Sequential, Standardize, Trainer
 from nn.data import DataError, as_dataset
-from nn.data.streamed import ArraySource, NpySource, Source, StreamedDataset
+from nn.data.streamed import ArraySource, NpySource, Source, StreamedDataset, StreamWarning
 from nn.data.streamed.hdf5 import hdf5_source
 from nn.data.streamed.joined import JoinedSource
 from nn.data.streamed.mapped import mapped_source
@@ -313,6 +313,8 @@ def test_any_range_of_parquet_is_that_of_its_columns(tmp_path: Path) -> None:
         assert source.chunk == 7
         assert_gives(source, expected, ranges)
     assert_gives(ParquetSource(file, ["d"], alone=True), columns["d"], ranges)
+    with pytest.warns(StreamWarning, match="is stored in row groups of 7 rows, .*: store it in row groups of 1 rows"):
+        StreamedDataset(ParquetSource(file, ["a", "d"]), window=40)
 
 
 LABELS: dict[str, Callable[[int], Any]] = {

@@ -203,6 +203,9 @@ def test_what_has_no_windows_is_refused(tmp_path: Path) -> None:
         load_data(tmp_path / "rows.npy")
     with pytest.raises(DataError, match="cannot be read"):
         load_data(tmp_path / "x.npy")
+    np.save(tmp_path / "x.npy", np.zeros((3, 2)))
+    with pytest.raises(DataError, match=r"x.npy has no targets beside it: there is no .*y.npy; store them there"):
+        load_data(tmp_path / "x.npy")
     npy_folder(tmp_path, {"x": np.zeros((4, 2)), "y": np.arange(4) % 2})
     with pytest.raises(DataError, match="is no table"):
         load_data(tmp_path, label="y")
