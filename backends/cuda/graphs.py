@@ -39,8 +39,9 @@ PATIENCE = 3
 MOST_LAUNCHES = 4096
 #: How often a capture is begun for a count, where what ends it may be somebody else's doing.
 TRIES = 4
-#: cudaErrorStreamCaptureUnsupported and cudaErrorStreamCaptureInvalidated.
-_INTERRUPTED = (900, 901)
+#: cudaErrorStreamCaptureUnsupported, -Invalidated, and -Unjoined: a branch is always joined, unless the capture was
+#: invalidated before.
+_INTERRUPTED = (900, 901, 904)
 
 
 class RecordingError(OneSentence, RuntimeError):

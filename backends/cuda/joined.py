@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .branches import Branch, brought_forward
 from .graphs import TRIES, is_interrupted
 from .keep import collector_off
 from .launch import Kernels
@@ -45,6 +46,7 @@ class Joined:
         self._kernels = kernels
         self._rules = tuple(rules)
         self._nodes_of = nodes_of
+        self._branch: Branch | None = None  # made when a step first needs one
         self.why_not = "" if self._rules else "there are no rules"
 
     def __call__(self, work: Callable[[], None]) -> None:
@@ -53,18 +55,28 @@ class Joined:
         elif self._cuda.get_current_stream().is_capturing():  # work that has been watched when it ran before
             with noting() as calls:
                 work()
-            self._launch(calls)
+            calls = self._plan(calls)
+            if self._branch is None:
+                self._launch(calls)
+            else:
+                self._branch.capture(calls)
         else:
             found = self._watched(work)
             if isinstance(found, str):
                 work()  # which raises what was wrong with it, if it was not that it was noted
                 self.why_not = found
             else:
-                self._launch(found)
+                calls = self._plan(found)
+                if self._branch is None and any(call.beside for call in calls):
+                    self._branch = Branch(self._cuda)
+                self._launch(calls)
 
-    def _launch(self, calls: list[Call]) -> None:
+    def _plan(self, calls: list[Call]) -> list[Call]:
         for rule in self._rules:
             calls = rule(calls, self._kernels)
+        return brought_forward(calls)
+
+    def _launch(self, calls: list[Call]) -> None:
         for call in calls:
             call.launch()
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..typing import Array
+from .branches import updates_apart
 from .launch import Kernels, row_blocks
 from .source.sizes import (
     GROUP_HEIGHT,
@@ -86,12 +87,12 @@ def bias_into_loss(calls: list[Call], kernels: Kernels) -> list[Call]:
 def updates_together(calls: list[Call], kernels: Kernels) -> list[Call]:
     """Updates by SGD with one learning rate, of sections of the parameters, in one launch. The same bits."""
     for index, first in enumerate(calls):
-        if first.op != "sgd_update":
+        if first.op != "sgd_update" or first.beside:
             continue
         found = [index]
         for at in range(index + 1, len(calls)):
             call = calls[at]
-            if call.op != "sgd_update" or len(found) == MOST_UPDATES or not _same_rate(call, first):
+            if call.op != "sgd_update" or call.beside or len(found) == MOST_UPDATES or not _same_rate(call, first):
                 continue
             if not any(call.must_follow(calls[i]) for i in range(index, at)):
                 found.append(at)
@@ -219,7 +220,7 @@ def gradients_and_update(calls: list[Call], kernels: Kernels) -> list[Call]:
     """The products that are gradients of weights, for small networks and batches, and the update by SGD of all
     parameters in one launch. The products are summed in another order than cuBLAS's; the update is as before."""
     for index, update in enumerate(calls):
-        if update.op in ("sgd_update", "sgd_updates_2"):
+        if update.op in ("sgd_update", "sgd_updates_2") and not update.beside:
             joined = _gradients_and_update(calls, index, kernels)
             if joined is not None:
                 return gradients_and_update(joined, kernels)
@@ -343,6 +344,6 @@ def _whole_network(calls: list[Call], index: int, kernels: Kernels) -> list[Call
 
 
 #: Rules that change no bit.
-EXACT: tuple[JoiningRule, ...] = (targets_into_loss, bias_into_loss, updates_together)
+EXACT: tuple[JoiningRule, ...] = (targets_into_loss, bias_into_loss, updates_apart, updates_together)
 #: All of them: those after the exact ones sum products in another order.
 RULES: tuple[JoiningRule, ...] = (*EXACT, head, whole_network, gradients_and_update)

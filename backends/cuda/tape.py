@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..typing import Array
@@ -26,6 +26,7 @@ class Call:
         reads, writes: the arrays that it reads, and those that it writes; one that it may do both to is in both.
         launch: launches it on the current stream.
         grid: of a kernel, the blocks in each direction and the threads of a block.
+        beside: whether it may run beside others, as soon as what it needs is there (``branches``).
     """
 
     op: str
@@ -34,6 +35,7 @@ class Call:
     writes: tuple[Array, ...]
     launch: Callable[[], None]
     grid: tuple[tuple[int, ...], int] = ((), 0)
+    beside: bool = False
 
     def arrays(self, *, but: Sequence[str] = ()) -> list[Array]:
         """Its arrays, without those of the arguments of these names."""
@@ -102,6 +104,11 @@ def can_come_forward(calls: Sequence[Call], index: int, to: int) -> bool:
     return not any(calls[index].must_follow(calls[i]) for i in range(to + 1, index))
 
 
+def earliest(calls: Sequence[Call], call: Call, until: int) -> int:
+    """The first index, up to ``until``, at which a call can be made instead of at that one."""
+    return next((i + 1 for i in range(until - 1, -1, -1) if call.must_follow(calls[i])), 0)
+
+
 def replaced(calls: Sequence[Call], taken: set[int], at: int, joined: Call) -> list[Call]:
     """The calls with ``joined`` at index ``at`` and without those of the indices ``taken``."""
     return [joined if i == at else call for i, call in enumerate(calls) if i == at or i not in taken]
@@ -131,3 +138,13 @@ def noting() -> Iterator[list[Call]]:
         yield calls
     finally:
         _noting.tape = before
+
+
+@contextmanager
+def noting_beside() -> Iterator[None]:
+    """A context in which what this thread notes, if it does, may run ``beside`` other launches."""
+    calls = _noting.tape
+    begin = 0 if calls is None else len(calls)
+    yield
+    if calls is not None:
+        calls[begin:] = [replace(call, beside=True) for call in calls[begin:]]

@@ -8,6 +8,8 @@ stricter than CuPy where CuPy is silent or only a GPU would fail:
 * memory from ``empty`` is filled with NaN or 0xCD, so that reading what nobody wrote shows;
 * an array refuses everything that would make the host wait: ``float()``, ``bool()``, ``item()``, an iteration;
 * a graph holds addresses only, and a launch of it fails where the memory at one of them has been given back;
+* a graph with branches, captured on several streams, fails where two nodes that no edges order use the same memory and
+  one of them writes it; it is launched with the branches as early as edges allow and as late, in turns;
 * who waits for the device ends every capture that is under way in the process, with CUDA's errors 900 and 901;
 * a copy on a stream of its own is made when somebody waits for it, and not before: from page-locked memory, which must
   be there then and have the same numbers. Kernels are run at once, whatever stream they are on.
@@ -32,10 +34,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from hashlib import sha256
+from itertools import cycle
 from pathlib import Path
 from time import perf_counter
 from types import ModuleType, SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import array_api_compat.numpy
 import numpy as np
@@ -77,6 +80,8 @@ class CUDARuntimeError(RuntimeError):
     NAMES: ClassVar = {
         900: "cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing",
         901: "cudaErrorStreamCaptureInvalidated: operation failed due to a previous error during capture",
+        904: "cudaErrorStreamCaptureUnjoined: capturing stream has unjoined work",
+        905: "cudaErrorStreamCaptureIsolation: dependency created on uncaptured work in another stream",
     }
 
     def __init__(self, status: int) -> None:
@@ -115,7 +120,8 @@ class Stream:
         Stream.made += 1
         self.ptr = 0 if null else 16 * Stream.made
         self.non_blocking = non_blocking
-        self.nodes: list[Node] | None = None
+        self.nodes: Capture | None = None
+        self.after: list[Node] = []  # which the next node comes after
         self.is_invalid = False
         self.copies: deque[Callable[[], None]] = deque()  # not yet made
         self.made = 0
@@ -130,6 +136,15 @@ class Stream:
         assert streams.entered.pop() is self
 
     def wait_event(self, event: Event) -> None:
+        if event.nodes is not None:  # so this stream captures as well, from now on
+            if self.is_invalid or event.nodes.is_invalid:
+                raise CUDARuntimeError(901)
+            is_another = self.nodes is not None and self.nodes is not event.nodes
+            if event.nodes.has_ended or is_another or not self.non_blocking:
+                raise CUDARuntimeError(905)
+            self.nodes = event.nodes
+            self.after = [*self.after, *event.after]
+            return
         assert self.nodes is None
         if event.stream is not self:
             event.synchronize()
@@ -148,18 +163,39 @@ class Stream:
     def begin_capture(self) -> None:
         assert self.nodes is None
         assert self.non_blocking, "the default stream would be unusable in the whole process"
-        self.nodes = []
+        self.nodes = Capture(self.ptr)
 
     def is_capturing(self) -> bool:
         return self.nodes is not None
 
     def end_capture(self) -> Graph:
-        assert self.nodes is not None
-        nodes, self.nodes = self.nodes, None
-        if self.is_invalid:
-            self.is_invalid = False
+        nodes = self.nodes
+        assert nodes is not None
+        assert nodes.origin == self.ptr, "the capture has begun on another stream"
+        after, is_invalid = self.after, self.is_invalid
+        nodes.has_ended = True
+        streams_of = [stream for stream in list(stream_at.values()) if stream.nodes is nodes]
+        of_branches = {id(node) for stream in streams_of for node in stream.after}
+        for stream in streams_of:
+            stream.nodes, stream.after, stream.is_invalid = None, [], False
+        if is_invalid:
             raise CUDARuntimeError(901)
+        if not of_branches <= {id(node) for node in before(after)}:
+            raise CUDARuntimeError(904)
         return Graph(nodes)
+
+
+class Capture(list["Node"]):
+    """What streams capture together, in the order in which it comes; ``origin`` is the ``ptr`` of the first of them."""
+
+    def __init__(self, origin: int) -> None:
+        super().__init__()
+        self.origin = origin
+        self.has_ended = False
+
+    @property
+    def is_invalid(self) -> bool:
+        return stream_at[self.origin].is_invalid
 
 
 class Event:
@@ -167,11 +203,16 @@ class Event:
 
     def __init__(self, block: bool = False, disable_timing: bool = False) -> None:
         self.stream: Stream | None = None
+        self.nodes: Capture | None = None  # which it was recorded in
+        self.after: list[Node] = []
         self.copies = 0
         self.seconds = 0.0
 
     def record(self, stream: Stream | None = None) -> None:
         stream = get_current_stream() if stream is None else stream
+        if stream.is_invalid:
+            raise CUDARuntimeError(901)
+        self.nodes, self.after = stream.nodes, stream.after
         with stream.lock:
             self.stream, self.copies = stream, stream.made + len(stream.copies)
         self.seconds = perf_counter()
@@ -212,17 +253,57 @@ def get_current_stream() -> Stream:
     return streams.entered[-1] if streams.entered else null_stream
 
 
+class Used(NamedTuple):
+    """Memory that a launch uses: addresses from ``begin`` to before ``end``."""
+
+    begin: int
+    end: int
+    writes: bool
+
+    def races(self, other: Used) -> bool:
+        return (self.writes or other.writes) and self.begin < other.end and other.begin < self.end
+
+
+def used(array: np.ndarray, writes: bool) -> Used:
+    return Used(*np.lib.array_utils.byte_bounds(array), writes)
+
+
 class Node(SimpleNamespace):
-    """A launch in a graph: ``work()``, and the pieces of memory that it uses."""
+    """A launch in a graph: ``work()``, the memory that it uses, as addresses and by the pieces that these are in, and
+    the nodes that it comes right ``after``; ``stream`` is the ``ptr`` of the one that captured it."""
 
     name: str
     work: Callable[[], None]
     memory: list[int]
+    uses: list[Used]
+    after: list[Node]
+    stream: int
+
+
+def before(nodes: list[Node]) -> list[Node]:
+    """The nodes, and all that come before them."""
+    found: dict[int, Node] = {}
+    left = [*nodes]
+    while left:
+        node = left.pop()
+        if id(node) not in found:
+            found[id(node)] = node
+            left += node.after
+    return [*found.values()]
+
+
+class Race(AssertionError):
+    """Two nodes of a graph may run at the same time, or in any order, and must not."""
 
 
 class Graph:
+    #: Of graphs with branches: whether the branches come as early as they may, or as late, at each launch.
+    branches_first: ClassVar[Iterator[bool]] = cycle((True, False))
+
     def __init__(self, nodes: list[Node]) -> None:
         self.nodes = nodes
+        self.is_checked = len({node.stream for node in nodes}) < 2
+        self.has_branches = not self.is_checked
 
     def upload(self) -> None:
         pass
@@ -230,12 +311,36 @@ class Graph:
     def launch(self) -> None:
         assert get_current_stream().nodes is None
         launched.names.append("graph")
-        for node in self.nodes:
+        if not self.is_checked:
+            self.check()
+        for node in self.ordered() if self.has_branches else self.nodes:
             assert memory.are_in_use(node.memory), f"{node.name} uses memory that was given back"
             node.work()
 
+    def check(self) -> None:
+        """Raise a Race unless edges order all that must not change places."""
+        for i, node in enumerate(self.nodes):
+            earlier = {id(one) for one in before([node])}
+            for other in self.nodes[:i]:
+                if id(other) not in earlier and any(x.races(y) for x in node.uses for y in other.uses):
+                    raise Race(f"{other.name} and {node.name} use the same memory, and no edge orders them")
+        self.is_checked = True
 
-def enqueue(name: str, addresses: list[int], work: Callable[[], None], stream: Stream | None = None) -> None:
+    def ordered(self) -> list[Node]:
+        """The nodes, those of the branches as early as the edges allow or as late."""
+        first = next(Graph.branches_first)
+        main, made, found = self.nodes[0].stream, set[int](), list[Node]()
+        left = {id(node): node for node in self.nodes}
+        while left:
+            ready = [node for node in left.values() if all(id(one) in made for one in node.after)]
+            node = next((one for one in ready if (one.stream != main) == first), ready[0])
+            del left[id(node)]
+            made.add(id(node))
+            found.append(node)
+        return found
+
+
+def enqueue(name: str, uses: list[Used], work: Callable[[], None], stream: Stream | None = None) -> None:
     """Run ``work`` now or, where the stream is capturing, note it; it must know memory by its address only."""
     stream = get_current_stream() if stream is None else stream
     nodes = stream.nodes
@@ -245,7 +350,10 @@ def enqueue(name: str, addresses: list[int], work: Callable[[], None], stream: S
         launched.names.append(name)
         work()
     else:
-        nodes.append(Node(name=name, work=work, memory=[memory.piece(address) for address in addresses]))
+        pieces = [memory.piece(one.begin) for one in uses]
+        node = Node(name=name, work=work, memory=pieces, uses=uses, after=stream.after, stream=stream.ptr)
+        nodes.append(node)
+        stream.after = [node]
 
 
 @contextmanager
@@ -384,7 +492,6 @@ class ndarray(np.ndarray):
     def _write(function: Any, to: Any, values: Any) -> None:
         if not isinstance(to, np.ndarray):
             raise AssertionError("an element is not written from the host")
-        there = [x for x in (to, *values) if isinstance(x, np.ndarray)]
         if not to.size:
             return
         if get_current_stream().nodes is None:
@@ -393,7 +500,8 @@ class ndarray(np.ndarray):
             return
         assert all(isinstance(x, ndarray) for x in values if isinstance(x, np.ndarray)), "an upload while capturing"
         twins = [seen_from_outside(x) if isinstance(x, np.ndarray) else x for x in (to, *values)]
-        enqueue("copy", [x.ctypes.data for x in there], partial(function, *twins))
+        uses = [used(to, True), *(used(x, False) for x in values if isinstance(x, np.ndarray) and x.size)]
+        enqueue("copy", uses, partial(function, *twins))
 
 
 def seen_from_outside(x: Any) -> Any:
@@ -473,11 +581,13 @@ class RawKernel:
         self.max_threads = max_threads
         self.function.restype = None
         self.parameters = []
+        self.is_const = []
         for parameter in parameters:
             words = parameter.removeprefix("const ").split()
             c_type = " ".join(words[:-1])
             c_type, is_pointer = c_type.removesuffix("*"), c_type.endswith("*")
             self.parameters.append((words[-1], np.dtype(_C_TYPES[real if c_type == "REAL" else c_type]), is_pointer))
+            self.is_const.append(parameter.startswith("const "))
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
         assert 1 <= grid[0] < 2**31, f"grid of {self.name}: {grid}"
@@ -490,8 +600,9 @@ class RawKernel:
         values = [self.value(*both) for both in zip(self.parameters, arguments, strict=True)]
         blocks_x, blocks_y = (*grid, 1)[:2]
         counts = [ctypes.c_uint(n) for n in (blocks_x, blocks_y, min(threads, self.max_threads))]
-        arrays = [argument.ctypes.data for argument in arguments if isinstance(argument, ndarray) and argument.size]
-        enqueue(self.name, arrays, partial(self.function, *counts, *values))
+        given = zip(arguments, self.is_const, strict=True)
+        uses = [used(x, not is_const) for x, is_const in given if isinstance(x, ndarray) and x.size]
+        enqueue(self.name, uses, partial(self.function, *counts, *values))
 
     def value(self, parameter: tuple[str, np.dtype[Any], bool], argument: Any) -> Any:
         name, dtype, is_pointer = parameter
@@ -550,6 +661,19 @@ class Product(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("a", "b", "c", "workspace")),
     )
 
+    def uses(self) -> list[Used]:
+        """Matrices by columns, and the workspace, in which one product at a time leaves what it likes."""
+        itemsize = 8 if self.type else 4
+        shape_a, shape_b = (
+            (x[::-1] if op else x) for x, op in (((self.m, self.k), self.op_a), ((self.k, self.n), self.op_b))
+        )
+        matrices = (self.a, shape_a, self.lda), (self.b, shape_b, self.ldb), (self.c, (self.m, self.n), self.ldc)
+        found = [
+            Used(at, at + ((columns - 1) * stride + rows) * itemsize, at == self.c)
+            for at, (rows, columns), stride in matrices
+        ]
+        return [*found, Used(self.workspace, self.workspace + cublas.WORKSPACE_BYTES, True)]
+
 
 def new_stand_in_cublas() -> Any:
     """``cublas_stand_in.cpp``, its functions declared by ``backends.cuda.cublas`` as those of the real library.
@@ -565,8 +689,8 @@ def new_stand_in_cublas() -> Any:
     def on_launch(stream: int | None, product: Any) -> int:
         try:
             copy = Product.from_buffer_copy(product.contents)
-            addresses = [copy.a, copy.b, copy.c, copy.workspace]
-            enqueue("gemm", addresses, partial(library.stand_in_run, ctypes.byref(copy)), stream_at[stream or 0])
+            work = partial(library.stand_in_run, ctypes.byref(copy))
+            enqueue("gemm", copy.uses(), work, stream_at[stream or 0])
         except CUDARuntimeError:
             return EXECUTION_FAILED
         except BaseException:  # ctypes would print it and go on without the product

@@ -16,7 +16,9 @@ from multiprocessing.connection import Client, Connection, Listener
 from types import ModuleType
 from typing import Any
 
-from tests.helpers.emulated_cuda import enqueue, stream_at
+import numpy as np
+
+from tests.helpers.emulated_cuda import Used, enqueue, memory, stream_at, used
 
 ID_BYTES = 128
 NCCL_FLOAT32, NCCL_FLOAT64 = 7, 8
@@ -81,7 +83,8 @@ def groupEnd() -> None:
             for piece, (at, _) in zip(pieces, places, strict=True):
                 ctypes.memmove(at, piece, len(piece))
 
-    _launch("all to all", [at for places in (*sent, *got) for at, _ in places], work, stream)
+    uses = [Used(at, at + n, of is got) for of in (sent, got) for places in of for at, n in places]
+    _launch("all to all", [*uses, communicator.own()], work, stream)
 
 
 class NcclCommunicator:
@@ -93,11 +96,16 @@ class NcclCommunicator:
         assert len(name) == ID_BYTES
         assert 0 <= rank < size
         self.size, self.rank = size, rank
+        self.memory = memory.allocate((1,), np.uint8)
         self.connection: Connection = Client(("127.0.0.1", int(name.rstrip(b"\0"))), authkey=KEY)
         self.connection.send((size, rank))
 
     def __del__(self) -> None:
         raise AssertionError("NCCL would wait for the graphs that have its calls")
+
+    def own(self) -> Used:
+        """What all its calls use: two of them may not run at the same time."""
+        return used(self.memory, True)
 
     def exchange(self, what: str, captured: bool, given: list[Any]) -> list[Any]:
         """What each process has for this one; ``given``: what this one has for each."""
@@ -116,7 +124,8 @@ class NcclCommunicator:
                 assert len(piece) == n
                 ctypes.memmove(received + rank * n, piece, n)
 
-        _launch("all gather", [sent, received, received + self.size * n - 1], work, stream)
+        uses = [Used(sent, sent + n, False), Used(received, received + self.size * n, True), self.own()]
+        _launch("all gather", uses, work, stream)
 
     def send(self, at: int, count: int, kind: int, peer: int, stream: int) -> None:
         assert _group.calls is not None, "two processes that send to each other without a group wait forever"
@@ -127,9 +136,9 @@ class NcclCommunicator:
         _group.calls.append(("recv", self, at, count * SIZES[kind], peer, stream))
 
 
-def _launch(name: str, addresses: list[int], work: Callable[[bool], None], stream: int) -> None:
+def _launch(name: str, uses: list[Used], work: Callable[[bool], None], stream: int) -> None:
     captured = stream_at[stream].nodes is not None
-    enqueue(name, addresses, lambda: work(captured), stream_at[stream])
+    enqueue(name, uses, lambda: work(captured), stream_at[stream])
 
 
 def add_nccl(cupy: Any) -> ModuleType:
