@@ -37,6 +37,8 @@ class Core:
         why_device: why it is this device, where ``auto`` chose it; "" where it was named.
         collectives: the processes that train together; by default this one alone. See ``train_with``.
         sums_by: what carries sums over them, where that is not what carries everything else.
+        sums_from: how many numbers a part of the gradients must have for its sum over them to be asked for by itself,
+            since it is then made while others are computed; 0 where nothing is gained by that.
         why_eager: why steps that ``record`` was to record run as they are; "" where there is nothing to say.
     """
 
@@ -48,6 +50,7 @@ class Core:
     why_eager = ""
     collectives = Collectives()
     sums_by = ""
+    sums_from = 0
 
     def __init__(self, device: Device, dtype: str = "float32") -> None:
         check_kind("device", device, Device, "a Device, as find_device gives it")

@@ -59,10 +59,14 @@ class Sums:
     Args:
         array: (n,), where the sum goes.
         waiting: (n,) each, the buffers (``waiting_buffers``).
+        parts: which sums over the processes are asked for one after the other; none: that of all at once.
     """
 
-    def __init__(self, blocks: Blocks, backend: Backend, array: Array, waiting: Sequence[Array]) -> None:
+    def __init__(
+        self, blocks: Blocks, backend: Backend, array: Array, waiting: Sequence[Array], parts: Sequence[slice] = ()
+    ) -> None:
         self._blocks, self._backend, self._array, self._waiting = blocks, backend, array, waiting
+        self._parts = parts
         self._is_last = False
         self._tree = TreeSum[Array](self._add)
 
@@ -83,7 +87,11 @@ class Sums:
             return
         nodes = [node for node, _ in self._tree.nodes]
         own = [values for _, values in self._tree.nodes]
-        self._backend.sum_over_processes(own, nodes, self._blocks.count, self._array)
+        if not self._parts:
+            self._backend.sum_over_processes(own, nodes, self._blocks.count, self._array)
+        for part in self._parts:
+            of_part = [values[part] for values in own]
+            self._backend.sum_over_processes(of_part, nodes, self._blocks.count, self._array[part])
 
     def _add(self, left: Array, right: Array) -> Array:
         """Their sum, in place of the right one where that is the last; so ``array`` is either free or has the sum."""
@@ -132,9 +140,10 @@ def make_step_on_blocks(
     store, backend = plan.store, plan.store.backend
     zeros = backend.zeros(store.flat_gradients.shape)  # for a block without rows
     of_blocks = [totals[index, ...] for index in range(len(blocks.own))]
+    parts = store.layout.in_turn(backend.sums_from) if backend.sums_from else []
 
     def step(numbers: StepNumbers, count: int) -> None:
-        gradients = Sums(blocks, backend, store.flat_gradients, ())
+        gradients = Sums(blocks, backend, store.flat_gradients, (), parts)
         moved = _MovedState(blocks, plans)
         for block, block_plan, place, sums in zip(blocks.own, plans, places, of_blocks, strict=True):
             rows = blocks.rows(block, count)

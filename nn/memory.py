@@ -111,6 +111,21 @@ class Layout:
             return [self.span(name) for name in self.offsets]
         return [slice(0, self.size)] if self.offsets else []
 
+    def in_turn(self, least: int, most: int = 3) -> list[slice]:
+        """The buffer in parts, in the order in which a backward pass has written the gradients there: the weights in up
+        to ``most`` parts of at least so many elements, the last layers first, each with at most half of what is left,
+        since it is summed while the rest is computed; and before the last of them all that is no weight."""
+        starts, parts, end = sorted(self.offsets.values()), list[slice](), self.n_decayed
+        while len(parts) < most - 1:
+            start = next((start for start in starts if 2 * start >= end), end)
+            if start >= end or end - start < least:
+                break
+            parts.append(slice(start, end))
+            end = start
+        if not parts:
+            return [slice(0, self.size)]
+        return [*parts, *([slice(self.n_decayed, self.size)] if self.size > self.n_decayed else []), slice(0, end)]
+
     def n_decayed_in(self, part: slice) -> int:
         """How many elements at the beginning of a part of the buffer decay."""
         start, end = int(part.start), int(part.stop)

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 
+import numpy as np
+
 from ..collectives import Collectives, Node, tree_sum
 from ..collectives.base import all_nodes
 from ..collectives.nccl import Nccl, connected
@@ -19,7 +21,7 @@ from ..collectives.tree import UNIT, exchanges, halves_fit
 from ..typing import Array
 from .core import CupyCore
 from .keep import keep
-from .tape import Call, tape
+from .tape import Call, is_same_memory, noting_beside, tape
 
 #: So many bytes of all processes together go to all of them at once (est.: what that takes beside a second call of
 #: NCCL, about 10 us, at 100 GB/s).
@@ -27,17 +29,23 @@ SHORT = 1 << 20
 #: More processes than that exchange halves where they can (est.: ``benchmarks.scaling``; slices need two calls of NCCL,
 #: halves two for each doubling of the processes).
 BY_SLICES = 8
+#: Parts of at least so many numbers are summed by themselves (est.: 4 MiB between 8 GPUs of a machine take about as
+#: long as the calls of NCCL for them).
+SUMS_FROM = 1 << 20
 
 
 class ProcessOperations(CupyCore):
     """The sum over blocks of rows."""
 
     sums_by = "NCCL"
+    sums_from = SUMS_FROM
     _nccl: Nccl | None = None
+    _turn: Array | None = None  # what all calls of NCCL say that they write, for they must keep their order
 
     def _connect(self, collectives: Collectives) -> None:
         with self.use():
             self._nccl = connected(self.cupy, self.index, collectives)
+            self._turn = self.empty((1,), np.uint8)
 
     def sum_over_processes(self, own: Sequence[Array], nodes: Sequence[Node], blocks: int, out: Array) -> Array:
         """By one launch for the additions, and one or two calls of NCCL."""
@@ -50,13 +58,14 @@ class ProcessOperations(CupyCore):
             return super().sum_over_processes(own, nodes, blocks, out)
         target = self._target(op, out, (n,))
         most = _most_nodes(size, blocks)
-        if size * most * target.nbytes <= SHORT:
-            self._sum_at_once(self._nccl, own, most, blocks, target)
-        elif size > BY_SLICES and halves_fit(size, blocks) and n >= size * UNIT:  # where each has something to send
-            self._sum_by_halves(self._nccl, own[0], target)
-        else:
-            self._sum_by_slices(self._nccl, own, most, blocks, target)
-        return self._deliver(target, out)
+        with noting_beside():
+            if size * most * target.nbytes <= SHORT:
+                self._sum_at_once(self._nccl, own, most, blocks, target)
+            elif size > BY_SLICES and halves_fit(size, blocks) and n >= size * UNIT:  # where each has something to send
+                self._sum_by_halves(self._nccl, own[0], target)
+            else:
+                self._sum_by_slices(self._nccl, own, most, blocks, target)
+            return self._deliver(target, out)
 
     def _sum_at_once(self, nccl: Nccl, own: Sequence[Array], most: int, blocks: int, out: Array) -> None:
         n = out.size
@@ -93,7 +102,7 @@ class ProcessOperations(CupyCore):
             to, of = ([[x] if rank == partner else [] for rank in range(size)] for x in (sent, got))
             self._communicate("exchange", partial(nccl.all_to_all, to, of), [sent], [got])
 
-        if values is not out:
+        if not is_same_memory(values, out):
             self._result(values, out)
         for partner, _, keeps, gives in pairs:
             kept = out[keeps]
@@ -124,7 +133,8 @@ class ProcessOperations(CupyCore):
         if calls is None:
             call()
         else:
-            calls.append(Call(op, {}, tuple(reads), tuple(writes), call))
+            assert self._turn is not None
+            calls.append(Call(op, {}, tuple(reads), (*writes, self._turn), call))
 
 
 @cache

@@ -19,14 +19,19 @@ import numpy as np
 import nn
 from backends import get_backend
 from backends.collectives import Node, TreeSum, blocks_of, find_collectives, tree_sum
-from backends.cuda import processes
+from backends.cuda import branches, processes
 from tests.helpers.parts import PARTS, X, Y
 
 
 def make(part: str, **arguments: Any) -> nn.Trainer:
     layers, optimizer, settings = PARTS[part]
-    device = os.environ.get("XPNET_TEST_DEVICE", "cpu")
-    model = nn.Sequential(nn.Linear(12, 16), *layers, nn.ReLU(), nn.Linear(16, 3), backend=device, seed=3)
+    device, large = os.environ.get("XPNET_TEST_DEVICE", "cpu"), os.environ.get("XPNET_TEST_LARGE")
+    ends = [nn.ReLU(), nn.Linear(16, 3)]
+    if large:  # so many weights are, and so are updated, and summed, beside other launches
+        branches.SECTION, ends = int(large), [nn.ReLU(), nn.Linear(16, 10), nn.ReLU(), nn.Linear(10, 3)]
+    model = nn.Sequential(nn.Linear(12, 16), *layers, *ends, backend=device, seed=3)
+    if large:
+        model.backend.sums_from = int(large)
     fresh = type(optimizer)(**optimizer.settings())
     return nn.Trainer(model, "softmax_cross_entropy", fresh, distributed=True, **settings, **arguments)
 
@@ -156,17 +161,29 @@ def sums_on_gpus() -> None:
 
 def captured(blocks: str, short: str, by_slices: str) -> None:
     """As ``bits``, but that steps and their sums are captured on a GPU, and are not launched one by one any more."""
-    from tests.helpers.emulated_cuda import launched
+    from tests.helpers.emulated_cuda import Stream, launched
 
+    beside: list[str] = []
+    end = Stream.end_capture
+
+    def end_capture(self: Stream) -> Any:
+        graph = end(self)
+        beside.extend(node.name for node in graph.nodes if node.stream != graph.nodes[0].stream)
+        return graph
+
+    Stream.end_capture = end_capture  # type: ignore[method-assign]
     processes.SHORT, processes.BY_SLICES = int(short), int(by_slices)
     for part in ("momentum", "BatchNorm"):
         trainer = make(part, blocks=int(blocks))
         launched.names.clear()
+        beside.clear()
         trainer.fit(nn.Dataset(X, Y, image_shape=(3, 4)), epochs=3, batch_size=32, callbacks=[nn.PrintEpochs()])
         assert trainer.backend.why_eager == ""
         if trainer.backend.collectives.rank == 0:
             calls = [launched.count(name) for name in ("graph", "all gather", "all to all")]
-            print(part, digest(trainer), trainer.model.step, *calls, flush=True)
+            print(
+                part, digest(trainer), trainer.model.step, *calls, "+".join(beside).replace(" ", "_") or "-", flush=True
+            )
 
 
 def interrupted_capture() -> None:

@@ -56,11 +56,37 @@ def test_captured_steps_have_the_sums_in_them(short: int, by_slices: int, calls:
     program = [*PROGRAM, "captured", "2", str(short), str(by_slices)]
     alone, two = (by_rank_0(run(processes, program, more=ON_GPU)) for processes in (1, 2))
     assert [line.split()[:3] for line in two] == [line.split()[:3] for line in alone]  # bits and steps
-    assert [line.split()[4:] for line in alone] == [["0", "0"]] * 2
+    assert [line.split()[4:] for line in alone] == [["0", "0", "-"]] * 2
     for line, sums in zip(two, (1, 2), strict=True):  # of gradients; and of statistics
-        _, _, steps, graphs, gathered, exchanged = line.split()
+        _, _, steps, graphs, gathered, exchanged, _ = line.split()
         assert (steps, graphs) == ("24", "23")  # the first step alone is launched call by call
         assert (int(gathered), int(exchanged)) == (sums * calls[0], sums * calls[1])
+
+
+LARGE = ON_GPU | {"XPNET_TEST_LARGE": "150"}
+
+
+@pytest.mark.parametrize("processes", MANY)
+def test_sums_in_parts_have_the_bits_of_one_process(processes: int) -> None:
+    """Also where the updates of the parts are beside, and where something needs all gradients at once."""
+    alone = by_rank_0(run(1, [*PROGRAM, "bits", "4"], more=LARGE))
+    assert len(alone) == 8
+    assert by_rank_0(run(processes, [*PROGRAM, "bits", "4"], more=LARGE)) == alone
+
+
+@pytest.mark.parametrize("by_slices", [8, 1], ids=["by slices", "by halves"])
+def test_the_sums_of_the_last_layers_run_beside_the_layers_before(by_slices: int) -> None:
+    program = [*PROGRAM, "captured", "2", "0", str(by_slices)]
+    alone, two = (by_rank_0(run(processes, program, more=LARGE)) for processes in (1, 2))
+    assert [line.split()[:3] for line in two] == [line.split()[:3] for line in alone]
+    exchanges = ["all to all", "all gather"] if by_slices > 1 else ["all to all"] * 2
+    for line in two:
+        calls = [int(count) for count in line.split()[4:6]]
+        beside = line.split()[6].split("+")
+        parts = 3 + (line.startswith("BatchNorm"))  # two of weights, then all else, and then statistics
+        assert calls == [parts * exchanges.count(name) for name in ("all gather", "all to all")]
+        assert (beside[0], beside.count("copy")) == ("all_to_all", 0)
+        assert "sgd_update" in beside
 
 
 def test_a_capture_that_one_process_loses_is_lost_for_all() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -65,6 +67,36 @@ def test_arrays_do_not_overlap_and_all_are_inside(shapes: list[tuple[int, ...]])
         assert (layout.offsets[name] < layout.n_decayed) == (view.ndim > 1)
         assert layout.offsets[name] % ALIGNMENT == 0
     assert flat.sum() == sum(np.prod(shape, dtype=int) for shape in shapes)
+
+
+SHAPES = st.lists(st.lists(st.integers(1, 30), max_size=3).map(tuple), max_size=9)
+
+
+@given(SHAPES, st.integers(1, 600), st.integers(1, 4))
+def test_parts_in_turn_are_the_whole_buffer(shapes: list[tuple[int, ...]], least: int, most: int) -> None:
+    layout = Layout.of({str(number): shape for number, shape in enumerate(shapes)})
+    parts = layout.in_turn(least, most)
+    elements = [i for part in parts for i in range(part.start, part.stop)]
+    assert sorted(elements) == [*range(layout.size)]
+    if len(parts) > 1:
+        of_weights = [part for part in parts if part.stop <= layout.n_decayed]
+        assert 2 <= len(of_weights) <= most
+        assert parts[-1].start == 0
+        assert {part.start for part in of_weights} <= {*layout.offsets.values()}
+        for part in of_weights[:-1]:
+            assert least <= part.stop - part.start <= part.stop / 2
+        assert [part.stop for part in of_weights[1:]] == [part.start for part in of_weights[:-1]]
+
+
+def test_the_last_layers_are_the_first_part() -> None:
+    """Six weights of 128 and 256 elements; each part has at most half of what those before it leave."""
+    layers = [*enumerate(pairwise((8, *(16,) * 6)))]
+    layout = Layout.of({f"{i}.weight": shape for i, shape in layers} | {f"{i}.bias": shape[1:] for i, shape in layers})
+    assert (layout.n_decayed, layout.size) == (1408, 1504)
+    biases = slice(1408, 1504)
+    assert layout.in_turn(1) == [slice(896, 1408), slice(640, 896), biases, slice(0, 640)]
+    assert layout.in_turn(257) == [slice(896, 1408), biases, slice(0, 896)]
+    assert layout.in_turn(513) == layout.in_turn(1, most=1) == [slice(0, 1504)]
 
 
 def test_a_store_has_a_view_for_each_array_and_buffers_for_each_layer() -> None:
