@@ -16,6 +16,7 @@ from ..devices import ARRAYS, DeviceError, ErrorKind, OutOfMemoryError
 from ..step import RecordedStep, Step
 from ..typing import Array
 from .cublas import WORKSPACE_BYTES, Cublas, CublasError, Handle, handle_of, why_not_plain
+from .dependent import DependentLaunches
 from .device import CupyDevice
 from .graphs import STEPS, Recording
 from .joined import Joined
@@ -51,6 +52,8 @@ class CupyCore(Backend):
         without_cublas: why products go through CuPy, which cannot be recorded; "" as long as they do not.
         rules: by which the launches of recorded steps are joined (``rules``); with none they stay as they are. Those
             that ``record`` finds here apply, to a step that only launches operations of this backend.
+        dependent_launches: whether kernels of captured steps may begin before the launch before them has ended
+            (``dependent``). What ``record`` finds here applies.
 
     Raises:
         DeviceError: the device cannot multiply in that precision.
@@ -68,6 +71,7 @@ class CupyCore(Backend):
         self.without_cublas = ""
         # The kernels that contain products compute them in full precision only.
         self.rules: tuple[JoiningRule, ...] = RULES if precision == "float32" else EXACT
+        self.dependent_launches = True
         self._real = np.dtype(dtype)
         self._of_thread = _OfThread()
         self._check_precision()
@@ -98,6 +102,15 @@ class CupyCore(Backend):
     @cached_property
     def _kernels(self) -> Kernels:
         return kernels(self.cupy, self.index, "float" if self.dtype_name == "float32" else "double")
+
+    @cached_property
+    def _dependent(self) -> DependentLaunches:
+        return DependentLaunches(self.device)
+
+    @property
+    def why_not_dependent(self) -> str:
+        """Why no kernel of a captured step begins before the launch before it has ended; "" as long as some may."""
+        return self._dependent.why_not if self.dependent_launches else "dependent_launches is False"
 
     @property
     def _gemm(self) -> Gemm:
@@ -133,7 +146,13 @@ class CupyCore(Backend):
             self._kernels,
             numbers,
             step,
-            joined=Joined(self.cupy, self._kernels, self.rules if only_operations else (), self.device.nodes_of),
+            joined=Joined(
+                self.cupy,
+                self._kernels,
+                self.rules if only_operations else (),
+                self.device.nodes_of,
+                self._dependent if self.dependent_launches else None,
+            ),
             scratch=self._scratch_in,
             in_order=self._in_order,
             refused=self._why_eager,

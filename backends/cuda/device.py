@@ -73,6 +73,14 @@ class CupyDevice(Device):
         """
         return cublas.load(self.cupy)
 
+    def driver(self) -> ctypes.CDLL:
+        """The CUDA driver.
+
+        Raises:
+            OSError: there is none of that name.
+        """
+        return _driver()
+
     def nodes_of(self, graph: Any) -> int:
         """How many nodes a captured graph has, by the driver: CuPy does not tell.
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .branches import Branch, brought_forward
+from .dependent import DependentLaunches
 from .graphs import TRIES, is_interrupted
 from .keep import collector_off
 from .launch import Kernels
@@ -34,30 +35,39 @@ class Joined:
         kernels: of the device.
         rules: the rules, in the order in which they are applied.
         nodes_of: tells how many nodes a captured graph has.
+        dependent: launches kernels of captured work as dependent on the one before; None: none are.
 
     Attributes:
         why_not: why launches are not joined; "" as long as they are.
     """
 
     def __init__(
-        self, cupy: Any, kernels: Kernels, rules: Sequence[JoiningRule], nodes_of: Callable[[Any], int]
+        self,
+        cupy: Any,
+        kernels: Kernels,
+        rules: Sequence[JoiningRule],
+        nodes_of: Callable[[Any], int],
+        dependent: DependentLaunches | None = None,
     ) -> None:
         self._cuda = cupy.cuda
         self._kernels = kernels
         self._rules = tuple(rules)
         self._nodes_of = nodes_of
         self._branch: Branch | None = None  # made when a step first needs one
+        self._dependent = dependent
+        self._last: tuple[Any, Call | None] = None, None  # of the work captured last: its stream, its last launch
         self.why_not = "" if self._rules else "there are no rules"
 
     def __call__(self, work: Callable[[], None]) -> None:
+        stream = self._cuda.get_current_stream()
         if self.why_not:
             work()
-        elif self._cuda.get_current_stream().is_capturing():  # work that has been watched when it ran before
+        elif stream.is_capturing():  # work that has been watched when it ran before
             with noting() as calls:
                 work()
             calls = self._plan(calls)
             if self._branch is None:
-                self._launch(calls)
+                self._capture(calls, stream)
             else:
                 self._branch.capture(calls)
         else:
@@ -79,6 +89,18 @@ class Joined:
     def _launch(self, calls: list[Call]) -> None:
         for call in calls:
             call.launch()
+
+    def _capture(self, calls: list[Call], stream: Any) -> None:
+        """Launch them on a stream that captures, where nothing but work of this object has been launched before."""
+        before = self._last[1] if self._last[0] is stream else None
+        for call in calls:
+            is_launched = False
+            if self._dependent is not None and before is not None:
+                is_launched = self._dependent.launch(self._kernels, call, before, stream)
+            if not is_launched:
+                call.launch()
+            before = call
+        self._last = stream, before
 
     def _watched(self, work: Callable[[], None]) -> list[Call] | str:
         """What the work launches, or why that cannot be noted."""

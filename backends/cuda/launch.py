@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 from ..activations import ACTIVATIONS, Activation
 from ..updates import Rule
 from .keep import keep
-from .source import source, source_of, source_of_rule
+from .source import EARLY, source, source_of, source_of_rule
 from .source.convolutions import convolution_source
 from .source.distortions import distortion_source
 from .source.pictures import picture_source
@@ -70,6 +70,14 @@ def _parameter(declaration: str, real: str) -> Parameter:
         raise ValueError(f"no parameter of a kernel: {declaration!r}")
     const, c_type, star, name = match.groups()
     return Parameter(name, np.dtype(_DTYPES[real if c_type == "REAL" else c_type]), star == "*", const is not None)
+
+
+def _early(kernel: str, given: Sequence[tuple[Parameter, Any]]) -> tuple[Any, ...] | None:
+    """What a kernel reads before it waits for the launch before it; None where it does not."""
+    for beginning, names in EARLY.items():
+        if kernel.startswith(beginning):
+            return tuple(x for parameter, x in given if parameter.name in names and x is not None)
+    return None
 
 
 class Kernels:
@@ -160,11 +168,14 @@ class Kernels:
     def _launch(
         self, name: str, blocks: tuple[int, ...], threads: int, arguments: tuple[Any, ...], checked: tuple[Any, ...]
     ) -> None:
+        self._function(name)(blocks, (threads,), checked)
+        keep(*arguments)
+
+    def _function(self, name: str) -> Any:
         function = self._functions.get(name)
         if function is None:
             function = self._functions[name] = self._modules[name].get_function(name)
-        function(blocks, (threads,), checked)
-        keep(*arguments)
+        return function
 
     def _call(
         self, name: str, blocks: tuple[int, ...], threads: int, arguments: tuple[Any, ...], checked: tuple[Any, ...]
@@ -178,7 +189,15 @@ class Kernels:
             writes=tuple(x for parameter, x in arrays if not parameter.is_const),
             launch=partial(self._launch, name, blocks, threads, arguments, checked),
             grid=(blocks, threads),
+            early=_early(name, named),
         )
+
+    def prepared(self, call: Call) -> tuple[int, list[Any]]:
+        """The driver's handle of a call's kernel, and its arguments as numbers of NumPy: arrays by their addresses."""
+        given = zip(self._parameters[call.op], call.arguments.values(), strict=True)
+        checked = [self._check(call.op, *both) for both in given]
+        numbers = [x if isinstance(x, np.generic) else np.uint64(x.data.ptr) for x in checked]
+        return self._function(call.op).kernel.ptr, numbers
 
     def call(self, name: str, blocks: tuple[int, ...], threads: int, **arguments: Any) -> Call:
         """A launch of kernel ``name`` to be made later, its arguments by their names.

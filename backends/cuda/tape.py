@@ -27,6 +27,7 @@ class Call:
         launch: launches it on the current stream.
         grid: of a kernel, the blocks in each direction and the threads of a block.
         beside: whether it may run beside others, as soon as what it needs is there (``branches``).
+        early: of a kernel that waits for the launch before it by itself, what it reads before that (``dependent``).
     """
 
     op: str
@@ -36,6 +37,12 @@ class Call:
     launch: Callable[[], None]
     grid: tuple[tuple[int, ...], int] = ((), 0)
     beside: bool = False
+    early: tuple[Array, ...] | None = None
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether it is one launch of a kernel of xpnet."""
+        return self.grid != ((), 0)
 
     def arrays(self, *, but: Sequence[str] = ()) -> list[Array]:
         """Its arrays, without those of the arguments of these names."""

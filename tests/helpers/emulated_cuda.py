@@ -575,9 +575,10 @@ def kept(text: str) -> Path:
 
 
 class RawKernel:
-    def __init__(self, name: str, function: Any, parameters: list[str], real: str, max_threads: int) -> None:
+    def __init__(self, name: str, library: Any, parameters: list[str], real: str, max_threads: int) -> None:
         self.name = name
-        self.function = function
+        self.library = library
+        self.function = library[f"emulate_{name}"]
         self.max_threads = max_threads
         self.function.restype = None
         self.parameters = []
@@ -598,11 +599,21 @@ class RawKernel:
         assert threads & (threads - 1) == 0, f"block of {self.name}: {block}"
         assert len(arguments) == len(self.parameters), f"{self.name} takes {len(self.parameters)} arguments"
         values = [self.value(*both) for both in zip(self.parameters, arguments, strict=True)]
-        blocks_x, blocks_y = (*grid, 1)[:2]
-        counts = [ctypes.c_uint(n) for n in (blocks_x, blocks_y, min(threads, self.max_threads))]
         given = zip(arguments, self.is_const, strict=True)
         uses = [used(x, not is_const) for x, is_const in given if isinstance(x, ndarray) and x.size]
-        enqueue(self.name, uses, partial(self.function, *counts, *values))
+        enqueue(self.name, uses, self.work(grid, threads, values))
+
+    def work(self, grid: tuple[int, ...], threads: int, values: list[Any]) -> Callable[[], None]:
+        """What a launch with these arguments, as C takes them, does."""
+        blocks_x, blocks_y = (*grid, 1)[:2]
+        counts = [ctypes.c_uint(n) for n in (blocks_x, blocks_y, min(threads, self.max_threads))]
+        return partial(self.function, *counts, *values)
+
+    @property
+    def kernel(self) -> Any:
+        """``cupy.cuda.Function``: the driver's handle of the kernel."""
+        kernel_at[id(self)] = self
+        return SimpleNamespace(ptr=id(self))
 
     def value(self, parameter: tuple[str, np.dtype[Any], bool], argument: Any) -> Any:
         name, dtype, is_pointer = parameter
@@ -619,6 +630,9 @@ class RawKernel:
         return ctypes.c_void_p(argument.ctypes.data)
 
 
+kernel_at: weakref.WeakValueDictionary[int, RawKernel] = weakref.WeakValueDictionary()
+
+
 class RawModule:
     max_threads = 1
 
@@ -630,8 +644,7 @@ class RawModule:
         self.real = match[1]
 
     def get_function(self, name: str) -> RawKernel:
-        function = compiled(self.code)[f"emulate_{name}"]
-        return RawKernel(name, function, self.declarations[name], self.real, self.max_threads)
+        return RawKernel(name, compiled(self.code), self.declarations[name], self.real, self.max_threads)
 
 
 def gemm(transa: str, transb: str, a: Any, b: Any, out: Any = None, alpha: float = 1.0, beta: float = 0.0) -> Any:
@@ -883,6 +896,11 @@ class EmulatedCudaDevice(CupyDevice):
     def synchronize(self) -> None:
         must_not_capture("synchronous API calls")
         wait_for_device()
+
+    def driver(self) -> Any:
+        from tests.helpers.emulated_launch import driver  # which imports this module
+
+        return driver
 
     def nodes_of(self, graph: Graph) -> int:
         return len(graph.nodes)

@@ -13,19 +13,23 @@ from __future__ import annotations
 
 from ...activations import ACTIVATIONS, Activation
 from ...updates import Rule
+from . import small_networks, updates
 from .elementwise import ROWS, activation_kernels, take_rows_kernels
 from .flat import BUFFERS, NUMBERS
 from .losses import loss_kernels
 from .normalization import NORMALIZE
 from .small_networks import head_kernels
-from .text import BATCH, DIVIDE, HASH, head
+from .text import BATCH, DEPENDENT, DIVIDE, HASH, head
 from .trees import COLUMN_SUMS, TREES
 from .updates import UPDATES, joined_update_kernels, rule_kernel, rule_kernels
+
+#: What kernels that call ``wait_for_launch_before`` read before that, by the beginning of a kernel's name.
+EARLY = small_networks.EARLY | updates.EARLY
 
 
 def source(real: str) -> str:
     """The CUDA text with ``REAL`` as ``"float"`` or ``"double"``, and with the activations known by now."""
-    parts = [head(real), DIVIDE, BATCH, TREES]
+    parts = [head(real), DIVIDE, BATCH, DEPENDENT, TREES]
     parts += [activation_kernels(a, a.name) for a in ACTIVATIONS.values() if a.has_cuda]
     parts += [ROWS, NORMALIZE, *loss_kernels(), HASH, UPDATES + BUFFERS + NUMBERS, COLUMN_SUMS, *head_kernels()]
     parts += [*rule_kernels(), *joined_update_kernels(), *take_rows_kernels()]

@@ -27,14 +27,16 @@ KERNEL @KIND@_@NAME@(
     __shared__ Index label[HEAD_ROWS];
     const int columns = n;
     const int width = k;
-    FOR_BLOCK(i, width * columns) whole[i] = matrix[i];
-    for (Index first = (Index)blockIdx.x * HEAD_ROWS; first < m; first += (Index)gridDim.x * HEAD_ROWS) {
+    const Index own = (Index)blockIdx.x * HEAD_ROWS;
+    for (Index first = own; first < m; first += (Index)gridDim.x * HEAD_ROWS) {
         const int rows_here = first + HEAD_ROWS < m ? HEAD_ROWS : (int)(m - first);
         FOR_BLOCK(r, rows_here) {
             const Index row = first + r;
             label[r] = targets[gathered ? @TAKEN@ : row];
-            if (gathered) gathered[row] = label[r];
         }
+@GATHER@        wait_for_launch_before();
+        if (first == own) FOR_BLOCK(i, width * columns) whole[i] = matrix[i];
+        if (gathered) FOR_BLOCK(r, rows_here) gathered[first + r] = label[r];
 @FILL@
         __syncthreads();
         FOR_BLOCK(t, rows_here * columns * HEAD_PARTS) {
@@ -83,12 +85,19 @@ KERNEL @KIND@_@NAME@(
         }
         __syncthreads();
     }
+    wait_for_launch_before();  // of a block without rows
     if (!is_last_block(ticket)) return;
     sum_rows(rows, totals, accumulate, m);
     if (d_sums) ordered_column_sums(d, d_sums, m, n);
     if (dx_sums) ordered_column_sums(dx, dx_sums, m, k);
 }
 """
+
+#: What they read before ``wait_for_launch_before``, by the beginning of a kernel's name.
+EARLY = {
+    "head_": ("targets", "order", "start_at"),
+    "small_": ("targets", "order", "start_at", "pixels", "input_order", "input_start_at"),
+}
 
 #: What differs between the end of a network and the whole of one with a single hidden layer.
 _HEADS = {
@@ -98,6 +107,7 @@ _HEADS = {
         "INPUT": "const REAL* x",
         "SAVED": "const REAL* saved, ",
         "MEMORY": "    __shared__ REAL whole[HEAD_MATRIX];\n    __shared__ REAL taken[HEAD_TAKEN];",
+        "GATHER": "",
         "FILL": "        FOR_BLOCK(i, rows_here * width) taken[i] = x[first * width + i];",
         "RESULT": "saved ? sum * derivative_@NAME@(saved[first * width + i]) : sum",
     },
@@ -115,13 +125,14 @@ _HEADS = {
     __shared__ REAL taken[HEAD_ROWS * SMALL_WIDTH];
     const int across = ((int)k + 3) / 4;
     const int slices = SMALL_SUMS / (HEAD_ROWS * 4 * across);""",
-        "FILL": """        const Index input_first = input_start_at ? *input_start_at : input_start;
+        "GATHER": """        const Index input_first = input_start_at ? *input_start_at : input_start;
         FOR_BLOCK(i, rows_here * (int)inputs) {
             const int r = (int)i / (int)inputs, column = (int)i % (int)inputs;
             const Index from = row_of_batch(input_order, input_first, input_positions, input_sources, first + r);
             row_of[i] = (REAL)pixels[from * inputs + column] * input_scale + input_shift;
-            input[first * inputs + i] = row_of[i];
         }
+""",
+        "FILL": """        FOR_BLOCK(i, rows_here * (int)inputs) input[first * inputs + i] = row_of[i];
         __syncthreads();
         // A thread has four columns, so far apart that neighbours read neighbours, of all rows, and a slice of the sum.
         FOR_BLOCK(t, across * slices) {

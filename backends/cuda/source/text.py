@@ -45,6 +45,27 @@ __device__ Index divide(Index i, Index n)
 }
 """
 
+DEPENDENT = r"""
+// A kernel that calls this may be launched so that it begins while the launch before it is still running (`dependent`).
+// Until then it writes nothing, and of what is in memory it reads only what the module of its text has as EARLY. The
+// call returns when the launch before has ended and all that it wrote can be seen.
+//
+// Only then the launch after this one may begin. So no more than two are under way at any time: when this one begins,
+// all up to the last but one have ended. What it reads early must therefore not be written by the launch right before
+// it, and nobody else needs to be thought of. This is so only if every thread of every block makes the call: a launch
+// that ended without it, before the one before has ended, would let the next one pass both.
+#if __CUDA_ARCH__ >= 900
+#define GRID_CONTROL(what) asm volatile("griddepcontrol." #what ";" ::: "memory")
+#elif !defined(GRID_CONTROL)
+#define GRID_CONTROL(what)
+#endif
+__device__ void wait_for_launch_before()
+{
+    GRID_CONTROL(wait);
+    GRID_CONTROL(launch_dependents);
+}
+"""
+
 BATCH = r"""
 // Nobody can check positions that are on the device without waiting for it; one that is out of range reads the
 // nearest row instead of memory that is not ours.

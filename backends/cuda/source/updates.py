@@ -88,6 +88,7 @@ KERNEL gradients_and_update_@COUNT@(
     __shared__ REAL taken[GROUP_ROWS * GROUP_HEIGHT];
     __shared__ REAL part[GROUP_PARTS * GROUP_HEIGHT * GROUP_WIDTH];
     const REAL rate = learning_rate_at ? *learning_rate_at : learning_rate;
+    wait_for_launch_before();
     const int share = ((int)m + GROUP_PARTS - 1) / GROUP_PARTS;
     for (Index tile = blockIdx.x; tile < tiles_@COUNT@; tile += gridDim.x) {
         @CHOICE@
@@ -142,6 +143,9 @@ KERNEL gradients_and_update_@COUNT@(
     }
 }
 """
+
+#: What they read before ``wait_for_launch_before``, by the beginning of a kernel's name.
+EARLY = {"gradients_and_update_": ("learning_rate_at",)}
 
 _RULE = r"""
 KERNEL @NAME@(
