@@ -3,8 +3,8 @@
 A step is recorded by the backend, as ``fit`` does it. The nodes of its graph are told by the driver; of each a graph of
 its own is made, many copies in a row, and timed by CUDA events. So a launch is timed with the caches full of its own
 arrays, and the sum of all is not the step but shows where its time goes. Then whole steps are timed, one in a graph, on
-the GPU and, in the same loop, in Python; and those of ``fit``. Where these take longer than the GPU does, it waits for
-Python.
+the GPU and, in the same loop, in Python; and those of ``fit``, as they are and with ordinary launches only, where some
+are not (``backend.dependent_launches``). Where these take longer than the GPU does, it waits for Python.
 """
 
 from __future__ import annotations
@@ -84,6 +84,8 @@ def measure(config: str, settings: argparse.Namespace) -> dict[str, Any]:
         "step_us": median(on_gpu),
         "python_us": median(in_python),
         "fit_us": of_fit(made, chosen.batch_size, settings.rows),
+        "why_not_dependent": backend.why_not_dependent,
+        "fit_ordinary_us": of_fit_with_ordinary_launches(made, chosen.batch_size, settings.rows),
     }
 
 
@@ -102,6 +104,16 @@ def of_fit(made: Xpnet, batch_size: int, rows: int) -> float:
     begun = perf_counter()
     made.epochs(ROUNDS)
     return 1e6 * (perf_counter() - begun) / (ROUNDS * -(-rows // batch_size))
+
+
+def of_fit_with_ordinary_launches(made: Xpnet, batch_size: int, rows: int) -> float:
+    """The same where no launch may begin before the one before it has ended."""
+    backend: Any = made.trainer.backend
+    known, backend.dependent_launches = backend.dependent_launches, False
+    try:
+        return of_fit(made, batch_size, rows)
+    finally:
+        backend.dependent_launches = known
 
 
 class Steps:
@@ -176,7 +188,9 @@ def table(config: str, outcome: dict[str, Any]) -> str:
         return f"{config}: not recorded: {outcome['why_eager']}.\n"
     lines = [
         f"{config}: {outcome['nodes']} nodes a step; one in a graph takes {outcome['step_us']:.1f} us, its Python "
-        f"{outcome['python_us']:.1f} us; a step of `fit` {outcome['fit_us']:.1f} us.",
+        f"{outcome['python_us']:.1f} us; a step of `fit` {outcome['fit_us']:.1f} us, with ordinary launches only "
+        f"{outcome['fit_ordinary_us']:.1f} us"
+        + (f" (so are all: {why}; the difference is chance)." if (why := outcome["why_not_dependent"]) else "."),
         "",
         "| launch | blocks | threads | times | us of each | us |",
         "|---|---|---|---|---|---|",

@@ -22,7 +22,7 @@ from backends import StepNumbers, get_backend
 from benchmarks.contenders import CONFIGS, STEPS_OF_GRAPH, Products, Xpnet
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import driver, launches, parts, recorded, trained
-from tests.helpers import emulated_cuda
+from tests.helpers import emulated_cuda, emulated_launch
 from tests.helpers.emulated_cuda import launched, needs_compiler
 from tests.helpers.emulated_driver import EmulatedDriver
 from tests.helpers.emulated_gpu import emulated_gpu
@@ -314,7 +314,29 @@ def test_the_launches_are_those_of_the_step(emulated: EmulatedDriver, tmp_path: 
     assert found["nodes"] == expected.total()
     assert all(len(launch["us"]) == launch["count"] and min(launch["us"]) > 0 for launch in found["launches"])
     assert found["step_us"] > found["python_us"] > 0
-    assert found["fit_us"] > 0
+    assert min(found["fit_us"], found["fit_ordinary_us"]) > 0
+    assert found["why_not_dependent"] == ""
+
+
+@needs_compiler
+def test_steps_of_fit_are_timed_with_dependent_launches_and_without(
+    emulated: EmulatedDriver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    early: list[int] = []
+    of_fit = launches.of_fit
+
+    def counted(made: Xpnet, batch_size: int, rows: int) -> float:
+        emulated_launch.driver.names.clear()
+        us = of_fit(made, batch_size, rows)
+        early.append(len(emulated_launch.driver.names))
+        return us
+
+    monkeypatch.setattr(launches, "of_fit", counted)
+    found_launches(tmp_path)
+    assert early[0] > 0 == early[1]
+    monkeypatch.setattr(emulated_launch.driver, "version", 12020)
+    why = "the driver is of CUDA 12.2: it takes 12.3 or newer"
+    assert f"(so are all: {why}; the difference is chance)." in launches.table("tiny", found_launches(tmp_path))
 
 
 @needs_compiler

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Callable
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -74,7 +72,7 @@ class EmulatedLaunches(SimpleNamespace):
         pointers = (ctypes.c_void_p * len(kernel.parameters)).from_address(arguments)
         values = [read(kernel, i, pointers[i] or 0) for i in range(len(pointers))]
         uses = uses_of(kernel, values)
-        work = partial(run, kernel, kernel.work((grid_x, grid_y), threads, values), after[0].uses)
+        work = EarlyLaunch(kernel, kernel.work((grid_x, grid_y), threads, values), after[0].uses)
         enqueue(kernel.name, uses, work, stream_at[stream])
         self.names.append(kernel.name)
         return 0
@@ -99,12 +97,21 @@ def uses_of(kernel: RawKernel, values: list[Any]) -> list[Used]:
     return found
 
 
-def run(kernel: RawKernel, work: Callable[[], None], before: list[Used]) -> None:
-    """A launch right after one that uses that memory."""
-    library = kernel.library
-    library.emulate_problem.restype = ctypes.c_char_p
-    places = [Memory(x.begin, x.end - x.begin, x.writes) for x in before]
-    library.emulate_early((Memory * len(places))(*places), len(places))
-    work()
-    problem = library.emulate_problem()
-    assert problem is None, f"{kernel.name} {problem.decode()}"
+class EarlyLaunch:
+    """What a launch right after one that uses that memory does.
+
+    Attributes:
+        args: of the function of C.
+    """
+
+    def __init__(self, kernel: RawKernel, work: Any, before: list[Used]) -> None:
+        self.kernel, self.work, self.before, self.args = kernel, work, before, work.args
+
+    def __call__(self) -> None:
+        library, before = self.kernel.library, self.before
+        library.emulate_problem.restype = ctypes.c_char_p
+        places = [Memory(x.begin, x.end - x.begin, x.writes) for x in before]
+        library.emulate_early((Memory * len(places))(*places), len(places))
+        self.work()
+        problem = library.emulate_problem()
+        assert problem is None, f"{self.kernel.name} {problem.decode()}"
