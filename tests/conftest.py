@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -18,6 +19,11 @@ from tests.helpers.backends import backend_params, is_on_gpu, make_backend
 #: Memory bounds this: each worker loads PyTorch and compiles the CUDA text.
 MOST_WORKERS = 8
 LONGEST_SUMMARY = 10
+
+# The suite starts 200 programs. Where compiled modules are not kept, as in many containers, each of them compiles ours
+# anew, which takes 0.5 s, and each worker rewrites the assertions of all tests anew, which takes 7 s.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # First calls import and compile, and the machine may be busy: how long an example takes proves nothing.
 settings.register_profile("suite", deadline=None, print_blob=True, max_examples=50)

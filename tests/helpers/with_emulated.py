@@ -6,12 +6,12 @@ import pytest
 
 from backends import Backend
 from backends.cuda.cupy_backend import CupyBackend
-from tests.helpers.backends import BACKENDS, backend_params, make_backend
+from tests.helpers.backends import TRIED, backend_params, make_backend
 from tests.helpers.emulated_cuda import HAS_COMPILER, EmulatedCudaDevice
 
 EMULATED = ("emulated", True)
 #: For ``fixture(params=...)``.
-WITH_EMULATED = backend_params([*BACKENDS, EMULATED])
+WITH_EMULATED = backend_params([*TRIED, EMULATED])
 
 
 def made(which: tuple[str, bool], dtype: str) -> Backend:

@@ -14,7 +14,7 @@ import train
 from nn import Data
 from nn.report import figures, is_reproduced
 from tests.helpers import made_up
-from tests.helpers.backends import BACKENDS, backend_params, make_backend
+from tests.helpers.backends import backend_params, make_backend
 
 SYSTEMS = {
     "neuron", "feedforward", "people", "zero-logistic", "zero-hidden", "ten-full-batch", "one-vs-two", "ten-relu",
@@ -50,11 +50,7 @@ def test_the_systems_are_there() -> None:
     assert set(recipes.names()) == SYSTEMS
 
 
-#: Not the first device of array-api-strict, which does what its second one does, and refuses less.
-EACH_LIBRARY = backend_params([which for which in BACKENDS if which[0] != "array_api_strict"])
-
-
-@pytest.mark.parametrize("which_backend", EACH_LIBRARY)
+@pytest.mark.parametrize("which_backend", backend_params())
 @pytest.mark.parametrize("name", QUICK)
 def test_the_quick_ones_reproduce_their_figures_on_every_backend(name: str, which_backend: tuple[str, bool]) -> None:
     make_backend(which_backend)
