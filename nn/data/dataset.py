@@ -258,11 +258,7 @@ def divided(
     """The indices of ``n`` rows in two parts, as ``Dataset.split`` divides them; ``labels`` None for no classes."""
     from sklearn.model_selection import train_test_split
 
-    if not is_number(fraction):
-        raise ArgumentTypeError(f"the fraction of rows to hold out must be a number, not {shown(fraction)}")
-    fraction = int(fraction) if is_whole_number(fraction) else float(fraction)
-    seed = check_seed("seed", seed)
-    check_can_split(n, labels, fraction, names)
+    fraction, seed = checked_split(n, labels, fraction, seed, names)
     rest, held_out = train_test_split(
         np.arange(n), test_size=fraction, stratify=labels, random_state=stream_key(seed, "split") % 2**32
     )
@@ -334,7 +330,24 @@ def _without_ones(shape: Shape) -> Shape:
     return tuple(extent for extent in shape if extent != 1)
 
 
-def check_can_split(n: int, labels: np.ndarray | None, fraction: float, names: Sequence[str]) -> None:
+def checked_split(
+    n: int, labels: np.ndarray | None, fraction: Any, seed: Any, names: Sequence[str]
+) -> tuple[int | float, int]:
+    """The fraction of ``n`` rows, or the number of them, that can be held out, and the seed.
+
+    Raises:
+        DataError: they cannot be divided in this way.
+        ArgumentTypeError: the fraction is no number.
+    """
+    if not is_number(fraction):
+        raise ArgumentTypeError(f"the fraction of rows to hold out must be a number, not {shown(fraction)}")
+    fraction = int(fraction) if is_whole_number(fraction) else float(fraction)
+    seed = check_seed("seed", seed)
+    _check_can_split(n, labels, fraction, names)
+    return fraction, seed
+
+
+def _check_can_split(n: int, labels: np.ndarray | None, fraction: float, names: Sequence[str]) -> None:
     whole = isinstance(fraction, int) and fraction >= 1
     if not (whole or 0 < fraction < 1):
         raise DataError(f"the fraction of rows to hold out must lie between 0 and 1, not be {fraction}")
