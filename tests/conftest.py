@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from backends import Backend
+from backends.cpu.cores import cores
 from tests.helpers.backends import backend_params, is_on_gpu, make_backend
 
 #: Memory bounds this: each worker loads PyTorch and compiles the CUDA text.
@@ -40,8 +41,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     here = config.invocation_params.dir
     if config.option.keyword or not all((here / argument).is_dir() for argument in config.args):
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_WORKERS) if cores > 1 else 0
+    return min(cores(), MOST_WORKERS) if cores() > 1 else 0
 
 
 @pytest.hookimpl(trylast=True)

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
+from backends.cpu.cores import cores
+
 ROOT = Path(__file__).parent.parent
 MODULES = {str(path.relative_to(ROOT)): path for path in sorted((ROOT / "tests").rglob("*.py"))}
 #: Of other projects, which offer the same in no public way.
@@ -184,8 +186,7 @@ def test_skips_are_summed_up_by_reason_and_slow_tests_left_out(tmp_path: Path) -
     assert len(lines[:-1]) == 10
     assert lines[9].split(maxsplit=1) == ["3", "for 3 other reasons (pytest -rs lists them)"]
     assert "13 skipped" in lines[-1]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    assert ("workers [13 items]" in out) == (cores > 1)
+    assert ("workers [13 items]" in out) == (cores() > 1)
 
 
 def test_a_single_file_starts_no_workers(tmp_path: Path) -> None:

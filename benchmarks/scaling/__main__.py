@@ -26,7 +26,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from nn.cli.processes import OF_OPEN_MPI, THREADS, cores
+from backends.cpu.cores import cores
+from nn.cli.processes import OF_OPEN_MPI, THREADS
 
 from . import report
 from .machines import WIDTHS

@@ -16,6 +16,7 @@ from socket import gethostname
 from typing import Any
 
 from backends.collectives import Collectives, ProcessError, find_collectives, launched
+from backends.cpu.cores import cores
 from backends.cuda.device import gpu_count
 
 from .kinds import UsageError
@@ -31,11 +32,6 @@ OF_OPEN_MPI = {
     "OMPI_MCA_rmaps_base_oversubscribe": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
 }
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def to_start(settings: Settings) -> int:

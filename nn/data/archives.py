@@ -15,7 +15,7 @@ from .checks import DataError, check_rows, check_same_length
 from .dataset import Dataset
 from .labels import Names, labels_of_file, read_labels
 from .npy import npy_header
-from .reading import check_is_file, open_file, reading, refuse_implausible
+from .reading import check_is_file, library, open_file, reading, refuse_implausible
 from .rows import pack
 from .units import Units
 
@@ -142,10 +142,7 @@ def read_hdf5(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset | None]:
         DataError: h5py is not installed, the file is damaged, or an array is missing or cannot be used.
     """
     path = Path(path)
-    try:
-        import h5py
-    except ImportError:
-        raise DataError(f"{path} needs h5py to be read: pip install h5py") from None
+    h5py = library("h5py", path)
     check_is_file(path)
     with reading(path), h5py.File(path, "r") as file:
         arrays = {}

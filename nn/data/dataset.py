@@ -24,6 +24,7 @@ from backends.arguments import (
 from backends.random import stream_key
 from backends.typing import Shape
 
+from .base import DatasetBase
 from .checks import DataError, check_labels, check_same_length, check_weights, first_true
 from .columns import Column
 from .labels import are_numbers, classes_of
@@ -31,7 +32,7 @@ from .values import listed
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset(NamedArguments):
+class Dataset(DatasetBase, NamedArguments):
     """Rows with their targets, kept small: pixels stay uint8 and are scaled when a batch is gathered.
 
     A Dataset states its units: whatever network it is given to, its rows are ``x * scale + shift``.
@@ -114,26 +115,12 @@ class Dataset(NamedArguments):
         return self.y.ndim == 1 or self.y.shape[1] > 0
 
     @property
-    def has_classes(self) -> bool:
-        """Whether the targets are class labels."""
-        return self.class_names is not None
-
-    @property
-    def n_classes(self) -> int:
-        """How many classes there are, whether or not each has a row here; 0 where the targets are not classes."""
-        return len(self.class_names or ())
-
-    @property
     def row_shape(self) -> Shape:
         return tuple(self.x.shape[1:])
 
     @property
     def target_shape(self) -> Shape:
         return tuple(self.y.shape[1:])
-
-    @property
-    def n_features(self) -> int:
-        return math.prod(self.x.shape[1:])
 
     def features(self, dtype: str = "float32") -> np.ndarray:
         """All rows as the network sees them: a new array (n, ...) of ``dtype``, ``x * scale + shift``."""
@@ -158,15 +145,6 @@ class Dataset(NamedArguments):
             return self
         known = picture_in(have, self.image_shape, row_shape)
         return replace(self, x=self.x.reshape(len(self), *row_shape), image_shape=known)
-
-    def as_pictures(self) -> Dataset:
-        """The same rows as pictures (n, height, width[, channels]), a view: for layers that take any size.
-
-        Raises:
-            DataError: the rows are not known to be pictures.
-        """
-        check_are_pictures(self.x.shape[1:], self.image_shape)
-        return self.shaped_for(self.image_shape)
 
     def with_classes(self, names: tuple[str, ...] | None) -> Dataset:
         """The same rows, their class labels numbered as ``names`` are, which a model was trained with.
@@ -258,24 +236,11 @@ def divided(
     """The indices of ``n`` rows in two parts, as ``Dataset.split`` divides them; ``labels`` None for no classes."""
     from sklearn.model_selection import train_test_split
 
-    if not is_number(fraction):
-        raise ArgumentTypeError(f"the fraction of rows to hold out must be a number, not {shown(fraction)}")
-    fraction = int(fraction) if is_whole_number(fraction) else float(fraction)
-    seed = check_seed("seed", seed)
-    check_can_split(n, labels, fraction, names)
+    fraction, seed = checked_split(n, labels, fraction, seed, names)
     rest, held_out = train_test_split(
         np.arange(n), test_size=fraction, stratify=labels, random_state=stream_key(seed, "split") % 2**32
     )
     return rest, held_out
-
-
-def check_are_pictures(row_shape: Shape, image_shape: Shape | None) -> None:
-    """Raise a DataError unless rows of this shape are known to be pictures."""
-    if image_shape is None and len(row_shape) == 1:
-        raise DataError(
-            f"rows of {row_shape[0]} numbers are not known to be pictures; pass x as (n, height, width[, "
-            "channels]), or a Dataset with an image_shape"
-        )
 
 
 def picture_in(have: Shape, image_shape: Shape | None, row_shape: Shape) -> Shape | None:
@@ -334,7 +299,24 @@ def _without_ones(shape: Shape) -> Shape:
     return tuple(extent for extent in shape if extent != 1)
 
 
-def check_can_split(n: int, labels: np.ndarray | None, fraction: float, names: Sequence[str]) -> None:
+def checked_split(
+    n: int, labels: np.ndarray | None, fraction: Any, seed: Any, names: Sequence[str]
+) -> tuple[int | float, int]:
+    """The fraction of ``n`` rows, or the number of them, that can be held out, and the seed.
+
+    Raises:
+        DataError: they cannot be divided in this way.
+        ArgumentTypeError: the fraction is no number.
+    """
+    if not is_number(fraction):
+        raise ArgumentTypeError(f"the fraction of rows to hold out must be a number, not {shown(fraction)}")
+    fraction = int(fraction) if is_whole_number(fraction) else float(fraction)
+    seed = check_seed("seed", seed)
+    _check_can_split(n, labels, fraction, names)
+    return fraction, seed
+
+
+def _check_can_split(n: int, labels: np.ndarray | None, fraction: float, names: Sequence[str]) -> None:
     whole = isinstance(fraction, int) and fraction >= 1
     if not (whole or 0 < fraction < 1):
         raise DataError(f"the fraction of rows to hold out must lie between 0 and 1, not be {fraction}")

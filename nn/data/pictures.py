@@ -18,7 +18,7 @@ import numpy as np
 from backends.typing import Shape
 
 from .checks import DataError
-from .reading import open_file, reading
+from .reading import library, open_file, reading
 
 #: The formats that are read, by Pillow's names. Of several pictures in a file the first is taken.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
@@ -48,10 +48,9 @@ def read_picture(path: str | os.PathLike[str], channels: int = 1) -> np.ndarray:
         DataError: Pillow is not installed; or the file is no such picture, is damaged, or has more pixels than Pillow
             takes for safe.
     """
-    try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
-    except ImportError:
-        raise DataError(f"{path} needs Pillow to be read: pip install pillow") from None
+    library("PIL", path, "Pillow", "pillow")
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
     if channels not in MODES:
         raise DataError(f"{path}: pictures have 1, 3 or 4 channels, but the rows have {channels}")
     with reading(Path(path)), warnings.catch_warnings():

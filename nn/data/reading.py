@@ -7,6 +7,8 @@ hold; the bounds stand here.
 from __future__ import annotations
 
 import gzip
+import importlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,6 +103,28 @@ def check_text(path: Path) -> None:
                     f"{path} has a line of more than {LONGEST_LINE >> 20} MB, which is no row of a table; check the "
                     "file, or save the data as .npz"
                 )
+
+
+def library(name: str, what: str | os.PathLike[str], called: str = "", install: str = "") -> Any:
+    """The module ``name``, by which a file is read, and which not everybody has.
+
+    Args:
+        what: the file, for the message.
+        called: what the library is called; by default as the module.
+        install: what pip installs for it; by default what it is called.
+
+    Raises:
+        DataError: it is not installed: the sentence says what to do.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise not_installed(what, called or name.partition(".")[0], install) from None
+
+
+def not_installed(what: str | os.PathLike[str], called: str, install: str = "") -> DataError:
+    """The error of ``library``, where another one was not found."""
+    return DataError(f"{what} needs {called} to be read: pip install {install or called}")
 
 
 @contextmanager

@@ -22,12 +22,12 @@ from backends.arguments import (
 from backends.typing import Shape
 
 from ...messages import OneSentence
+from ..base import DatasetBase
 from ..checks import DataError, DataTypeError, check_numbers, check_same_length, check_weights, warn_user
 from ..columns import Column
 from ..dataset import (
     Dataset,
     as_tuple,
-    check_are_pictures,
     class_numbers,
     divided,
     indices_or_mask,
@@ -60,7 +60,7 @@ class StreamWarning(OneSentence, UserWarning):
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
-class StreamedDataset(NamedArguments):
+class StreamedDataset(DatasetBase, NamedArguments):
     """Rows and targets that stay where they are stored, and are read window by window as training goes on.
 
     It has the words of a ``Dataset``, and is taken wherever rows are: by ``fit``, ``evaluate``, ``predict``. Training
@@ -263,20 +263,6 @@ class StreamedDataset(NamedArguments):
     def has_targets(self) -> bool:
         return self.targets is not None
 
-    @property
-    def has_classes(self) -> bool:
-        """Whether the targets are class labels."""
-        return self.class_names is not None
-
-    @property
-    def n_classes(self) -> int:
-        """How many classes there are, whether or not each has a row here; 0 where the targets are not classes."""
-        return len(self.class_names or ())
-
-    @property
-    def n_features(self) -> int:
-        return math.prod(self.row_shape)
-
     def shaped_for(self, row_shape: Shape | None) -> StreamedDataset:
         """As ``Dataset.shaped_for``: the same rows in the shape that a network takes.
 
@@ -288,15 +274,6 @@ class StreamedDataset(NamedArguments):
             return self
         known = picture_in(self.row_shape, self.image_shape, row_shape)
         return replace(self, row_shape=tuple(row_shape), image_shape=known)
-
-    def as_pictures(self) -> StreamedDataset:
-        """As ``Dataset.as_pictures``.
-
-        Raises:
-            DataError: the rows are not known to be pictures.
-        """
-        check_are_pictures(self.row_shape, self.image_shape)
-        return self.shaped_for(self.image_shape)
 
     def with_classes(self, names: tuple[str, ...] | None) -> StreamedDataset:
         """As ``Dataset.with_classes``: the same rows, their class labels numbered as ``names`` are.

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from ..checks import DataError
-from ..reading import check_is_file, reading
+from ..reading import check_is_file, library, reading
 from ..tables.head import chosen_columns, known_label, question
 from ..tables.options import TableOptions, Task
 from ..tables.targets import Labels, classes_or_values
@@ -23,20 +22,6 @@ from .source import sampled_identity
 
 #: An integer of this many bits or fewer is exact in float32.
 EXACT_BITS = 16
-
-
-def parquet_library(path: str | Path) -> ModuleType:
-    """``pyarrow.parquet``.
-
-    Raises:
-        DataError: it is not installed.
-    """
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise DataError(f"{path} needs pyarrow to be read: pip install pyarrow") from None
-    library: ModuleType = pyarrow.parquet
-    return library
 
 
 class ParquetFile:
@@ -49,7 +34,7 @@ class ParquetFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self._library = path, parquet_library(path)
+        self.path, self._library = path, library("pyarrow.parquet", path)
         with reading(path):
             check_is_file(path)
             self.state = FileState(path)

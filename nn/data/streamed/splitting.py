@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from backends.arguments import ArgumentTypeError, check_seed, is_number, is_whole_number, shown
 from backends.random import generator
 
-from ..dataset import check_can_split
+from ..dataset import checked_split
 
 
 def divided_in_order(
@@ -24,11 +23,7 @@ def divided_in_order(
     Args:
         labels: (n,) integers of any dtype; None for no classes.
     """
-    if not is_number(fraction):
-        raise ArgumentTypeError(f"the fraction of rows to hold out must be a number, not {shown(fraction)}")
-    fraction = int(fraction) if is_whole_number(fraction) else float(fraction)
-    seed = check_seed("seed", seed)
-    check_can_split(n, labels, fraction, names)
+    fraction, seed = checked_split(n, labels, fraction, seed, names)
     count = fraction if isinstance(fraction, int) and fraction >= 1 else math.ceil(fraction * n)
     is_held_out = np.zeros(n, bool)
     if labels is None:

@@ -12,14 +12,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from ..checks import DataError
 from ..columns import Column
 from ..hdf5 import open_array
 from ..labels import are_numbers
-from ..reading import check_is_file, reading
+from ..reading import check_is_file, library, reading
 from ..tables.options import TableOptions
 from ..units import Units
 from .dataset import StreamedDataset, check_as_many
@@ -155,25 +154,11 @@ def _of_zarr(path: Path) -> dict[str, Source]:
         return {name: zarr_array(group[name], f"{path}: {name}") for name in names}
 
 
-def hdf5_library(path: Path) -> ModuleType:
-    """``h5py``.
-
-    Raises:
-        DataError: it is not installed.
-    """
-    try:
-        import h5py
-    except ImportError:
-        raise DataError(f"{path} needs h5py to be read: pip install h5py") from None
-    library: ModuleType = h5py
-    return library
-
-
 def _of_hdf5(path: Path) -> dict[str, Source]:
-    library = hdf5_library(path)
+    h5py = library("h5py", path)
     check_is_file(path)
     with reading(path):
-        file = library.File(path, "r")  # it is closed with the last of the arrays
+        file = h5py.File(path, "r")  # it is closed with the last of the arrays
         names = _names(list(file), path, "the arrays x_train and y_train", short=False)
         return {name: hdf5_source(open_array(file, name, path), f"{path}: {name}") for name in names}
 

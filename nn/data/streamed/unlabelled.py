@@ -9,7 +9,7 @@ import numpy as np
 from ..archives import read_npy, row_array
 from ..hdf5 import open_array
 from ..npy import npy_header
-from ..reading import check_is_file, open_file, reading
+from ..reading import check_is_file, library, open_file, reading
 from .dataset import WINDOW_BYTES
 from .hdf5 import hdf5_source
 from .joined import JoinedSource
@@ -17,7 +17,7 @@ from .npy import NpySource
 from .opened import is_of
 from .reading import parts_of, row_bytes
 from .source import Source
-from .stored import files_of, hdf5_library
+from .stored import files_of
 from .zarr import is_zarr, open_zarr, zarr_array
 
 
@@ -61,10 +61,10 @@ def _of_npy(path: Path) -> Source | np.ndarray:
 
 
 def _of_hdf5(path: Path) -> Source:
-    library = hdf5_library(path)
+    h5py = library("h5py", path)
     check_is_file(path)
     with reading(path):
-        file = library.File(path, "r")  # it is closed with the array
+        file = h5py.File(path, "r")  # it is closed with the array
         name = row_array(list(file), path)
         return hdf5_source(open_array(file, name, path), f"{path}: {name}")
 

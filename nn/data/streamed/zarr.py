@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from ..checks import DataError
-from ..reading import reading, refuse_implausible
+from ..reading import library, reading, refuse_implausible
 from .hdf5 import check_chunk_size
 from .source import sampled_identity
 
@@ -25,20 +24,6 @@ CODECS = {
 }  # fmt: skip
 
 
-def zarr_library(path: str | Path) -> ModuleType:
-    """``zarr``.
-
-    Raises:
-        DataError: it is not installed.
-    """
-    try:
-        import zarr
-    except ImportError:
-        raise DataError(f"{path} needs zarr to be read: pip install zarr") from None
-    library: ModuleType = zarr
-    return library
-
-
 def is_zarr(path: Path) -> bool:
     """Whether a path, which need not exist, is of zarr: by its name, or by what is in the folder."""
     return path.suffix.lower() == ".zarr" or any((path / name).is_file() for name in DESCRIPTIONS)
@@ -50,10 +35,10 @@ def open_zarr(path: Path) -> Any:
     Raises:
         DataError: there is none, it has links in it, or zarr is not installed.
     """
-    library = zarr_library(path)
+    zarr = library("zarr", path)
     with reading(path):
         refuse_links(path)
-        return library.open(path, mode="r")
+        return zarr.open(path, mode="r")
 
 
 def refuse_links(path: Path) -> None:

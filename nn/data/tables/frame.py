@@ -14,7 +14,7 @@ from ..checks import DataError, DataTypeError
 from ..columns import TEXT_COLUMN, Column
 from ..dataset import Dataset
 from ..frames import names_of, raw_column
-from ..reading import check_is_file
+from ..reading import check_is_file, library, not_installed
 from ..values import column_of, is_absent, is_frame, objects_of
 from .head import ColumnName, chosen_columns, known_label, question
 from .numbers import as_numbers
@@ -66,15 +66,12 @@ def parquet_frame(path: Path, columns: Sequence[str] | None = None) -> Any:
     Raises:
         DataError: pandas, or the library that it reads parquet by, is not installed; or the file cannot be read.
     """
-    try:
-        import pandas
-    except ImportError:
-        raise DataError(f"{path} needs pandas to be read: pip install pandas pyarrow") from None
+    pandas = library("pandas", path, install="pandas pyarrow")
     check_is_file(path)
     try:
         return pandas.read_parquet(path, columns=None if columns is None else [*columns])
     except ImportError:
-        raise DataError(f"{path} needs pyarrow to be read: pip install pyarrow") from None
+        raise not_installed(path, "pyarrow") from None
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} is not a parquet file that pandas can read ({str(error).splitlines()[0]})") from None
 
