@@ -35,6 +35,15 @@ def are_plain(*arrays: Array | None) -> bool:
     return True
 
 
+def are_alike(first: Array, *others: Array | None) -> bool:
+    """Whether they are plain and all have one shape. Neither the BLAS nor a loop looks; of others NumPy says what is
+    wrong."""
+    for a in others:
+        if a is not None and a.shape != first.shape:
+            return False
+    return are_plain(first, *others)
+
+
 class NumpyCore(Backend):
     """``NumpyBackend`` without its operations."""
 

@@ -17,10 +17,11 @@ from .. import random
 from ..typing import Array
 from ..updates import bias_correction, get_rule
 from . import numba_kernels as kernels
-from .core import are_plain, host_number
+from .core import are_alike, are_plain, host_number
 from .numba_distortion import NumbaDistortions
 from .numba_pooling import NumbaPoolings
-from .numpy_backend import NumpyBackend, adagrad_state, adam_state, are_alike, rmsprop_state
+from .numpy_backend import NumpyBackend
+from .updates import adagrad_state, adam_state, rmsprop_state
 
 _DERIVATIVES = {
     "identity": kernels.IDENTITY,
