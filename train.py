@@ -50,7 +50,7 @@ try:
     from nn.cli.kinds import usage_errors
     from nn.cli.processes import first_tells, processes_of, processes_started, start_processes, threads_of, to_start
     from nn.cli.results import Saved, save_folder, save_report
-    from nn.cli.resume import folder_callbacks, go_on, record_of, resumed_settings, way_to_go_on
+    from nn.cli.resume import folder_callbacks, go_on, record_of, resumed_settings, started_again, way_to_go_on
     from nn.cli.rows import hold_out, load
     from nn.cli.run_folder import RunFolder, folder_of
     from nn.cli.run_record import RunRecord
@@ -162,7 +162,7 @@ def parse(argv: Sequence[str] | None) -> list[Settings]:
         UsageError: the flags or the recipe cannot be used.
         SystemExit: 0, after ``--help`` or ``--version``.
     """
-    flags = read_flags(argv, __version__)
+    flags = started_again(read_flags(argv, __version__))
     if "list_recipes" in flags:
         width = max(len(name) for name in recipes.names())
         for name in recipes.names():

@@ -131,7 +131,7 @@ def _by_mpi(size: int) -> Collectives:
     from .mpi import MpiCollectives
 
     if MPI.COMM_WORLD.Get_size() > 1:
-        return _ending_together(MpiCollectives(MPI.COMM_WORLD))
+        return _ending_together(MpiCollectives(MPI.COMM_WORLD, timeout()))
     if size > 1:
         raise ProcessError(
             f"this was started as one of {size} processes by another MPI than that of mpi4py, which is "

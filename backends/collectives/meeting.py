@@ -36,6 +36,7 @@ class Meeting(NamedTuple):
         key: what only processes of this run say.
         timeout: for how many seconds a process may do nothing while others wait for it; 0: for any time. That of
             process 0 is that of all.
+        patience: for how many seconds the processes wait for each other.
     """
 
     rank: int
@@ -44,6 +45,7 @@ class Meeting(NamedTuple):
     port: int
     key: bytes
     timeout: float
+    patience: float = CONNECT_SECONDS
 
 
 class Met(NamedTuple):
@@ -119,7 +121,7 @@ def _received(meeting: Meeting, kinds: Sequence[str], door: socket.socket) -> Me
     own = socket.gethostname()
     found: dict[int, dict[str, Connection]] = {rank: {} for rank in range(1, meeting.size)}
     hosts = {0: own}
-    last = monotonic() + CONNECT_SECONDS
+    last = monotonic() + meeting.patience
     door.settimeout(0.05)
     while any(len(one) < len(kinds) for one in found.values()):
         with suppress(TimeoutError):
@@ -131,8 +133,8 @@ def _received(meeting: Meeting, kinds: Sequence[str], door: socket.socket) -> Me
             missing = ", ".join(str(rank) for rank, one in found.items() if len(one) < len(kinds))
             raise ProcessError(
                 f"of {meeting.size} processes these have not come to process 0, at {meeting.host}:{meeting.port}, "
-                f"in {CONNECT_SECONDS:.0f} s: {missing}; start all, with the same MASTER_ADDR and MASTER_PORT, and let "
-                "no firewall close that port"
+                f"in {meeting.patience:.0f} s: {missing}; start all, with the same MASTER_ADDR and MASTER_PORT, and "
+                "let no firewall close that port"
             )
     for one in found.values():
         for connection in one.values():
@@ -153,7 +155,7 @@ def _connected(meeting: Meeting, kinds: Sequence[str]) -> Met:
 
 
 def _introduced(meeting: Meeting, kind: str, own: str) -> Connection:
-    last, why = monotonic() + CONNECT_SECONDS, ""
+    last, why = monotonic() + meeting.patience, ""
     while monotonic() < last:
         try:
             connection = _connection(socket.create_connection((meeting.host, meeting.port), GREETING_SECONDS))

@@ -12,6 +12,8 @@ all (Allgatherv). What is short goes to all processes at once, and each adds up 
 
 from __future__ import annotations
 
+import secrets
+import socket
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import pairwise
@@ -21,9 +23,13 @@ from typing import Any
 import numpy as np
 
 from ..typing import HostArray
-from .base import Collectives, add_into_left, all_nodes
+from .base import Collectives, ProcessError, add_into_left, all_nodes
+from .meeting import Meeting, Met, listening, meet
 from .tree import Node, exchanges, halves_fit, tree_sum
+from .watch import ANYONE, Own, Watch
 
+#: For so many seconds processes of a machine wait for each other, to be able to tell that one of them hangs.
+PATIENCE = 20.0
 #: So many bytes of a process are not cut: what Open MPI sends at once in a machine, without asking first.
 SHORT = 1 << 12
 
@@ -31,21 +37,49 @@ SHORT = 1 << 12
 class MpiCollectives(Collectives):
     """The processes of an MPI communicator.
 
+    MPI waits without an end for a process that hangs. Where all are of one machine, a thread in each notices that.
+
     Args:
         communicator: of mpi4py.
+        timeout: for how many seconds a process may do nothing while others wait for it; 0: for any time.
     """
 
     engine = "MPI"
 
-    def __init__(self, communicator: Any) -> None:
+    def __init__(self, communicator: Any, timeout: float = 0.0) -> None:
         self._communicator = communicator
         self.rank, self.size = int(communicator.Get_rank()), int(communicator.Get_size())
         self._of_errors = communicator.Dup()  # whose messages others, that wait for something else, do not mix up
         self._flags, self._found = np.zeros(1, np.int32), np.zeros(1, np.int32)
         self._buffers = cache(self._make_buffers)
+        self._own = Own()
+        if (met := self._met_on_one_machine(timeout)) is not None:
+            Watch(self.rank, self.size, met, self._own, others_tell=True)
+
+    def _met_on_one_machine(self, timeout: float) -> Met | None:
+        """Connections by TCP beside MPI; None where the processes are of several machines, or cannot have them."""
+        hosts = self.gather((socket.gethostname(), timeout))
+        timeout = hosts[0][1]
+        if not timeout or len({host for host, _ in hosts}) > 1:
+            return None
+        meeting, met = Meeting(self.rank, self.size, "127.0.0.1", 0, b"", timeout, PATIENCE), None
+        try:
+            door = listening(meeting) if self.rank == 0 else None
+        except ProcessError:
+            door = None
+        known = None if door is None else (door.getsockname()[1], secrets.token_bytes(16))
+        if (known := self.broadcast(known)) is not None:
+            try:
+                met = meet(meeting._replace(port=known[0], key=known[1]), ("watched",), door)
+            except ProcessError:
+                met = None
+        return met if all(self.gather(met is not None)) else None
+
+    def tell_where(self, at: Callable[[], str]) -> None:
+        self._own.at = at
 
     def sum_nodes(self, own: Sequence[HostArray], nodes: Sequence[Node], blocks: int, out: HostArray) -> HostArray:
-        self._buffers(out.shape[0], out.dtype.str, blocks)(own, out)
+        self._waiting(self._buffers(out.shape[0], out.dtype.str, blocks), own, out)
         return out
 
     def _make_buffers(self, n: int, dtype: str, blocks: int) -> Callable[[Sequence[HostArray], HostArray], None]:
@@ -57,16 +91,25 @@ class MpiCollectives(Collectives):
         return (_AtOnce if at_once else _BySlices)(self._communicator, nodes, n, dtype).sum
 
     def gather(self, value: Any) -> list[Any]:
-        found: list[Any] = self._communicator.allgather(value)
+        found: list[Any] = self._waiting(self._communicator.allgather, value)
         return found
 
     def broadcast(self, value: Any) -> Any:
-        return self._communicator.bcast(value)
+        return self._waiting(self._communicator.bcast, value)
 
     def any(self, asked: bool) -> bool:
         self._flags[0] = asked
-        self._communicator.Allreduce(self._flags, self._found)
+        self._waiting(self._communicator.Allreduce, self._flags, self._found)
         return bool(self._found[0])
+
+    def _waiting(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """What a call gives that waits for other processes."""
+        doing = self._own
+        doing.waits_for = ANYONE
+        result = call(*arguments)
+        doing.waits_for = None
+        doing.messages += 1
+        return result
 
     def all_come(self, text: str, seconds: float) -> list[str] | None:
         last, request = monotonic() + seconds, self._of_errors.Ibarrier()

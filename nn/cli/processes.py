@@ -25,6 +25,8 @@ from .signals import FORWARDED
 
 #: What libraries of matrix products read how many threads they have.
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+#: Exit codes for SIGKILL: those of Open MPI and of MPICH, and that of a launcher to which it happens itself.
+KILLED = (128 + 9, 9, -9)
 #: Lets Open MPI start more processes than there are cores, and as root in a container. Others do so anyway.
 OF_OPEN_MPI = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -78,7 +80,15 @@ def start_processes(settings: Settings, argv: Sequence[str] | None, tell: Callab
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
-    return 128 + caught[0] if caught and code else code if code >= 0 else 128 - code
+    if caught and code:
+        return 128 + caught[0]
+    if code in KILLED:
+        goes_on = "" if settings.output is None else f"; --resume {settings.output} goes on from the last checkpoint"
+        tell(
+            "error: one of the processes was killed, perhaps as memory ran short (the log of the system tells): "
+            f"start fewer, or give them less by --batch-size or --window{goes_on}"
+        )
+    return code if code >= 0 else 128 - code
 
 
 def _launcher() -> str:

@@ -26,10 +26,20 @@ MAY_DIFFER = {
     "device", "threads", "processes", "epochs", "data", "data_dir", "confusion", "predictions", "plots", "report",
     "log", "tensorboard", "quiet", "checkpoint_every",
 }  # fmt: skip
+#: How often a launcher has started a command again: torchrun, and SLURM, which has put a job into the queue again.
+TIMES_STARTED_AGAIN = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 #: Settings that are paths, which start from the folder in which the run began.
 PATHS = ("data", "data_dir", "start_from", "report", "log", "tensorboard")
 #: Data that are no path.
 SOURCES = ("digits", "mnist")
+
+
+def started_again(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags of a run; with ``--resume``, where torchrun or SLURM say that they have started the same command again,
+    as a process or a machine had failed, and the folder of ``--output`` holds the run of the first time."""
+    again = any(os.environ.get(name, "0") not in ("", "0") for name in TIMES_STARTED_AGAIN)
+    known = again and "output" in flags and (Path(flags["output"]) / RECORD).is_file()
+    return {**flags, "resume": flags["output"]} if known and not {"resume", "overwrite"} & {*flags} else dict(flags)
 
 
 def resumed_settings(flags: Mapping[str, Any]) -> Settings:

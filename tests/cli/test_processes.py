@@ -63,6 +63,24 @@ def test_sigterm_interrupts_all_and_leaves_a_checkpoint(tmp_path: Path) -> None:
     assert list((tmp_path / "checkpoints").iterdir())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+def test_one_that_is_killed_is_told_with_what_helps(tmp_path: Path) -> None:
+    kills = tmp_path / "sitecustomize.py"  # what Python runs at its start: the second process is killed after a while
+    kills.write_text(
+        "import os, threading\n"
+        "if os.environ.get('OMPI_COMM_WORLD_RANK', os.environ.get('PMI_RANK')) == '1':\n"
+        "    threading.Timer(4.0, os.kill, (os.getpid(), 9)).start()\n"
+    )
+    mpiexec()
+    command = [sys.executable, *TRAIN, "--epochs", "1000000", "--processes", "2", "--output", str(tmp_path / "run")]
+    own = environment() | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    script = subprocess.run(command, env=own, capture_output=True, text=True, timeout=180)
+    assert script.returncode in (9, 128 + 9), script.stderr
+    (told,) = [line for line in script.stderr.splitlines() if "error: " in line]
+    assert "error: one of the processes was killed, perhaps as memory ran short" in told
+    assert told.endswith(f"--resume {tmp_path / 'run'} goes on from the last checkpoint")
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import train
+from nn import load_model
 from tests.helpers.process import SCRIPT
 from tests.helpers.process import ended as ended_process
 from tests.helpers.script import run
@@ -357,3 +358,25 @@ def test_a_folder_that_cannot_be_written_to_does_not_go_on(ended: Path, capsys: 
         ended.chmod(0o700)
     assert code == 2
     assert "this folder cannot be written to" in err
+
+
+@pytest.mark.parametrize("variable", ["TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"])
+def test_the_same_command_that_a_launcher_starts_again_goes_on(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags, ended, whole = [*SMALL, "--epochs", "3", "--checkpoint-every", "1"], tmp_path / "killed", tmp_path / "whole"
+    monkeypatch.setenv(variable, "0")
+    killed(15, *flags, "--output", str(ended))
+    assert run(capsys, *flags, "--output", str(whole))[0] == 0
+    code, _, err = run(capsys, *flags, "--output", str(ended))
+    assert (code, "this folder holds the run" in err) == (2, True), err
+    monkeypatch.setenv(variable, "1")
+    code, _, err = run(capsys, *flags, "--output", str(ended))
+    assert (code, err) == (0, ""), err
+    for name, values in load_model(whole).state_dict().items():
+        np.testing.assert_array_equal(load_model(ended).state_dict()[name], values)
+    assert history(ended) == history(whole)
+    code, _, err = run(capsys, *flags, "--seed", "9", "--output", str(ended))
+    assert (code, "--seed 9: a run goes on as it was begun" in err) == (2, True), err
+    assert run(capsys, *flags, "--output", str(tmp_path / "new"))[0] == 0  # the first time it did not come so far
+    assert run(capsys, *flags)[0] == 0

@@ -41,11 +41,13 @@ def environment() -> dict[str, str]:
     }
 
 
-def start(processes: int, program: list[str], **options: Any) -> subprocess.Popen[str]:
-    """Start ``python program`` in so many processes."""
+def start(
+    processes: int, program: list[str], more: dict[str, str] | None = None, **options: Any
+) -> subprocess.Popen[str]:
+    """Start ``python program`` in so many processes, with ``more`` in their environment."""
     command = [mpiexec(), "-n", str(processes), sys.executable, *program]
     return subprocess.Popen(
-        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        command, env=environment() | (more or {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
     )
 
 

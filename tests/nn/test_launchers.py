@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from time import time
+from time import sleep, time
 
 import pytest
 
@@ -262,12 +263,21 @@ def test_a_process_that_hangs_ends_all(how: str, who: int | None, told: str, tmp
     assert state["numbers"]["trainer.epoch"] == 1
 
 
-def test_one_that_takes_long_is_waited_for(tmp_path: Path) -> None:
-    found = run(2, [*PROGRAM, "resumed", "works", str(tmp_path)], more={"XPNET_PROCESS_TIMEOUT": "2"})
-    assert [process.code for process in found] == [0, 0], found[0].err + found[1].err
-    step, _, seconds = found[0].out.split()
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+def test_one_that_takes_long_is_waited_for_and_all_may_be_suspended(tmp_path: Path) -> None:
+    started = start(2, [*PROGRAM, "resumed", "works", str(tmp_path)], more={"XPNET_PROCESS_TIMEOUT": "2"})
+    while not (tmp_path / "happened").exists():
+        assert started[0].poll() is None
+        sleep(0.1)
+    for signum in (signal.SIGSTOP, signal.SIGCONT):
+        for process in started:
+            process.send_signal(signum)
+        sleep(2.5)
+    (out, err), (_, others) = (process.communicate(timeout=60) for process in started)
+    assert [process.returncode for process in started] == [0, 0], err + others
+    step, _, seconds = out.split()
     assert step == "128"
-    assert float(seconds) > 4
+    assert float(seconds) > 6
 
 
 def test_a_port_of_another_run_is_told(by_itself: pytest.MonkeyPatch) -> None:

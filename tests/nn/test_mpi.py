@@ -101,3 +101,22 @@ def test_one_process_writes_and_all_stop_where_one_is_asked(tmp_path: Path) -> N
     assert out.count("rows/s") == 1
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 4
     assert (tmp_path / "model.safetensors").is_file()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("stopped", "process 1 of 2, on {host}, has not answered for 2 s: it has been stopped, by a signal"),
+        pytest.param("waits", "has done nothing for 2 s while others wait for it", marks=pytest.mark.slow),
+    ],
+)
+def test_on_one_machine_a_process_that_hangs_ends_all(how: str, told: str, tmp_path: Path) -> None:
+    code, _, err = run(2, [*PROGRAM, "resumed", how, str(tmp_path)], more={"XPNET_PROCESS_TIMEOUT": "2"})
+    assert time() - float((tmp_path / "happened").read_text()) < 10
+    assert code != 0
+    assert err.count(told.format(host=gethostname())) == 1, err
+    assert "(in epoch 2, after step " in err
+    state = newest_checkpoint(tmp_path)  # whole
+    assert state is not None
+    assert state["numbers"]["trainer.epoch"] == 1
