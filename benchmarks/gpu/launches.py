@@ -2,9 +2,11 @@
 
 A step is recorded by the backend, as ``fit`` does it. The nodes of its graph are told by the driver; of each a graph of
 its own is made, many copies in a row, and timed by CUDA events. So a launch is timed with the caches full of its own
-arrays, and the sum of all is not the step but shows where its time goes. Then whole steps are timed, one in a graph, on
-the GPU and, in the same loop, in Python; and those of ``fit``, as they are and with ordinary launches only, where some
-are not (``backend.dependent_launches``). Where these take longer than the GPU does, it waits for Python.
+arrays, and the sum of all is not the step but shows where its time goes; even less so where some run beside others, on
+a second branch of the graph. Then whole steps are timed, one in a graph, on the GPU and, in the same loop, in Python;
+those of a graph without that branch, where there is one; and those of ``fit``, as they are and with ordinary launches
+only, where some are not (``backend.dependent_launches``). Where these take longer than the GPU does, it waits for
+Python.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from math import prod
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -21,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from backends import DeviceError, Step, StepNumbers, get_backend
+from backends.cuda import branches
 from benchmarks.contenders import CONFIGS, MEASURED, Xpnet
 from benchmarks.gpu import driver
 
@@ -71,22 +76,35 @@ def measure(config: str, settings: argparse.Namespace) -> dict[str, Any]:
                 return {"why_eager": why, "nodes": 0, "launches": []}
             launches = launches_of(noted.graphs[0], backend, settings.copies)
         count = max(min(settings.steps, settings.rows // made.batch_size), 1)
-        on_gpu, in_python = [], []
-        for _ in range(ROUNDS):
-            steps.begin()
-            gpu, host = timed(cuda, lambda: steps.run(count))
-            on_gpu.append(gpu / count)
-            in_python.append(host / count)
+        step_us, python_us = of_steps(cuda, steps, count)
+        in_a_row = {}
+        if branches.updates_apart in backend.rules and max(map(prod, pairwise(chosen.widths))) >= branches.SECTION:
+            rules = backend.rules
+            backend.rules = tuple(rule for rule in rules if rule is not branches.updates_apart)
+            steps = Steps(recorded_step(made), made.batch_size)
+            steps.run(3)
+            in_a_row, backend.rules = {"in_a_row_us": of_steps(cuda, steps, count)[0]}, rules
     return {
         "why_eager": backend.why_eager,
         "nodes": sum(launch["count"] for launch in launches),
         "launches": launches,
-        "step_us": median(on_gpu),
-        "python_us": median(in_python),
+        "step_us": step_us,
+        "python_us": python_us,
+        **in_a_row,
         "fit_us": of_fit(made, chosen.batch_size, settings.rows),
         "why_not_dependent": backend.why_not_dependent,
         "fit_ordinary_us": of_fit_with_ordinary_launches(made, chosen.batch_size, settings.rows),
     }
+
+
+def of_steps(cuda: Any, steps: Steps, count: int) -> tuple[float, float]:
+    """Microseconds of a step, one in a graph, and of its Python."""
+    rounds = []
+    for _ in range(ROUNDS):
+        steps.begin()
+        rounds.append(timed(cuda, lambda: steps.run(count)))
+    on_gpu, in_python = (median(each) / count for each in zip(*rounds, strict=True))
+    return on_gpu, in_python
 
 
 def recorded_step(made: Xpnet) -> Step:
@@ -186,9 +204,10 @@ def table(config: str, outcome: dict[str, Any]) -> str:
     """Markdown."""
     if not outcome["launches"]:
         return f"{config}: not recorded: {outcome['why_eager']}.\n"
+    in_a_row = f" ({outcome['in_a_row_us']:.1f} us with all in a row)" if "in_a_row_us" in outcome else ""
     lines = [
-        f"{config}: {outcome['nodes']} nodes a step; one in a graph takes {outcome['step_us']:.1f} us, its Python "
-        f"{outcome['python_us']:.1f} us; a step of `fit` {outcome['fit_us']:.1f} us, with ordinary launches only "
+        f"{config}: {outcome['nodes']} nodes a step; one in a graph takes {outcome['step_us']:.1f} us{in_a_row}, its "
+        f"Python {outcome['python_us']:.1f} us; a step of `fit` {outcome['fit_us']:.1f} us, with ordinary launches only "
         f"{outcome['fit_ordinary_us']:.1f} us"
         + (f" (so are all: {why}; the difference is chance)." if (why := outcome["why_not_dependent"]) else "."),
         "",

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from backends import StepNumbers, get_backend
+from backends.cuda import branches
 from benchmarks.contenders import CONFIGS, STEPS_OF_GRAPH, Products, Xpnet
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import driver, launches, parts, recorded, trained
@@ -337,6 +338,21 @@ def test_steps_of_fit_are_timed_with_dependent_launches_and_without(
     monkeypatch.setattr(emulated_launch.driver, "version", 12020)
     why = "the driver is of CUDA 12.2: it takes 12.3 or newer"
     assert f"(so are all: {why}; the difference is chance)." in launches.table("tiny", found_launches(tmp_path))
+
+
+@needs_compiler
+def test_a_step_with_two_branches(
+    emulated: EmulatedDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The weights of the second layer, and the biases, are updated beside the gradient of the first one."""
+    of_one = found_launches(tmp_path)
+    monkeypatch.setattr(branches, "SECTION", 160)
+    found = found_launches(tmp_path)
+    assert "in_a_row_us" not in of_one
+    assert found["in_a_row_us"] > 0
+    updates = {launch["name"]: len(launch["us"]) for launch in found["launches"] if "update" in launch["name"]}
+    assert updates == {"sgd_update": 2, "gradients_and_update_1": 1}
+    assert " us with all in a row), its Python " in capsys.readouterr().out
 
 
 @needs_compiler
