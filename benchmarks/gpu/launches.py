@@ -207,8 +207,8 @@ def table(config: str, outcome: dict[str, Any]) -> str:
     in_a_row = f" ({outcome['in_a_row_us']:.1f} us with all in a row)" if "in_a_row_us" in outcome else ""
     lines = [
         f"{config}: {outcome['nodes']} nodes a step; one in a graph takes {outcome['step_us']:.1f} us{in_a_row}, its "
-        f"Python {outcome['python_us']:.1f} us; a step of `fit` {outcome['fit_us']:.1f} us, with ordinary launches only "
-        f"{outcome['fit_ordinary_us']:.1f} us"
+        f"Python {outcome['python_us']:.1f} us; a step of `fit` {outcome['fit_us']:.1f} us, with ordinary launches "
+        f"only {outcome['fit_ordinary_us']:.1f} us"
         + (f" (so are all: {why}; the difference is chance)." if (why := outcome["why_not_dependent"]) else "."),
         "",
         "| launch | blocks | threads | times | us of each | us |",

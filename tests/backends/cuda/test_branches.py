@@ -23,6 +23,7 @@ from nn import SGD, Adam, Linear, Optimizer, RMSProp, Sequential, Softmax, Tanh,
 from nn import steps as steps_module
 from nn.data import Dataset
 from tests.helpers import emulated_cuda
+from tests.helpers.backends import make_backend
 from tests.helpers.emulated_cuda import (
     CUDARuntimeError,
     EmulatedCudaDevice,
@@ -122,6 +123,18 @@ def test_a_recorded_run_is_the_eager_one(
     if optimizer != "penalties":  # which are added to all gradients at once, first
         assert any(beside(graph) for graph in captured)
     found.is_that_of(trained(eager(rules), optimizer))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.usefixtures("large")
+def test_the_same_on_a_gpu_that_is_there(optimizer: str) -> None:
+    backend = make_backend(("cuda", True), "float32")
+    assert isinstance(backend, CupyBackend)
+    one_by_one = Eager(backend.device, "float32")
+    for each in (backend, one_by_one):
+        each.rules, each.accumulates_from = EXACT, 0
+    trained(backend, optimizer).is_that_of(trained(one_by_one, optimizer))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
