@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import cycle, repeat
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from backends.cuda import branches, graphs
 from backends.cuda.branches import Branch, brought_forward
 from backends.cuda.cupy_backend import CupyBackend
+from backends.cuda.launch import Kernels
 from backends.cuda.rules import EXACT, RULES
 from backends.cuda.tape import Call
 from nn import SGD, Adam, Linear, Optimizer, RMSProp, Sequential, Softmax, Tanh, Trainer
@@ -206,6 +208,17 @@ def test_a_join_that_lacks_is_found(optimizer: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Branch, "capture", blindly)
     with pytest.raises(Race, match=r"^(gemm|activation_backward_tanh) and \w+_update use the same memory"):
         trained(recorded(), optimizer)
+
+
+@pytest.mark.usefixtures("large")
+def test_a_call_that_does_not_say_what_it_uses_is_found() -> None:
+    """It is known from the declarations of the kernels."""
+
+    def conceal(calls: list[Call], kernels: Kernels) -> list[Call]:
+        return [replace(call, reads=(), writes=()) if call.beside else call for call in calls]
+
+    with pytest.raises(Race, match="use the same memory, and no edge orders them"):
+        trained(recorded((*EXACT, conceal)))
 
 
 BYTES = 12

@@ -520,7 +520,7 @@ def test_an_interrupted_capture_is_tried_again_a_few_times(times: int, streams: 
 
 @pytest.mark.parametrize("where", ["begin_capture", "end_capture"])
 def test_errors_of_cuda_that_say_interrupted(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    errors = [900, 901]
+    errors = [900, 901, 904]
 
     def fails(self: Stream) -> Any:
         if errors and tape() is None:
@@ -531,9 +531,10 @@ def test_errors_of_cuda_that_say_interrupted(where: str, monkeypatch: pytest.Mon
     original = getattr(Stream, where)
     monkeypatch.setattr(Stream, where, fails)
     products = Products(recorded())
-    for _ in range(5):
+    for _ in range(6):
         products()
     assert [line.partition(":")[2].split(":")[0] for line in products.recording.interruptions] == [
+        " cudaErrorStreamCaptureUnjoined",
         " cudaErrorStreamCaptureInvalidated",
         " cudaErrorStreamCaptureUnsupported",
     ]
