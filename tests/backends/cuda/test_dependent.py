@@ -16,9 +16,10 @@ import pytest
 from backends import StepNumbers
 from backends.cuda import graphs, launch, rules
 from backends.cuda.cupy_backend import CupyBackend
-from backends.cuda.dependent import LaunchAttribute, LaunchConfig
+from backends.cuda.dependent import CAPABILITY, LaunchAttribute, LaunchConfig
 from nn import SGD, Linear, Sequential, Sigmoid, Softmax, Trainer, TrainingDiverged, steps
 from nn.data import Dataset
+from tests.helpers.backends import make_backend
 from tests.helpers.emulated_cuda import EmulatedCudaDevice, needs_compiler
 from tests.helpers.emulated_launch import EmulatedLaunches, driver
 
@@ -76,6 +77,17 @@ def test_a_small_network_is_a_chain_of_dependent_launches(dtype: str, threads: i
     assert sorted(driver.names) == sorted(one + one + several)
     begin = next(i for i, name in enumerate(driver.names) if name == PAIR[0])
     assert driver.names[begin - 1 : begin + 30] == several
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_same_on_a_gpu_that_is_there(dtype: str) -> None:
+    backend = make_backend(("cuda", True), dtype)
+    assert isinstance(backend, CupyBackend)
+    ordinary = CupyBackend(backend.device, dtype)
+    ordinary.dependent_launches = False
+    same(trained(backend), trained(ordinary))
+    assert (backend.why_not_dependent == "") == (backend.device.compute_capability() >= CAPABILITY)
 
 
 @needs_compiler
