@@ -13,11 +13,17 @@ import nox
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 #: The bound in pyproject.toml; it has no wheels for the newest Pythons.
 LOWEST_NUMPY = "2.1.*"
+#: Extras of which the other sessions have not all, and their tests.
+EXTRAS = {
+    "streams,tables": ("tests/nn/data", "tests/nn/test_streamed_runs.py", "tests/cli/test_streamed.py"),
+    "mpi": ("tests/nn/test_mpi.py", "tests/cli/test_processes.py"),
+    "dask": ("tests/test_docs_sweeps.py",),
+}
 #: What somebody who uses the package may write, and what is wrong in it.
 USER = "import nn\nmodel = nn.Sequential(nn.Linear(2, 1), backend='cpu')\nmodel.predict(1, 2, 3, 4)\n"
 
 nox.needs_version = ">=2024.4"
-nox.options.sessions = ["lint", "types", "tests", "lowest", "docs", "exchange", "package"]
+nox.options.sessions = ["lint", "types", "tests", "lowest", "docs", "exchange", "extras", "package"]
 nox.options.default_venv_backend = "venv"
 
 
@@ -73,6 +79,15 @@ def exchange(session: nox.Session) -> None:
     session.install("-e", ".[exchange]")
     tests = ("tests/nn/storage", "tests/nn/data", "tests/nn/test_device_rows.py", "tests/test_docs_exchange.py")
     session.run("python", "-m", "pytest", *tests, *session.posargs)
+
+
+@nox.session
+@nox.parametrize("extras", [nox.param(extras, id=extras.partition(",")[0]) for extras in EXTRAS])
+def extras(session: nox.Session, extras: str) -> None:
+    """Rows in zarr and Parquet, processes of MPI, a cluster of Dask: ``nox -s "extras(mpi)"``."""
+    one_thread(session)
+    session.install("-e", f".[test,{extras}]")
+    session.run("python", "-m", "pytest", "-n", "0", *EXTRAS[extras], *session.posargs)
 
 
 @nox.session

@@ -22,7 +22,7 @@ def digests(out: str) -> list[str]:
     return [line for line in out.splitlines() if len(line.split()) == 5 and len(line.split()[1]) == 16]
 
 
-@pytest.mark.parametrize(("blocks", "numbers"), [(4, (1, 2, 4)), pytest.param(8, (1, 2, 4, 8), marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("blocks", "numbers"), [(4, (2, 4)), pytest.param(8, (1, 2, 4, 8), marks=pytest.mark.slow)])
 def test_any_number_of_processes_that_divides_the_blocks_has_the_same_bits(
     blocks: int, numbers: tuple[int, ...]
 ) -> None:
