@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from .data import Dataset, StreamedDataset
 from .data.checks import DataTypeError
-from .data.streamed.given import lies_elsewhere
+from .data.streamed.as_streamed import lies_elsewhere
 from .feed import Rows
 
 Result = TypeVar("Result")

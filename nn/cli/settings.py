@@ -17,7 +17,7 @@ from typing import Any
 from backends import PRECISIONS, device_help
 
 from ..data.columns import IMPUTATIONS
-from ..data.streamed.stored import can_be_stored
+from ..data.streamed.from_path import can_be_stored
 from ..data.tables import is_table
 from ..initializers import initializer_names
 from ..layers import ACTIVATION_LAYERS, NORMS

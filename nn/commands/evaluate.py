@@ -25,8 +25,8 @@ from ..cli.kinds import METRIC
 from ..cli.run_record import RECORD, RunRecord
 from ..data import Dataset, StreamedDataset, load_data, read_csv
 from ..data.sources import set_aside
-from ..data.streamed.given import joined
-from ..data.streamed.stored import is_large_table
+from ..data.streamed.as_streamed import joined
+from ..data.streamed.from_path import is_large_table
 from ..data.tables import is_table
 from ..metrics import metric_names
 from ..model import Sequential

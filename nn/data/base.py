@@ -11,21 +11,25 @@ from .checks import DataError
 
 
 class Rows(Protocol):
-    """A data set, as far as ``DatasetBase`` needs to know it."""
+    """Rows, as far as ``DatasetBase`` needs to know them."""
 
     @property
     def class_names(self) -> tuple[str, ...] | None: ...
 
     @property
-    def image_shape(self) -> tuple[int, ...] | None: ...
+    def row_shape(self) -> Shape: ...
+
+
+class ShapedRows(Rows, Protocol):
+    """Rows that can be given another shape."""
 
     @property
-    def row_shape(self) -> Shape: ...
+    def image_shape(self) -> tuple[int, ...] | None: ...
 
     def shaped_for(self: D, row_shape: Shape | None) -> D: ...
 
 
-D = TypeVar("D", bound=Rows)
+D = TypeVar("D", bound=ShapedRows)
 
 
 class DatasetBase:

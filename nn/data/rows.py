@@ -26,8 +26,8 @@ from .columns import Column, check_columns
 from .dataset import Dataset
 from .frames import array_rows, frame_rows
 from .labels import Names, classes_of, numbered, read_labels, warn_of_names
+from .streamed.as_streamed import lies_elsewhere, streamed_dataset
 from .streamed.dataset import StreamedDataset
-from .streamed.given import lies_elsewhere, streamed_dataset
 from .units import PIXEL_SCALE, Units, are_pixels, square
 from .values import is_frame
 

@@ -32,7 +32,7 @@ from .dataset import Dataset
 from .mnist import load_mnist
 from .reading import check_is_file
 from .streamed.dataset import StreamedDataset
-from .streamed.stored import LOADED, Stored, can_be_stored, is_large_table, is_stored, open_stored, streamed_halves
+from .streamed.from_path import LOADED, Stored, can_be_stored, is_large_table, is_stored, open_stored, streamed_halves
 from .tables import TableOptions, is_table, read_table
 
 KNOWN_SOURCES = (
@@ -77,7 +77,7 @@ def load_data(
     Args:
         source: ``"digits"`` (1,797 pictures of 8x8, bundled with scikit-learn), ``"mnist"`` (60,000 and 10,000 of
             28x28), or the path of a file or folder: see ``read_npz``, ``read_hdf5``, ``nn.data.tables.read_csv`` and
-            ``nn.data.streamed.stored``; or of two .npy files, ``"x.npy,y.npy"``.
+            ``nn.data.streamed.from_path``; or of two .npy files, ``"x.npy,y.npy"``.
         data_dir: the folder with the four MNIST files. Without it, the folder named by the environment variable
             XPNET_DATA; without that, the user's cache, into which missing files are downloaded.
         limit: keep the first so many training rows, and at most as many test rows.

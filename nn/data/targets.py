@@ -12,7 +12,7 @@ from backends.arguments import check_choice, check_flag, check_whole_number
 
 from .checks import DataError, check_labels, check_numbers, check_values, first_true, floats_of
 from .dataset import Dataset
-from .streamed.converted import Labels
+from .streamed.converted import ClassLabels
 from .streamed.dataset import StreamedDataset
 
 _NO_TARGETS = "these rows have no targets; pass (x, y)"
@@ -53,7 +53,7 @@ def with_labels_read(data: StreamedDataset, names: tuple[str, ...]) -> StreamedD
     if data.targets is None:
         raise DataError(_NO_TARGETS)
     reason = f"the network has {len(names)} outputs"
-    return replace(data, targets=Labels(data.targets, len(names), reason), class_names=names)
+    return replace(data, targets=ClassLabels(data.targets, len(names), reason), class_names=names)
 
 
 def encode_targets(y: Any, kind: str, n_outputs: int, unit_interval: bool = False) -> np.ndarray:

@@ -128,7 +128,9 @@ def test_a_file_that_changes_while_it_is_read_ends_a_run_with_a_sentence(
             np.save(path / "x_train.npy", parts()["x_train"][::-1])
 
     monkeypatch.setattr(train, "build_callbacks", lambda settings: [Changes()])
-    code, _, err = run(capsys, "--data", str(path), "--window", "100", "--epochs", "3", *FLAGS)
+    code, _, err = run(
+        capsys, "--data", str(path), "--window", "100", "--epochs", "1000", *FLAGS
+    )  # it is noticed within 0.1 s
     assert code == 2
     (sentence,) = err.splitlines()
     assert "x_train.npy has changed since it was opened; begin again" in sentence
@@ -210,7 +212,7 @@ def test_large_files_are_evaluated_where_they_are(
     for rows in ("test", "train", "all"):
         assert commands(["evaluate", str(tmp_path / "out"), "--rows", rows]) == 0
     in_memory = capsys.readouterr().out
-    for module in ("nn.data.sources", "nn.data.streamed.stored"):
+    for module in ("nn.data.sources", "nn.data.streamed.from_path"):
         monkeypatch.setattr(f"{module}.LOADED", 100)
     assert isinstance(load_data(path).train, StreamedDataset)
     for rows in ("test", "train", "all"):

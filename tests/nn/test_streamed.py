@@ -30,7 +30,7 @@ from nn import (
     Trainer,
     streamed_feed,
 )
-from nn.data.streamed import StreamedDataset, dataset
+from nn.data.streamed import StreamedDataset, windows
 from nn.data.streamed.order import Order
 from nn.feed import AugmentedFeed
 from nn.streamed_feed import StreamedFeed
@@ -360,7 +360,7 @@ def test_what_needs_all_rows_at_once_is_refused() -> None:
 
 
 def test_gradients_are_not_checked_on_more_than_a_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "WINDOW_BYTES", 36 * WINDOW)
+    monkeypatch.setattr(windows, "WINDOW_BYTES", 36 * WINDOW)
     np.save(tmp_path / "x.npy", PIXELS)
     model = Sequential(Linear(36, 4), backend="cpu", dtype="float64")
     with pytest.raises(DataError, match="gradients are computed from all rows at once"):

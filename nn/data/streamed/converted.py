@@ -45,7 +45,7 @@ class Converted(ABC):
         return part
 
 
-class Numbers(Converted):
+class CheckedNumbers(Converted):
     """Finite numbers: rows of a data set, or values to fit."""
 
     def read(self, start: int, stop: int, out: np.ndarray) -> None:
@@ -84,7 +84,7 @@ class Numbers(Converted):
         )
 
 
-class Labels(Converted):
+class ClassLabels(Converted):
     """Class labels int64 (n,), made of whole numbers of any dtype (n,) or (n, 1), or of one-hot rows (n, k)."""
 
     def __init__(self, source: Source, n_classes: int, reason: str = "") -> None:
@@ -102,7 +102,7 @@ class Labels(Converted):
         out[...] = check_labels(part, self.name, self.n_classes, self.reason, first=start)[0]
 
 
-class Named(Converted):
+class LabelsByName(Converted):
     """Class labels int64 (n,), made of labels (n,) or (n, 1) by which classes are called: text or numbers.
 
     Args:
@@ -132,7 +132,7 @@ class Named(Converted):
         out[...] = self.numbers[found]
 
 
-class Renumbered(Converted):
+class RenumberedLabels(Converted):
     """Class labels int64 (n,), made of others."""
 
     def __init__(self, source: Source, numbers: Sequence[int] | np.ndarray) -> None:

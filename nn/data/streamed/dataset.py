@@ -1,66 +1,41 @@
-"""A data set that is larger than memory: what is known of its rows and targets, and how ranges of them are read."""
+"""A data set that is larger than memory: what is known of its rows and targets, and the words of a ``Dataset``."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from backends.arguments import (
-    ArgumentTypeError,
-    NamedArguments,
-    check_dtype,
-    check_number,
-    check_shape,
-    check_whole_number,
-    shown,
-)
+from backends.arguments import NamedArguments, check_dtype, check_number, check_shape, check_whole_number
 from backends.typing import Shape
 
-from ...messages import OneSentence
-from ..base import DatasetBase
-from ..checks import DataError, DataTypeError, check_numbers, check_same_length, check_weights, warn_user
+from ..checks import DataError, check_numbers, check_weights
 from ..columns import Column
-from ..dataset import (
-    Dataset,
-    as_tuple,
-    class_numbers,
-    divided,
-    indices_or_mask,
-    picture_in,
-    renumbered,
-)
+from ..dataset import Dataset, as_tuple, class_numbers, divided, indices_or_mask, picture_in, renumbered
 from ..labels import are_numbers
 from ..units import Units
 from ..values import listed
-from .converted import Converted, Numbers, Renumbered
+from .as_source import source_of, targets_of
+from .checks import check_as_many, checked_indices, checked_rows
+from .converted import CheckedNumbers, Converted, RenumberedLabels
 from .learnt import learnt_rows, learnt_targets
-from .opened import source_of, targets_of
-from .reading import PIECE, looked_at, pieces, read_rows, row_bytes
+from .ranges import RangesOfRows
+from .reading import looked_at, row_bytes
 from .source import Source
 from .splitting import divided_in_order
+from .windows import default_block, default_window, warn_of_chunks
 
-#: The window has so many bytes of rows, unless it is said how many rows.
-WINDOW_BYTES = 1 << 28
-#: A window is read in so many blocks; in fewer, down to the least, where they have less than so many bytes.
-BLOCKS, LEAST_BLOCKS, LEAST_BLOCK_BYTES = 256, 64, 1 << 16
-#: Chunks of which a window holds fewer than so many mix too few parts of the data, and are unpacked time and again.
-FEWEST_CHUNKS = 32
 #: So many rows are held out as in memory, so that a run in windows and an evaluation without them agree on which are
 #: for the test; of more, in less memory.
 DIVIDED_AS_IN_MEMORY = 1 << 21
 
 
-class StreamWarning(OneSentence, UserWarning):
-    """Data that are stored in a way that takes long to read in any order."""
-
-
 @dataclass(frozen=True, eq=False, init=False, repr=False)
-class StreamedDataset(DatasetBase, NamedArguments):
+class StreamedDataset(RangesOfRows, NamedArguments):
     """Rows and targets that stay where they are stored, and are read window by window as training goes on.
 
     It has the words of a ``Dataset``, and is taken wherever rows are: by ``fit``, ``evaluate``, ``predict``. Training
@@ -132,79 +107,47 @@ class StreamedDataset(DatasetBase, NamedArguments):
         chosen: np.ndarray | None = None,
         row_shape: Shape | None = None,
     ) -> None:
-        def put(**values: Any) -> None:
-            for name, value in values.items():
-                object.__setattr__(self, name, value)
-
-        x = _checked_rows(source_of(rows, "x"))
-        y = None if targets is None else targets_of(targets, "y")
+        names = {"class_names": (class_names, str), "columns": (columns, Column), "image_shape": (image_shape, int)}
+        values: dict[str, Any] = {
+            name: as_tuple(f"StreamedDataset: {name}", given, kind) for name, (given, kind) in names.items()
+        }
+        check_shape("StreamedDataset: row_shape, unless it is None,", row_shape)
+        x, y = checked_rows(source_of(rows, "x")), None if targets is None else targets_of(targets, "y")
         if y is not None:
             check_as_many(x, y)
-        lists = {"class_names": (class_names, str), "columns": (columns, Column), "image_shape": (image_shape, int)}
-        for name, (given, kind) in lists.items():
-            put(**{name: as_tuple(f"StreamedDataset: {name}", given, kind)})
-        check_shape("StreamedDataset: row_shape, unless it is None,", row_shape)
-        put(chosen=_checked_indices(chosen, x.shape[0]))
-        n = x.shape[0] if self.chosen is None else len(self.chosen)
-        if window is None:
-            window = max(WINDOW_BYTES // row_bytes(x), 1)
-        put(window=check_whole_number("StreamedDataset: window", window))
-        is_new = not isinstance(x, Numbers)
+        kept = checked_indices(chosen, x.shape[0])
+        n = x.shape[0] if kept is None else len(kept)
+        window = check_whole_number("StreamedDataset: window", default_window(x) if window is None else window)
+        is_new = not isinstance(x, CheckedNumbers)  # parts of a data set are stored as it is
         if scale is None or is_new:
             wanted = None if dtype is None else check_dtype("StreamedDataset: dtype", dtype)
-            found = learnt_rows(x, all_rows=x.shape[0] <= self.window, pixels=scale is None, dtype=wanted)
+            found = learnt_rows(x, all_rows=x.shape[0] <= window, pixels=scale is None, dtype=wanted)
             x = found.rows
             scale = found.scale if scale is None else scale
-            put(image_shape=self.image_shape or found.image_shape)
-        put(rows=x)
-        for name, number in (("scale", scale), ("shift", shift)):
-            put(**{name: check_number(f"StreamedDataset: {name}", number)})
+            values["image_shape"] = values["image_shape"] or found.image_shape
         if y is not None and not isinstance(y, Converted):
-            found_y, names = learnt_targets(y, self.class_names)
-            y = found_y
-            put(class_names=names)
-        put(targets=y)
-        if weights is not None:
-            weights = check_weights(check_numbers(weights, "weights"), n)
-        put(weights=weights)
+            y, values["class_names"] = learnt_targets(y, values["class_names"])
         shape = tuple(row_shape or (math.prod(x.shape[1:]),))
         if math.prod(shape) != math.prod(x.shape[1:]):
             raise DataError(f"rows of shape {x.shape[1:]} have no shape {shape}; give them another row_shape")
-        put(row_shape=shape)
-        put(block=self._block() if block is None else check_whole_number("StreamedDataset: block", block))
-        if is_new and block is None:  # parts of a data set are stored as it is
-            self._warn_of_chunks()
-
-    def _block(self) -> int:
-        """The default."""
-        size, window, chunk = row_bytes(self.rows), self.window, self.rows.chunk
-        least = -(-LEAST_BLOCK_BYTES // size)
-        block = max(window // BLOCKS, min(least, window // LEAST_BLOCKS), 1)
-        if chunk == 1:
-            return block
-        # Rows that are left out move the blocks against the chunks, so that each block ends in the middle of one.
-        together = 1 if self.chosen is None else max(min(4, window // (FEWEST_CHUNKS * chunk)), 1)
-        return max(block // chunk, together) * chunk
-
-    def _warn_of_chunks(self) -> None:
-        """Warn where a window has few chunks."""
-        window, chunk, n = self.window, self.rows.chunk, len(self)
-        most = max(window // FEWEST_CHUNKS, 1)
-        if n <= window or chunk <= most:
-            return
-        chunks = getattr(self.rows, "chunks_are", "chunks")
-        has = f"has only {window // chunk}" if chunk <= window else "is smaller than one"
-        warn_user(
-            f"{self.rows.name} is stored in {chunks} of {chunk:,} rows, and a window of {window:,} rows {has}, so "
-            f"that rows are mixed badly and read several times over: store it in {chunks} of {most:,} rows at most, or "
-            f"say window={min(FEWEST_CHUNKS * chunk, n)}",
-            StreamWarning,
-        )
+        by_default = default_block(x, window, with_gaps=kept is not None)
+        values |= {
+            "rows": x,
+            "targets": y,
+            "scale": check_number("StreamedDataset: scale", scale),
+            "shift": check_number("StreamedDataset: shift", shift),
+            "weights": None if weights is None else check_weights(check_numbers(weights, "weights"), n),
+            "window": window,
+            "block": check_whole_number("StreamedDataset: block", by_default if block is None else block),
+            "chosen": kept,
+            "row_shape": shape,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        if is_new and block is None:
+            warn_of_chunks(x, n, window)
 
     # ---- the words of a Dataset --------------------------------------------------------------------------------------
-
-    def __len__(self) -> int:
-        return self.rows.shape[0] if self.chosen is None else len(self.chosen)
 
     def __repr__(self) -> str:
         kind = f"{self.n_classes} classes" if self.has_classes else "values" if self.has_targets else "no targets"
@@ -222,11 +165,8 @@ class StreamedDataset(DatasetBase, NamedArguments):
             positions = np.arange(*rows.indices(n))
         else:
             positions = np.flatnonzero(rows) if rows.dtype.kind == "b" else rows.astype(np.int64) % max(n, 1)
-        stored = positions if self.chosen is None else self.chosen[positions]
-        x = np.empty((len(stored), *self.rows.shape[1:]), self.rows.dtype)
-        read_rows(self.rows, stored, x)
-        weights = None if self.weights is None else self.weights[positions]
-        return self._dataset(x, self._targets_at(stored), weights)
+        x, y = self._at(positions if self.chosen is None else self.chosen[positions])
+        return self._dataset(x, y, None if self.weights is None else self.weights[positions])
 
     def _dataset(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> Dataset:
         return Dataset(
@@ -239,29 +179,6 @@ class StreamedDataset(DatasetBase, NamedArguments):
             weights=weights,
             columns=self.columns,
         )
-
-    def _targets_at(self, stored: np.ndarray) -> np.ndarray:
-        if self.targets is None:
-            return np.zeros((len(stored), 0), np.float32)
-        y = np.empty((len(stored), *self.targets.shape[1:]), self.targets.dtype)
-        read_rows(self.targets, stored, y)
-        return y
-
-    @property
-    def y(self) -> np.ndarray:
-        """All targets, read into memory: (n,) int64 class labels, or (n,) or (n, k) floats; (n, 0) for none."""
-        if self.targets is None:
-            return np.zeros((len(self), 0), np.float32)
-        return self._read_targets(self.targets.dtype)
-
-    @property
-    def target_shape(self) -> Shape:
-        """Of the targets of a row: () for labels and for one value, (0,) without targets."""
-        return (0,) if self.targets is None else self.targets.shape[1:]
-
-    @property
-    def has_targets(self) -> bool:
-        return self.targets is not None
 
     def shaped_for(self, row_shape: Shape | None) -> StreamedDataset:
         """As ``Dataset.shaped_for``: the same rows in the shape that a network takes.
@@ -296,7 +213,7 @@ class StreamedDataset(DatasetBase, NamedArguments):
                 f"{self.targets.name}[{self._stored_at(row)}] is {own[y[row]]!r}, a class that is not among those of "
                 f"the training rows: {listed(names)}; correct the label or remove the row"
             )
-        return replace(self, targets=Renumbered(self.targets, numbers), class_names=names)
+        return replace(self, targets=RenumberedLabels(self.targets, numbers), class_names=names)
 
     def first(self, count: int) -> StreamedDataset:
         """The first ``count`` rows, or all, where there are fewer; they stay where they are."""
@@ -313,7 +230,7 @@ class StreamedDataset(DatasetBase, NamedArguments):
         numbers, names = renumbered(classes, self.class_names, y)
         assert self.targets is not None
         part = self._only(np.flatnonzero(numbers[y] >= 0))
-        return replace(part, targets=Renumbered(self.targets, numbers), class_names=names)
+        return replace(part, targets=RenumberedLabels(self.targets, numbers), class_names=names)
 
     def one_against_rest(self, label: int | str) -> StreamedDataset:
         """As ``Dataset.one_against_rest``: class 1 for the rows of class ``label``, and class 0 for all others.
@@ -324,7 +241,7 @@ class StreamedDataset(DatasetBase, NamedArguments):
         (number,) = class_numbers([label], self.class_names, self.y)
         name, numbers = (self.class_names or ())[number], np.arange(self.n_classes) == number
         assert self.targets is not None
-        return replace(self, targets=Renumbered(self.targets, numbers), class_names=(f"not {name}", name))
+        return replace(self, targets=RenumberedLabels(self.targets, numbers), class_names=(f"not {name}", name))
 
     def split(self, fraction: float, seed: int = 0) -> tuple[StreamedDataset, StreamedDataset]:
         """``(rest, held_out)``, both read from the same place: the rows that ``Dataset.split`` gives, shuffled as there
@@ -344,77 +261,15 @@ class StreamedDataset(DatasetBase, NamedArguments):
             rest, held_out = divided_in_order(len(self), labels, fraction, seed, self.class_names or ())
         return self._only(rest), self._only(held_out)
 
-    def small_targets(self) -> np.ndarray:
-        """``y``, class labels in as few bytes as hold them; a few MiB more are in memory while it is made."""
-        return self._read_targets(self._smallest_target)
-
-    @property
-    def targets_bytes(self) -> int:
-        """How many bytes ``small_targets`` has."""
-        return len(self) * math.prod(self.target_shape) * self._smallest_target.itemsize
-
-    @property
-    def _smallest_target(self) -> np.dtype[Any]:
-        assert self.targets is not None
-        return np.min_scalar_type(max(self.n_classes - 1, 0)) if self.has_classes else self.targets.dtype
-
-    def _read_targets(self, dtype: np.dtype[Any]) -> np.ndarray:
-        """All of them, as numbers of that dtype."""
-        assert self.targets is not None
-        y = np.empty((len(self), *self.target_shape), dtype)
-        for start, stop in pieces(len(self), max(PIECE // row_bytes(self.targets), 1)):
-            part = np.empty((stop - start, *self.target_shape), self.targets.dtype)
-            if self.chosen is None:
-                self.targets.read(start, stop, part)
-            else:
-                read_rows(self.targets, self.chosen[start:stop], part)
-            y[start:stop] = part
-        return y
-
     def _only(self, positions: np.ndarray) -> StreamedDataset:
         """The rows at these positions, which stay where they are."""
         stored = positions if self.chosen is None else self.chosen[positions]
         weights = None if self.weights is None else self.weights[positions]
         part = replace(self, chosen=stored, weights=weights)
-        if self.rows.chunk > 1 and self.block == self._block():
-            object.__setattr__(part, "block", part._block())
+        by_default = default_block(self.rows, self.window, with_gaps=self.chosen is not None)
+        if self.rows.chunk > 1 and self.block == by_default:
+            object.__setattr__(part, "block", default_block(self.rows, self.window, with_gaps=True))
         return part
-
-    def _stored_at(self, position: int) -> int:
-        """The number of a row where it is stored."""
-        return position if self.chosen is None else int(self.chosen[position])
-
-    # ---- ranges of rows ----------------------------------------------------------------------------------------------
-
-    def read(self, start: int, stop: int, x_out: np.ndarray, y_out: np.ndarray | None = None) -> None:
-        """Write the rows from position ``start`` up to ``stop``, as they are stored, into ``x_out``, and their
-        targets into ``y_out``. Both are contiguous: m rows of ``row_shape`` in the dtype of ``rows``, and m targets of
-        ``target_shape`` in the dtype of ``targets``. Several threads may do so at once.
-
-        Raises:
-            DataError: a number is NaN or infinite, a label is no class, or the file is no longer what it was.
-        """
-        for source, out in ((self.rows, x_out), (self.targets, y_out)):
-            if source is None or out is None:
-                continue
-            into = out.reshape(stop - start, *source.shape[1:], copy=False)
-            if self.chosen is None:
-                source.read(start, stop, into)
-            else:
-                read_rows(source, self.chosen[start:stop], into)
-
-    def parts(self, rows: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """x and y of so many rows after the other, as they are stored: of as many as have 4 MiB by default."""
-        if rows is None:
-            rows = max(PIECE // row_bytes(self.rows), 1)
-        return (self._range(*ends) for ends in pieces(len(self), check_whole_number("rows", rows)))
-
-    def _range(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        x = np.empty((stop - start, *self.row_shape), self.rows.dtype)
-        dtype = np.float32 if self.targets is None else self.targets.dtype
-        y = np.empty((stop - start, *self.target_shape), dtype)
-        self.read(start, stop, x, y)
-        return x, y
 
     @cached_property
     def sample(self) -> Dataset:
@@ -434,36 +289,3 @@ class StreamedDataset(DatasetBase, NamedArguments):
             found = of_part if found is None else found.then(of_part)
         assert found is not None
         return found
-
-
-def _checked_rows(source: Source) -> Source:
-    shape, kind = source.shape, source.dtype.kind
-    if len(shape) not in (2, 3, 4):
-        raise DataError(
-            f"{source.name} has shape {tuple(shape)}, but rows are (n, features) or pictures (n, height, width[, "
-            "channels])"
-        )
-    if 0 in shape:
-        raise DataError(f"{source.name} is empty (shape {tuple(shape)}); at least one row and one feature are needed")
-    if kind not in "biuf":
-        raise DataTypeError(
-            f"{source.name} holds no numbers (it has type {source.dtype}); store it as an array of numbers"
-        )
-    return source
-
-
-def check_as_many(x: Source, y: Source) -> None:
-    """Raise a DataError unless there is one target for each row."""
-    check_same_length(np.broadcast_to(0, x.shape), np.broadcast_to(0, y.shape), x.name, y.name)
-
-
-def _checked_indices(chosen: Any, n: int) -> np.ndarray | None:
-    if chosen is None:
-        return None
-    found = indices_or_mask(chosen, n, "StreamedDataset: chosen")
-    if found.dtype.kind == "b":
-        found = np.flatnonzero(found)
-    if not found.size:
-        raise ArgumentTypeError(f"StreamedDataset: chosen must be indices of rows, not {shown(chosen)}")
-    found = found.astype(np.int64, copy=False)
-    return found % n if (found < 0).any() else found

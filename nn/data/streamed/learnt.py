@@ -21,7 +21,7 @@ from ..checks import (
 )
 from ..labels import Names, classes_of, numbered, warn_of_names
 from ..units import DARKEST_WHITE, PIXEL_SCALE, are_bytes, may_be_pictures, square
-from .converted import Converted, Labels, Named, Numbers
+from .converted import CheckedNumbers, ClassLabels, Converted, LabelsByName
 from .reading import PIECE, looked_at, parts_of, pieces, row_bytes
 from .source import Source
 
@@ -29,7 +29,7 @@ from .source import Source
 class LearntRows(NamedTuple):
     """Rows in the dtype that they are used in, their scale, and their shape where they are pictures."""
 
-    rows: Numbers
+    rows: CheckedNumbers
     scale: float
     image_shape: tuple[int, ...] | None
 
@@ -64,14 +64,14 @@ def learnt_rows(source: Source, *, all_rows: bool, pixels: bool, dtype: str | No
                 break
     image_shape = source.shape[1:] if len(source.shape) > 2 else None
     if may_be_pixels and high > DARKEST_WHITE:
-        return LearntRows(Numbers(source, np.uint8), PIXEL_SCALE, image_shape or square(source.shape[1]))
+        return LearntRows(CheckedNumbers(source, np.uint8), PIXEL_SCALE, image_shape or square(source.shape[1]))
     if stored == np.uint8:
         chosen = "uint8"
     elif stored.kind == "f":
         chosen = "float32" if stored.itemsize <= 4 else "float64"
     else:
         chosen = dtype or ("float32" if max(-low, high) <= EXACT_IN_FLOAT32 else "float64")
-    return LearntRows(Numbers(source, chosen), 1.0, image_shape)
+    return LearntRows(CheckedNumbers(source, chosen), 1.0, image_shape)
 
 
 def learnt_targets(
@@ -106,16 +106,16 @@ def learnt_targets(
         raise DataError(f"{name} has shape {shape}, but targets are (n,) or (n, k), with at least one row and column")
     several = len(shape) == 2 and shape[1] > 1
     if of_file and several and kind != "U" and _all_are(is_one_hot, source):
-        return Labels(source, len(known or ()) or shape[1]), known or numbered(shape[1])
+        return ClassLabels(source, len(known or ()) or shape[1]), known or numbered(shape[1])
     if kind == "f" and whole_floats and not several and _all_are(_are_labels, source):
-        source = Numbers(source, np.float64)
+        source = CheckedNumbers(source, np.float64)
     elif kind == "f" and not known:
-        return Numbers(source, np.float32 if source.dtype.itemsize <= 4 else np.float64), None
+        return CheckedNumbers(source, np.float32 if source.dtype.itemsize <= 4 else np.float64), None
     if kind == "U" and several:
         raise DataTypeError(f"{name} has text in several columns; store one label for each row")
     if several:
         if known:
-            return Labels(source, len(known)), known
+            return ClassLabels(source, len(known)), known
         return _integer_values(source), None
     values, first = distinct(source)
     if kind == "U":
@@ -123,7 +123,7 @@ def learnt_targets(
             raise DataTypeError(f"{name} has text in it, but the network was trained on class numbers; store these")
         return _named(source, values, first, known)
     if kind == "b" and not known:
-        return Labels(source, 2), ("False", "True")
+        return ClassLabels(source, 2), ("False", "True")
     if known and trained:  # in a file labels are what they are called, and no class numbers
         return _named(source, values, first, known, as_text=of_file)
     if of_file and not known and values[0] != 0 and np.abs(values).max() <= LARGEST_LABEL:
@@ -142,7 +142,7 @@ def learnt_targets(
                 f"{name}[{row}] is {value}, outside the classes 0 to {count - 1} (there are {count} class names); "
                 "correct the label or remove the row"
             )
-    return Labels(source, count), known or numbered(count)
+    return ClassLabels(source, count), known or numbered(count)
 
 
 def _all_are(test: Callable[[np.ndarray], np.ndarray], source: Source) -> bool:
@@ -161,15 +161,15 @@ def _named(
     labels = values if values.dtype.kind in "bU" else values.astype(np.int64)
     labels = labels.astype(str) if as_text and labels.dtype.kind == "i" else labels
     numbers, names = classes_of(labels, known, lambda index: f"{source.name}[{first[index]}]")
-    return Named(source, values, numbers), names
+    return LabelsByName(source, values, numbers), names
 
 
-def _integer_values(source: Source) -> Numbers:
+def _integer_values(source: Source) -> CheckedNumbers:
     """Several columns of integers, which are values: as float32, or as float64 where that does not hold them."""
     fits = source.dtype.itemsize <= 2
     if not fits:
         fits = max(max(-int(part.min()), int(part.max())) for _, part in parts_of(source)) <= EXACT_IN_FLOAT32
-    return Numbers(source, np.float32 if fits else np.float64)
+    return CheckedNumbers(source, np.float32 if fits else np.float64)
 
 
 def distinct(source: Source) -> tuple[np.ndarray, np.ndarray]:

@@ -62,12 +62,15 @@ class _Open:
         looked_at: when it was last made sure that the file is the same.
     """
 
+    descriptor = -1
+
     def __init__(self, path: Path) -> None:
         self.descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         self.looked_at = -math.inf
 
     def __del__(self) -> None:
-        os.close(self.descriptor)
+        if self.descriptor >= 0:  # it could be opened
+            os.close(self.descriptor)
 
 
 class _OfThread(threading.local):

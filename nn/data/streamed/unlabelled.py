@@ -10,14 +10,14 @@ from ..archives import read_npy, row_array
 from ..hdf5 import open_array
 from ..npy import npy_header
 from ..reading import check_is_file, library, open_file, reading
-from .dataset import WINDOW_BYTES
+from .as_source import is_of
+from .from_path import files_of
 from .hdf5 import hdf5_source
 from .joined import JoinedSource
 from .npy import NpySource
-from .opened import is_of
 from .reading import parts_of, row_bytes
 from .source import Source
-from .stored import files_of
+from .windows import WINDOW_BYTES
 from .zarr import is_zarr, open_zarr, zarr_array
 
 

@@ -432,7 +432,7 @@ def test_what_is_given_to_fit_evaluate_and_predict_is_as_in_memory(
         given_x[...] = x
         given_y = y.tolist()
     elif kind == "memmap":
-        monkeypatch.setattr("nn.data.streamed.given.WINDOW_BYTES", 100)
+        monkeypatch.setattr("nn.data.streamed.as_streamed.WINDOW_BYTES", 100)
         given_x = np.load(given_x, mmap_mode="r")
     found = []
     for rows, labels in ((x, y), (given_x, given_y)):

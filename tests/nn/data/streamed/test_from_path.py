@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nn.data import DataError, Dataset, StreamedDataset, load_data
-from nn.data.streamed import stored
+from nn.data.streamed import from_path
 from tests.helpers.stored import assert_same, hdf5, npy_folder, npy_shards, zarr_group
 
 N = 120
@@ -90,7 +90,7 @@ def test_a_pair_of_files(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_files_that_are_too_large_to_be_loaded_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nn.data.sources.LOADED", 1000)
-    monkeypatch.setattr(stored, "LOADED", 1000)
+    monkeypatch.setattr(from_path, "LOADED", 1000)
     parts = arrays()
     for store in (npy_folder, hdf5, zarr_group):
         folder = tmp_path / store.__name__
@@ -148,7 +148,7 @@ def test_a_parquet_file_is_read_as_the_table_in_memory(tmp_path: Path, monkeypat
         if window == 1000:
             assert_same(found.train[:], expected.train)
         assert found.train.class_names == expected.train.class_names
-    monkeypatch.setattr(stored, "LOADED", 100)
+    monkeypatch.setattr(from_path, "LOADED", 100)
     monkeypatch.setattr("nn.data.sources.LOADED", 100)
     assert isinstance(load_data(path, label="kind").train, StreamedDataset)
     assert isinstance(load_data(path, label="kind", window="full").train, Dataset)

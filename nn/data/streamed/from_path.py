@@ -21,12 +21,13 @@ from ..labels import are_numbers
 from ..reading import check_is_file, library, reading
 from ..tables.options import TableOptions
 from ..units import Units
-from .dataset import StreamedDataset, check_as_many
+from .as_source import is_of
+from .checks import check_as_many
+from .dataset import StreamedDataset
 from .hdf5 import hdf5_source
 from .joined import JoinedSource
 from .learnt import learnt_targets
 from .npy import NpySource
-from .opened import is_of
 from .parquet import ParquetFile, ParquetSource, parquet_columns, parquet_targets
 from .reading import row_bytes
 from .source import Source

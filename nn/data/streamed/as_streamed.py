@@ -10,10 +10,11 @@ import numpy as np
 
 from ..checks import DataError
 from ..units import Units
-from .dataset import WINDOW_BYTES, StreamedDataset
+from .as_source import is_of, is_source, source_of, targets_of
+from .dataset import StreamedDataset
 from .joined import JoinedSource
 from .learnt import learnt_targets
-from .opened import is_of, is_source, source_of, targets_of
+from .windows import WINDOW_BYTES
 
 
 def joined(one: StreamedDataset, other: StreamedDataset) -> StreamedDataset:
