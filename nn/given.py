@@ -16,6 +16,7 @@ from .data.streamed import StreamedDataset
 from .data.targets import targets_of, windows_of, with_labels_read
 from .data.weights import by_class, relative, weighted
 from .feed import Rows
+from .layers import check_batches
 from .losses import Loss
 from .out_of_memory import SPARE, allocating
 from .streamed_feed import StreamedRows, ring_of
@@ -63,6 +64,24 @@ def held(data: Dataset | StreamedDataset) -> Dataset | StreamedDataset:
     if isinstance(data, StreamedDataset) and len(data) <= data.window:
         return data[:]
     return data
+
+
+def arguments_of(
+    trainer: Trainer, train: Any, batch_size: int | None, shuffle: bool, validation_every: int
+) -> dict[str, Any]:
+    """These arguments of ``Trainer.fit``, with the number of rows that a batch has.
+
+    Raises:
+        ValueError, TypeError: one is none that it takes, or layers cannot train on such batches.
+    """
+    arguments = {
+        "batch_size": batch_rows(train, batch_size),
+        "shuffle": check_flag("shuffle", shuffle),
+        "validation_every": check_whole_number("validation_every", validation_every),
+    }
+    blocks = 1 if trainer.blocks is None else trainer.blocks.count
+    check_batches(trainer.model.layers, len(train), arguments["batch_size"], blocks)
+    return arguments
 
 
 def batch_rows(train: Any, batch_size: int | None) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from inspect import signature
 from math import prod
 from typing import Any, NamedTuple, overload
 
@@ -24,30 +23,26 @@ from backends.random import generator
 from backends.typing import Array, Shape
 
 from .data import Dataset, Units, as_dataset, as_given, as_rows
-from .data.checks import DataError, check_range, warn_user
-from .data.rows import shape_of
+from .data.checks import warn_user
 from .data.statistics import ScaleWarning, advice, column_statistics, picture_advice
 from .data.streamed import StreamedDataset
 from .data.streamed.reader import some_rows
-from .data.values import is_frame
 from .device_rows import device_rows
 from .initializers import Initializer
-from .layers import LAYERS, ChannelsLast, Dropout, ElementwiseActivation, Layer, Reshape, Softmax, Standardize
+from .layer_checks import check_loss, checked_layers
+from .layers import Layer, Standardize
 from .losses import LOSSES, Loss, get_loss
 from .memory import Store
 from .optimizers import Optimizer, get_optimizer
 from .out_of_memory import allocating, in_batches, memory_told
-from .own_layers import LOOKED_AT, is_own, observer_of
-from .plan import Observer, Plan, Stage, compile_plan, end_of, function_of, output_activation_of
+from .own_layers import LOOKED_AT, observer_of
+from .plan import Observer, Plan, Stage, compile_plan, output_activation_of
+from .row_shape import problem_with, row_shape, shape_for, shaped
 from .streamed_feed import ring_of
 from .summary import ITEMSIZE, Summary, summarize
 
 #: What a copy and a pickle of a model are without: it follows from the rest.
 _MADE_ANEW = {"backend", "_initial", "_own"}
-
-
-#: Of a network whose outputs are not known.
-_NO_OUTPUTS = "a network needs a Linear layer, from which the number of its outputs follows"
 
 
 class _Forward(NamedTuple):
@@ -105,7 +100,7 @@ class Sequential(NamedArguments):
         dtype: str = "float32",
         seed: int = 0,
     ) -> None:
-        self.layers, self.n_outputs = _checked_layers(layers)
+        self.layers, self.n_outputs = checked_layers(layers)
         self.seed = check_seed("seed", seed)
         self.backend = get_backend(backend, dtype)
         self.step = 0
@@ -326,18 +321,7 @@ class Sequential(NamedArguments):
             ValueError: the last layer is another function, or dropout follows that function.
         """
         check_choice("output_activation", output_activation, ("", "softmax", "sigmoid"))
-        last = self.layers[end_of(self.layers)]
-        if output_activation and function_of(last) not in ("identity", output_activation):
-            raise ValueError(
-                f"the loss is computed from the values before {output_activation}, but the network ends in {last!r}; "
-                f"let it end in a Linear layer, or in {output_activation.capitalize()}()"
-            )
-        before_dropout = [layer for layer in self.layers if not isinstance(layer, Dropout)]
-        if output_activation and isinstance(last, Dropout) and output_activation_of(before_dropout):
-            raise ValueError(
-                f"the loss is computed from the values before {output_activation}, but {last!r} comes after it; put it "
-                "before the last Linear layer"
-            )
+        check_loss(self.layers, output_activation)
         if self.units is None:
             self._set_task(output_activation)
 
@@ -395,21 +379,14 @@ class Sequential(NamedArguments):
     @property
     def row_shape(self) -> Shape | None:
         """The shape of the rows that the network takes, as far as its layers say: (784,) for a first ``Linear``."""
-        for layer in self.layers:
-            if (shape := layer.input_shape()) is not None:
-                return shape
-            if isinstance(layer, ChannelsLast) or not (
-                layer.only_moves or isinstance(layer, ElementwiseActivation | Dropout)
-            ):
-                break
-        return None
+        return row_shape(self.layers)
 
     @property
     def _known_row_shape(self) -> Shape | None:
         """The same, or where the layers take pictures of any size, that of the pictures it was trained on."""
         shape = self.row_shape
         if shape is None and self.units is not None and self.units.row_shape is not None:
-            shape = None if self._problem_with(self.units.row_shape) else self.units.row_shape
+            shape = None if problem_with(self.layers, self.units.row_shape) else self.units.row_shape
         return shape
 
     def dataset(self, data: Any, units: Units | None = None) -> Dataset:
@@ -422,22 +399,14 @@ class Sequential(NamedArguments):
         n_classes = max(self.n_outputs, 2) if self.output_activation else None
         x = data[0] if isinstance(data, tuple) and data else None
         found: Dataset = self.shaped(
-            as_dataset(data, self.units if units is None else units, self._shape_for(x), n_classes)
+            as_dataset(data, self.units if units is None else units, shape_for(self.layers, x), n_classes)
         )
         return found
 
     def rows(self, x: Any) -> Dataset:
         """Rows without targets, as ``predict`` takes them, likewise."""
-        found: Dataset = self.shaped(as_rows(x, self.units, self._shape_for(x)))
+        found: Dataset = self.shaped(as_rows(x, self.units, shape_for(self.layers, x)))
         return found
-
-    def _shape_for(self, x: Any) -> Shape | None:
-        """``row_shape``; where the layers take pictures of any size, the shape of ``x`` if it is one picture: its rows
-        fit the network as little as it fits as a row."""
-        shape = self.row_shape
-        if shape is None and len(given := shape_of(x)) in (2, 3) and not is_frame(x) and self._problem_with(given[1:]):
-            return None if self._problem_with(given) else given
-        return shape
 
     def shaped(self, data: Any) -> Any:
         """A data set with its rows flat or as pictures, whichever the network takes.
@@ -446,35 +415,7 @@ class Sequential(NamedArguments):
             DataError: (a ValueError) neither fits.
         """
         check_kind("data", data, (Dataset, StreamedDataset), "a Dataset")
-        if isinstance(data, Dataset):  # others are looked at when they are read
-            for name, numbers in (("x", data.x), ("y", data.y)):
-                check_range(numbers, name, self.backend.dtype_name)
-        first, picture = self.layers[0], data.image_shape or ()
-        if isinstance(first, Reshape) and _has_channels_first(picture, first.shape):
-            raise DataError(
-                f"the rows of the data, of shape {picture}, have their channels first, and {first!r} would mix them "
-                "up; put ChannelsLast() in its place"
-            )
-        shapes = [data.row_shape, (data.n_features,), data.image_shape]
-        problems = []
-        for shape in shapes:
-            if shape is not None:
-                problem = self._problem_with(shape)
-                if not problem:
-                    return data if shape == shapes[0] else data.shaped_for(shape)
-                problems.append(f"the rows of the data, of shape {tuple(shape)}, do not fit: {problem}")
-        # A network without a row shape begins with a layer on pictures: the pictures that were given are the problem.
-        raise DataError(problems[0 if self.row_shape else -1])
-
-    def _problem_with(self, shape: Shape) -> str:
-        """Why rows of this shape do not fit the network; "" where they do."""
-        row: Shape | None = tuple(shape)
-        for layer in self.layers:
-            try:
-                row = layer.output_shape(row)
-            except ValueError as error:
-                return str(error)
-        return ""
+        return shaped(self.layers, data, self.backend.dtype_name)
 
     # ---- for users: rows of any kind in, NumPy out or what is asked for ----------------------------------------------
 
@@ -620,60 +561,3 @@ def _initial_values(layers: list[Layer]) -> dict[str, tuple[Shape, Initializer]]
         for index, layer in enumerate(layers)
         for name, spec in getattr(layer, kind)().items()
     }
-
-
-def _checked_layers(layers: tuple[Any, ...]) -> tuple[list[Layer], int]:
-    """The layers as a list, and how many outputs they give; an error if two neighbours do not fit."""
-    if len(layers) == 1 and isinstance(layers[0], list | tuple):
-        layers = tuple(layers[0])
-    if not layers:
-        raise ValueError("a network needs at least one layer")
-    shape: Shape | None = None
-    for index, layer in enumerate(layers):
-        if not isinstance(layer, Layer):
-            kind = _layer_called(layer) if isinstance(layer, str) else layer
-            hint = ""
-            if isinstance(kind, type) and issubclass(kind, Layer):
-                hint = f"; write {kind.__name__}({_dots(kind)})"
-            raise TypeError(f"layer {index} is {shown(layer)}, not a layer{hint}")
-        if "output" in layer.parameters():
-            raise ValueError(f"layer {index} names a parameter `output`, as its result is called; give it another name")
-        if isinstance(layer, Standardize) and not all(before.only_moves for before in layers[:index]):
-            raise ValueError(f"layer {index} is {layer!r}, which takes raw columns; let the network begin with it")
-        if isinstance(layer, Softmax) and index < len(layers) - 1:
-            raise ValueError(f"layer {index} is Softmax(), which belongs at the end of a network")
-        try:
-            shape = layer.output_shape(shape)
-        except ValueError as error:
-            before = layers[index - 1] if index else None
-            own = f"; by its output_shape {before!r} gives rows of shape {shape}" if before and is_own(before) else ""
-            raise ValueError(f"layer {index} does not fit the one before it: {error}{own}") from None
-    if shape is None or len(shape) != 1:
-        raise ValueError(f"{_NO_OUTPUTS}{_why_no_outputs(layers, shape)}")
-    return list(layers), shape[0]
-
-
-def _layer_called(name: str) -> type[Layer] | None:
-    """The kind of layer that a text means: ``"relu"`` and ``"leaky_relu"`` are names of activations elsewhere."""
-    letters = name.replace("_", "").replace(" ", "").lower()
-    return next((kind for known, kind in LAYERS.items() if known.lower() == letters), None)
-
-
-def _has_channels_first(picture: Shape, wanted: Shape) -> bool:
-    """Whether a picture is one of shape ``wanted``, (height, width, channels), with several channels in front."""
-    return len(wanted) == 3 and wanted[2] > 1 and picture == (wanted[2], *wanted[:2]) != wanted
-
-
-def _dots(kind: type[Layer]) -> str:
-    """Dots for a kind of layer that needs arguments, and nothing for one that needs none."""
-    needed = [parameter for parameter in signature(kind).parameters.values() if parameter.default is parameter.empty]
-    return "..." if needed else ""
-
-
-def _why_no_outputs(layers: tuple[Layer, ...], shape: Shape | None) -> str:
-    """What to do about a network whose last rows have this shape."""
-    if shape is not None:
-        end = "Flatten() or GlobalAvgPool2d()" if len(shape) == 3 else "Flatten()"
-        return f", but it ends in rows of shape {shape}; put {end} after it"
-    has_filters = any(layer.parameters() for layer in layers)
-    return "; begin one on pictures with Reshape(height, width, channels)" if has_filters else ""

@@ -8,7 +8,6 @@ from copy import deepcopy
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from backends import Step, StepNumbers
@@ -16,24 +15,23 @@ from backends.arguments import NamedArguments, check_flag, check_kind, check_pat
 from backends.collectives import find_collectives
 from backends.typing import Array
 
-from .agreement import check_parameters, check_start, tell_where
 from .around_update import AveragedParameters, Share, around_update, check_around_update, settings_around_update
-from .blocks import Blocks, sum_of_totals
+from .blocks import Blocks
 from .callbacks import Callback
-from .callbacks.base import check_callbacks, end_all, listens, reads_gradients
+from .callbacks.base import check_callbacks, end_all, listens
 from .data import Augment, Dataset, StreamedDataset
 from .data.augment import as_augment
 from .data.streamed.reader import some_rows
 from .data.weights import weighted
-from .divergence import TrainingDiverged, Watch
-from .evaluation import columns_of, evaluate_rows, has_classes, record_of, totals_of
+from .divergence import TrainingDiverged
+from .evaluation import evaluate_rows, totals_of
 from .feed import Feed, Rows
-from .given import batch_rows, on_device, training_and_validation, uploaded
+from .fitting import begin_epoch, begin_fit, record_epoch
+from .given import arguments_of, training_and_validation, uploaded
 from .history import History
-from .layers import check_batches
 from .losses import Loss, get_loss
 from .messages import sentence
-from .metrics import Metrics, check_metrics, get_metrics, means
+from .metrics import Metrics, get_metrics
 from .model import Sequential
 from .optimizers import Optimizer, get_optimizer
 from .out_of_memory import allocating, memory_told, training
@@ -42,7 +40,7 @@ from .picture_shape import shape_to_distort
 from .plan import Observer, Plan, compile_plan, takes_input_scale
 from .steps import STEPS_TOGETHER, Epoch, Parts, Recordings, leave_gradients, make_step, rates_of
 from .storage.checkpoint import newest_checkpoint, write_checkpoint
-from .storage.training_state import Fit, Interrupted, settings_of, state_of
+from .storage.training_state import Fit, Interrupted, state_of
 from .streamed_feed import feed_of
 from .summary import Summary
 
@@ -216,62 +214,50 @@ class Trainer(NamedArguments):
         if self._averaged.are_in:
             raise RuntimeError("fit would train the averaged parameters; call it outside of trainer.averaged()")
         train, validation = training_and_validation(self, train, validation, sample_weight, class_weight)
-        shuffle = check_flag("shuffle", shuffle)
-        size = batch_rows(train, batch_size)
-        resumed = self._resumed
-        first = self.epoch if resumed is None else resumed.first
-        last = first + check_whole_number("epochs", epochs, least=0)
-        check_batches(self.model.layers, len(train), size, 1 if self.blocks is None else self.blocks.count)
-        validation_every = check_whole_number("validation_every", validation_every)
+        arguments = arguments_of(self, train, batch_size, shuffle, validation_every)
+        epochs = check_whole_number("epochs", epochs, least=0)
         called = check_callbacks([*self.callbacks, *check_callbacks(callbacks)])
         with self.backend.use(), self._averaged.kept_out():
-            rows, held_out = on_device(self, train, validation, size)
-            shuffled, keep = shuffle and size < len(rows), any(map(reads_gradients, called))
-            self.columns = columns_of(self, rows, held_out)
-            check_metrics(self.metrics, has_classes(self, rows), self.model.n_outputs)
-            if self.augment is not None:
-                shape_to_distort(rows.data, self.model.layers)  # or an error, before anything is trained
+            fit = begin_fit(self, train, validation, arguments, epochs, called, self._resumed)
+            self._fit, self.stopping, self.interrupted = fit, "", False
             begun = list[Callback]()
-            arguments = {"batch_size": size, "shuffle": shuffle, "validation_every": validation_every, **rows.settings}
-            own = called if self.backend.collectives.rank == 0 else [one for one in called if not one.first_only]
-            fit = Fit(called, own, rows, held_out, arguments, settings_of(self), first, last, Watch(self))
-            check_start(self, fit)
-            tell_where(self)
-            self._begin_fit(fit)
             try:
-                for callback in own:
-                    callback.on_fit_begin(self, len(rows), max(last - self.epoch, 0))
+                for callback in fit.called:
+                    callback.on_fit_begin(self, len(fit.rows), max(fit.last - self.epoch, 0))
                     begun.append(callback)
                 self._resumed = None  # until here another call could go on with it
-                if resumed is not None:
-                    resumed.restore_callbacks(self, fit)
-                while self.epoch < last and not self._is_stopped(fit):
-                    self.epoch += 1
-                    due = self.epoch % validation_every == 0 or self.epoch in (1, last)
-                    if not self.seen:
-                        for callback in own:  # before the plan is looked at: they may change a setting
-                            callback.on_epoch_begin(self, self.epoch)
-                    epoch = self._recordings.epoch(self, rows, size, shuffled, keep)
-                    with training(self, rows, size, fit.watch):
-                        self._begin_epoch(fit, resumed)
-                        self._epoch(epoch, fit, due)
+                if fit.resumed is not None:
+                    fit.resumed.restore_callbacks(self, fit)
+                self._epochs(fit)
                 self.history.stopped = self.stopping
             except TrainingDiverged as error:
                 self.diverged, self.history.stopped = error, f"divergence in epoch {error.epoch}"
                 raise
             finally:
-                rows.close()
+                fit.rows.close()
                 end_all(begun, self)
                 self._fit, self._interruption = None, ""
                 self.seen = 0 if self._resumed is None else self.seen
                 self.diverged = None  # or it would hold this call, and with it the trainer
         return self.history
 
-    def _epoch(self, epoch: Epoch, fit: Fit, due: bool) -> None:
-        """All batches, and the record of them; with an evaluation if it is due, or if this has become the last one."""
+    def _epochs(self, fit: Fit) -> None:
+        """All epochs, until the last one or until training is stopped."""
+        while self.epoch < fit.last and not self._is_stopped(fit):
+            self.epoch += 1
+            if not self.seen:
+                for callback in fit.called:  # before the plan is looked at: they may change a setting
+                    callback.on_epoch_begin(self, self.epoch)
+            epoch = self._recordings.epoch(self, fit.rows, fit.batch_size, fit.is_shuffled, fit.keeps_gradients)
+            with training(self, fit.rows, fit.batch_size, fit.watch):
+                begin_epoch(self, fit)
+                self._epoch(epoch, fit)
+
+    def _epoch(self, epoch: Epoch, fit: Fit) -> None:
+        """All batches of an epoch, and the record of them."""
         each_batch = [callback for callback in fit.called if listens(callback, "on_batch_end")]
         alone = not all(callback.takes_parts for callback in fit.callbacks if listens(callback, "on_batch_end"))
-        rows, watch, end = epoch.feed.size, fit.watch, 0
+        rows, end = epoch.feed.size, 0
         epoch.feed.begin_epoch(self.epoch, epoch.size, self.epoch < fit.last)
         while self.seen < rows:
             end = epoch.feed.until(self.seen) if self.seen >= end else end
@@ -280,26 +266,11 @@ class Trainer(NamedArguments):
             self.seen += made * count
             for callback in each_batch:
                 callback.on_batch_end(self, made * count)
-            watch.look(epoch, self.seen)
+            fit.watch.look(epoch, self.seen)
             if self.seen < rows and self._is_stopped(fit):
                 break
         self._agree()
-        if self.backend.device.queues and not self.stopping:
-            epoch.feed.prepare(self.epoch + 1)
-        seen = self.seen
-        if self.blocks is not None:
-            self.totals[...] = self.backend.asarray(
-                sum_of_totals(self.backend, self.totals_of_blocks), self.backend.wide
-            )
-        totals, seconds = watch.end(epoch, seen), perf_counter() - fit.started
-        found = means(totals, seen, epoch.rows.classes)
-        evaluated = not self.interrupted and (due or bool(self.stopping))
-        record = record_of(self, found, epoch.rows, fit.validation, evaluated)
-        record |= {"seconds": seconds, "rows_per_second": seen / seconds}
-        record |= {"interrupted": seen} if self.interrupted else {}
-        check_parameters(self)
-        record = self.backend.collectives.broadcast(record)
-        watch.check(record, fit.validation)
+        record = record_epoch(self, epoch, fit)
         self.seen = 0
         self.history.append(record)
         for callback in fit.called:
@@ -443,27 +414,6 @@ class Trainer(NamedArguments):
         self.blocks = Blocks.of(self.backend, count)
         own = 0 if self.blocks is None else len(self.blocks.own)
         self.totals_of_blocks = self.backend.zeros((own, 2), self.backend.wide)
-
-    def _begin_fit(self, fit: Fit) -> None:
-        """A call of ``fit`` begins, or one that was interrupted goes on."""
-        resumed = self._resumed
-        if resumed is None:
-            self.history.begin()
-            self.seen, self.first_settings = 0, self.first_settings or fit.settings
-        else:
-            resumed.check_fit(fit)
-            fit.settings = resumed.state["settings"]
-        self._fit, self.stopping, self.interrupted = fit, "", False
-
-    def _begin_epoch(self, fit: Fit, resumed: Interrupted | None) -> None:
-        """An epoch begins, or goes on in its middle."""
-        if self.seen and resumed is not None:
-            resumed.restore_epoch(self, fit)
-            return
-        fit.begin_epoch(self)
-        self.totals[...] = 0.0
-        if self.blocks is not None:
-            self.totals_of_blocks[...] = 0.0
 
     # ---- around updates ---------------------------------------------------------------------------------------------
 

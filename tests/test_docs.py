@@ -112,23 +112,23 @@ def a_page(marker: str, code: str) -> Block:
     return block
 
 
-GOOD = "for layer in self.layers:\n    if (shape := layer.input_shape()) is not None:\n        return shape"
+GOOD = "for layer in layers:\n    if (shape := layer.input_shape()) is not None:\n        return shape"
 
 
 @pytest.mark.parametrize(
     ("marker", "code", "complaint"),
     [
-        ("`nn/model.py`:", GOOD, None),
-        ("`nn/model.py`, `Sequential.row_shape`:", GOOD, None),
-        ("`nn/model.py`, `Sequential.forward`:", GOOD, "does not stand in"),
+        ("`nn/row_shape.py`:", GOOD, None),
+        ("`nn/row_shape.py`, `row_shape`:", GOOD, None),
+        ("`nn/row_shape.py`, `problem_with`:", GOOD, "does not stand in"),
         ("`nn/model.py`, `Sequential.sideward`:", GOOD, "there is no Sequential.sideward"),
         ("`nn/models.py`:", GOOD, "there is no file"),
-        ("In `nn/model.py`:", GOOD, "no file is named"),
-        ("`nn/model.py`:", GOOD.replace("input_shape", "outer_shape"), "does not stand in"),
-        ("`nn/model.py`:", GOOD.replace("        return", "    return"), "does not stand in"),
-        ("`nn/model.py`:", "\n".join(GOOD.splitlines()[::2]), "does not stand in"),
-        ("`nn/model.py`:", "input_shape", "does not stand in"),
-        ("`nn/model.py`:", "", "does not stand in"),
+        ("In `nn/row_shape.py`:", GOOD, "no file is named"),
+        ("`nn/row_shape.py`:", GOOD.replace("input_shape", "outer_shape"), "does not stand in"),
+        ("`nn/row_shape.py`:", GOOD.replace("        return", "    return"), "does not stand in"),
+        ("`nn/row_shape.py`:", "\n".join(GOOD.splitlines()[::2]), "does not stand in"),
+        ("`nn/row_shape.py`:", "input_shape", "does not stand in"),
+        ("`nn/row_shape.py`:", "", "does not stand in"),
     ],
 )
 def test_a_wrong_quotation_is_found(marker: str, code: str, complaint: str | None) -> None:

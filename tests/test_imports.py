@@ -31,6 +31,7 @@ ROOMS = {
         "verify",
         "report",
         "trainer",
+        "fitting",
         "agreement",
         "divergence",
         "evaluation",
@@ -39,6 +40,8 @@ ROOMS = {
         "storage",
         "pairs",
         "model",
+        "layer_checks",
+        "row_shape",
         "steps",
         "streamed_feed",
         "out_of_memory",
@@ -68,10 +71,10 @@ ROOMS = {
 }  # fmt: skip
 #: What is computed with arrays of any library, and so knows none.
 NETWORK_CODE = [
-    "nn.around_update", "nn.blocks", "nn.device_rows", "nn.divergence", "nn.evaluation", "nn.feed", "nn.given",
-    "nn.layers", "nn.optimizers",
-    "nn.initializers", "nn.losses", "nn.memory", "nn.metrics", "nn.model", "nn.out_of_memory", "nn.own_layers",
-    "nn.picture_shape", "nn.plan", "nn.snapshot", "nn.steps", "nn.streamed_feed", "nn.trainer",
+    "nn.around_update", "nn.blocks", "nn.device_rows", "nn.divergence", "nn.evaluation", "nn.feed", "nn.fitting",
+    "nn.given", "nn.initializers", "nn.layer_checks", "nn.layers", "nn.losses", "nn.memory", "nn.metrics", "nn.model",
+    "nn.optimizers", "nn.out_of_memory", "nn.own_layers", "nn.picture_shape", "nn.plan", "nn.row_shape", "nn.snapshot",
+    "nn.steps", "nn.streamed_feed", "nn.trainer",
 ]  # fmt: skip
 ARRAY_LIBRARIES = {"numpy", "numba", "cupy", "torch", "scipy", "jax", "array_api_compat", "array_api_strict"}
 #: Import paths of version 0.1 that go on working.

@@ -52,7 +52,9 @@ class Fit:
         settings: what the run was begun with, as ``settings_of``.
         first: how many epochs there had been before.
         last: how many there are to be after it.
+        keeps_gradients: whether gradients must still be there when callbacks are called after a batch.
         watch: has what training moves as it was when the epoch began.
+        resumed: what it goes on with, until its first epoch has begun; None where nothing was interrupted.
         now: settings, as ``_now``, that the epoch is made with; those that were changed since count for the next one.
         started: the time at which the epoch would have begun, had it never been interrupted.
     """
@@ -65,7 +67,9 @@ class Fit:
     settings: dict[str, Any]
     first: int
     last: int
+    keeps_gradients: bool
     watch: Watch
+    resumed: Interrupted | None = None
     now: dict[str, Any] = field(default_factory=dict)
     started: float = 0.0
 
@@ -73,6 +77,20 @@ class Fit:
         """An epoch begins, after all that may have changed a setting for it."""
         self.now, self.started = _now(trainer), perf_counter()
         self.watch.begin()
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch."""
+        return int(self.arguments["batch_size"])
+
+    @property
+    def is_shuffled(self) -> bool:
+        """Whether each epoch has an order of its own, which changes nothing where each batch has all rows."""
+        return bool(self.arguments["shuffle"]) and self.batch_size < len(self.rows)
+
+    def is_due(self, epoch: int) -> bool:
+        """Whether an evaluation is due after that epoch."""
+        return epoch % self.arguments["validation_every"] == 0 or epoch in (1, self.last)
 
     @cached_property
     def data(self) -> dict[str, Any]:

@@ -16,7 +16,10 @@ from nn.files import DRAFT
 from tests.helpers.resumed import Counts, fit, model, outcome
 
 #: The files in whose lines a signal is let arrive.
-FILES = ("nn/trainer.py", "nn/callbacks/checkpoint.py", "nn/callbacks/base.py", "nn/divergence.py", "nn/storage/")
+FILES = (
+    "nn/trainer.py", "nn/fitting.py", "nn/callbacks/checkpoint.py", "nn/callbacks/base.py", "nn/divergence.py",
+    "nn/storage/",
+)  # fmt: skip
 EPOCHS = 4
 
 
