@@ -107,7 +107,7 @@ def find_collectives() -> Collectives:
     """
     launcher, size = _launcher(), launched()
     if launcher is None:
-        return Collectives() if _in_a_shell_of_slurm() else _by_mpi(1)
+        return Collectives() if _number(SLURM.size) > 1 and _in_a_shell_of_slurm() else _by_mpi(1)
     if launcher in (SLURM, PMI) and _number(SLURM.size) == size:
         found = _by_mpi(1) if any(name in os.environ for name in MPI_OF_SLURM) else Collectives()
         return found if found.size > 1 else _over_tcp(SLURM, size)

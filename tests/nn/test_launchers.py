@@ -15,6 +15,7 @@ import pytest
 
 from backends.collectives import ProcessError, find_collectives, launched, local_rank
 from backends.collectives.find import first_host
+from backends.collectives.meeting import Meeting, meet
 from nn import load_model
 from nn.storage.checkpoint import newest_checkpoint
 from tests.helpers.mpi import OF_LAUNCHERS, ROOT, environment
@@ -288,6 +289,31 @@ def test_a_port_of_another_run_is_told(by_itself: pytest.MonkeyPatch) -> None:
         find_collectives.cache_clear()
         with pytest.raises(ProcessError, match=f"cannot listen at port {port} of .*choose a free one by XPNET_PORT"):
             find_collectives()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (TimeoutError("timed out"), "(nothing comes back, as where a firewall drops what is sent)"),
+        (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+    ],
+)
+def test_why_process_0_cannot_be_reached_is_told(error: OSError, told: str, by_itself: pytest.MonkeyPatch) -> None:
+    def create_connection(*arguments: object) -> None:
+        raise error
+
+    by_itself.setattr("backends.collectives.meeting.socket.create_connection", create_connection)
+    with pytest.raises(ProcessError, match=r"process 1, on .*, cannot reach process 0 at node7:29500") as refused:
+        meet(Meeting(1, 2, "node7", 29500, b"", 0.0, patience=0.2), ("together",))
+    assert told in str(refused.value)
+    assert str(refused.value).endswith("let MASTER_ADDR and MASTER_PORT be of a free port there, the same for all")
+
+
+def test_who_has_not_come_is_told() -> None:
+    meeting = Meeting(0, 3, "127.0.0.1", 0, b"", 0.0, patience=0.2)
+    with pytest.raises(ProcessError, match=r"of 3 processes these have not come to process 0, .*: 1, 2; start all"):
+        meet(meeting, ("together",))
 
 
 def test_a_timeout_that_is_no_number_is_refused(by_itself: pytest.MonkeyPatch) -> None:
