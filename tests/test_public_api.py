@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_origin
@@ -41,8 +41,26 @@ def constant(value: object) -> str:
     return repr(value) if isinstance(value, str | int | float | tuple | frozenset | None) else type(value).__name__
 
 
+@cache
+def public_classes() -> frozenset[type]:
+    modules = map(importlib.import_module, PACKAGES)
+    found = (getattr(module, name) for module in modules for name in module.__all__)
+    return frozenset(value for value in found if isinstance(value, type))
+
+
+def defined(cls: type) -> dict[str, Any]:
+    """What a class itself defines, and those of its bases that are ours and not public."""
+    hidden = [
+        base
+        for base in cls.__mro__[1:]
+        if base.__module__.partition(".")[0] in ("backends", "nn") and base not in public_classes()
+    ]
+    return {name: value for each in (*reversed(hidden), cls) for name, value in vars(each).items()}
+
+
 def members(name: str, cls: type) -> Iterator[str]:
-    """The public methods, properties and constants that a class itself defines; of an enumeration, its values."""
+    """The public methods, properties and constants that a class itself defines, or has from bases of ours that are not
+    public; of an enumeration, its values."""
     if issubclass(cls, Enum):
         yield from (f"{name}.{member.name} = {constant(member.value)}" for member in cls)
         return
@@ -50,7 +68,7 @@ def members(name: str, cls: type) -> Iterator[str]:
         own_fields = {field.name for field in fields(cls)}
     else:
         own_fields = set(inspect.get_annotations(cls)) if issubclass(cls, tuple) else set()
-    for member, value in sorted(vars(cls).items()):
+    for member, value in sorted(defined(cls).items()):
         if (member.startswith("_") and member not in SPECIAL) or member in own_fields:
             continue
         if isinstance(value, property | cached_property):

@@ -23,7 +23,7 @@ from .as_source import source_of, targets_of
 from .checks import check_as_many, checked_indices, checked_rows
 from .converted import CheckedNumbers, Converted, RenumberedLabels
 from .learnt import learnt_rows, learnt_targets
-from .ranges import RangesOfRows
+from .ranges import RangesOfRows, all_targets, smallest_dtype
 from .reading import looked_at, row_bytes
 from .source import Source
 from .splitting import divided_in_order
@@ -257,7 +257,7 @@ class StreamedDataset(RangesOfRows, NamedArguments):
             if len(self) > self.window:
                 rest, held_out = np.sort(rest), np.sort(held_out)
         else:
-            labels = self.small_targets() if self.has_classes else None
+            labels = all_targets(self, smallest_dtype(self)) if self.has_classes else None
             rest, held_out = divided_in_order(len(self), labels, fraction, seed, self.class_names or ())
         return self._only(rest), self._only(held_out)
 

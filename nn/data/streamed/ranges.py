@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,31 +49,7 @@ class RangesOfRows(DatasetBase):
         """All targets, read into memory: (n,) int64 class labels, or (n,) or (n, k) floats; (n, 0) for none."""
         if self.targets is None:
             return np.zeros((len(self), 0), np.float32)
-        return self._read_targets(self.targets.dtype)
-
-    def small_targets(self) -> np.ndarray:
-        """``y``, class labels in as few bytes as hold them; a few MiB more are in memory while it is made."""
-        return self._read_targets(self._smallest_target)
-
-    @property
-    def targets_bytes(self) -> int:
-        """How many bytes ``small_targets`` has."""
-        return len(self) * math.prod(self.target_shape) * self._smallest_target.itemsize
-
-    @property
-    def _smallest_target(self) -> np.dtype[Any]:
-        assert self.targets is not None
-        return np.min_scalar_type(max(self.n_classes - 1, 0)) if self.has_classes else self.targets.dtype
-
-    def _read_targets(self, dtype: np.dtype[Any]) -> np.ndarray:
-        """All of them, as numbers of that dtype."""
-        assert self.targets is not None
-        y = np.empty((len(self), *self.target_shape), dtype)
-        for start, stop in pieces(len(self), max(PIECE // row_bytes(self.targets), 1)):
-            part = np.empty((stop - start, *self.target_shape), self.targets.dtype)
-            self._read_from(self.targets, start, stop, part)
-            y[start:stop] = part
-        return y
+        return all_targets(self, self.targets.dtype)
 
     def read(self, start: int, stop: int, x_out: np.ndarray, y_out: np.ndarray | None = None) -> None:
         """Write the rows from position ``start`` up to ``stop``, as they are stored, into ``x_out``, and their
@@ -120,3 +95,20 @@ class RangesOfRows(DatasetBase):
     def _stored_at(self, position: int) -> int:
         """The number of a row where it is stored."""
         return position if self.chosen is None else int(self.chosen[position])
+
+
+def smallest_dtype(data: RangesOfRows) -> np.dtype[Any]:
+    """That of targets in memory: of class labels, the one of the fewest bytes that holds them."""
+    assert data.targets is not None
+    return np.min_scalar_type(max(data.n_classes - 1, 0)) if data.has_classes else data.targets.dtype
+
+
+def all_targets(data: RangesOfRows, dtype: np.dtype[Any]) -> np.ndarray:
+    """``y`` as numbers of a dtype; a few MiB more are in memory while it is made."""
+    assert data.targets is not None
+    y = np.empty((len(data), *data.target_shape), dtype)
+    for start, stop in pieces(len(data), max(PIECE // row_bytes(data.targets), 1)):
+        part = np.empty((stop - start, *data.target_shape), data.targets.dtype)
+        data._read_from(data.targets, start, stop, part)
+        y[start:stop] = part
+    return y

@@ -17,6 +17,7 @@ from backends.typing import Array, Shape
 from ..checks import DataError, check_range
 from .dataset import StreamedDataset
 from .order import Order
+from .ranges import all_targets, smallest_dtype
 from .raw import keep_files_open
 
 #: Rows are read in pieces of about so many bytes, by as few threads as keep up with training, which each of them
@@ -99,7 +100,9 @@ class Reader:
         self._data, self._kept, self._targets, self._weights = data, kept, targets, weights
         chunk, row = data.rows.chunk, sum(each.bytes for each in kept.values())
         self._piece = max(PIECE // row // chunk, 1) * chunk
-        self._holds_targets = data.targets is not None and data.targets_bytes <= MOST_TARGETS
+        self._holds_targets = data.targets is not None and (
+            len(data) * prod(data.target_shape) * smallest_dtype(data).itemsize <= MOST_TARGETS
+        )
         self._all_targets: np.ndarray | None = None
         self._threads = ThreadPoolExecutor(THREADS, "rows that are read ahead", keep_files_open)
         self._last: Reading | None = None
@@ -151,7 +154,7 @@ class Reader:
             found["weights"] = np.concatenate([self._weights[rows.start : rows.stop] for rows in ranges])
         if "y" in self._kept and self._holds_targets:
             if self._all_targets is None:
-                self._all_targets = self._data.small_targets()
+                self._all_targets = all_targets(self._data, smallest_dtype(self._data))
             found["y"] = self._targets_of(self._all_targets, ranges)
         return found
 
