@@ -20,6 +20,7 @@ import ctypes
 from typing import Any
 
 from .device import CupyDevice
+from .graphs import INTERRUPTED
 from .keep import keep
 from .launch import Kernels
 from .tape import Call, overlap
@@ -105,7 +106,8 @@ class DependentLaunches:
         )
         status = self._library.cuLaunchKernelEx(ctypes.byref(config), function, arguments, None)
         if status != 0:
-            self.why_not = f"cuLaunchKernelEx: error {status}"
+            if status not in INTERRUPTED:  # of which the ordinary launch will tell
+                self.why_not = f"cuLaunchKernelEx: error {status}"
             return False
         keep(*call.arguments.values())
         return True

@@ -41,7 +41,7 @@ MOST_LAUNCHES = 4096
 TRIES = 4
 #: cudaErrorStreamCaptureUnsupported, -Invalidated, and -Unjoined: a branch is always joined, unless the capture was
 #: invalidated before.
-_INTERRUPTED = (900, 901, 904)
+INTERRUPTED = (900, 901, 904)
 
 
 class RecordingError(OneSentence, RuntimeError):
@@ -54,7 +54,7 @@ def _refuse(size: int) -> Any:
 
 def is_interrupted(error: Exception) -> bool:
     """Whether CUDA says, through CuPy, that something was done that no capture survives."""
-    return getattr(error, "status", None) in _INTERRUPTED
+    return getattr(error, "status", None) in INTERRUPTED
 
 
 class _Seen(threading.local):

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.helpers.emulated_cuda import RawKernel, Used, enqueue, kernel_at, memory, stream_at
+from tests.helpers.emulated_cuda import CUDARuntimeError, RawKernel, Used, enqueue, kernel_at, memory, stream_at
 
 INVALID_VALUE, LAUNCH_FAILED = 1, 719
 #: gridDimX to blockDimZ, sharedMemBytes, hStream, attrs, numAttrs; and id and value of an attribute.
@@ -41,11 +41,14 @@ class EmulatedLaunches(SimpleNamespace):
     Attributes:
         version: of CUDA, as the driver has it.
         fails: whether launches fail.
+        interrupts: whether the next launch finds that somebody has ended the capture.
         names: of the kernels that were launched so.
     """
 
+    interrupts: bool
+
     def __init__(self) -> None:
-        super().__init__(version=12080, fails=False, names=[])
+        super().__init__(version=12080, fails=False, interrupts=False, names=[])
         self.cuDriverGetVersion = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(self.get_version)
         types = [ctypes.c_void_p] * 4
         self.cuLaunchKernelEx = ctypes.CFUNCTYPE(ctypes.c_int, *types)(self.launch)
@@ -73,7 +76,12 @@ class EmulatedLaunches(SimpleNamespace):
         values = [read(kernel, i, pointers[i] or 0) for i in range(len(pointers))]
         uses = uses_of(kernel, values)
         work = EarlyLaunch(kernel, kernel.work((grid_x, grid_y), threads, values), after[0].uses)
-        enqueue(kernel.name, uses, work, stream_at[stream])
+        if self.interrupts:
+            self.interrupts, stream_at[stream].is_invalid = False, True
+        try:
+            enqueue(kernel.name, uses, work, stream_at[stream])
+        except CUDARuntimeError as error:
+            return error.status
         self.names.append(kernel.name)
         return 0
 

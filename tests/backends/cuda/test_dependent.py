@@ -35,7 +35,7 @@ def emulated_driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatedLaunche
     monkeypatch.setattr(steps, "PART_SECONDS", 1e9)
     driver.names.clear()
     yield driver
-    driver.fails, driver.version = False, 12080
+    driver.fails, driver.interrupts, driver.version = False, False, 12080
 
 
 def trained(backend: CupyBackend, hidden: int = 9) -> dict[str, np.ndarray]:
@@ -229,6 +229,17 @@ def test_launches_are_ordinary_where_they_must_be_and_say_why(
     same(trained(backend), expected)
     assert why in backend.why_not_dependent
     assert driver.names == []
+
+
+@needs_compiler
+def test_a_capture_that_somebody_ends_is_no_reason() -> None:
+    expected = trained(without())
+    driver.interrupts = True
+    backend = CupyBackend(EmulatedCudaDevice())
+    same(trained(backend), expected)
+    assert not driver.interrupts
+    assert backend.why_not_dependent == ""
+    assert "gradients_and_update_2" in driver.names
 
 
 def test_who_switches_them_off_reads_that() -> None:
