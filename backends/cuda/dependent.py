@@ -6,7 +6,7 @@ CUDA text says what such a kernel may do and why that is right.
 
 CuPy's launches have no option for it, so these go to the driver itself, through ctypes. Only edges between two kernels
 of xpnet, one right after the other on the stream that captures, are programmatic: the second one calls
-``wait_for_launch_before``, and the first one writes nothing that the second one reads early. All others are full
+``wait_for_launch_before``, and nothing captured before it writes what it reads before that. All others are full
 dependencies: after products of cuBLAS, copies and calls of NCCL, which are not known from inside; before them; before
 the launch that moves the numbers of the steps on, which writes what is read early; and between two launches of graphs.
 
@@ -17,6 +17,7 @@ ordinary ones, in which the kernels do not wait.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 from .device import CupyDevice
@@ -90,10 +91,12 @@ class DependentLaunches:
             return f"the driver is of CUDA {version.value // 1000}.{version.value % 1000 // 10}: it takes 12.3 or newer"
         return ""
 
-    def launch(self, kernels: Kernels, call: Call, before: Call, stream: Any) -> bool:
-        """Launch ``call`` on a stream that captures, right after ``before``; False if it has to be launched otherwise,
-        and has not been."""
-        if self.why_not or call.early is None or not before.is_kernel or overlap(call.early, before.writes):
+    def launch(self, kernels: Kernels, call: Call, before: Sequence[Call], stream: Any) -> bool:
+        """Launch ``call`` on a stream that captures, and has captured ``before`` and nothing else; False if it must be
+        launched otherwise, and has not been."""
+        if self.why_not or call.early is None or not before or not before[-1].is_kernel:
+            return False
+        if overlap(call.early, [x for other in before for x in other.writes]):
             return False
         function, numbers = kernels.prepared(call)
         held = [ctypes.create_string_buffer(number.tobytes(), number.nbytes) for number in numbers]

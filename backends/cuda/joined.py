@@ -55,7 +55,7 @@ class Joined:
         self._nodes_of = nodes_of
         self._branch: Branch | None = None  # made when a step first needs one
         self._dependent = dependent
-        self._last: tuple[Any, Call | None] = None, None  # of the work captured last: its stream, its last launch
+        self._in_graph: tuple[Any, list[Call]] = None, []  # of the capture that was last: its stream, its calls
         self.why_not = "" if self._rules else "there are no rules"
 
     def __call__(self, work: Callable[[], None]) -> None:
@@ -92,15 +92,13 @@ class Joined:
 
     def _capture(self, calls: list[Call], stream: Any) -> None:
         """Launch them on a stream that captures, where nothing but work of this object has been launched before."""
-        before = self._last[1] if self._last[0] is stream else None
+        if self._in_graph[0] is not stream:
+            self._in_graph = stream, []
+        before = self._in_graph[1]
         for call in calls:
-            is_launched = False
-            if self._dependent is not None and before is not None:
-                is_launched = self._dependent.launch(self._kernels, call, before, stream)
-            if not is_launched:
+            if self._dependent is None or not self._dependent.launch(self._kernels, call, before, stream):
                 call.launch()
-            before = call
-        self._last = stream, before
+            before.append(call)
 
     def _watched(self, work: Callable[[], None]) -> list[Call] | str:
         """What the work launches, or why that cannot be noted."""

@@ -47,13 +47,12 @@ __device__ Index divide(Index i, Index n)
 
 DEPENDENT = r"""
 // A kernel that calls this may be launched so that it begins while the launch before it is still running (`dependent`).
-// Until then it writes nothing, and of what is in memory it reads only what the module of its text has as EARLY. The
-// call returns when the launch before has ended and all that it wrote can be seen.
-//
-// Only then the launch after this one may begin. So no more than two are under way at any time: when this one begins,
-// all up to the last but one have ended. What it reads early must therefore not be written by the launch right before
-// it, and nobody else needs to be thought of. This is so only if every thread of every block makes the call: a launch
-// that ended without it, before the one before has ended, would let the next one pass both.
+// Until then it writes nothing, and of what is in memory it reads only what the module of its text has as EARLY, which
+// no launch of the same graph before it writes. The call returns when the launch before has ended and all that it wrote
+// can be seen. So it is with all launches before that one, too: it has ended only after its own call returned, or it
+// began only when they had ended. Hence every thread of every block makes the call: a launch that ended without it,
+// before the one before has ended, would let the next one pass both. And only after it the next launch may begin, so
+// that no more than two are under way at any time.
 #if __CUDA_ARCH__ >= 900
 #define GRID_CONTROL(what) asm volatile("griddepcontrol." #what ";" ::: "memory")
 #elif !defined(GRID_CONTROL)
