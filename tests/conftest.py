@@ -7,6 +7,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,24 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     if config.option.keyword or not all((here / argument).is_dir() for argument in config.args):
         return 0
     return min(cores(), MOST_WORKERS) if cores() > 1 else 0
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where CuPy is not installed, the first of all variants of a test that need a GPU stands for the others: 400 skips
+    say the same as 3,600. ``-m gpu`` has them all."""
+    if find_spec("cupy") is not None or "gpu" in config.option.markexpr:
+        return
+    seen, kept, left_out = set[str](), list[pytest.Item](), list[pytest.Item]()
+    for item in items:
+        function = item.nodeid.partition("[")[0]
+        is_more = item.get_closest_marker("gpu") is not None and function in seen
+        (left_out if is_more else kept).append(item)
+        if item.get_closest_marker("gpu") is not None:
+            seen.add(function)
+    if left_out:
+        items[:] = kept
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.hookimpl(trylast=True)

@@ -68,7 +68,7 @@ COMMANDS_RUN = {
     "docs/tutorials.md": "test_docs.py",
 }
 #: Words that are added, so that a command that tries thousands of inputs, or trains for long, is done soon.
-SOONER = {"python -m backends check": ["--every", "60"]}
+SOONER = {"python -m backends check": ["--every", "300"]}
 #: A device that a command names is another one here, unless there is a GPU.
 INSTEAD_OF_GPU = {"--device cuda": "--device cpu", "cpu,cuda": "cpu,cpu/reference"}
 

@@ -12,23 +12,26 @@ import train
 from nn import load_data, load_model
 
 
-@pytest.fixture(params=["grey", "colour"])
-def pictures(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+def save_pictures(path: Path, colour: bool) -> None:
     """A file with the ten digits, light on dark or yellow on blue, as (n, 8, 8) or (n, 8, 8, 3)."""
     digits = load_data("digits").train
     x = digits.x.reshape(-1, 8, 8) * 15
-    if request.param == "colour":
+    if colour:
         x = np.stack((x, x, 255 - x), axis=3)
-    path = tmp_path / "pictures.npz"
     np.savez(path, x_train=x[:600], y_train=digits.y[:600], x_test=x[600:900], y_test=digits.y[600:900])
-    return path
 
 
-@pytest.mark.parametrize("network", [["--hidden", "20"], ["--layers", "6C3p1-MP2-20N"]], ids=["hidden", "layers"])
+@pytest.mark.parametrize(
+    ("colour", "network"),
+    [(False, ["--hidden", "20"]), (True, ["--layers", "6C3p1-MP2-20N"])],
+    ids=["grey, hidden", "colour, layers"],
+)
 def test_a_run_shows_its_pictures(
-    pictures: Path, network: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    colour: bool, network: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    pictures = tmp_path / "pictures.npz"
+    save_pictures(pictures, colour)
     folder, report = tmp_path / "run", tmp_path / "report.html"
     flags = ["--device", "cpu", "--epochs", "3", "--predictions", "6", "--plots"]
     assert (

@@ -58,6 +58,7 @@ SHIM = Path(__file__).parent / "cuda_shim.h"
 #: What g++ has made, and how many of these are kept; who changes the CUDA text makes two more each time.
 LIBRARIES = Path(__file__).parents[2] / ".pytest_cache" / "emulated_cuda"
 MOST_LIBRARIES = 60
+COMPILED_SHIM = LIBRARIES / "shim"
 
 _C_TYPES = {
     "bool": ctypes.c_bool,
@@ -546,11 +547,39 @@ def compiled(text: str) -> ctypes.PyDLL:
 
 def built(text: str, library: Path) -> Path:
     """A library that g++ makes of a C++ text."""
-    command = ["g++", *FLAGS, *EXTRA_FLAGS, "-I", str(SHIM.parent), "-x", "c++", "-", "-o", str(library)]
+    folders = [f"-I{folder}" for folder in (*compiled_shim(), SHIM.parent)]
+    command = ["g++", *FLAGS, *EXTRA_FLAGS, *folders, "-x", "c++", "-", "-o", str(library)]
     result = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     if result.returncode or "warning" in result.stderr:
         raise RuntimeError(f"g++ on the CUDA text:\n{result.stderr}")
     return library
+
+
+def compiler() -> str:
+    """Which g++ it is."""
+    path = Path(shutil.which("g++") or "g++").resolve()
+    return f"{path} {path.stat().st_mtime_ns}"
+
+
+@cache
+def compiled_shim() -> list[Path]:
+    """The folder with ``cuda_shim.h`` as g++ keeps a header that it has read: half of the time of a short text goes
+    into those that the shim includes. g++ reads the header itself where this one was made with other flags."""
+    header = COMPILED_SHIM / f"{SHIM.name}.gch"
+    of = "\n".join([SHIM.read_text(), *FLAGS, *EXTRA_FLAGS, compiler()]).encode()
+    try:
+        COMPILED_SHIM.mkdir(parents=True, exist_ok=True)
+        with (COMPILED_SHIM / "of").open("a+b") as made_of:
+            lock(made_of)
+            made_of.seek(0)
+            if made_of.read() != of or not header.exists():
+                command = ["g++", *FLAGS, *EXTRA_FLAGS, "-x", "c++-header", str(SHIM), "-o", str(header)]
+                subprocess.run(command, capture_output=True, check=True)
+                made_of.truncate(0)
+                made_of.write(of)
+    except (OSError, subprocess.CalledProcessError):  # the folder cannot be written to
+        return []
+    return [COMPILED_SHIM]
 
 
 def kept(text: str) -> Path:
@@ -558,8 +587,7 @@ def kept(text: str) -> Path:
 
     The whole text takes g++ three seconds. Whoever wants it at the same time, as the workers of a test run do, waits.
     """
-    compiler = Path(shutil.which("g++") or "g++").resolve()
-    of = [text, SHIM.read_text(), *FLAGS, *EXTRA_FLAGS, str(compiler), str(compiler.stat().st_mtime_ns)]
+    of = [text, SHIM.read_text(), *FLAGS, *EXTRA_FLAGS, compiler()]
     LIBRARIES.mkdir(parents=True, exist_ok=True)
     library = LIBRARIES / f"{sha256(chr(0).join(of).encode()).hexdigest()}.so"
     with library.with_suffix(".lock").open("wb") as waiting:
