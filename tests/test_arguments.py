@@ -36,7 +36,7 @@ from backends import get_backend
 from backends.arguments import shown
 from nn import Linear, Sequential, Softmax, Trainer
 from nn.data import Dataset, Units
-from tests.helpers.public_names import PACKAGES, SPECIAL, written
+from tests.helpers.public_names import PACKAGES, SPECIAL, defined, written
 
 ROOT = Path(__file__).parent.parent
 MODULES = {package: __import__(package, fromlist=["__all__"]) for package in PACKAGES}
@@ -470,7 +470,8 @@ def frame() -> Any:
 
 @cache
 def public() -> dict[str, Any]:
-    """What can be called, by the first name that it has in ``PACKAGES``; methods where they are defined."""
+    """What can be called, by the first name that it has in ``PACKAGES``; methods where they are defined, or
+    inherited from what is not public."""
     found: dict[str, Any] = {}
     seen: set[int] = set()
     for package, module in MODULES.items():
@@ -481,9 +482,11 @@ def public() -> dict[str, Any]:
             seen.add(id(value))
             if isinstance(value, type):
                 found[f"{package}.{name}"] = value
-                members = [member for member in vars(value) if not member.startswith("_") or member in SPECIAL]
+                members = defined(value)
                 for member in members:
-                    if inspect.isroutine(getattr(value, member)) and not isinstance(vars(value)[member], property):
+                    if member.startswith("_") and member not in SPECIAL:
+                        continue
+                    if inspect.isroutine(getattr(value, member)) and not isinstance(members[member], property):
                         found[f"{package}.{name}.{member}"] = getattr(value, member)
             elif inspect.isroutine(value):
                 found[f"{package}.{name}"] = value

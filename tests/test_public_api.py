@@ -12,14 +12,14 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_origin
 
 import pytest
 
-from tests.helpers.public_names import PACKAGES, SPECIAL, written
+from tests.helpers.public_names import PACKAGES, SPECIAL, defined, written
 
 SNAPSHOT = Path(__file__).parent / "public_api.txt"
 COMMAND = "python -m tests.test_public_api"
@@ -39,23 +39,6 @@ def constant(value: object) -> str:
         # Tables that grow when a class is defined: what tests define has its module in its name.
         return f"{{{', '.join(sorted(repr(key) for key in value if not str(key).startswith(('tests.', 'example.'))))}}}"
     return repr(value) if isinstance(value, str | int | float | tuple | frozenset | None) else type(value).__name__
-
-
-@cache
-def public_classes() -> frozenset[type]:
-    modules = map(importlib.import_module, PACKAGES)
-    found = (getattr(module, name) for module in modules for name in module.__all__)
-    return frozenset(value for value in found if isinstance(value, type))
-
-
-def defined(cls: type) -> dict[str, Any]:
-    """What a class itself defines, and those of its bases that are ours and not public."""
-    hidden = [
-        base
-        for base in cls.__mro__[1:]
-        if base.__module__.partition(".")[0] in ("backends", "nn") and base not in public_classes()
-    ]
-    return {name: value for each in (*reversed(hidden), cls) for name, value in vars(each).items()}
 
 
 def members(name: str, cls: type) -> Iterator[str]:
