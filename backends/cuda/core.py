@@ -156,6 +156,7 @@ class CupyCore(Backend):
             scratch=self._scratch_in,
             in_order=self._in_order,
             refused=self._why_eager,
+            plainer=lambda said: self._dependent.give_up(said),
             gather=lambda value: self.collectives.gather(value),
         )
 

@@ -72,6 +72,7 @@ class DependentLaunches:
 
     def __init__(self, device: CupyDevice) -> None:
         self._library: Any = None
+        self._are_noted = False
         self.why_not = self._load(device)
 
     def _load(self, device: CupyDevice) -> str:
@@ -113,4 +114,12 @@ class DependentLaunches:
                 self.why_not = f"cuLaunchKernelEx: error {status}"
             return False
         keep(*call.arguments.values())
+        self._are_noted = True
+        return True
+
+    def give_up(self, said: str) -> bool:
+        """Make all launches ordinary ones, since there is no graph of some that were not. Whether there were any."""
+        if self.why_not or not self._are_noted:
+            return False
+        self.why_not = f"there is no graph of such launches ({said})"
         return True

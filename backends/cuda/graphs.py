@@ -87,6 +87,8 @@ class Recording:
         scratch: given a dictionary, returns the context in which operations find their scratch memory there.
         in_order: returns the context in which a graph must be launched that the calling thread has captured.
         refused: told why the step cannot be recorded; what it returns is the reason to give.
+        plainer: told why there is no graph of what was noted, says whether launches will be plainer the next time, so
+            that it is worth another try.
         gather: gives what each of the processes has given that train together: a step is captured by all or by none.
 
     Attributes:
@@ -105,6 +107,7 @@ class Recording:
         scratch: Callable[[dict[str, Any]], AbstractContextManager[None]],
         in_order: Callable[[], AbstractContextManager[Any]],
         refused: Callable[[str], str],
+        plainer: Callable[[str], bool] = lambda said: False,
         gather: Callable[[Any], list[Any]] = lambda value: [value],
     ) -> None:
         self._cupy, self._cuda = cupy, cupy.cuda
@@ -117,6 +120,7 @@ class Recording:
         self._scratch = scratch
         self._in_order = in_order
         self._refused = refused
+        self._plainer = plainer
         self._gather = gather
         self._held: StepNumbers | None = None  # what those arrays hold of the next step; None: not known
         self._apart = 0  # the rows between the steps whose numbers they hold
@@ -223,7 +227,7 @@ class Recording:
         Args:
             kept: gets what the graph uses.
         """
-        cuda, interrupted = self._cuda, False
+        cuda, interrupted, is_noted = self._cuda, False, False
         try:
             # Not on the device's own stream, which waits for the default stream: while such a one captures, nobody in
             # the whole process may use that. CuPy's capture mode, relaxed, lets other threads allocate.
@@ -239,9 +243,14 @@ class Recording:
                     except Exception as error:
                         interrupted = is_interrupted(error)
                     raise
+                is_noted = True
                 graph = stream.end_capture()
             graph.upload()  # a device without memory for it says so here
         except Exception as error:
             said = str(error) if isinstance(error, RecordingError) else f"{type(error).__name__}: {error}"
-            return None, said.partition("\n")[0], interrupted or is_interrupted(error)
+            said, interrupted = said.partition("\n")[0], interrupted or is_interrupted(error)
+            if is_noted and not interrupted and self._plainer(said):
+                kept.clear()
+                return self._captured(count, times, kept)
+            return None, said, interrupted
         return graph, "", False

@@ -79,6 +79,7 @@ class OutOfMemoryError(MemoryError):
 
 class CUDARuntimeError(RuntimeError):
     NAMES: ClassVar = {
+        801: "cudaErrorNotSupported: operation not supported",
         900: "cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing",
         901: "cudaErrorStreamCaptureInvalidated: operation failed due to a previous error during capture",
         904: "cudaErrorStreamCaptureUnjoined: capturing stream has unjoined work",

@@ -20,7 +20,7 @@ from backends.cuda.dependent import CAPABILITY, LaunchAttribute, LaunchConfig
 from nn import SGD, Linear, Sequential, Sigmoid, Softmax, Trainer, TrainingDiverged, steps
 from nn.data import Dataset
 from tests.helpers.backends import make_backend
-from tests.helpers.emulated_cuda import EmulatedCudaDevice, needs_compiler
+from tests.helpers.emulated_cuda import CUDARuntimeError, EmulatedCudaDevice, Graph, Stream, needs_compiler
 from tests.helpers.emulated_launch import EmulatedLaunches, driver
 
 RNG = np.random.default_rng(3)
@@ -242,6 +242,27 @@ def test_a_capture_that_somebody_ends_is_no_reason() -> None:
     assert not driver.interrupts
     assert backend.why_not_dependent == ""
     assert "gradients_and_update_2" in driver.names
+
+
+@needs_compiler
+def test_where_a_graph_cannot_have_them_the_step_is_captured_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = trained(without())
+    end_capture = Stream.end_capture
+
+    def refuses(stream: Stream) -> Graph:
+        graph = end_capture(stream)
+        if driver.names:
+            driver.names.clear()
+            raise CUDARuntimeError(801)
+        return graph
+
+    monkeypatch.setattr(Stream, "end_capture", refuses)
+    backend = CupyBackend(EmulatedCudaDevice())
+    same(trained(backend), expected)  # which says that steps are recorded
+    assert backend.why_not_dependent == (
+        "there is no graph of such launches (CUDARuntimeError: cudaErrorNotSupported: operation not supported)"
+    )
+    assert driver.names == []
 
 
 def test_who_switches_them_off_reads_that() -> None:
