@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import EXACT_IN_FLOAT32, DataError, check_finite, check_labels, first_true
+from .reading import parts_in, read_ranges
 from .source import Source
 
 
@@ -54,14 +55,33 @@ class CheckedNumbers(Converted):
         Raises:
             DataError: also for the first that is NaN or infinite, or that is not to be had in this dtype.
         """
-        if self.source.dtype == self.dtype:
-            self.source.read(start, stop, out)
-            if self.dtype.kind == "f":
-                check_finite(out, self.name, start)
+        self.read_ranges([range(start, stop)], out)
+
+    def read_ranges(self, ranges: Sequence[range], out: np.ndarray) -> None:
+        """Write the rows of several ranges, one after the other, into ``out``; they are looked at together.
+
+        Raises:
+            DataError: as of ``read``.
+        """
+        part = out if self.source.dtype == self.dtype else np.empty((len(out), *self.shape[1:]), self.source.dtype)
+        read_ranges(self.source, ranges, part)
+        try:
+            self._convert(part, out, ranges[0].start)
+        except DataError:
+            if len(ranges) == 1:
+                raise
+        else:
             return
-        part = self._stored(start, stop)
+        for (rows, stored), (_, into) in zip(parts_in(ranges, part), parts_in(ranges, out), strict=True):
+            self._convert(stored, into, rows.start)  # the first that cannot be used is named by its row
+
+    def _convert(self, part: np.ndarray, out: np.ndarray, start: int) -> None:
+        """Write rows as they are stored, the first of which is row ``start``, into ``out``, where that is another
+        array, and look at them."""
         if part.dtype.kind == "f":
             check_finite(part, self.name, start)
+        if part.dtype == self.dtype:
+            return
         if self.dtype == np.uint8:
             self._check(part, (part >= 0) & (part <= 255) & (part == np.floor(part)), start, "no pixel from 0 to 255")
         elif self.dtype == np.float32 and part.dtype.kind in "iu" and part.dtype.itemsize > 2:

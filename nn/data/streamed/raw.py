@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -137,22 +137,28 @@ class RawSource:
 
     def read(self, start: int, stop: int, out: np.ndarray) -> None:
         """As of ``Source``."""
+        self.read_ranges([range(start, stop)], out)
+
+    def read_ranges(self, ranges: Sequence[range], out: np.ndarray) -> None:
+        """Write the rows of several ranges, one after the other, into ``out``."""
         if self._stored == self.dtype == out.dtype and out.flags.c_contiguous:
-            self._fill(start, out)
+            self._fill(ranges, out)
             return
-        part = np.empty((stop - start, *self.shape[1:]), self._stored)
-        self._fill(start, part)
+        part = np.empty((len(out), *self.shape[1:]), self._stored)
+        self._fill(ranges, part)
         out[...] = part
 
-    def _fill(self, start: int, out: np.ndarray) -> None:
-        """Read as many bytes as ``out`` has, from a row on."""
-        into, at = out.reshape(-1).view(np.uint8).data, self._offset + start * self._row_bytes
+    def _fill(self, ranges: Sequence[range], out: np.ndarray) -> None:
+        """Read the bytes of the ranges, which may be short: with as little of Python for each as possible."""
+        into, size, done = out.reshape(-1).view(np.uint8).data, self._row_bytes, 0
         with reading(self.state.path), _opened(self.state) as read:
-            while len(into):
-                got = read(into, at)
-                if not got:
-                    raise DataError(f"{self.state.path} has become shorter while it was read; begin again")
-                into, at = into[got:], at + got
+            for rows in ranges:
+                at, end = self._offset + rows.start * size, done + len(rows) * size
+                while done < end:
+                    got = read(into[done:end], at)
+                    if not got:
+                        raise DataError(f"{self.state.path} has become shorter while it was read; begin again")
+                    done, at = done + got, at + got
 
     def identity(self) -> dict[str, Any]:
         """As of ``Source``."""

@@ -17,8 +17,9 @@ from backends.typing import Array, Shape
 from ..checks import DataError, check_range
 from .dataset import StreamedDataset
 from .order import Order
-from .ranges import all_targets, smallest_dtype
+from .ranges import all_targets, read_positions, smallest_dtype
 from .raw import keep_files_open
+from .reading import parts_in
 
 #: Rows are read in pieces of about so many bytes, by as few threads as keep up with training, which each of them
 #: holds up a little; by so many at most, which mostly wait for the disk.
@@ -209,26 +210,25 @@ class Reader:
             for name, numbers in beside.result().items():
                 if name in named:
                     named[name][...] = numbers[begin:end]
-            at = 0
-            for rows in ranges:
-                self._fill({name: part[at : at + len(rows)] for name, part in named.items()}, rows)
-                at += len(rows)
+            self._fill(named, ranges)
 
         self._transfer.write(parts, dtypes, fill, after)
 
-    def _fill(self, host: Mapping[str, np.ndarray], rows: range) -> None:
+    def _fill(self, host: Mapping[str, np.ndarray], ranges: Sequence[range]) -> None:
         data, x, y = self._data, host["x"], None if self._holds_targets else host.get("y")
         straight = x.dtype == data.rows.dtype
         own_x = x if straight else np.empty(x.shape, data.rows.dtype)
         own_y = y
         if y is not None and self._targets is not None and data.targets is not None:
-            own_y = np.empty((len(rows), *data.target_shape), data.targets.dtype)
-        data.read(rows.start, rows.stop, own_x, own_y)
+            own_y = np.empty((len(y), *data.target_shape), data.targets.dtype)
+        read_positions(data, ranges, own_x, own_y)
         if not straight:
-            check_range(own_x, data.rows.name, x.dtype.name, rows.start)
+            for rows, part in parts_in(ranges, own_x):
+                check_range(part, data.rows.name, x.dtype.name, rows.start)
             x[...] = own_x
         if y is not None and own_y is not None and self._targets is not None:
-            y[...] = self._targets(own_y, rows.start)
+            for (rows, own), (_, part) in zip(parts_in(ranges, own_y), parts_in(ranges, y), strict=True):
+                part[...] = self._targets(own, rows.start)
 
 
 def some_rows(data: Any, what: str) -> Any:

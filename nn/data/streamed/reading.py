@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -57,6 +57,50 @@ def read_rows(source: Source, indices: np.ndarray, out: np.ndarray) -> None:
                 source.read(start, stop, part)
                 np.take(part, indices[first:end] - start, axis=0, out=out[first:end], mode="clip")
             first = end
+
+
+def read_ranges(source: Source, ranges: Sequence[range], out: np.ndarray) -> None:
+    """Write the rows of several ranges, one after the other, into ``out``: at once, where a source can
+    (``read_ranges``, which it may have beside ``read``)."""
+    at_once = getattr(source, "read_ranges", None)
+    if at_once is not None:
+        at_once(ranges, out)
+        return
+    for rows, part in parts_in(ranges, out):
+        source.read(rows.start, rows.stop, part)
+
+
+def parts_in(ranges: Sequence[range], array: np.ndarray) -> Iterator[tuple[range, np.ndarray]]:
+    """Each range with its part of an array that has the rows of all, one after the other."""
+    at = 0
+    for rows in ranges:
+        yield rows, array[at : at + len(rows)]
+        at += len(rows)
+
+
+def read_chosen(source: Source, chosen: np.ndarray, ranges: Sequence[range], out: np.ndarray) -> None:
+    """Write the rows at the indices ``chosen[start:stop]`` of several ranges, one after the other, into ``out``. Where
+    indices ascend within each range, and most of the rows between two are wanted, the others are read with them."""
+    ends = np.array([(rows.start, rows.stop) for rows in ranges])
+    starts, lengths = chosen[ends[:, 0]], ends[:, 1] - ends[:, 0]
+    spans = chosen[ends[:, 1] - 1] - starts + 1
+    firsts = np.cumsum(lengths) - lengths
+    indices = np.concatenate([chosen[rows.start : rows.stop] for rows in ranges])
+    steps = np.diff(indices)
+    steps[firsts[1:] - 1] = 1  # from one range to the next
+    total = int(spans.sum())
+    if (steps <= 0).any() or total > 2 * len(indices):
+        for rows, part in parts_in(ranges, out):
+            read_rows(source, chosen[rows.start : rows.stop], part)
+        return
+    read = [range(start, start + span) for start, span in zip(starts.tolist(), spans.tolist(), strict=True)]
+    if total == len(indices):
+        read_ranges(source, read, out)
+        return
+    scratch = np.empty((total, *source.shape[1:]), source.dtype)
+    read_ranges(source, read, scratch)
+    where = indices - np.repeat(starts - (np.cumsum(spans) - spans), lengths)
+    np.take(scratch, where, axis=0, out=out, mode="clip")
 
 
 def pieces(n: int, rows: int) -> Iterator[tuple[int, int]]:

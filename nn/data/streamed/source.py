@@ -12,6 +12,9 @@ from backends.typing import Shape
 class Source(Protocol):
     """An array (n, ...) that is read by ranges of rows, by several threads at once.
 
+    It may also have ``read_ranges(ranges, out)``, which writes the rows of several ranges, one after the other: where
+    ranges are short, that saves the most of what each of them costs in Python.
+
     Attributes:
         name: of the file, or what else it is, for messages.
         shape: (n, ...).

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from nn.data import DataError, Units, as_dataset
 from nn.data.streamed import ArraySource, NpySource, StreamedDataset, StreamWarning
+from nn.data.streamed.ranges import read_positions
 from tests.helpers.stored import assert_same
 
 DTYPES = [
@@ -121,6 +122,46 @@ def test_any_rows_are_those_of_the_array(
     parts = [*kept.parts(7)]
     np.testing.assert_array_equal(np.concatenate([one for one, _ in parts]), memory.x)
     np.testing.assert_array_equal(np.concatenate([one for _, one in parts]), memory.y)
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), in_file=st.booleans(), dtype=st.sampled_from(["float32", ">f8", "int16"]))
+def test_several_ranges_are_read_at_once(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, in_file: bool, dtype: str
+) -> None:
+    n = data.draw(st.integers(1, 60))
+    x = (np.arange(n * 3).reshape(n, 3) % 251).astype(dtype)
+    source: Any = ArraySource(x)
+    if in_file:
+        source = tmp_path_factory.mktemp("ranges") / "x.npy"
+        np.save(source, x)
+    chosen = data.draw(st.none() | st.lists(st.integers(0, n - 1), min_size=1).map(np.array))
+    if chosen is not None and data.draw(st.booleans()):
+        chosen = np.unique(chosen)
+    rows = StreamedDataset(source, np.arange(n), scale=1.0, chosen=chosen)
+    ends = st.tuples(st.integers(0, len(rows)), st.integers(0, len(rows))).map(sorted)
+    ranges = [range(*pair) for pair in data.draw(st.lists(ends, max_size=8))]
+    positions = np.concatenate([np.empty(0, np.int64), *(np.arange(part.start, part.stop) for part in ranges)])
+    stored = positions if chosen is None else chosen[positions]
+    x_out, y_out = np.empty((len(stored), 3), rows.rows.dtype), np.empty(len(stored), np.int64)
+    read_positions(rows, ranges, x_out, y_out)
+    np.testing.assert_array_equal(x_out, x[stored])
+    np.testing.assert_array_equal(y_out, stored)
+
+
+@pytest.mark.parametrize("chosen", [None, np.arange(0, 60, 2), np.arange(0, 60, 7)])
+@pytest.mark.parametrize("in_file", [False, True])
+def test_what_cannot_be_used_is_named_in_whichever_range_it_is(
+    tmp_path: Path, chosen: np.ndarray | None, in_file: bool
+) -> None:
+    x = np.zeros((60, 3))
+    x[42, 1] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    data = StreamedDataset(tmp_path / "x.npy" if in_file else x, chosen=chosen, scale=1.0)
+    first = 42 if chosen is None else int(np.flatnonzero(chosen == 42)[0])
+    ranges = [range(2, 4), range(0, 2), range(first, first + 1)]
+    with pytest.raises(DataError, match=r"\[42, 1\] is nan; remove the row"):
+        read_positions(data, ranges, np.empty((5, 3)))
 
 
 def test_rows_far_apart_are_read_without_those_between() -> None:
