@@ -20,8 +20,8 @@ from .evaluation import totals_of
 from .feed import Rows
 from .history import Record
 from .messages import LONGEST, sentence
-from .plan import Stage
 from .snapshot import Snapshot
+from .stages import Stage
 from .steps import Epoch
 
 #: An ``nn.Trainer``. (Importing it here would be a circle: it imports this module.)

@@ -10,7 +10,7 @@ from backends.typing import Shape
 
 from .layers import LAYERS, Dropout, Layer, Softmax, Standardize
 from .own_layers import is_own
-from .plan import end_of, function_of, output_activation_of
+from .stages import end_of, function_of, output_activation_of
 
 #: Of a network whose outputs are not known.
 _NO_OUTPUTS = "a network needs a Linear layer, from which the number of its outputs follows"

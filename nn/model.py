@@ -36,8 +36,9 @@ from .memory import Store
 from .optimizers import Optimizer, get_optimizer
 from .out_of_memory import allocating, in_batches, memory_told
 from .own_layers import LOOKED_AT, observer_of
-from .plan import Observer, Plan, Stage, compile_plan, output_activation_of
+from .plan import Observer, Plan, compile_plan
 from .row_shape import problem_with, row_shape, shape_for, shaped
+from .stages import Stage, output_activation_of
 from .streamed_feed import ring_of
 from .summary import ITEMSIZE, Summary, summarize
 

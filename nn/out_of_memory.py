@@ -21,8 +21,8 @@ from backends.devices import ARRAYS, is_out_of_memory
 from backends.typing import Shape
 
 from .feed import Rows
-from .plan import function_of
 from .snapshot import moved_arrays
+from .stages import function_of
 from .summary import ITEMSIZE, summarize
 
 #: An ``nn.Trainer`` or an ``nn.Sequential``. (Importing them here would be a circle: they import this module.)

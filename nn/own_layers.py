@@ -15,7 +15,8 @@ from backends.typing import Array, Shape
 
 from .layers import Layer
 from .memory import Store
-from .plan import Observer, Stage
+from .plan import Observer
+from .stages import Stage
 
 #: What stands in the gradients before backward writes them: a number that no gradient is, and that stays where a small
 #: one is added.

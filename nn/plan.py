@@ -11,28 +11,22 @@ memory; and where there is no velocity, to the parameter itself. That is decided
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from math import prod
 from typing import Any, NamedTuple, Protocol
 
 from backends.typing import Array
 
 from .around_update import Average, Clipping, Share
-from .layers import Context, ElementwiseActivation, Layer, Sigmoid, Softmax
+from .layers import Layer
 from .layers.base import Sink
 from .losses import Loss
 from .memory import Layout, Store
 from .optimizers import Optimizer
-from .optimizers.base import Fold, Update
-
-
-class Stage(NamedTuple):
-    """A layer and what it computes with."""
-
-    layer: Layer
-    ctx: Context
+from .optimizers.base import Update
+from .sinks import fold_gradients, move_parameters, scale_input
+from .stages import Stage, context_of, join_activations, without_output_activation
 
 
 class Observer(Protocol):
@@ -311,167 +305,27 @@ def compile_plan(
         joined = without_output_activation(joined, loss.output_activation)
     gradients = store.gradients if flat_gradients is None else store.layout.views(store.backend, flat_gradients)
     stages = tuple(
-        Stage(layer, _context(index, layer, store, gradients, seed, training, block or 0)) for index, layer in joined
+        Stage(layer, context_of(index, layer, store, gradients, seed, training, block or 0)) for index, layer in joined
     )
     first = next((i for i, (layer, _) in enumerate(stages) if layer.parameters()), len(stages))
     for i, (_, ctx) in enumerate(stages):
         ctx.needs_dx = i > first
     if input_scale != 1.0:
-        _scale_input(stages, input_scale)
+        scale_input(stages, input_scale)
     sections: tuple[Section, ...] = ()
     moving: tuple[Sink, ...] = ()
     if optimizer is not None:
         # All gradients, before the update:
         in_buffer = keep_gradients or clipping is not None or shares or block is not None
-        moved = {} if in_buffer else _move(stages, store, optimizer)
-        folded = {} if in_buffer else _fold(stages, store, optimizer)
+        moved = {} if in_buffer else move_parameters(stages, store, optimizer)
+        folded = {} if in_buffer else fold_gradients(stages, store, optimizer)
         sections = tuple(_sections(store, optimizer, {*folded}, {*moved}, keep_gradients))
         moving = tuple(moved.values())
     total = store.sum_of_gradients if shares else None
     return Plan(store, stages, loss, optimizer, sections, moving, observer, keep_gradients, clipping, total, average)
 
 
-def _context(
-    index: int,
-    layer: Layer,
-    store: Store,
-    gradients: Mapping[str, Array],
-    seed: int,
-    training: bool,
-    block: int,
-) -> Context:
-    def of_layer(arrays: Mapping[str, Array], names: Mapping[str, Any]) -> dict[str, Array]:
-        return {name: arrays[f"{index}.{name}"] for name in names}
-
-    own_gradients = of_layer(gradients, layer.parameters())
-    return Context(
-        backend=store.backend,
-        parameters=of_layer(store.parameters, layer.parameters()),
-        gradients=own_gradients,
-        state=of_layer(store.state, layer.state()),
-        buffer=store.workspace_of(index).buffer,
-        sinks={"output": {}} | {name: {layer.target: gradient} for name, gradient in own_gradients.items()},
-        seed=seed,
-        name=str(index),
-        block=block,
-        training=training,
-    )
-
-
-# ---- which layers compute --------------------------------------------------------------------------------------------
-
-
-def join_activations(layers: Sequence[Layer]) -> list[tuple[int, Layer]]:
-    """The layers and their indices, an activation after a layer that can end in one (``Linear``, ``Conv2d``) joined
-    into it: bias and activation are one operation. An output activation stays by itself, so that its loss can be
-    computed before it; and so does a layer that computes in a way of its own."""
-    joined: list[tuple[int, Layer]] = []
-    end = end_of(layers)
-    for index, layer in enumerate(layers):
-        at_end = index == end and isinstance(layer, Sigmoid)
-        previous = joined[-1][1] if joined else None
-        if (
-            isinstance(layer, ElementwiseActivation)
-            and not at_end
-            and not layer.own_way
-            and previous is not None
-            and previous.ends_in_activation
-            and not previous.own_way
-            and function_of(previous) == "identity"
-        ):
-            joined[-1] = (joined[-1][0], _ending_in(previous, layer.activation))
-        else:
-            joined.append((index, layer))
-    return joined
-
-
-def _ending_in(layer: Layer, activation: str) -> Layer:
-    """A layer that ends in an activation, with another one."""
-    ending: Layer = replace(layer, activation=activation)  # type: ignore[type-var]
-    return ending
-
-
-def end_of(layers: Sequence[Layer]) -> int:
-    """The index of the last layer that computes: those that only move numbers may follow it."""
-    computing = [i for i, layer in enumerate(layers) if not layer.only_moves]
-    return computing[-1] if computing else len(layers) - 1
-
-
-def function_of(layer: Layer) -> str:
-    """The activation that a layer is or ends in; ``"identity"`` for none."""
-    name: str = getattr(layer, "activation" if layer.ends_in_activation else "function", "identity")
-    return name
-
-
-def output_activation_of(layers: Sequence[Layer]) -> str:
-    """What a network makes of its values at the end: ``"softmax"``, ``"sigmoid"``, or ``""`` for no probabilities."""
-    name = function_of(layers[end_of(layers)])
-    return name if name in (Softmax.function, Sigmoid.function) else ""
-
-
-def without_output_activation(joined: list[tuple[int, Layer]], activation: str) -> list[tuple[int, Layer]]:
-    """The stages without the activation that a loss contains, which is computed from the values before it."""
-    layers = [layer for _, layer in joined]
-    if not activation or output_activation_of(layers) != activation:
-        return joined
-    end = end_of(layers)
-    index, last = joined[end]
-    instead = [(index, _ending_in(last, "identity"))] if last.ends_in_activation else []
-    return [*joined[:end], *instead, *joined[end + 1 :]]
-
-
-# ---- where products go -----------------------------------------------------------------------------------------------
-
-
-def takes_input_scale(layers: Sequence[Layer]) -> bool:
-    """Whether the first product of the network can multiply the rows by a number, so that no pass over them has to."""
-    first = next((layer for layer in layers if not layer.only_moves), None)
-    return first is not None and {"output", "weight"} <= {*first.products}
-
-
-def _scale_input(stages: Sequence[Stage], scale: float) -> None:
-    """(s x) W = s (x W), and the gradient of W is s x^T dz."""
-    sinks = next(ctx.sinks for layer, ctx in stages if not layer.only_moves)
-    for name in ("output", "weight"):
-        sinks[name]["alpha"] = scale * sinks[name].get("alpha", 1.0)
-
-
-def _fold(stages: Sequence[Stage], store: Store, optimizer: Optimizer) -> dict[str, Sink]:
-    """Let products add gradients to the velocity, v <- kept v + fresh gradient; the sinks, by the names of those
-    parameters."""
-    backend = store.backend
-    fold = optimizer.fold() if backend.accumulates else None
-    if fold is None or not fold.state:
-        return {}
-    products = _gradients_by_products(stages)
-    if sum(prod(stage.ctx.gradients[name].shape) for stage, name in products) < backend.accumulates_from:
-        return {}
-    return _redirect(products, fold, store.layout.views(backend, optimizer.state[fold.state]))
-
-
-def _move(stages: Sequence[Stage], store: Store, optimizer: Optimizer) -> dict[str, Sink]:
-    """Let products move parameters, W <- W - learning_rate gradient: those of the first layer that has any, which no
-    product reads after that. The sinks, by the names of the parameters."""
-    fold = optimizer.fold() if store.backend.multiplies else None
-    if fold is None or fold.state:
-        return {}
-    products = [(stage, name) for stage, name in _gradients_by_products(stages) if not stage.ctx.needs_dx]
-    return _redirect(products, fold, store.parameters)
-
-
-def _gradients_by_products(stages: Sequence[Stage]) -> list[tuple[Stage, str]]:
-    """The parameters whose gradients are one product each."""
-    return [(stage, name) for stage in stages for name in {*stage.layer.products} & {*stage.ctx.gradients}]
-
-
-def _redirect(products: list[tuple[Stage, str]], fold: Fold, targets: Mapping[str, Array]) -> dict[str, Sink]:
-    """Let products add the gradients that they compute to these arrays; the new sinks, by the parameters' names."""
-    sinks: dict[str, Sink] = {}
-    for (layer, ctx), name in products:
-        full = f"{ctx.name}.{name}"
-        alpha = fold.fresh * ctx.sinks[name].get("alpha", 1.0)
-        ctx.sinks[name] = sinks[full] = {"alpha": alpha, "beta": fold.kept, layer.target: targets[full]}
-    return sinks
+# ---- what is updated at once -----------------------------------------------------------------------------------------
 
 
 def _sections(

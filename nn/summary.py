@@ -12,7 +12,7 @@ from backends.typing import Shape
 from .layers import Layer
 from .notebook import html_table
 from .optimizers import Optimizer
-from .plan import join_activations
+from .stages import join_activations
 
 #: Bytes of a number.
 ITEMSIZE = {"float32": 4, "float64": 8}

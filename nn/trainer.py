@@ -37,7 +37,8 @@ from .optimizers import Optimizer, get_optimizer
 from .out_of_memory import allocating, memory_told, training
 from .pairs import targets_apart
 from .picture_shape import shape_to_distort
-from .plan import Observer, Plan, compile_plan, takes_input_scale
+from .plan import Observer, Plan, compile_plan
+from .sinks import takes_input_scale
 from .steps import STEPS_TOGETHER, Epoch, Parts, Recordings, leave_gradients, make_step, rates_of
 from .storage.checkpoint import newest_checkpoint, write_checkpoint
 from .storage.training_state import Fit, Interrupted, state_of

@@ -33,7 +33,7 @@ from ..layers import (
 )
 from ..layers.pictures import pair
 from ..model import Sequential
-from ..plan import output_activation_of
+from ..stages import output_activation_of
 from .pictures import pictures_of
 
 #: The activations that ``page.js`` has; some may have a number in brackets.

@@ -22,7 +22,7 @@ from ..files import what_is_no_file, write_atomically
 from ..layers import LAYERS, Layer
 from ..messages import OneSentence, first_line, sentence
 from ..model import Sequential
-from ..plan import output_activation_of
+from ..stages import output_activation_of
 
 #: The version of the format: 2 since files have a checksum.
 FORMAT = 2

@@ -41,7 +41,7 @@ from ..layers import (
 from ..layers.pictures import pair
 from ..messages import first_line
 from ..model import Sequential
-from ..plan import output_activation_of
+from ..stages import output_activation_of
 from ..version import __version__
 from .onnx_graph import OnnxGraph
 from .rows_taken import ON_PICTURES, are_plain, row_shape_of

@@ -20,7 +20,7 @@ from backends.typing import Array, HostArray
 from ..around_update import Share
 from ..feed import AugmentedFeed
 from ..layers import Layer
-from ..plan import Stage
+from ..stages import Stage
 from ..trainer import Trainer
 from .result import Comparison, Finding, Largest
 from .rounding import LayerNumbers, Rounding

@@ -80,6 +80,8 @@ def told(trainer: Trainer) -> dict[str, Any]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any], int]:
     """A run that is not interrupted: its outcome, its models, and how many lines it has."""
     folder = tmp_path_factory.mktemp("whole")
+    first = folder / "first"  # some lines run once in a process: the classes of callbacks are looked at
+    fit(make(first), Checkpoint(first), epochs=1)
     trainer = make(folder / "models")
     with AtLine() as lines:
         fit(trainer, Checkpoint(folder, steps=6), epochs=EPOCHS)

@@ -50,7 +50,7 @@ from nn import (
     load_model,
     save_model,
 )
-from nn.plan import takes_input_scale
+from nn.sinks import takes_input_scale
 from tests.helpers.backends import make_backend
 from tests.helpers.emulated_cuda import EmulatedCudaDevice, needs_compiler
 from tests.helpers.recorded_runs import Eager

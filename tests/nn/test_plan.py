@@ -29,7 +29,7 @@ from nn import (
     Softmax,
     Trainer,
 )
-from nn.plan import takes_input_scale
+from nn.sinks import takes_input_scale
 from tests.helpers.with_emulated import WITH_EMULATED, made
 
 RNG = np.random.default_rng(3)

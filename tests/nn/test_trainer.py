@@ -42,7 +42,8 @@ from nn import (
 from nn.data import as_dataset
 from nn.losses import MeanSquaredError, get_loss
 from nn.optimizers import OPTIMIZERS, get_optimizer
-from nn.plan import Plan, takes_input_scale
+from nn.plan import Plan
+from nn.sinks import takes_input_scale
 from tests.helpers.backends import make_backend
 
 RNG = np.random.default_rng(0)

@@ -25,7 +25,7 @@ from ...layers import (
     Tanh,
 )
 from ...model import Sequential
-from ...plan import output_activation_of
+from ...stages import output_activation_of
 from ..optional import library
 from .parts import Builder, Part, check_export, check_import, float_dtype, parts_of
 
