@@ -168,7 +168,7 @@ class Watch:
         own, others = self._own.waits_for, self._others
         one_waits = own is not None or any(other.waits_for is not None for other in others.values())
         for rank, other in others.items():
-            both_wait = own == rank and other.waits_for == self._rank
+            both_wait = own == rank and other.waits_for == self._rank and self._rank < rank  # one of them tells
             other.silent += 1
             other.idle = other.idle + 1 if both_wait or (one_waits and other.waits_for is None) else 0
             if max(other.silent, other.idle) > BEATS:
