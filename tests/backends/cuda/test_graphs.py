@@ -65,9 +65,10 @@ RNG = np.random.default_rng(5)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    ("batch_size", "shuffle"), [(16, True), (16, False), (None, True), (1, True)], ids=["16", "in order", "full", "1"]
+    ("dtype", "batch_size", "shuffle"),
+    [("float32", 16, True), ("float64", 16, False), ("float64", None, True), ("float32", 1, True)],
+    ids=["16", "in order", "full", "1"],
 )
 def test_a_recorded_run_is_the_eager_one(optimizer: str, dtype: str, batch_size: int | None, shuffle: bool) -> None:
     backend = recorded(dtype)

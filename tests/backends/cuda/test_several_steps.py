@@ -58,8 +58,7 @@ def scheduled(backend: CupyBackend, optimizer: str, rate: Callable[[int], float]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("rate", [None, in_turns], ids=["fixed", "scheduled"])
+@pytest.mark.parametrize(("dtype", "rate"), [("float32", None), ("float64", in_turns)], ids=["fixed", "scheduled"])
 def test_a_run_in_graphs_of_several_steps_is_that_of_single_ones(
     optimizer: str, dtype: str, rate: Callable[[int], float] | None, request: pytest.FixtureRequest
 ) -> None:
