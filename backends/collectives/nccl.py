@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import os
 from collections.abc import Sequence
 from functools import cache
 from socket import gethostname
@@ -19,6 +20,11 @@ from .base import Collectives, ProcessError
 #: NCCL 2.9, the first one whose calls a CUDA graph can have.
 OLDEST = 20900
 INSTALL = "pip install nvidia-nccl-cu12 or nvidia-nccl-cu13, as CuPy's CUDA is"
+#: Whether NCCL registers the memory of calls that are captured. It does where nobody says otherwise, and for that the
+#: processes wait for each other during the capture: they would for ever for one whose capture was interrupted. It also
+#: demands of all processes what CuPy's pool does not promise, such as the same offsets of arrays in their pieces of
+#: memory, and has hung in graphs with short and with long calls (issue 2389 of NCCL). Only copies are saved by it.
+REGISTERS = "NCCL_GRAPH_REGISTER"
 
 
 class Nccl:
@@ -37,6 +43,7 @@ class Nccl:
 
     def __init__(self, cupy: Any, collectives: Collectives) -> None:
         self._cuda, self._nccl = cupy.cuda, _found(cupy)
+        os.environ.setdefault(REGISTERS, "0")  # NCCL reads it once, when it first needs it
         versions = collectives.gather((gethostname(), "" if self._nccl is None else str(self._nccl.get_version())))
         for rank, (host, version) in enumerate(versions):
             if not version or int(version) < OLDEST:
