@@ -28,6 +28,7 @@ from ..data.sources import set_aside
 from ..data.streamed.as_streamed import joined
 from ..data.streamed.from_path import is_large_table
 from ..data.tables import is_table
+from ..data.tables.options import Task
 from ..metrics import metric_names
 from ..model import Sequential
 from ..report import classification_text, result_text
@@ -196,11 +197,12 @@ def divided(model: Sequential, options: Namespace) -> tuple[Dataset, Dataset | N
     those."""
     units = model.units
     fraction = 0.0 if options.rows == "all" else options.test_fraction
-    is_loaded = options.window == "full" or (options.window is None and not is_large_table(options.data))
-    if is_table(options.data) and is_loaded:
-        learnt = None if units is None else units.columns
+    learnt = None if units is None else units.columns
+    task: Task = "values" if model.task == "values" else "auto"
+    # What is learnt of columns is learnt of tables in memory.
+    is_small = any(column.learnt for column in learnt or ()) or not is_large_table(options.data)
+    if is_table(options.data) and (options.window == "full" or (options.window is None and is_small)):
         known = learnt if any(column.name or column.learnt for column in learnt or ()) else None
-        task: Any = "values" if model.task == "values" else "auto"
         data = read_csv(options.data, label=options.label, task=task, columns=known)
         if known is not None and units is not None:  # which are as they stand in the file, as the training rows were
             units.check(data.x)
@@ -210,7 +212,8 @@ def divided(model: Sequential, options: Namespace) -> tuple[Dataset, Dataset | N
         return *set_aside(Path(options.data).name, data, fraction), True
     if options.label is not None and not is_table(options.data):
         raise UsageError(f"--label is for tables, and {options.data} is none; leave it out")
-    own = load_data(options.data, options.data_dir, test_fraction=0, label=options.label, window=options.window)
+    of_table: dict[str, Any] = {"label": options.label, "task": task} if is_table(options.data) else {}
+    own = load_data(options.data, options.data_dir, test_fraction=0, window=options.window, **of_table)
     train, test = _shifted(own.train, model), None if own.test is None else _shifted(own.test, model)
     if test is not None or fraction == 0:
         return train, test, False

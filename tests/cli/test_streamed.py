@@ -204,6 +204,15 @@ def test_the_rows_that_a_run_has_held_out_are_evaluated(
     assert result("../x.npy,../labels.npy", "--window", "300", "--test-fraction", "0.4")["count"] == 240
 
 
+def test_values_of_a_table_in_windows_are_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--data", str(parquet_of(tmp_path)), "--window", "100", "--loss", "mse", "--epochs", "1"]
+    assert run(capsys, *flags, "--output", str(tmp_path / "out"), *FLAGS)[0] == 0
+    told = json.loads((tmp_path / "out" / "settings.json").read_text())["test"]
+    assert commands(["evaluate", str(tmp_path / "out"), "--json", "--device", "cpu"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {name: found[name] for name in told} == pytest.approx(told, rel=1e-6)
+
+
 def test_large_files_are_evaluated_where_they_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -573,6 +573,7 @@ def test_damaged_files_are_answered_or_refused_in_a_sentence(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        (["predict", "{model}", "{empty}"], "empty is a folder without x.npy; name the files in it"),
         (["predict", "{model}"], "the following arguments are required: FILE"),
         (["predict", "{model}", "-", "-"], "standard input can be read once"),
         (["predict", "{model}", "x", "--top", "0"], "--top must be at least 1, not 0"),

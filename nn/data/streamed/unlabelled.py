@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..archives import read_npy, row_array
+from ..checks import DataError
 from ..hdf5 import open_array
 from ..npy import npy_header
 from ..reading import check_is_file, library, open_file, reading
@@ -76,5 +77,7 @@ def _of_folder(path: Path) -> Source:
             return zarr_array(found, str(path))
         name = row_array(list(found.keys()), path)
         return zarr_array(found[name], f"{path}: {name}")
-    files = files_of(path)
-    return JoinedSource([NpySource(file) for file in files[row_array([n for n in files if n[0] == "x"], path)]])
+    files = {name: found for name, found in files_of(path).items() if name.startswith("x")}
+    if not files:
+        raise DataError(f"{path} is a folder without x.npy; name the files in it, or store the rows there")
+    return JoinedSource([NpySource(file) for file in files[row_array([*files], path)]])
