@@ -222,7 +222,8 @@ class Recording:
         self._kept += kept
 
     def _captured(self, count: int, times: int, kept: list[Any]) -> tuple[Any, str, bool]:
-        """A graph of the steps, or why there is none, and whether that is somebody else's doing.
+        """A graph of the steps, or why there is none, and whether the next try may have one: what ended this one was
+        somebody else's doing, or launches will be plainer.
 
         Args:
             kept: gets what the graph uses.
@@ -249,8 +250,6 @@ class Recording:
         except Exception as error:
             said = str(error) if isinstance(error, RecordingError) else f"{type(error).__name__}: {error}"
             said, interrupted = said.partition("\n")[0], interrupted or is_interrupted(error)
-            if is_noted and not interrupted and self._plainer(said):
-                kept.clear()
-                return self._captured(count, times, kept)
-            return None, said, interrupted
+            # Not at once: calls of NCCL have to be captured by all processes, and the others have no reason to do so.
+            return None, said, interrupted or (is_noted and self._plainer(said))
         return graph, "", False

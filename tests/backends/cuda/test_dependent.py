@@ -104,6 +104,15 @@ def test_a_head_waits_for_the_activation_before_it_and_no_kernel_for_a_product(m
 
 
 @needs_compiler
+def test_a_kernel_right_after_a_product_is_an_ordinary_launch() -> None:
+    layers = [Linear(13, 9, bias=False), Linear(9, 5), Softmax()]
+    backend = CupyBackend(EmulatedCudaDevice())
+    Trainer(Sequential(layers, backend=backend, seed=4), optimizer=SGD(0.3)).fit(ROWS, 3, 4)
+    assert (backend.why_eager, backend.why_not_dependent) == ("", "")
+    assert set(driver.names) == {"gradients_and_update_2"}  # and not the head
+
+
+@needs_compiler
 @pytest.mark.parametrize("where", [None, 0, 1])
 def test_what_is_read_early_must_not_be_written_in_the_same_graph(where: int | None) -> None:
     """By the launch right before, or by one before that."""
@@ -244,25 +253,54 @@ def test_a_capture_that_somebody_ends_is_no_reason() -> None:
     assert "gradients_and_update_2" in driver.names
 
 
-@needs_compiler
-def test_where_a_graph_cannot_have_them_the_step_is_captured_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = trained(without())
-    end_capture = Stream.end_capture
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """There are no graphs of dependent launches. Of each that is to be one, whether there is."""
+    end_capture, found = Stream.end_capture, list[bool]()
 
-    def refuses(stream: Stream) -> Graph:
+    def ends(stream: Stream) -> Graph:
         graph = end_capture(stream)
+        if graph.nodes:
+            found.append(not driver.names)
         if driver.names:
             driver.names.clear()
             raise CUDARuntimeError(801)
         return graph
 
-    monkeypatch.setattr(Stream, "end_capture", refuses)
+    monkeypatch.setattr(Stream, "end_capture", ends)
+    return found
+
+
+NOT_SUPPORTED = "CUDARuntimeError: cudaErrorNotSupported: operation not supported"
+
+
+@needs_compiler
+def test_where_a_graph_cannot_have_them_the_step_is_captured_without(refused: list[bool]) -> None:
+    expected = trained(without())
+    refused.clear()
     backend = CupyBackend(EmulatedCudaDevice())
     same(trained(backend), expected)  # which says that steps are recorded
-    assert backend.why_not_dependent == (
-        "there is no graph of such launches (CUDARuntimeError: cudaErrorNotSupported: operation not supported)"
-    )
-    assert driver.names == []
+    assert backend.why_not_dependent == f"there is no graph of such launches ({NOT_SUPPORTED})"
+    assert refused.count(False) == 1
+
+
+@needs_compiler
+def test_that_is_at_the_next_call_which_other_processes_make_too(refused: list[bool]) -> None:
+    backend = CupyBackend(EmulatedCudaDevice())
+    x, dz, w, other = (backend.asarray(np.ones((16, 16), np.float32)) for _ in range(4))
+    flat, g = w.reshape(256), backend.empty((256,))
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        backend.matmul(x, dz, transpose_a=True, out=g.reshape(16, 16))
+        backend.axpby(1.0, dz.reshape(256), 0.0, other.reshape(256))
+        backend.update("sgd", flat, g, {}, learning_rate=numbers.learning_rate)
+
+    recorded = backend.record(step)
+    captured = []
+    for number in range(4):
+        recorded(StepNumbers(0, number, number + 1, 0.1), 16)
+        captured.append([*refused])
+    assert captured == [[], [False], [False, True], [False, True]]
 
 
 def test_who_switches_them_off_reads_that() -> None:
