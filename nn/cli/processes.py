@@ -18,6 +18,7 @@ from typing import Any
 from backends.collectives import Collectives, ProcessError, find_collectives, launched
 from backends.cpu.cores import cores
 from backends.cuda.device import gpu_count
+from backends.devices import host_memory
 
 from .kinds import UsageError
 from .settings import Settings
@@ -27,6 +28,8 @@ from .signals import FORWARDED
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 #: Exit codes for SIGKILL: those of Open MPI and of MPICH, and that of a launcher to which it happens itself.
 KILLED = (128 + 9, 9, -9)
+#: Bytes that a process takes of its own, on digits: Python, NumPy and MPI, without what all processes share.
+LEAST_MEMORY = 50_000_000
 #: Lets Open MPI start more processes than there are cores, and as root in a container. Others do so anyway.
 OF_OPEN_MPI = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -47,7 +50,7 @@ def start_processes(settings: Settings, argv: Sequence[str] | None, tell: Callab
     Signals that end this process interrupt those: MPI's launcher would kill them.
 
     Raises:
-        UsageError: there is no MPI, or there are fewer GPUs.
+        UsageError: there is no MPI, or there are fewer GPUs, or less memory than they take.
     """
     count, words = to_start(settings), sys.orig_argv[1:] if argv is None else ["-m", "train", *argv]
     launcher = _launcher()
@@ -55,6 +58,11 @@ def start_processes(settings: Settings, argv: Sequence[str] | None, tell: Callab
         raise UsageError(
             f"--processes {count}: this machine has {gpus} GPU{'s'[: gpus > 1]}, and each process needs one of its "
             "own; start fewer, or say --device cpu"
+        )
+    if (memory := host_memory()) is not None and count * LEAST_MEMORY > memory[0]:
+        raise UsageError(
+            f"--processes {count}: these take {count * LEAST_MEMORY / 1e9:.1f} GB at least, and {memory[0] / 1e9:.1f} GB "
+            f"are free; start fewer (this machine has {cores()} cores)"
         )
     if count > cores():
         tell(f"warning: {count} processes share the {cores()} cores of this machine, and take turns")

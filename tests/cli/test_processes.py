@@ -120,6 +120,19 @@ def test_more_processes_than_gpus_are_refused(
     assert told in capsys.readouterr().err
 
 
+def test_more_processes_than_memory_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nn.cli.processes._launcher", lambda: "mpiexec")
+    monkeypatch.setattr("nn.cli.processes.host_memory", lambda: (20_000_000_000, 24_000_000_000))
+    monkeypatch.setattr("nn.cli.processes.cores", lambda: 2)
+    if launched() > 1:
+        pytest.skip("these tests run under mpiexec")
+    assert train.main(["--processes", "1000"]) == 2
+    told = "--processes 1000: these take 50.0 GB at least, and 20.0 GB are free; start fewer (this machine has 2 cores)"
+    assert told in capsys.readouterr().err
+
+
 def test_without_an_mpi_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
