@@ -59,10 +59,11 @@ def start_processes(settings: Settings, argv: Sequence[str] | None, tell: Callab
             f"--processes {count}: this machine has {gpus} GPU{'s'[: gpus > 1]}, and each process needs one of its "
             "own; start fewer, or say --device cpu"
         )
-    if (memory := host_memory()) is not None and count * LEAST_MEMORY > memory[0]:
+    needed, memory = count * LEAST_MEMORY, host_memory()
+    if memory is not None and needed > memory[0]:
         raise UsageError(
-            f"--processes {count}: these take {count * LEAST_MEMORY / 1e9:.1f} GB at least, and {memory[0] / 1e9:.1f} GB "
-            f"are free; start fewer (this machine has {cores()} cores)"
+            f"--processes {count}: these take {needed / 1e9:.1f} GB at least, and {memory[0] / 1e9:.1f} GB are free; "
+            f"start fewer (this machine has {cores()} cores)"
         )
     if count > cores():
         tell(f"warning: {count} processes share the {cores()} cores of this machine, and take turns")
