@@ -20,11 +20,12 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any
 
+from ..typing import Array
 from .device import CupyDevice
 from .graphs import INTERRUPTED
 from .keep import keep
 from .launch import Kernels
-from .tape import Call, overlap
+from .tape import Call, span
 
 #: The first GPUs that can, and the first driver that notes such launches in graphs.
 CAPABILITY, DRIVER = (9, 0), 12030
@@ -60,6 +61,27 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
 }
 
 
+class Captured:
+    """What a stream that captures has captured so far.
+
+    Attributes:
+        last: the last of the calls; None where there is none yet.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.last: Call | None = None
+        self._written = set[tuple[int, int]]()  # of all steps, which write the same memory
+
+    def add(self, call: Call) -> None:
+        self.last = call
+        self._written.update(map(span, call.writes))
+
+    def writes_into(self, arrays: Sequence[Array]) -> bool:
+        """Whether one of the calls does."""
+        return any(low < end and begin < high for begin, end in map(span, arrays) for low, high in self._written)
+
+
 class DependentLaunches:
     """Launches kernels as dependent on the one before.
 
@@ -92,12 +114,11 @@ class DependentLaunches:
             return f"the driver is of CUDA {version.value // 1000}.{version.value % 1000 // 10}: it takes 12.3 or newer"
         return ""
 
-    def launch(self, kernels: Kernels, call: Call, before: Sequence[Call], stream: Any) -> bool:
-        """Launch ``call`` on a stream that captures, and has captured ``before`` and nothing else; False if it must be
-        launched otherwise, and has not been."""
-        if self.why_not or call.early is None or not before or not before[-1].is_kernel:
+    def launch(self, kernels: Kernels, call: Call, before: Captured) -> bool:
+        """Launch ``call`` on the stream of ``before``; False if it must be launched otherwise, and has not been."""
+        if self.why_not or call.early is None or before.last is None or not before.last.is_kernel:
             return False
-        if overlap(call.early, [x for other in before for x in other.writes]):
+        if before.writes_into(call.early):
             return False
         function, numbers = kernels.prepared(call)
         held = [ctypes.create_string_buffer(number.tobytes(), number.nbytes) for number in numbers]
@@ -106,7 +127,7 @@ class DependentLaunches:
         attribute.value[0] = 1
         blocks, threads = call.grid
         config = LaunchConfig(
-            (*blocks, 1, 1)[:3], (threads, 1, 1), 0, stream.ptr, ctypes.pointer(attribute), n_attributes=1
+            (*blocks, 1, 1)[:3], (threads, 1, 1), 0, before.stream.ptr, ctypes.pointer(attribute), n_attributes=1
         )
         status = self._library.cuLaunchKernelEx(ctypes.byref(config), function, arguments, None)
         if status != 0:

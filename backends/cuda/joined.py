@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .branches import Branch, brought_forward
-from .dependent import DependentLaunches
+from .dependent import Captured, DependentLaunches
 from .graphs import TRIES, is_interrupted
 from .keep import collector_off
 from .launch import Kernels
@@ -55,7 +55,7 @@ class Joined:
         self._nodes_of = nodes_of
         self._branch: Branch | None = None  # made when a step first needs one
         self._dependent = dependent
-        self._in_graph: tuple[Any, list[Call]] = None, []  # of the capture that was last: its stream, its calls
+        self._in_graph = Captured(None)  # of the capture that was last
         self.why_not = "" if self._rules else "there are no rules"
 
     def __call__(self, work: Callable[[], None]) -> None:
@@ -92,13 +92,12 @@ class Joined:
 
     def _capture(self, calls: list[Call], stream: Any) -> None:
         """Launch them on a stream that captures, where nothing but work of this object has been launched before."""
-        if self._in_graph[0] is not stream:
-            self._in_graph = stream, []
-        before = self._in_graph[1]
+        if self._in_graph.stream is not stream:
+            self._in_graph = Captured(stream)
         for call in calls:
-            if self._dependent is None or not self._dependent.launch(self._kernels, call, before, stream):
+            if self._dependent is None or not self._dependent.launch(self._kernels, call, self._in_graph):
                 call.launch()
-            before.append(call)
+            self._in_graph.add(call)
 
     def _watched(self, work: Callable[[], None]) -> list[Call] | str:
         """What the work launches, or why that cannot be noted."""

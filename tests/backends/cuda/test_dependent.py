@@ -137,6 +137,29 @@ def test_what_is_read_early_must_not_be_written_in_the_same_graph(where: int | N
     np.testing.assert_allclose(backend.to_numpy(w), before - total * gradient, rtol=1e-4, atol=1e-4)
 
 
+@needs_compiler
+def test_what_they_use_stays_as_long_as_the_graph() -> None:
+    backend = CupyBackend(EmulatedCudaDevice())
+    kept = [backend.asarray(np.ones((16, 16), np.float32)) for _ in range(2)]
+    w, other = (backend.zeros((256,)) for _ in range(2))
+
+    def step(numbers: StepNumbers, count: int) -> None:
+        gradient = backend.matmul(kept[0], kept[1], transpose_a=True, out=other.reshape(16, 16))
+        backend.axpby(1.0, rate, 0.0, rate)
+        backend.update("sgd", w, gradient.reshape(256), {}, learning_rate=numbers.learning_rate)
+        backend.axpby(1.0, rate, 0.0, rate)
+
+    rate = backend.zeros((1,))
+    recorded = backend.record(step)
+    numbers = StepNumbers(0, 0, 1, 0.5)
+    for _ in range(2):
+        recorded(numbers, 16)
+    assert driver.names == ["gradients_and_update_1"]
+    kept.clear()
+    recorded(numbers, 16)
+    np.testing.assert_array_equal(backend.to_numpy(w), np.full(256, -3 * 0.5 * 16, np.float32))
+
+
 # ---- kernels that do not wait as they have to ------------------------------------------------------------------------
 
 
