@@ -277,8 +277,13 @@ def test_calls_come_forward_past_those_alone_that_use_other_memory(given: Any, e
 @pytest.mark.parametrize(("uses", "is_beside"), [((1, 1), False), ((4, 1), True)])
 def test_what_the_next_call_needs_stays_where_it_is(uses: tuple[int, int], is_beside: bool) -> None:
     """A branch would cost two edges there, and nothing would run beside it."""
-    given = ([], [(0, 1)], False), ([(0, 1)], [(1, 1)], True), ([uses], [(2, 1)], False), ([(1, 1)], [(3, 1)], False)
-    found = brought_forward([make_call(number, *one) for number, one in enumerate(given)])
+    calls = [
+        make_call(0, [], [(0, 1)], False),
+        make_call(1, [(0, 1)], [(1, 1)], True),
+        make_call(2, [uses], [(2, 1)], False),
+        make_call(3, [(1, 1)], [(3, 1)], False),
+    ]
+    found = brought_forward(calls)
     assert [call.op for call in found] == ["0", "1", "2", "3"]
     assert [call.beside for call in found] == [False, is_beside, False, False]
 
