@@ -22,7 +22,6 @@ from typing import Any
 
 from ..typing import Array
 from .device import CupyDevice
-from .graphs import INTERRUPTED
 from .keep import keep
 from .launch import Kernels
 from .tape import Call, span
@@ -32,6 +31,7 @@ CAPABILITY, DRIVER = (9, 0), 12030
 
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int
 _STREAM_SERIALIZATION = 6  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+_INVALIDATED = 901  # CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
 
 
 class LaunchAttribute(ctypes.Structure):
@@ -131,7 +131,7 @@ class DependentLaunches:
         )
         status = self._library.cuLaunchKernelEx(ctypes.byref(config), function, arguments, None)
         if status != 0:
-            if status not in INTERRUPTED:  # of which the ordinary launch will tell
+            if status != _INVALIDATED:  # by somebody else, of which the ordinary launch will tell
                 self.why_not = f"cuLaunchKernelEx: error {status}"
             return False
         keep(*call.arguments.values())

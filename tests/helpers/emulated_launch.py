@@ -20,7 +20,7 @@ import numpy as np
 
 from tests.helpers.emulated_cuda import CUDARuntimeError, RawKernel, Used, enqueue, kernel_at, memory, stream_at
 
-INVALID_VALUE, LAUNCH_FAILED = 1, 719
+INVALID_VALUE, LAUNCH_FAILED, CAPTURE_UNSUPPORTED = 1, 719, 900
 #: gridDimX to blockDimZ, sharedMemBytes, hStream, attrs, numAttrs; and id and value of an attribute.
 CONFIG, ATTRIBUTE = struct.Struct("<3I3II4xQQI4x"), struct.Struct("<I4xi60x")
 #: Nodes that are no kernels: such edges are between kernels only, and here between one and one other.
@@ -40,7 +40,7 @@ class EmulatedLaunches(SimpleNamespace):
 
     Attributes:
         version: of CUDA, as the driver has it.
-        fails: whether launches fail.
+        fails: the status of launches that fail, which end the capture where it is of that; 0: none fails.
         interrupts: whether the next launch finds that somebody has ended the capture.
         names: of the kernels that were launched so.
     """
@@ -48,7 +48,7 @@ class EmulatedLaunches(SimpleNamespace):
     interrupts: bool
 
     def __init__(self) -> None:
-        super().__init__(version=12080, fails=False, interrupts=False, names=[])
+        super().__init__(version=12080, fails=0, interrupts=False, names=[])
         self.cuDriverGetVersion = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(self.get_version)
         types = [ctypes.c_void_p] * 4
         self.cuLaunchKernelEx = ctypes.CFUNCTYPE(ctypes.c_int, *types)(self.launch)
@@ -58,9 +58,10 @@ class EmulatedLaunches(SimpleNamespace):
         return 0
 
     def launch(self, config: int, function: int, arguments: int, extra: int | None) -> int:
-        if self.fails:
-            return LAUNCH_FAILED
         *sizes, shared, stream, attributes, count = CONFIG.unpack(ctypes.string_at(config, CONFIG.size))
+        if self.fails:
+            stream_at[stream].is_invalid = self.fails == CAPTURE_UNSUPPORTED
+            return self.fails
         kernel = kernel_at.get(function)
         if kernel is None or extra is not None or shared != 0 or count != 1:
             return INVALID_VALUE

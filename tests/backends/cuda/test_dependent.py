@@ -21,7 +21,7 @@ from nn import SGD, Linear, Sequential, Sigmoid, Softmax, Trainer, TrainingDiver
 from nn.data import Dataset
 from tests.helpers.backends import make_backend
 from tests.helpers.emulated_cuda import CUDARuntimeError, EmulatedCudaDevice, Graph, Stream, needs_compiler
-from tests.helpers.emulated_launch import EmulatedLaunches, driver
+from tests.helpers.emulated_launch import CAPTURE_UNSUPPORTED, LAUNCH_FAILED, EmulatedLaunches, driver
 
 RNG = np.random.default_rng(3)
 ROWS = Dataset(RNG.integers(0, 256, (75, 13), dtype=np.uint8), RNG.integers(0, 5, 75), scale=1 / 255)
@@ -35,7 +35,7 @@ def emulated_driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatedLaunche
     monkeypatch.setattr(steps, "PART_SECONDS", 1e9)
     driver.names.clear()
     yield driver
-    driver.fails, driver.interrupts, driver.version = False, False, 12080
+    driver.fails, driver.interrupts, driver.version = 0, False, 12080
 
 
 def trained(backend: CupyBackend, hidden: int = 9) -> dict[str, np.ndarray]:
@@ -235,9 +235,9 @@ class NoDriver(EmulatedCudaDevice):
         raise OSError("libcuda.so.1: no such file")
 
 
-def fails(device: EmulatedCudaDevice) -> EmulatedCudaDevice:
-    driver.fails = True
-    return device
+def fails(status: int) -> EmulatedCudaDevice:
+    driver.fails = status
+    return EmulatedCudaDevice()
 
 
 def is_old(device: EmulatedCudaDevice) -> EmulatedCudaDevice:
@@ -252,7 +252,8 @@ def is_old(device: EmulatedCudaDevice) -> EmulatedCudaDevice:
         (lambda: EmulatedCudaDevice(compute_capability="80"), "compute capability of cuda:0 is 8.0: it takes 9.0"),
         (lambda: is_old(EmulatedCudaDevice()), "the driver is of CUDA 12.2: it takes 12.3 or newer"),
         (NoDriver, "the CUDA driver cannot be called directly (libcuda.so.1: no such file)"),
-        (lambda: fails(EmulatedCudaDevice()), "cuLaunchKernelEx: error 719"),
+        (lambda: fails(LAUNCH_FAILED), "cuLaunchKernelEx: error 719"),
+        (lambda: fails(CAPTURE_UNSUPPORTED), "cuLaunchKernelEx: error 900"),  # and the capture is over
     ],
 )
 def test_launches_are_ordinary_where_they_must_be_and_say_why(
