@@ -122,9 +122,7 @@ def load_data(
         elif is_table(source) and Path(source).is_file():
             name, train, test = Path(source).name, *_load_table(source, options, test_fraction, seed)
         else:
-            if options != TableOptions():
-                raise DataError(f"{source} is no table: {TABLES_ALONE}")
-            name, train, test = _load(source, data_dir, progress)
+            name, train, test = _load(source, data_dir, progress, options)
             if test is None and test_fraction != 0:
                 train, test = set_aside(name, train, test_fraction, seed)
     return Data(name, _first(train, limit), None if test is None else _first(test, limit))
@@ -212,17 +210,21 @@ def set_aside(name: str, data: Dataset, test_fraction: float, seed: int = 0) -> 
 
 
 def _load(
-    source: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None, progress: bool
+    source: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None, progress: bool, options: TableOptions
 ) -> tuple[str, Dataset, Dataset | None]:
-    known = str(source).lower()
+    known, path = str(source).lower(), Path(source)
+    if known not in ("digits", "mnist"):
+        check_is_file(path)
+        if not path.is_file():
+            raise DataError(
+                f"{shown(str(source), 120)} is neither a file nor a known source; known are {KNOWN_SOURCES}"
+            )
+    if options != TableOptions():
+        raise DataError(f"{source} is no table: {TABLES_ALONE}")
     if known == "digits":
         return "digits", load_digits(), None
     if known == "mnist":
         return "mnist", *load_mnist(data_dir, progress)
-    path = Path(source)
-    check_is_file(path)
-    if not path.is_file():
-        raise DataError(f"{shown(str(source), 120)} is neither a file nor a known source; known are {KNOWN_SOURCES}")
     if known.endswith(".npz"):
         return path.name, *read_npz(path)
     if known.endswith((".h5", ".hdf5")):

@@ -140,6 +140,12 @@ def test_only_frames_are_frames() -> None:
         load_data("digits", label="a")
 
 
+@pytest.mark.parametrize("name", ["flowers.csv", "flowers.csv.gz", "flowers.parquet", "flowers.h5", "flowers"])
+def test_a_table_that_is_not_there_is_not_called_something_else(name: str) -> None:
+    with pytest.raises(DataError, match=f"'{name}' is neither a file nor a known source"):
+        load_data(name, label="species")
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_another_table_is_read_by_what_was_learnt(tmp_path: Path, way: str) -> None:
     frame = FRAME[["age", "city", "kind"]]
