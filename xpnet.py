@@ -15,6 +15,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 for _name in ("backends", "nn"):
     try:
@@ -32,9 +33,11 @@ for _name in ("backends", "nn"):
 
 import backends as backends  # noqa: E402
 import nn as nn  # noqa: E402
-from nn import *  # noqa: E402, F403
 from nn import __all__ as _names  # noqa: E402
 from nn import __version__ as __version__  # noqa: E402
+
+if TYPE_CHECKING:
+    from nn import *  # noqa: F403
 
 __all__ = [*_names, "backends", "nn"]
 
@@ -45,13 +48,27 @@ _BESIDE = {
 }
 
 
+def __getattr__(name: str) -> Any:
+    # Each name when it is asked for: those of the estimators import scikit-learn, which takes longer than all the rest.
+    if name in _names:
+        return getattr(nn, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_names})
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the words of ``argv`` ask for: ``xpnet COMMAND``; the exit code of that command."""
     words = sys.argv[1:] if argv is None else list(argv)
     if words and words[0] in _BESIDE:
         module = importlib.import_module(_BESIDE[words[0]][0])
         return int(module.main(words[1:]))
-    commands = importlib.import_module("nn.__main__")
+    try:
+        commands = importlib.import_module("nn.__main__")
+    except KeyboardInterrupt:  # as above
+        return 130
     return int(commands.main(words, {name: text for name, (_, text) in _BESIDE.items()}))
 
 

@@ -25,6 +25,17 @@ def test_everything_of_nn_is_there_and_is_the_same() -> None:
     assert all(getattr(xpnet, name) is getattr(nn, name) for name in nn.__all__)
 
 
+def test_nothing_is_imported_that_nobody_has_asked_for() -> None:
+    code = (
+        "import sys, xpnet; before = 'sklearn' in sys.modules; from xpnet import MLPClassifier, Linear; "
+        "print(before, MLPClassifier.__name__, set(xpnet.__all__) <= set(dir(xpnet)), hasattr(xpnet, 'nothing'))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(xpnet.__file__).parent, capture_output=True, text=True
+    )
+    assert (ended.stdout, ended.stderr) == ("False MLPClassifier True False\n", "")
+
+
 def test_another_package_of_the_name_is_told(tmp_path: Path) -> None:
     (tmp_path / "nn").mkdir()
     (tmp_path / "nn" / "__init__.py").write_text("")
