@@ -71,7 +71,7 @@ def real(device: str) -> dict[str, Part]:
     on = ("--device", device)
     parts = {
         "doctor": Part("The doctor", "backends", on, 20),
-        "recorded": Part("Recorded against call by call", "benchmarks.gpu.recorded", (*on, *result("recorded")), 55),
+        "recorded": Part("Recorded against call by call", "benchmarks.gpu.recorded", (*on, *result("recorded")), 40),
         "check": Part("Operations against their bounds", "backends", ("check", *on, "--every", "25"), 55),
         "launches": Part("Launches of a step", "benchmarks.gpu.launches", (*on, *result("launches")), 50, True),
     }

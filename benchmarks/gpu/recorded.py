@@ -66,7 +66,7 @@ CASES = {
     ),
     # So many that 16 are in a graph: with launches that begin early, where one lets the first of the next step begin.
     "many steps": replace(of_config("small"), steps=400),
-    "many steps of wide": replace(of_config("wide"), steps=300),
+    "many steps of wide": replace(of_config("wide"), steps=240),
     "one row a step": Case(sigmoids, 40, 1, lambda: SGD(0.1), "mean_squared_error"),
 }
 

@@ -45,6 +45,7 @@ class EmulatedLaunches(SimpleNamespace):
         names: of the kernels that were launched so.
     """
 
+    fails: int
     interrupts: bool
 
     def __init__(self) -> None:
