@@ -123,7 +123,8 @@ def test_more_processes_than_gpus_are_refused(
 def test_more_processes_than_memory_are_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("nn.cli.processes._launcher", lambda: "mpiexec")
+    monkeypatch.setattr("nn.cli.processes.shutil.which", lambda name: name)
+    monkeypatch.setattr("nn.cli.processes.find_spec", lambda name: name)
     monkeypatch.setattr("nn.cli.processes.host_memory", lambda: (20_000_000_000, 24_000_000_000))
     monkeypatch.setattr("nn.cli.processes.cores", lambda: 2)
     if launched() > 1:
