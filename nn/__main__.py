@@ -104,7 +104,11 @@ def main(argv: Sequence[str] | None = None, beside: Mapping[str, str] | None = N
             return 1
         except KeyboardInterrupt:
             return 130
-        except (UsageError, ValueError, OSError) as error:
+        except OSError as error:
+            # The system's own sentence begins with a number: "[Errno 28] No space left on device: 'a.npz'".
+            complain(f"{error.filename}: {error.strerror}" if error.strerror and error.filename else error)
+            return 2
+        except (UsageError, ValueError) as error:
             complain(error)
             return 2
     return code

@@ -62,6 +62,21 @@ def test_onnx(trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path)
     assert np.allclose(found, outputs(trained), atol=1e-5)
 
 
+def test_what_the_system_refuses_is_said_without_its_number(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out = tmp_path / "a.npz"
+
+    def full(*given: Any, **named: Any) -> None:
+        raise OSError(28, "No space left on device", str(out))
+
+    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(np, "savez_compressed", full)
+    code, _, err = run(capsys, "export", trained, out)
+    assert (code, err) == (2, f"python -m nn: error: {out}: No space left on device\n")
+    assert not list(tmp_path.glob("*.npz"))
+
+
 def test_onnx_with_probabilities(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="onnx is not installed")
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
