@@ -24,7 +24,7 @@ from ..cli import UsageError
 from ..cli.kinds import METRIC
 from ..cli.run_record import RECORD, RunRecord
 from ..data import Dataset, StreamedDataset, load_data, read_csv
-from ..data.sources import set_aside
+from ..data.sources import limited, set_aside
 from ..data.streamed.as_streamed import joined
 from ..data.streamed.from_path import is_large_table
 from ..data.tables import is_table
@@ -182,7 +182,7 @@ def rows_to_evaluate(model: Sequential, options: Namespace) -> tuple[Dataset, st
     if options.limit is not None:
         if options.limit < 1:
             raise UsageError(f"--limit must be at least 1, not {options.limit}")
-        rows = rows.first(options.limit) if isinstance(rows, StreamedDataset) else rows[: options.limit]
+        rows = limited(rows, options.limit, set_aside)
     if options.only:
         rows = rows.only([_class_of(str(name), rows) for name in options.only])
     if options.positive is not None:

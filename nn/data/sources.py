@@ -80,7 +80,9 @@ def load_data(
             ``nn.data.streamed.from_path``; or of two .npy files, ``"x.npy,y.npy"``.
         data_dir: the folder with the four MNIST files. Without it, the folder named by the environment variable
             XPNET_DATA; without that, the user's cache, into which missing files are downloaded.
-        limit: keep the first so many training rows, and at most as many test rows.
+        limit: keep the first so many training rows, and at most as many test rows. (Those that are held out of more
+            rows than a window are in the order in which they are stored: of these, and of the rest, rows that are
+            evenly spread.)
         test_fraction: how much to hold out, by class, of a source without test rows; 0 for none (``test`` is None).
         seed: of that division, which also shuffles the rows.
         progress: show a bar while downloading.
@@ -112,27 +114,37 @@ def load_data(
     options = TableOptions(label, task, impute, categorical)
     if window is not None and not (isinstance(window, str) and window == "full"):
         window = check_whole_number("window, unless it is 'full',", window)
+    divided = False
     with told_on_host(
         f"rows of {shown(Path(source).name, quotes=False)}",
         "store them in fewer bytes (uint8, float32), or use fewer of them",
     ):
         stored = _stored(str(source), options, window)
         if stored is not None:
-            name, train, test = stored.path.name, *_halves(stored, options, window, test_fraction, seed)
+            name, train, test, divided = stored.path.name, *_halves(stored, options, window, test_fraction, seed)
         elif is_table(source) and Path(source).is_file():
             name, train, test = Path(source).name, *_load_table(source, options, test_fraction, seed)
         else:
             name, train, test = _load(source, data_dir, progress, options)
             if test is None and test_fraction != 0:
                 train, test = set_aside(name, train, test_fraction, seed)
-    return Data(name, _first(train, limit), None if test is None else _first(test, limit))
+    if limit is not None:
+        train, test = limited(train, limit, divided), None if test is None else limited(test, limit, divided)
+    return Data(name, train, test)
 
 
-def _first(data: Dataset, limit: int | None) -> Dataset:
-    """At most so many rows, which are streamed if ``data`` are."""
-    if limit is None or isinstance(data, Dataset):
-        return data[:limit] if isinstance(data, Dataset) else data
-    return cast(StreamedDataset, data).first(limit)
+def limited(data: Dataset, limit: int, divided: bool) -> Dataset:
+    """The first rows, at most so many, which are streamed if ``data`` are.
+
+    Args:
+        divided: whether the rows were set aside from others. In memory they are shuffled then, and the first ones are a
+            sample of all. Of more than a window, which are in the order in which they are stored, rows that are spread
+            over all stand for that.
+    """
+    if isinstance(data, Dataset):
+        return data[:limit]
+    streamed = cast(StreamedDataset, data)
+    return streamed.spread(limit) if divided and len(streamed) > streamed.window else streamed.first(limit)
 
 
 def _stored(source: str, options: TableOptions, window: int | str | None) -> Stored | None:
@@ -168,17 +180,17 @@ def _stored(source: str, options: TableOptions, window: int | str | None) -> Sto
 
 def _halves(
     stored: Stored, options: TableOptions, window: int | str | None, test_fraction: float, seed: int
-) -> tuple[Dataset, Dataset | None]:
-    """Training and test rows, in memory or streamed."""
+) -> tuple[Dataset, Dataset | None, bool]:
+    """Training and test rows, in memory or streamed, and whether these were set aside from those."""
     is_loaded = window == "full" or (window is None and stored.size <= LOADED)
     rows = LARGEST_WINDOW if is_loaded else cast("int | None", window)
     parts: Any = streamed_halves(stored, rows, options)
     if is_loaded:
         parts = [part if part is None else part[:] for part in parts]
     train, test = parts
-    if test is None and test_fraction != 0:
-        train, test = set_aside(stored.path.name, train, test_fraction, seed)
-    return train, test
+    if test is not None or test_fraction == 0:
+        return train, test, False
+    return *set_aside(stored.path.name, train, test_fraction, seed), True
 
 
 def _load_table(

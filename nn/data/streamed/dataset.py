@@ -27,7 +27,7 @@ from .ranges import RangesOfRows, all_targets, smallest_dtype
 from .reading import looked_at, row_bytes
 from .source import Source
 from .splitting import divided_in_order
-from .windows import default_block, default_window, warn_of_chunks
+from .windows import LEAST_BLOCKS, default_block, default_window, warn_of_chunks
 
 #: So many rows are held out as in memory, so that a run in windows and an evaluation without them agree on which are
 #: for the test; of more, in less memory.
@@ -219,6 +219,19 @@ class StreamedDataset(RangesOfRows, NamedArguments):
         """The first ``count`` rows, or all, where there are fewer; they stay where they are."""
         count = check_whole_number("count", count)
         return self if count >= len(self) else self._only(np.arange(count))
+
+    def spread(self, count: int) -> StreamedDataset:
+        """``count`` rows, or all, where there are fewer, in blocks that are evenly spread over all: of sorted rows some
+        of each kind. They stay where they are."""
+        count, n = check_whole_number("count", count), len(self)
+        if count >= n:
+            return self
+        if 2 * count > n:
+            return self._only(np.arange(count) * n // count)
+        blocks = -(-count // max(min(self.block, count // LEAST_BLOCKS), 1))
+        ends = np.arange(blocks + 1) * count // blocks
+        starts = np.arange(blocks) * n // blocks
+        return self._only(np.arange(count) + np.repeat(starts - ends[:-1], np.diff(ends)))
 
     def only(self, classes: Sequence[int | str]) -> StreamedDataset:
         """As ``Dataset.only``: the rows of these classes, renumbered in the order given.

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nn.data import DataError, Units, as_dataset
+from nn.data import DataError, Units, as_dataset, load_data
 from nn.data.streamed import ArraySource, NpySource, StreamedDataset, StreamWarning
 from nn.data.streamed.ranges import read_positions
 from tests.helpers.stored import assert_same
@@ -521,3 +521,34 @@ def test_what_tells_a_file_from_others(tmp_path: Path) -> None:
     x[50] += 1.0
     assert NpySource(saved(tmp_path, x)).identity() != known
     assert known["bytes"] == path.stat().st_size
+
+
+# ---- some of the rows ------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(n=st.integers(1, 5000), count=st.integers(1, 5000), window=st.integers(1, 5000))
+def test_rows_may_be_spread_over_all(n: int, count: int, window: int) -> None:
+    data = StreamedDataset(np.zeros((n, 1), np.float32), np.arange(n) % 7, window=window)
+    part = data.spread(count)
+    assert len(part) == min(n, count)
+    if count >= n:
+        assert part is data
+        return
+    assert part.chosen is not None
+    assert (np.diff(part.chosen) > 0).all()
+    assert part.chosen[0] == 0
+    assert part.chosen[-1] < n
+    gaps = np.diff(part.chosen, append=n)
+    assert gaps.max() <= max(2, 2 * n / min(count, 64))  # evenly: no part of the rows is left out
+
+
+def test_a_limit_takes_rows_of_each_class_though_they_are_sorted(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.repeat(np.arange(5.0, dtype=np.float32), 400)[:, None])
+    np.save(tmp_path / "y.npy", np.repeat(np.arange(5), 400))
+    found = load_data(tmp_path, window=300, limit=100)
+    assert found.test is not None
+    for part in (found.train, found.test):
+        assert np.bincount(part.y).tolist() == [20] * 5
+    whole = load_data(tmp_path, window=300, limit=100, test_fraction=0)
+    assert whole.train.y.tolist() == [0] * 100
