@@ -127,6 +127,7 @@ CALLS: dict[str, Callable[[Path], tuple[Callable[..., Any], dict[str, Any]]]] = 
     "nn.StreamedDataset": lambda folder: (nn.StreamedDataset, {"rows": stored(folder), "targets": Y}),
     "nn.StreamedDataset.__getitem__": lambda folder: (streamed(folder).__getitem__, {"rows": slice(2)}),
     "nn.StreamedDataset.first": lambda folder: (streamed(folder).first, {"count": 2}),
+    "nn.StreamedDataset.spread": lambda folder: (streamed(folder).spread, {"count": 2}),
     "nn.StreamedDataset.one_against_rest": lambda folder: (streamed(folder).one_against_rest, {"label": 1}),
     "nn.StreamedDataset.only": lambda folder: (streamed(folder).only, {"classes": [1, 0]}),
     "nn.StreamedDataset.parts": lambda folder: (streamed(folder).parts, {}),

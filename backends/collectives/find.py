@@ -106,6 +106,10 @@ def find_collectives() -> Collectives:
         ProcessError: it was started as one of several, but what they speak with is not there.
     """
     launcher, size = _launcher(), launched()
+    if launcher is None and TORCHRUN.rank in os.environ and _number(TORCHRUN.size) < 1:
+        said = os.environ.get(TORCHRUN.size)  # each of several would train by itself
+        if said is not None:
+            raise ProcessError(f"{TORCHRUN.size} is {said}, which is no number of processes; say how many there are")
     if launcher is None:
         return Collectives() if _number(SLURM.size) > 1 and _in_a_shell_of_slurm() else _by_mpi(1)
     if launcher in (SLURM, PMI) and _number(SLURM.size) == size:
@@ -153,8 +157,12 @@ def _meeting(launcher: Launcher, size: int) -> Meeting:
     rank, host = _number(launcher.rank), os.environ.get("MASTER_ADDR", "")
     port, job = _number("MASTER_PORT"), os.environ.get("TORCHELASTIC_RUN_ID", "")
     if not 0 <= rank < size:
+        said = os.environ.get(launcher.rank, "")
+        which = (
+            f"{launcher.rank} is {said}, which is not from 0 to {size - 1}" if said else f"there is no {launcher.rank}"
+        )
         raise ProcessError(
-            f"{launcher.size} says that this is one of {size} processes, but {launcher.rank} does not say which one; "
+            f"{launcher.size} says that this is one of {size} processes, but {which}; "
             f"start them with torchrun, srun or mpiexec -n {size} python ..."
         )
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":

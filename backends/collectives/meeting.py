@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +19,8 @@ from .base import ProcessError
 
 #: For how long processes wait for each other at the start.
 CONNECT_SECONDS = 120.0
+#: After so many seconds a process says for whom it waits.
+TOLD_AFTER = 5.0
 #: For how long nothing may be said while two processes introduce themselves.
 GREETING_SECONDS = 10.0
 #: TCP asks a silent machine so often, so many times, after so many seconds, whether it is still there.
@@ -121,7 +124,7 @@ def _received(meeting: Meeting, kinds: Sequence[str], door: socket.socket) -> Me
     own = socket.gethostname()
     found: dict[int, dict[str, Connection]] = {rank: {} for rank in range(1, meeting.size)}
     hosts = {0: own}
-    last = monotonic() + meeting.patience
+    begun, is_told = monotonic(), False
     door.settimeout(0.05)
     while any(len(one) < len(kinds) for one in found.values()):
         with suppress(TimeoutError):
@@ -129,8 +132,10 @@ def _received(meeting: Meeting, kinds: Sequence[str], door: socket.socket) -> Me
         while not here.empty():
             rank, host, kind, connection = here.get()
             found[rank][kind], hosts[rank] = connection, host
-        if monotonic() > last:
-            missing = ", ".join(str(rank) for rank, one in found.items() if len(one) < len(kinds))
+        missing = ", ".join(str(rank) for rank, one in found.items() if len(one) < len(kinds))
+        if monotonic() - begun > TOLD_AFTER and not is_told:
+            is_told = _tell(meeting, f"waits for {missing} of {meeting.size} at {meeting.host}:{meeting.port}")
+        if monotonic() - begun > meeting.patience:
             raise ProcessError(
                 f"of {meeting.size} processes these have not come to process 0, at {meeting.host}:{meeting.port}, "
                 f"in {meeting.patience:.0f} s: {missing}; start all, with the same MASTER_ADDR and MASTER_PORT, and "
@@ -155,8 +160,10 @@ def _connected(meeting: Meeting, kinds: Sequence[str]) -> Met:
 
 
 def _introduced(meeting: Meeting, kind: str, own: str) -> Connection:
-    last, why = monotonic() + meeting.patience, ""
-    while monotonic() < last:
+    begun, why, is_told = monotonic(), "", False
+    while monotonic() - begun < meeting.patience:
+        if monotonic() - begun > TOLD_AFTER and not is_told:
+            is_told = _tell(meeting, f"waits for process 0 at {meeting.host}:{meeting.port} ({why})")
         try:
             connection = _connection(socket.create_connection((meeting.host, meeting.port), GREETING_SECONDS))
             if connection.poll(GREETING_SECONDS):
@@ -174,6 +181,12 @@ def _introduced(meeting: Meeting, kind: str, own: str) -> Connection:
         f"process {meeting.rank}, on {own}, cannot reach process 0 at {meeting.host}:{meeting.port} ({why}); let "
         "MASTER_ADDR and MASTER_PORT be of a free port there, the same for all"
     )
+
+
+def _tell(meeting: Meeting, what: str) -> bool:
+    """Say what this process waits for, and up to when."""
+    print(f"process {meeting.rank} {what}, {meeting.patience:.0f} s at most", file=sys.stderr, flush=True)
+    return True
 
 
 def _connection(connected: socket.socket) -> Connection:

@@ -104,7 +104,10 @@ class RunRecord:
         path = folder / RECORD
         try:
             if not path.is_file():
-                raise UsageError(f"{folder} holds no run: there is no {RECORD}")
+                raise UsageError(
+                    f"{folder} holds no run: there is no {RECORD}; name another folder, or begin the run again, as one "
+                    "that was killed before it had begun to train"
+                )
             if path.stat().st_size > MOST_BYTES:
                 raise ValueError("it is too large")
             content = json.loads(path.read_bytes())

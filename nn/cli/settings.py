@@ -322,9 +322,9 @@ class Settings:
         check=at_least(1), idle=(when(lambda s: not s.compare, "there is no --compare"),))
 
     data: str = _data("digits", "--data", TEXT,
-        "digits (comes with scikit-learn), mnist, or a file: .npz or .h5 with x_train, y_train, x_test, y_test; a "
-        "folder of .npy files or .zarr with these, or with x, y; x.npy beside y.npy; a table .csv, .tsv or .parquet "
-        "with a column `label`, or see --label", metavar="SOURCE", idle=(ROWS_GIVEN,))
+        "digits (comes with scikit-learn), mnist, or a file: .npz, .h5, .zarr or a folder of .npy files with x, y, or "
+        "x_train, y_train, x_test, y_test; x.npy beside y.npy; a table .csv, .tsv or .parquet with a column `label`, "
+        "or see --label", metavar="SOURCE", idle=(ROWS_GIVEN,))
     data_dir: str | None = _data(None, "--data-dir", TEXT, "folder with the four MNIST files", metavar="DIR",
         unset="the environment variable XPNET_DATA, else the user's cache, into which they are downloaded",
         idle=(ROWS_GIVEN, when(lambda s: s.data.lower() != "mnist", "only --data mnist is read from a folder")))

@@ -1,4 +1,4 @@
-"""Arrays from files: .npz and HDF5 archives of ``x_train``, ``y_train``, ``x_test`` and ``y_test``; single arrays."""
+"""Arrays from files: .npz and HDF5 archives of ``x`` and ``y``, or of these for training and test; single arrays."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from .reading import check_is_file, library, open_file, reading, refuse_implausi
 from .rows import pack
 from .units import Units
 
-ARRAY_NAMES = ("x_train", "y_train", "x_test", "y_test")
+THE_ARRAYS = "the arrays x and y, or x_train and y_train"
 #: What rows without targets may be called in an archive, the likelier name first.
 ROW_NAMES = ("x", "rows", "x_test")
 
 
 def read_npz(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset | None]:
-    """A NumPy archive of ``x_train``, ``y_train`` and, if there are test rows, ``x_test`` and ``y_test``.
+    """A NumPy archive of ``x_train`` and ``y_train``, or of ``x`` and ``y``, and, if there are test rows, ``x_test`` and
+    ``y_test``.
 
     x is (n, features) or pictures (n, height, width[, channels]), which are flattened; whether they are pixels, to be
     scaled to [0, 1], is decided by the training rows (``units.are_pixels``). y is (n,) whole numbers or (n, k) one-hot.
@@ -47,7 +48,7 @@ def read_npz(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset | None]:
             raise DataError(f"{path} is not an .npz file; save one by numpy.savez_compressed")
         with zipfile.ZipFile(file) as archive:
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-            names = _array_names([*members], path)
+            names = array_names([*members], path, THE_ARRAYS)
             stored = path.stat().st_size
             arrays = {name: _read_member(archive, members[name], stored, f"{path}: {name}") for name in names}
     return _train_and_test(arrays, path)
@@ -146,36 +147,47 @@ def read_hdf5(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset | None]:
     check_is_file(path)
     with reading(path), h5py.File(path, "r") as file:
         arrays = {}
-        for name in _array_names(list(file), path):
+        for name in array_names(list(file), path, THE_ARRAYS):
             with reading(f"{path}: {name}"):
                 arrays[name] = hdf5.read_array(file, name, path)
     return _train_and_test(arrays, path)
 
 
-def _array_names(present: list[str], path: Path) -> tuple[str, ...]:
-    """Which of the four names to read."""
-    wanted = ARRAY_NAMES if {"x_test", "y_test"} & set(present) else ARRAY_NAMES[:2]
-    missing = [name for name in wanted if name not in present]
+def array_names(present: list[str], path: Path, wanted: str) -> list[str]:
+    """Those of the arrays that are used: rows and targets, and those to test.
+
+    Args:
+        wanted: what is to be stored, for the message.
+
+    Raises:
+        DataError: one is missing.
+    """
+    train = ["x", "y"] if "x_train" not in present and "x" in present else ["x_train", "y_train"]
+    names = [*train, *(["x_test", "y_test"] if {"x_test", "y_test"} & {*present} else [])]
+    missing = [name for name in names if name not in present]
     if missing:
         have = ", ".join(sorted(present)[:8]) or "nothing"
-        raise DataError(f"{path} lacks {' and '.join(missing)} (it has {have}); rename or add the arrays")
-    return wanted
+        raise DataError(f"{path} lacks {' and '.join(missing)} (it has {have}); store {wanted}")
+    return names
 
 
 def _train_and_test(arrays: dict[str, np.ndarray], path: Path) -> tuple[Dataset, Dataset | None]:
-    train = _labelled(arrays["x_train"], arrays["y_train"], path, "train")
-    if "x_test" not in arrays:
+    names = [*arrays]
+    train = _labelled(arrays, names[:2], path)
+    if len(names) == 2:
         return train, None
-    test = _labelled(arrays["x_test"], arrays["y_test"], path, "test", train.class_names, Units.of(train))
+    test = _labelled(arrays, names[2:], path, train.class_names, Units.of(train))
     if (train.image_shape, train.n_features) != (test.image_shape, test.n_features):
-        rows, others = arrays["x_train"].shape[1:], arrays["x_test"].shape[1:]
-        raise DataError(f"{path}: x_train has rows {rows} but x_test {others}; store both alike")
+        rows, others = arrays[names[0]].shape[1:], arrays["x_test"].shape[1:]
+        raise DataError(f"{path}: {names[0]} has rows {rows} but x_test {others}; store both alike")
     return train, test
 
 
-def _labelled(x: Any, y: Any, path: Path, half: str, known: Names | None = None, units: Units | None = None) -> Dataset:
-    x_name, y_name = f"{path}: x_{half}", f"{path}: y_{half}"
-    x, y = check_rows(x, x_name), read_labels(y, y_name)
+def _labelled(
+    arrays: dict[str, Any], names: list[str], path: Path, known: Names | None = None, units: Units | None = None
+) -> Dataset:
+    x_name, y_name = (f"{path}: {name}" for name in names)
+    x, y = check_rows(arrays[names[0]], x_name), read_labels(arrays[names[1]], y_name)
     check_same_length(x, y, x_name, y_name)
-    labels, names = labels_of_file(y, y_name, known)
-    return pack(x, labels, names, units, x_name)
+    labels, classes = labels_of_file(y, y_name, known)
+    return pack(x, labels, classes, units, x_name)

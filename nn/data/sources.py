@@ -122,7 +122,7 @@ def load_data(
         stored = _stored(str(source), options, window)
         if stored is not None:
             name, train, test, divided = stored.path.name, *_halves(stored, options, window, test_fraction, seed)
-        elif is_table(source) and Path(source).is_file():
+        elif is_table(source) and os.path.isfile(source):
             name, train, test = Path(source).name, *_load_table(source, options, test_fraction, seed)
         else:
             name, train, test = _load(source, data_dir, progress, options)
@@ -155,7 +155,7 @@ def _stored(source: str, options: TableOptions, window: int | str | None) -> Sto
     """
     is_one = source.lower() not in ("digits", "mnist")
     if not (is_one and can_be_stored(source)):
-        if isinstance(window, int) and (not is_one or Path(source).exists()):
+        if isinstance(window, int) and (not is_one or os.path.exists(source)):
             raise DataError(
                 f"{source} is always loaded whole, so there are no windows of it; store the rows as .npy, HDF5, zarr "
                 "or Parquet"
@@ -165,7 +165,7 @@ def _stored(source: str, options: TableOptions, window: int | str | None) -> Sto
         if options != TableOptions():
             raise DataError(f"{source} is no table: {TABLES_ALONE}")
         return open_stored(source)
-    if window == "full" or not Path(source).is_file():
+    if window == "full" or not os.path.isfile(source):
         return None
     if Path(source).suffix.lower() == ".parquet":
         if window is None and (options.learns or not is_large_table(source)):
@@ -227,7 +227,7 @@ def _load(
     known, path = str(source).lower(), Path(source)
     if known not in ("digits", "mnist"):
         check_is_file(path)
-        if not path.is_file():
+        if not os.path.isfile(path):  # False, too, where the system takes no path of that length
             raise DataError(
                 f"{shown(str(source), 120)} is neither a file nor a known source; known are {KNOWN_SOURCES}"
             )

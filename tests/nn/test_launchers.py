@@ -133,8 +133,9 @@ def test_the_first_machine_of_a_job(hosts: str, first: str) -> None:
     ("variables", "told"),
     [
         ({"WORLD_SIZE": "2", "RANK": "0"}, "nothing says where they meet; set MASTER_ADDR"),
-        ({"WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}, "RANK does not say which one"),
-        ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK does not say which one"),
+        ({"WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}, "but there is no RANK; start them with torchrun"),
+        ({"WORLD_SIZE": "2", "RANK": "2"}, "but RANK is 2, which is not from 0 to 1; start them with torchrun"),
+        ({"WORLD_SIZE": "two", "RANK": "0"}, "WORLD_SIZE is two, which is no number of processes"),
         ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_JOB_ID": "77"}, "nothing says where they meet"),
     ],
 )

@@ -1,8 +1,8 @@
 """Data sets that are opened by the path of a file or a folder, with training and test rows.
 
 A folder of .npy files, a zarr group and an HDF5 file have the arrays ``x_train``, ``y_train`` and, if there are test
-rows, ``x_test``, ``y_test``; the first two may be called ``x`` and ``y`` in folders and groups. Each array of a folder
-may be several files, numbered: ``x_000.npy``, ``x_001.npy``, ... A Parquet file is a table.
+rows, ``x_test``, ``y_test``; the first two may be called ``x`` and ``y``. Each array of a folder may be several files,
+numbered: ``x_000.npy``, ``x_001.npy``, ... A Parquet file is a table.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..archives import THE_ARRAYS, array_names
 from ..checks import DataError
 from ..columns import Column
 from ..hdf5 import open_array
@@ -118,7 +119,7 @@ def _of_folder(path: Path) -> dict[str, Source]:
             f"{path} is a folder; store x.npy and y.npy in it to train on these, or, for MNIST files in it, say source "
             "'mnist' and give it as data_dir"
         )
-    names = _names([*found], path, ".npy files x and y, or x_train and y_train")
+    names = array_names([*found], path, ".npy files x and y, or x_train and y_train")
     arrays = {name: [NpySource(file) for file in found[name]] for name in names}
     for name in names[::2]:
         rows, targets = arrays[name], arrays[f"y{name[1:]}"]
@@ -151,7 +152,7 @@ def _of_zarr(path: Path) -> dict[str, Source]:
     with reading(path):
         if is_of("zarr", group):
             raise DataError(f"{path} is a single array; store x and y, or x_train and y_train, in one group")
-        names = _names(list(group.keys()), path, "the arrays x and y, or x_train and y_train")
+        names = array_names(list(group.keys()), path, THE_ARRAYS)
         return {name: zarr_array(group[name], f"{path}: {name}") for name in names}
 
 
@@ -160,19 +161,8 @@ def _of_hdf5(path: Path) -> dict[str, Source]:
     check_is_file(path)
     with reading(path):
         file = h5py.File(path, "r")  # it is closed with the last of the arrays
-        names = _names(list(file), path, "the arrays x_train and y_train", short=False)
+        names = array_names(list(file), path, THE_ARRAYS)
         return {name: hdf5_source(open_array(file, name, path), f"{path}: {name}") for name in names}
-
-
-def _names(present: list[str], path: Path, wanted: str, *, short: bool = True) -> list[str]:
-    """Those of the arrays that are used: rows, targets, rows, targets."""
-    train = ["x", "y"] if short and "x_train" not in present and "x" in present else ["x_train", "y_train"]
-    names = [*train, *(["x_test", "y_test"] if {"x_test", "y_test"} & {*present} else [])]
-    missing = [name for name in names if name not in present]
-    if missing:
-        have = ", ".join(sorted(present)[:8]) or "nothing"
-        raise DataError(f"{path} lacks {' and '.join(missing)} (it has {have}); store {wanted}")
-    return names
 
 
 def streamed_halves(

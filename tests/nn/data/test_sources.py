@@ -556,6 +556,22 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+def test_arrays_may_be_called_x_and_y(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    short = {"x": ARRAYS["x_train"], "y": ARRAYS["y_train"]}
+    for arrays in (short, short | {half: ARRAYS[half] for half in ("x_test", "y_test")}):
+        expected = load_data(SAVE[name](path, ARRAYS), test_fraction=0)
+        found = load_data(SAVE[name](path, arrays), test_fraction=0)
+        np.testing.assert_array_equal(found.train.x, expected.train.x)
+        np.testing.assert_array_equal(found.train.y, expected.train.y)
+        assert (found.test is None) == (arrays is short)
+    for window in (5, None) if path.suffix != ".npz" else ():
+        streamed = load_data(path, window=window)
+        np.testing.assert_array_equal(streamed.train.y, ARRAYS["y_train"])
+    with pytest.raises(DataError, match=r" lacks y \(it has x\); store the arrays x and y, or x_train and y_train"):
+        load_data(SAVE[name](path, {"x": ARRAYS["x_train"]}))
+
+
 @pytest.mark.parametrize("case", BAD_ARRAYS)
 def test_bad_arrays_are_named(tmp_path: Path, name: str, case: str) -> None:
     arrays, message = BAD_ARRAYS[case]
