@@ -25,8 +25,8 @@ ROW_NAMES = ("x", "rows", "x_test")
 
 
 def read_npz(path: str | os.PathLike[str]) -> tuple[Dataset, Dataset | None]:
-    """A NumPy archive of ``x_train`` and ``y_train``, or of ``x`` and ``y``, and, if there are test rows, ``x_test`` and
-    ``y_test``.
+    """A NumPy archive of ``x_train`` and ``y_train``, or of ``x`` and ``y``; if there are test rows, also of ``x_test``
+    and ``y_test``.
 
     x is (n, features) or pictures (n, height, width[, channels]), which are flattened; whether they are pixels, to be
     scaled to [0, 1], is decided by the training rows (``units.are_pixels``). y is (n,) whole numbers or (n, k) one-hot.
