@@ -212,8 +212,14 @@ def with_text(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[list[tuple[
     launch.kernels.cache_clear()
 
 
+#: The others are tried with the slow tests, as each compiles all kernels.
+QUICK = ("no wait", "a read before the wait", "none")
+
+
 @needs_compiler
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault", [pytest.param(fault, marks=() if fault in QUICK else pytest.mark.slow) for fault in FAULTS]
+)
 def test_kernels_that_do_not_wait_are_found(fault: str, with_text: Callable[[list[tuple[str, str]]], None]) -> None:
     expected = trained(without())
     changes, said = FAULTS[fault]
