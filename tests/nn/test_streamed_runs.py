@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -11,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,8 @@ from nn import (
     TrainingDiverged,
 )
 from nn.data import load_digits
-from nn.data.streamed import StreamedDataset
+from nn.data.streamed import NpySource, StreamedDataset
+from nn.data.streamed.raw import keep_files_open
 from nn.data.streamed.reading import looked_at
 from nn.evaluation import totals_of
 from tests.helpers.resumed import Kill, Killed, outcome
@@ -322,6 +325,58 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
     trainer.fit(data, 2, BATCH, callbacks=[Looks()])
     assert seen  # while it trains the threads that read keep it open
     assert not open_files()
+
+
+def refuses_at_once(path: Any, flags: int, *more: Any) -> int:
+    if flags & os.O_DIRECT:
+        raise OSError(errno.EINVAL, "Invalid argument")
+    descriptor: int = open_of_system(path, flags, *more)
+    return descriptor
+
+
+def refuses_to_read(descriptor: int, buffers: Any, at: int) -> int:
+    import fcntl
+
+    if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT:
+        raise OSError(errno.EINVAL, "Invalid argument")
+    count: int = preadv_of_system(descriptor, buffers, at)
+    return count
+
+
+open_of_system: Any = os.open
+preadv_of_system: Any = getattr(os, "preadv", None)  # not on every system
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="files are read past the system's cache on Linux alone")
+@pytest.mark.parametrize("refuses", [None, ("open", refuses_at_once), ("preadv", refuses_to_read)])
+@pytest.mark.parametrize("row", [6, 1000])
+def test_files_that_are_larger_than_memory_are_read_past_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: tuple[str, Any] | None, row: int
+) -> None:
+    x = RNG.integers(0, 200, (3001, row), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    asked = list[int]()
+
+    def memory() -> tuple[int, int]:
+        asked.append(1)
+        return 10, 20
+
+    monkeypatch.setattr("nn.data.streamed.raw.host_memory", memory)
+    monkeypatch.setattr("nn.data.streamed.raw.DIRECT", 4096 * 3)
+    if refuses is not None:
+        monkeypatch.setattr(os, *refuses)
+    source = NpySource(tmp_path / "x.npy")
+
+    def read() -> None:
+        keep_files_open()
+        for start, stop in ((0, 3001), (2990, 3001), (7, 8), (100, 1234), (3000, 3001)):
+            out = np.empty((stop - start, row), np.uint8)
+            source.read(start, stop, out)
+            np.testing.assert_array_equal(out, x[start:stop])
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(read).result()
+    assert asked
 
 
 class Busy(CountingSource):
