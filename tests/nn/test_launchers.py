@@ -247,7 +247,12 @@ def test_a_process_that_dies_ends_all_within_10_seconds(processes: int, how: str
     ("how", "who", "told"),
     [
         ("stopped", 1, "process 1 of 2, on {host}, has not answered for 2 s: it has been stopped, by a signal"),
-        ("first stopped", 0, "process 0 of 2, on {host}, has not answered for 2 s: it has been stopped, by a signal"),
+        pytest.param(
+            "first stopped",
+            0,
+            "process 0 of 2, on {host}, has not answered for 2 s: it has been stopped, by a signal",
+            marks=pytest.mark.slow,
+        ),
         ("waits", 1, "process 1 of 2, on {host}, has done nothing for 2 s while others wait for it"),
         ("other calls", None, "process 1 of 2, on {host}, and process 0 have waited for each other for 2 s"),
     ],
@@ -270,6 +275,7 @@ def test_a_process_that_hangs_ends_all(how: str, who: int | None, told: str, tmp
     assert state["numbers"]["trainer.epoch"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
 def test_one_that_takes_long_is_waited_for_and_all_may_be_suspended(tmp_path: Path) -> None:
     started = start(2, [*PROGRAM, "resumed", "works", str(tmp_path)], more={"XPNET_PROCESS_TIMEOUT": "2"})

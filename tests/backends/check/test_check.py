@@ -91,7 +91,8 @@ def test_every_operation_of_every_backend_is_within_its_bounds(
 
 @needs_compiler
 @pytest.mark.parametrize(
-    ("dtype", "every"), [("float32", 1), ("float64", 4), pytest.param("float64", 1, marks=pytest.mark.slow)]
+    ("dtype", "every"),
+    [("float32", 4), ("float64", 4), *(pytest.param(dtype, 1, marks=pytest.mark.slow) for dtype in DTYPES)],
 )
 def test_the_cuda_kernels_are_within_their_bounds(dtype: str, every: int) -> None:
     """And docs/agreement.md says so, of these operations and kernels and no others: both dtypes have one text."""
