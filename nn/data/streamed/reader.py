@@ -156,21 +156,20 @@ class Reader:
         if "y" in self._kept and self._holds_targets:
             if self._all_targets is None:
                 self._all_targets = all_targets(self._data, smallest_dtype(self._data))
-            found["y"] = self._targets_of(self._all_targets, ranges)
+            assert self._data.targets is not None
+            y = np.concatenate([self._all_targets[rows.start : rows.stop] for rows in ranges])
+            found["y"] = self._converted(y.astype(self._data.targets.dtype, copy=False), ranges)
         return found
 
-    def _targets_of(self, all_targets: np.ndarray, ranges: Sequence[range]) -> np.ndarray:
-        """The targets of a window, as they go to the device."""
-        assert self._data.targets is not None
-        own = self._data.targets.dtype
-        y = np.concatenate([all_targets[rows.start : rows.stop] for rows in ranges]).astype(own, copy=False)
+    def _converted(self, y: np.ndarray, ranges: Sequence[range]) -> np.ndarray:
+        """The targets of several ranges as they go to the device; one that cannot be used is named by its row."""
         if self._targets is None:
             return y
         try:
             return self._targets(y)
         except ValueError:
-            for rows in ranges:  # which of them it is, is told by its number in the data set
-                self._targets(all_targets[rows.start : rows.stop].astype(own), rows.start)
+            for rows, part in parts_in(ranges, y):
+                self._targets(part, rows.start)
             raise
 
     def _read_pieces(
@@ -227,8 +226,7 @@ class Reader:
                 check_range(part, data.rows.name, x.dtype.name, rows.start)
             x[...] = own_x
         if y is not None and own_y is not None and self._targets is not None:
-            for (rows, own), (_, part) in zip(parts_in(ranges, own_y), parts_in(ranges, y), strict=True):
-                part[...] = self._targets(own, rows.start)
+            y[...] = self._converted(own_y, ranges)
 
 
 def some_rows(data: Any, what: str) -> Any:
