@@ -18,6 +18,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -30,6 +31,9 @@ from backends.typing import Shape
 from ..checks import DataError
 from ..reading import reading
 from .source import sampled_identity
+
+#: A file is too large for the system to keep where it has more than one part in so many of the memory.
+PART_OF_MEMORY = 2
 
 
 class FileState:
@@ -44,6 +48,12 @@ class FileState:
     def size(self) -> int:
         """In bytes."""
         return self._known[0]
+
+    @cached_property
+    def is_larger_than_cache(self) -> bool:
+        """Whether it is too large for the system to keep, as far as the memory of this machine is known."""
+        memory = host_memory()
+        return memory is not None and self.size > memory[1] // PART_OF_MEMORY
 
     def check(self, descriptor: int | None = None) -> None:
         """Raise a DataError unless the file, which may be open, is still the same."""
@@ -67,8 +77,8 @@ class _Open:
 
     descriptor = -1
 
-    def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    def __init__(self, path: Path, flags: int = 0) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | flags)
         self.looked_at = -math.inf
 
     def read(self, into: memoryview, at: int) -> int:
@@ -80,8 +90,6 @@ class _Open:
             os.close(self.descriptor)
 
 
-#: A file is too large for the system to keep where it has more than one part in so many of the memory.
-PART_OF_MEMORY = 2
 #: What the system asks of offsets, sizes and addresses past its cache, and the bytes that are read at a time so.
 ALIGNMENT, DIRECT = 4096, 1 << 21
 
@@ -94,8 +102,7 @@ class _OpenDirectly(_Open):
     """
 
     def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
-        self.looked_at = -math.inf
+        super().__init__(path, os.O_DIRECT)
         memory = mmap.mmap(-1, DIRECT)  # begins at a page
         self._view, self._numbers = memoryview(memory), np.frombuffer(memory, np.uint8)
 
@@ -111,8 +118,7 @@ class _OpenDirectly(_Open):
 
 def _open(state: FileState) -> _Open:
     """The file, in the way in which a thread that reads much of it reads it best."""
-    memory = host_memory()
-    if hasattr(os, "O_DIRECT") and memory is not None and state.size > memory[1] // PART_OF_MEMORY:
+    if hasattr(os, "O_DIRECT") and state.is_larger_than_cache:
         with suppress(OSError):
             found = _OpenDirectly(state.path)
             found.read(memoryview(bytearray(1)), 0)  # some file systems refuse it no sooner
