@@ -106,10 +106,9 @@ def find_collectives() -> Collectives:
         ProcessError: it was started as one of several, but what they speak with is not there.
     """
     launcher, size = _launcher(), launched()
-    if launcher is None and TORCHRUN.rank in os.environ and _number(TORCHRUN.size) < 1:
-        said = os.environ.get(TORCHRUN.size)  # each of several would train by itself
-        if said is not None:
-            raise ProcessError(f"{TORCHRUN.size} is {said}, which is no number of processes; say how many there are")
+    said = os.environ.get(TORCHRUN.size) if TORCHRUN.rank in os.environ else None
+    if launcher is None and said is not None and _number(TORCHRUN.size) < 1:  # each of several would train by itself
+        raise ProcessError(f"{TORCHRUN.size} is {said}, which is no number of processes; say how many there are")
     if launcher is None:
         return Collectives() if _number(SLURM.size) > 1 and _in_a_shell_of_slurm() else _by_mpi(1)
     if launcher in (SLURM, PMI) and _number(SLURM.size) == size:
