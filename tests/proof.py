@@ -12,6 +12,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from backends import Backend, DeviceError, get_backend
@@ -112,10 +113,11 @@ def kernels_of_joined_steps(dtype: str) -> set[str]:
     return names & kernel_names(dtype) - OF_RECORDING
 
 
-def kernel_names(dtype: str) -> set[str]:
+@cache
+def kernel_names(dtype: str) -> frozenset[str]:
     """The kernels of the CUDA text."""
     real = REALS[dtype]
-    return {name for text in texts(real) for name in parameters(text, real)}
+    return frozenset(name for text in texts(real) for name in parameters(text, real))
 
 
 def kernel_cells(kernels: Mapping[str, Iterable[str]], dtype: str) -> dict[str, str]:

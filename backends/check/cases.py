@@ -18,7 +18,7 @@ from ..activations import ACTIVATIONS
 from ..arguments import check_dtype, check_flag, check_seed, check_text, unknown
 from ..collectives import nodes_of
 from ..typing import Array
-from ..updates import BUILT_IN, RULES, Rule
+from ..updates import RULES
 from .distortion_cases import DISTORTION_MAKERS
 from .inputs import INF, NAN, SHAPES, Inputs, Made
 from .picture_cases import PICTURE_MAKERS
@@ -44,12 +44,7 @@ def parts() -> list[str]:
 
     ``"matmul"``, ``"bias_activation relu"``, ``"update adam"``, ...: ``cases`` and ``check`` take these names too.
     """
-    of: dict[str, Collection[str]] = {
-        "bias_activation": ACTIVATIONS,
-        "bias_activation_backward": ACTIVATIONS,
-        "update": RULES,
-    }
-    return [f"{operation} {part}".rstrip() for operation in MAKERS for part in of.get(operation, ("",))]
+    return [f"{operation} {part}".rstrip() for operation in MAKERS for part in PARTS.get(operation, ("",))]
 
 
 def cases(operation: str, dtype: str, seed: int = 0, flushes: bool = False) -> Iterator[Case]:
@@ -65,10 +60,16 @@ def cases(operation: str, dtype: str, seed: int = 0, flushes: bool = False) -> I
         raise ValueError(unknown("operation", operation, MAKERS))
     dtype, flushes = check_dtype("dtype", dtype), check_flag("flushes", flushes)
     seed = check_seed("seed", seed)
-    rng = np.random.default_rng((seed, zlib.crc32(f"{operation} {dtype}".encode())))
-    for name, inputs, options in MAKERS[operation](Inputs(rng, np.dtype(dtype), flushes)):
-        if part not in ("", options.get("activation"), inputs[0] if operation == "update" else ""):
-            continue
+    known = list(PARTS.get(operation, ("",)))
+    if part and part not in known:
+        raise ValueError(unknown("operation", f"{operation} {part}", parts()))
+    for one in [part] if part else known:
+        rng = np.random.default_rng((seed, zlib.crc32(f"{operation} {one} {dtype}".encode())))
+        yield from _cases_of(operation, Inputs(rng, np.dtype(dtype), flushes, one))
+
+
+def _cases_of(operation: str, make: Inputs) -> Iterator[Case]:
+    for name, inputs, options in MAKERS[operation](make):
         words = (x if isinstance(x, str) else "x".join(map(str, _extents(x))) for x in inputs)
         shapes = " ".join(filter(None, words))
         said = " ".join(f"{key}={value}" for key, value in options.items() if not isinstance(value, np.ndarray))
@@ -124,32 +125,32 @@ def _matmul(make: Inputs) -> Made:
 
 
 def _bias_activation(make: Inputs) -> Made:
-    for activation in ACTIVATIONS:
-        for name, z in make.elements():
-            yield name, (z, None), {"activation": activation}
-            kept = {"z_out": make.array(np.full(z.shape, NAN))} if name != "grid" else {}
-            yield name, (z, make.normal(z.shape[1])), {"activation": activation, **kept}
-        cancelling = make.normal(9, 1) * make.array(np.ones((1, 6)))
-        yield "cancelling bias", (cancelling, -cancelling[4]), {"activation": activation}
+    activation = make.part
+    for name, z in make.elements():
+        yield name, (z, None), {"activation": activation}
+        kept = {"z_out": make.array(np.full(z.shape, NAN))} if name != "grid" else {}
+        yield name, (z, make.normal(z.shape[1])), {"activation": activation, **kept}
+    cancelling = make.normal(9, 1) * make.array(np.ones((1, 6)))
+    yield "cancelling bias", (cancelling, -cancelling[4]), {"activation": activation}
 
 
 def _bias_activation_backward(make: Inputs) -> Made:
-    for activation, known in ACTIVATIONS.items():
-        for m, n in (*SHAPES, (3, 0), (1500, 3)):
-            of_any_size = known.needs_z or activation in ("identity", "relu", "leaky_relu", "elu")
-            saved = 3 * make.normal(m, n) if of_any_size else make.uniform(m, n)
-            yield "random", (make.normal(m, n), saved), {"activation": activation}
-            sums = make.array(np.full(n, NAN))
-            yield "random", (make.wide_range(m, n), saved), {"activation": activation, "bias_gradient": sums}
-        ends = make.array([[0.0, 1.0, 1.0 - make.u, make.tiny[-1]], [0.5, -0.0, 1.0 - 8 * make.u, 0.25]])
-        options = {"activation": activation, "bias_gradient": make.array(np.full(4, NAN))}
-        yield "saturated", (make.normal(2, 4), ends), options
-        for name, dy in make.specials():
-            yield name, (dy, make.uniform(*dy.shape)), options
-            yield f"{name} in what is saved", (make.normal(*dy.shape), dy), options
-        for name, terms in make.summands(601):
-            columns = np.tile(terms[:, None], (1, 3))
-            yield name, (columns, make.array(np.full((601, 3), 0.5))), {**options, "bias_gradient": make.normal(3)}
+    activation, known = make.part, ACTIVATIONS[make.part]
+    for m, n in (*SHAPES, (3, 0), (1500, 3)):
+        of_any_size = known.needs_z or activation in ("identity", "relu", "leaky_relu", "elu")
+        saved = 3 * make.normal(m, n) if of_any_size else make.uniform(m, n)
+        yield "random", (make.normal(m, n), saved), {"activation": activation}
+        sums = make.array(np.full(n, NAN))
+        yield "random", (make.wide_range(m, n), saved), {"activation": activation, "bias_gradient": sums}
+    ends = make.array([[0.0, 1.0, 1.0 - make.u, make.tiny[-1]], [0.5, -0.0, 1.0 - 8 * make.u, 0.25]])
+    options = {"activation": activation, "bias_gradient": make.array(np.full(4, NAN))}
+    yield "saturated", (make.normal(2, 4), ends), options
+    for name, dy in make.specials():
+        yield name, (dy, make.uniform(*dy.shape)), options
+        yield f"{name} in what is saved", (make.normal(*dy.shape), dy), options
+    for name, terms in make.summands(601):
+        columns = np.tile(terms[:, None], (1, 3))
+        yield name, (columns, make.array(np.full((601, 3), 0.5))), {**options, "bias_gradient": make.normal(3)}
 
 
 def _column_sum(make: Inputs) -> Made:
@@ -341,11 +342,8 @@ def _flat(make: Inputs) -> Iterator[tuple[str, Callable[[], Array]]]:
 
 
 def _update(make: Inputs) -> Made:
-    yield from _sgd(make)
-    yield from _adam(make)
-    yield from _over_root(make)
-    for rule in RULES.keys() - BUILT_IN:
-        yield from _registered(make, RULES[rule])
+    known = {"sgd": _sgd, "adam": _adam, "rmsprop": _over_root, "adagrad": _over_root}
+    return known.get(make.part, _registered)(make)
 
 
 def _sgd(make: Inputs) -> Made:
@@ -398,19 +396,24 @@ def _adam(make: Inputs) -> Made:
 
 def _over_root(make: Inputs) -> Made:
     """The rules that divide by the root of a sum of squares."""
-    kinds: tuple[tuple[str, dict[str, Any]], ...] = (
-        ("rmsprop", {}),
-        ("rmsprop", {"alpha": 0.9, "epsilon": 1e-3, "epsilon_inside": True}),
-        ("rmsprop", {"momentum": 0.9, "weight_decay": 0.01}),
-        ("rmsprop", {"alpha": 0.5, "centered": True, "epsilon": 1e-2}),
-        ("rmsprop", {"alpha": 0.0, "centered": True, "epsilon": 1e-3, "momentum": 0.5}),
-        ("rmsprop", {"centered": True, "epsilon": 1e-3, "epsilon_inside": True, "momentum": 0.9, "weight_decay": 0.1}),
-        ("adagrad", {}),
-        ("adagrad", {"epsilon": 1e-4, "weight_decay": 0.01}),
-        ("adagrad", {"epsilon": 1e-3, "epsilon_inside": True}),
-    )
+    rule = make.part
+    kinds: dict[str, tuple[dict[str, Any], ...]] = {
+        "rmsprop": (
+            {},
+            {"alpha": 0.9, "epsilon": 1e-3, "epsilon_inside": True},
+            {"momentum": 0.9, "weight_decay": 0.01},
+            {"alpha": 0.5, "centered": True, "epsilon": 1e-2},
+            {"alpha": 0.0, "centered": True, "epsilon": 1e-3, "momentum": 0.5},
+            {"centered": True, "epsilon": 1e-3, "epsilon_inside": True, "momentum": 0.9, "weight_decay": 0.1},
+        ),
+        "adagrad": (
+            {},
+            {"epsilon": 1e-4, "weight_decay": 0.01},
+            {"epsilon": 1e-3, "epsilon_inside": True},
+        ),
+    }
     for name, draw in _flat(make):
-        for rule, kind in kinds:
+        for kind in kinds[rule]:
             settings = {key: value for key, value in kind.items() if key != "weight_decay"}
             for rate in (0.1, make.array([0.3])):
                 params = draw()
@@ -421,14 +424,11 @@ def _over_root(make: Inputs) -> Made:
                     words = f"{name}, fresh" if is_fresh else name
                     yield words, (rule, params, draw(), state), {"learning_rate": rate, **kind, **decay}
     for bad in (NAN, INF, -INF):
-        for rule, kind in kinds:
+        for kind in kinds[rule]:
             settings = {key: value for key, value in kind.items() if key != "weight_decay"}
             state = {key: make.uniform(3) for key in RULES[rule].state_names(settings)}
-            yield (
-                f"{bad}",
-                (rule, make.normal(3), make.array([1.0, bad, 2.0]), state),
-                {"learning_rate": 0.1, **settings},
-            )
+            inputs = (rule, make.normal(3), make.array([1.0, bad, 2.0]), state)
+            yield f"{bad}", inputs, {"learning_rate": 0.1, **settings}
 
 
 def _add_penalty(make: Inputs) -> Made:
@@ -440,8 +440,9 @@ def _add_penalty(make: Inputs) -> Made:
             yield f"{bad}", (make.array([1.0, bad, bad]), make.array([bad, 2.0, bad])), dict(factors)
 
 
-def _registered(make: Inputs, rule: Rule) -> Made:
+def _registered(make: Inputs) -> Made:
     """A rule of which only the table knows: its defaults, and each optional array switched on."""
+    rule = RULES[make.part]
     kinds = [{}, *({setting: 0.9} for setting in rule.optional.values())]
     for name, draw in _flat(make):
         for kind in kinds:
@@ -649,6 +650,12 @@ MAKERS: dict[str, Callable[[Inputs], Made]] = {
     "sum_over_processes": _sum_over_processes,
     **PICTURE_MAKERS,
     **DISTORTION_MAKERS,
+}
+#: The operations that are other code for each activation or rule.
+PARTS: dict[str, Collection[str]] = {
+    "bias_activation": ACTIVATIONS,
+    "bias_activation_backward": ACTIVATIONS,
+    "update": RULES,
 }
 #: What has no result that could be right or wrong: it is called, and tested in ``tests/backends``.
 WITHOUT_RESULT = {"use", "synchronize"}

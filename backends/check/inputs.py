@@ -20,11 +20,16 @@ SHAPES = ((1, 1), (7, 5), (1, 10), (11, 1), (0, 4), (13, 17), (128, 10), (3, 257
 
 @dataclass(frozen=True)
 class Inputs:
-    """Arrays in one dtype."""
+    """Arrays in one dtype.
+
+    Attributes:
+        part: the activation or rule, of an operation that is other code for each of them.
+    """
 
     rng: np.random.Generator
     dtype: np.dtype[Any]
     flushes: bool
+    part: str = ""
 
     def array(self, x: Any) -> Array:
         with np.errstate(over="ignore", under="ignore"):
