@@ -1,8 +1,9 @@
-"""Two functions of the BLAS that NumPy itself was linked with, called through ctypes.
+"""Three functions of the BLAS that NumPy itself was linked with, called through ctypes.
 
 An update with momentum is ``v <- mu v + g`` and ``p <- p - rate v``. NumPy has no function for either: five passes over
-memory with its own, two with axpby, one where the product that gives g is added to v at once (gemm). Not axpy, whose
-threads of OpenBLAS win nothing on a vector that is in the cache, and wait for each other where the cores are busy.
+memory with its own, two with axpby, one where the product that gives g is added to v at once (gemm). axpby has one
+thread. axpy has as many as a product, which is faster where each has just computed its part of v, and many times slower
+where the cores are busy: it is for recorded steps, whose threads are looked after (``threads.Pace``).
 
 It must be NumPy's own BLAS: another one (SciPy's) brings another pool of threads, and the two in turn are many times
 slower. Where its functions cannot be found, or do not compute what they should, there is no ``Blas``, and NumPy's do
@@ -45,36 +46,59 @@ class Cut(NamedTuple):
 
 
 class Blas:
-    """axpby and gemm for one dtype, on C-contiguous arrays of it: calls with all arguments bound, to be made at once or
-    again and again. Each keeps its arrays alive.
+    """axpby, axpy and gemm for one dtype, on C-contiguous arrays of it: calls with all arguments bound, to be made at
+    once or again and again. Each keeps its arrays alive.
 
     The arguments are bound as values of C: so ctypes has nothing to convert, which takes it two thirds of a call.
 
     Attributes:
         dtype: its name.
+        is_even: whether axpy gives the bits of axpby, wherever in a vector a number is: so on any number of threads.
     """
 
     def __init__(self, library: ctypes.CDLL, dtype: str) -> None:
         self.dtype: Any = dtype
         self._real: Any = ctypes.c_float if dtype == "float32" else ctypes.c_double
         self._axpby = _function(library, f"{_LETTERS[dtype]}axpby")
+        self._axpy = _function(library, f"{_LETTERS[dtype]}axpy")
         self._gemm = _function(library, f"{_LETTERS[dtype]}gemm")
+        self.is_even = self._is_even()
 
     def axpby(self, alpha: float, x: Any, beta: float, y: Any) -> Call:
         """y <- alpha x + beta y. Does not read x for alpha = 0, nor y for beta = 0."""
         real = self._real
         return partial(self._axpby, _SIZE(x.size), real(alpha), _memory(x), _ONE, real(beta), _memory(y), _ONE)
 
-    def subtraction(self, x: Any, y: Any) -> Callable[[float], None]:
-        """y <- y - factor x, the factor to be given at each call. Does not read x where that is 0."""
+    def subtraction(self, x: Any, y: Any, shared: bool = False) -> Callable[[float], None]:
+        """y <- y - factor x, the factor to be given at each call. Does not read x where that is 0.
+
+        Args:
+            shared: by the threads that a product would have, where that changes no bit.
+        """
         alpha = self._real()
-        axpby = partial(self._axpby, _SIZE(x.size), alpha, _memory(x), _ONE, self._real(1.0), _memory(y), _ONE)
+        vectors = partial(self._axpy, _SIZE(x.size), alpha, _memory(x), _ONE, _memory(y), _ONE)
+        if not (shared and self.is_even):
+            vectors = partial(self._axpby, *vectors.args[:4], self._real(1.0), *vectors.args[4:])
 
         def subtract(factor: float) -> None:
             alpha.value = -factor
-            axpby()
+            vectors()
 
         return subtract
+
+    def _is_even(self) -> bool:
+        """Tried out: kernels may compute the last numbers of a vector otherwise than those before."""
+        x, y = np.random.default_rng(0).standard_normal((2, 256)).astype(self.dtype)
+        expected = y.copy()
+        self.axpby(-0.3, x, 1.0, expected)()
+        factor = self._real(-0.3)
+        for first in range(65):  # so long a piece, and then the rest
+            found = y.copy()
+            for start, size in (0, first), (first, len(x) - first):
+                self._axpy(_SIZE(size), factor, _memory(x, start), _ONE, _memory(found, start), _ONE)
+            if not np.array_equal(found, expected):
+                return False
+        return True
 
     def gemm(
         self,

@@ -48,6 +48,7 @@ class Tape:
         alone: the same for one thread of the BLAS, with the same bits; None where that cannot be.
         first: how many threads the first product that depends on it takes, and the step is to begin with; 0 where none
             does.
+        number: of the threads that what is noted next has; 0 before a product depends on it.
         pace: which of the two is to be called; None where it makes no difference.
         in_parts: multiplications of what Python's threads share, as of convolutions.
     """
@@ -61,7 +62,7 @@ class Tape:
         self.in_parts = 0
         self._threads = threads
         self._by_several = 0  # multiplications of products on several threads
-        self._number = 0
+        self.number = 0
         self._made: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -137,9 +138,9 @@ class Tape:
         """Let what follows have so many threads."""
         if self.first == 0:
             self.first = number
-        elif number != self._number:
+        elif number != self.number:
             self.calls.append(threads.setter(number))
-        self._number = number
+        self.number = number
         threads.set(number)
 
     def _note(self, call: Callable[[], Any]) -> None:

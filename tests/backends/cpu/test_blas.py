@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from backends import get_backend
 from backends.cpu import blas
@@ -28,7 +31,9 @@ def test_it_is_used_where_numpy_has_it(dtype: str, letter: str) -> None:
     """A mistake in how it is called would make a slower program, and skip the tests below."""
     library = ctypes.CDLL(sys.modules["numpy._core._multiarray_umath"].__file__)
     forms = ("scipy_cblas_{}64_", "cblas_{}64_", "cblas_{}")
-    if not all(any(hasattr(library, form.format(f"{letter}{name}")) for form in forms) for name in ("axpby", "gemm")):
+    if not all(
+        any(hasattr(library, form.format(f"{letter}{name}")) for form in forms) for name in ("axpby", "axpy", "gemm")
+    ):
         pytest.skip("this NumPy is not linked with a BLAS that has these functions")
     assert numpy_blas(dtype) is not None
     assert numpy_blas(dtype) is numpy_blas(dtype)
@@ -64,6 +69,55 @@ def test_axpby_is_the_formula(dtype: str, size: int) -> None:
     np.testing.assert_allclose(z, expected_z, rtol=1e-5, atol=1e-6)
 
 
+@needs_blas
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@given(size=st.integers(1, 90_000), threads=st.integers(1, 4), factor=st.floats(-2, 2, width=32))
+def test_subtraction_by_several_threads_has_the_bits_of_one(dtype: str, size: int, threads: int, factor: float) -> None:
+    """Where it is shared, which is only where that holds (``is_even``)."""
+    library = numpy_blas(dtype)
+    assert library is not None
+    rng = np.random.default_rng(size)
+    x, y = rng.standard_normal((2, size)).astype(dtype)
+    alone, shared = y.copy(), y.copy()
+    library.subtraction(x, alone)(factor)
+    with threadpool_limits(threads, "blas"):
+        library.subtraction(x, shared, shared=True)(factor)
+    np.testing.assert_array_equal(shared, alone)
+    np.testing.assert_allclose(alone, y - factor * x, rtol=1e-5, atol=1e-6)
+
+
+class WithOwnAxpy:
+    """NumPy's library with an axpy that computes some numbers of a vector with two roundings, others with one."""
+
+    def __init__(self, library: ctypes.CDLL, width: int) -> None:
+        self.library, self.width, self.calls = library, width, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return self.axpy if "saxpy" in name else getattr(self.library, name)
+
+    @property
+    def axpy(self) -> Callable[..., None]:
+        def axpy(size: Any, alpha: Any, x: Any, step: Any, y: Any, step_of_y: Any) -> None:
+            self.calls += 1
+            numbers = ctypes.c_float * size.value
+            given, out = (np.frombuffer(numbers.from_address(ctypes.addressof(at)), np.float32) for at in (x, y))
+            rounded_once = given.astype(np.float64) * alpha.value + out
+            out += np.float32(alpha.value) * given
+            in_registers = size.value // self.width * self.width
+            out[:in_registers] = rounded_once[:in_registers]
+
+        return axpy
+
+
+@needs_blas
+@pytest.mark.parametrize(("width", "which"), [(16, "the last ones of a vector"), (512, "all")])
+def test_a_library_whose_axpy_has_other_bits_is_found_out(width: int, which: str) -> None:
+    """Kernels compute 16 or 32 numbers at a time with one rounding, and what is left perhaps with two."""
+    library = WithOwnAxpy(ctypes.CDLL(blas.file_of_numpy()), width)
+    assert not blas.Blas(library, "float32").is_even  # type: ignore[arg-type]
+    assert library.calls > 0
+
+
 def test_without_it_numpy_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where NumPy's BLAS has other names (``NAMES``), or none."""
     usual = get_backend("cpu")
@@ -91,7 +145,7 @@ class Renamed:
     """NumPy's library as another build would call its functions."""
 
     def __init__(self, library: ctypes.CDLL, form: str) -> None:
-        self.names = {form.format(name): name for name in ("saxpby", "sgemm")}
+        self.names = {form.format(name): name for name in ("saxpby", "saxpy", "sgemm")}
         self.library = library
 
     def __getattr__(self, name: str) -> Any:
