@@ -32,7 +32,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from statistics import median
-from time import perf_counter, time
+from time import perf_counter, sleep, time
 from typing import Any, Protocol
 
 import numpy as np
@@ -175,6 +175,10 @@ class Process:
                     pipe.close()
 
 
+#: Seconds between two turns: threads of a BLAS look for work for tens of milliseconds after the last, and hold cores that
+#: are the next one's.
+REST = 0.2
+
 #: Starts a contender; the emulated GPU of the tests, which is there in one process only, takes its place.
 START: Callable[[str, argparse.Namespace], Worker] = Process
 
@@ -216,6 +220,8 @@ def measure(
                 break
             begun = perf_counter()
             for name in [*workers]:
+                if settings.device == "cpu":
+                    sleep(REST)
                 if (round_of := heard(name, f"epochs {settings.warm} {settings.timed}")) is not None:
                     outcomes[name]["seconds"].append(round_of["seconds"])
             slowest = max(slowest, perf_counter() - begun)
