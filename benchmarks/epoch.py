@@ -175,8 +175,8 @@ class Process:
                     pipe.close()
 
 
-#: Seconds between two turns: threads of a BLAS look for work for tens of milliseconds after the last, and hold cores that
-#: are the next one's.
+#: Seconds between two turns: threads of a BLAS look for work for tens of milliseconds after the last, and hold cores in
+#: the turn of the next one.
 REST = 0.2
 
 #: Starts a contender; the emulated GPU of the tests, which is there in one process only, takes its place.
