@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from backends import get_backend
-from benchmarks.contenders import CONFIGS, MOMENTUM
+from benchmarks.contenders.config import CONFIGS, MOMENTUM
 from benchmarks.epoch import RESULTS, load_rows, machine
 from nn import SGD, Dataset, Linear, Sequential, Sigmoid, Softmax, Trainer
 

@@ -38,7 +38,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from backends import PRECISIONS, get_backend
-from benchmarks.contenders import CONFIGS, CONTENDERS, Contender, is_gpu
+from benchmarks.contenders import CONTENDERS
+from benchmarks.contenders.base import Contender
+from benchmarks.contenders.config import CONFIGS, is_gpu
 from nn.data import DataError
 from nn.data.mnist import load_mnist
 

@@ -26,7 +26,9 @@ import numpy as np
 
 from backends import Backend, DeviceError, get_backend
 from benchmarks.by_hand import OneRow
-from benchmarks.contenders import CONFIGS, Config, Products, Xpnet
+from benchmarks.contenders.config import CONFIGS, Config
+from benchmarks.contenders.products import Products
+from benchmarks.contenders.xpnet import Xpnet
 from benchmarks.epoch import RESULTS, load_rows, machine, ratio
 from nn import Callback, Trainer
 from nn.report import plots

@@ -30,7 +30,8 @@ from typing import Any
 import numpy as np
 
 from backends import get_backend
-from benchmarks.contenders import CONFIGS, MOMENTUM, Config, network
+from benchmarks.contenders.config import CONFIGS, MOMENTUM, Config
+from benchmarks.contenders.xpnet import network
 from benchmarks.epoch import RESULTS, machine, ratio
 from nn import SGD, Sequential, Trainer
 from nn.data.streamed import StreamedDataset

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from math import prod
 from typing import Any, NamedTuple, overload
@@ -23,24 +23,22 @@ from backends.random import generator
 from backends.typing import Array, Shape
 
 from .data import Dataset, Units, as_dataset, as_given, as_rows
-from .data.checks import warn_user
-from .data.statistics import ScaleWarning, advice, column_statistics, picture_advice
 from .data.streamed import StreamedDataset
-from .data.streamed.reader import some_rows
 from .device_rows import device_rows
 from .initializers import Initializer
 from .layer_checks import check_loss, checked_layers
-from .layers import Layer, Standardize
+from .layers import Layer
 from .losses import LOSSES, Loss, get_loss
 from .memory import Store
 from .optimizers import Optimizer, get_optimizer
-from .out_of_memory import allocating, in_batches, memory_told
-from .own_layers import LOOKED_AT, observer_of
-from .plan import Observer, Plan, compile_plan
+from .out_of_memory import allocating, memory_told
+from .own_layers import observer_of
+from .plan import Plan, compile_plan
+from .prediction import layer_outputs, outputs_of, streamed_outputs
 from .row_shape import problem_with, row_shape, shape_for, shaped
-from .stages import Stage, output_activation_of
-from .streamed_feed import ring_of
-from .summary import ITEMSIZE, Summary, summarize
+from .stages import output_activation_of
+from .standardizing import adapt
+from .summary import Summary, summarize
 
 #: What a copy and a pickle of a model are without: it follows from the rest.
 _MADE_ANEW = {"backend", "_initial", "_own"}
@@ -305,12 +303,14 @@ class Sequential(NamedArguments):
             plans[use] = compile_plan(self.layers, self.store, seed=self.seed, training=training)
         return plans[use]
 
-    def _look_at_own_layers(self, x: Array) -> None:
-        """Run rows through layers that somebody else has written, and look at what they give (``own_layers``)."""
-        observer = observer_of(self.layers, self.store)
-        if observer is not None:
-            observer("batch", None, "batch", x)
-            compile_plan(self.layers, self.store, seed=self.seed, observer=observer).outputs(x)
+    def _plan_to_predict(self, some_rows: Callable[[], Array]) -> Plan:
+        """The plan of predictions. Before the first one some rows run through layers that somebody else has written, so
+        that what these give is looked at (``own_layers``)."""
+        if "predict" not in self._own.plans and (observer := observer_of(self.layers, self.store)) is not None:
+            rows = some_rows()
+            observer("batch", None, "batch", rows)
+            compile_plan(self.layers, self.store, seed=self.seed, observer=observer).outputs(rows)
+        return self._plan("predict")
 
     # ---- what training tells the model ------------------------------------------------------------------------------
 
@@ -328,7 +328,7 @@ class Sequential(NamedArguments):
 
     def remember_data(self, units: Units, data: Dataset | StreamedDataset, loss: Loss) -> None:
         """Take note of the units of the training rows, and of what their targets are for this loss."""
-        self._adapt(data)
+        adapt(self.layers, self.store, data, self.units is None)
         self.units = units if self.units is None else self.units.then(units)
         self.class_names = data.class_names
         self.target_shape = tuple(int(extent) for extent in data.target_shape)
@@ -338,22 +338,6 @@ class Sequential(NamedArguments):
             self.task = "classes"
         elif not loss.output_activation:
             self.task = "values"
-
-    def _adapt(self, data: Dataset | StreamedDataset) -> None:
-        """Let a layer that standardizes learn the statistics of the training rows, once; give advice where there is
-        none that does, once too."""
-        index = next((i for i, layer in enumerate(self.layers) if not layer.only_moves), 0)
-        if isinstance(self.layers[index], Standardize):
-            state = {name: self.store.state[f"{index}.{name}"] for name in ("mean", "variance", "learnt")}
-            if self.backend.item(state["learnt"]) == 0:
-                mean, variance = column_statistics(data, self.backend.dtype_name)
-                for name, values in (("mean", mean), ("variance", variance), ("learnt", [1.0])):
-                    state[name][...] = self.backend.asarray(values, self.backend.dtype)
-        elif self.units is None and not self.layers[index].state():
-            if text := advice(data):
-                warn_user(f"{text}: begin the network with Standardize({data.n_features}), or scale them", ScaleWarning)
-            elif text := picture_advice(data):
-                warn_user(f"{text}, or pass a Dataset with scale=1/255", ScaleWarning)
 
     def last_loss(self) -> Loss:
         """The loss that the model was trained with last, also before it was saved; softmax cross-entropy for a new one.
@@ -430,69 +414,18 @@ class Sequential(NamedArguments):
             like: an array, DataFrame or Series, mostly ``x``: the outputs then come as its kind, on its device.
         """
         batch_size = check_whole_number("batch_size", batch_size)
-        backend = self.backend
-        data: Any = device_rows(x, backend, self.units, self._known_row_shape) or self.rows(x)
+        data: Any = device_rows(x, self.backend, self.units, self._known_row_shape) or self.rows(x)
         if isinstance(data, StreamedDataset):
-            outputs = self._streamed_outputs(data, batch_size)
+            outputs = streamed_outputs(self, data, batch_size, self._plan_to_predict)
             return outputs if like is None else as_given(outputs, like)
-        m = int(data.x.shape[0])
-        size, numbers = min(batch_size, m), m * (data.n_features + self.n_outputs)
-        other = numbers * ITEMSIZE[backend.dtype_name]  # rows and outputs
-        with backend.use(), in_batches(self, "predictions", data.x.shape[1:], size, other):
-            rows = backend.asarray(data.x)
-            if "predict" not in self._own.plans:
-                first = min(m, LOOKED_AT)
-                self._look_at_own_layers(backend.take_rows(rows, None, 0, first, scale=data.scale, shift=data.shift))
-            plan, outputs = self._plan("predict"), None
-            for start in range(0, m, batch_size):
-                count = min(batch_size, m - start)
-                part = plan.outputs(backend.take_rows(rows, None, start, count, scale=data.scale, shift=data.shift))
-                if outputs is None:
-                    outputs = backend.empty((m, *part.shape[1:]))
-                outputs[start : start + count, ...] = part
-            return backend.to_numpy(outputs) if like is None else as_given(outputs, like)
-
-    def _streamed_outputs(self, data: StreamedDataset, batch_size: int) -> Any:
-        """The outputs of the network for rows that are larger than memory, as a NumPy array."""
-        backend, m = self.backend, len(data)
-        size, numbers = min(batch_size, m), m * self.n_outputs
-        with (
-            backend.use(),
-            in_batches(self, "predictions", data.row_shape, size, numbers * ITEMSIZE[backend.dtype_name]),
-        ):
-            if "predict" not in self._own.plans:
-                some = backend.asarray(data[:LOOKED_AT].x)
-                count = int(some.shape[0])
-                self._look_at_own_layers(backend.take_rows(some, None, 0, count, scale=data.scale, shift=data.shift))
-            plan, outputs, ring = self._plan("predict"), backend.empty((m, self.n_outputs)), ring_of(backend, data)
-            try:
-                ring.begin_in_order(size)
-                for start in range(0, m, size):
-                    position, count = ring.position(start), min(size, m - start)
-                    rows = backend.take_rows(
-                        ring.arrays["x"], None, position, count, scale=data.scale, shift=data.shift
-                    )
-                    outputs[start : start + count, ...] = plan.outputs(rows)
-            finally:
-                ring.close()
-            return backend.to_numpy(outputs)
+        return outputs_of(self, data, batch_size, like, self._plan_to_predict)
 
     def layer_outputs(self, x: Any) -> dict[str, Any]:
         """What each layer gives for rows ``x``: NumPy arrays by the indices of the layers, ``"0"``, ``"1"``, ...
 
         An activation that is joined to its ``Linear`` layer is named by the index of that layer.
         """
-        data, backend, found = some_rows(self.rows(x), "the outputs of all layers"), self.backend, dict[str, Any]()
-
-        def keep(phase: str, stage: Stage | None, name: str, array: Array) -> None:
-            if name == "activation" and stage is not None:
-                found[stage.ctx.name] = backend.to_numpy(array).copy()
-
-        observer: Observer = keep
-        with backend.use():
-            rows = backend.take_rows(backend.asarray(data.x), None, 0, len(data), scale=data.scale, shift=data.shift)
-            compile_plan(self.layers, self.store, seed=self.seed, observer=observer).outputs(rows)
-        return found
+        return layer_outputs(self, self.rows(x))
 
     def predict_proba(self, x: Any, batch_size: int = 1024, *, like: Any = None) -> Any:
         """The probabilities of the classes: (m, n) NumPy, or of the kind of ``like``, where the columns of a DataFrame

@@ -40,6 +40,8 @@ ROOMS = {
         "storage",
         "pairs",
         "model",
+        "prediction",
+        "standardizing",
         "layer_checks",
         "row_shape",
         "steps",
@@ -75,8 +77,9 @@ ROOMS = {
 NETWORK_CODE = [
     "nn.around_update", "nn.blocks", "nn.device_rows", "nn.divergence", "nn.evaluation", "nn.feed", "nn.fitting",
     "nn.given", "nn.initializers", "nn.layer_checks", "nn.layers", "nn.losses", "nn.memory", "nn.metrics", "nn.model",
-    "nn.optimizers", "nn.out_of_memory", "nn.own_layers", "nn.picture_shape", "nn.plan", "nn.row_shape", "nn.sinks",
-    "nn.snapshot", "nn.stages", "nn.steps", "nn.streamed_feed", "nn.trainer",
+    "nn.optimizers", "nn.out_of_memory", "nn.own_layers", "nn.picture_shape", "nn.plan", "nn.prediction",
+    "nn.row_shape", "nn.sinks", "nn.snapshot", "nn.stages", "nn.standardizing", "nn.steps", "nn.streamed_feed",
+    "nn.trainer",
 ]  # fmt: skip
 ARRAY_LIBRARIES = {"numpy", "numba", "cupy", "torch", "scipy", "jax", "array_api_compat", "array_api_strict"}
 #: Import paths of version 0.1 that go on working.

@@ -26,7 +26,8 @@ import numpy as np
 
 from backends import DeviceError, Step, StepNumbers, get_backend
 from backends.cuda import branches
-from benchmarks.contenders import CONFIGS, MEASURED, Xpnet
+from benchmarks.contenders.config import CONFIGS, MEASURED
+from benchmarks.contenders.xpnet import Xpnet
 from benchmarks.gpu import driver
 
 ROUNDS = 5

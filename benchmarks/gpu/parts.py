@@ -14,7 +14,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from benchmarks.contenders import MEASURED
+from benchmarks.contenders.config import MEASURED
 
 #: Stands for the folder of a part's files in its arguments.
 FOLDER = "{folder}"

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from backends import Backend, DeviceError, Step, StepNumbers, get_backend
-from benchmarks.contenders import CONFIGS, MOMENTUM, network
+from benchmarks.contenders.config import CONFIGS, MOMENTUM
+from benchmarks.contenders.xpnet import network
 from nn import SGD, Adam, Dataset, Dropout, Layer, Linear, Optimizer, ReLU, Sequential, Sigmoid, Softmax, Tanh, Trainer
 
 EPOCHS = 4

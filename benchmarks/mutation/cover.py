@@ -32,11 +32,11 @@ FOLDER_SECONDS = 30.0
 READERS = (
     "tests/test_public_api.py::",
     "tests/test_imports.py::test_import_paths",
-    "tests/backends/test_devices.py::test_the_help_names_every_library",
-    "tests/backends/test_devices.py::test_rows_are_complete",
-    "tests/cli/test_settings.py::test_help_tells_",
-    "tests/cli/test_settings.py::test_the_page_on_recipes_",
-    "tests/cli/test_settings.py::test_kinds_are_called_",
+    "tests/backends/test_registry.py::test_the_help_names_every_library",
+    "tests/backends/test_registry.py::test_rows_are_complete",
+    "tests/cli/test_help.py::test_help_tells_",
+    "tests/cli/test_recipes_page.py::test_the_page_on_recipes_",
+    "tests/cli/settings/test_values.py::test_kinds_are_called_",
 )
 
 

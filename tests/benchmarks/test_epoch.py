@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 
 from benchmarks import epoch
-from benchmarks.contenders import CONFIGS, CONTENDERS, STEPS_CHECKED, STEPS_OF_GRAPH, Config, Products, is_gpu
+from benchmarks.contenders import CONTENDERS
+from benchmarks.contenders.base import STEPS_CHECKED
+from benchmarks.contenders.config import CONFIGS, Config, is_gpu
+from benchmarks.contenders.products import STEPS_OF_GRAPH, Products
 
 SETTINGS = {"config": "tiny", "device": "cpu", "rows": 200, "precision": "float32", "rounds": 3, "warm": 1, "timed": 1}
 

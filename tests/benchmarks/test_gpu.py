@@ -20,7 +20,9 @@ import pytest
 
 from backends import StepNumbers, get_backend
 from backends.cuda import branches
-from benchmarks.contenders import CONFIGS, STEPS_OF_GRAPH, Products, Xpnet
+from benchmarks.contenders.config import CONFIGS
+from benchmarks.contenders.products import STEPS_OF_GRAPH, Products
+from benchmarks.contenders.xpnet import Xpnet
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import driver, launches, parts, recorded, trained
 from tests.helpers import emulated_cuda, emulated_launch

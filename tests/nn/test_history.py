@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nn import History
+from nn import History, Trainer
+from tests.helpers.classification import CLASSIFICATION, network
 
 RECORDS = [{"epoch": 1, "loss": 0.5, "val_loss": 0.75}, {"epoch": 2, "loss": 0.25}]
 
@@ -66,3 +68,13 @@ def test_a_value_that_is_undefined_is_null_in_the_file(tmp_path: Path) -> None:
     History([{"epoch": 1, "val_auc": float("nan")}]).save(path)
     assert path.read_text() == '{"epoch": 1, "val_auc": null}\n'
     assert math.isnan(History.load(path)[0]["val_auc"])
+
+
+def test_history_reads_by_row_and_by_column_and_survives_a_file(tmp_path: Any) -> None:
+    history = Trainer(network()).fit(CLASSIFICATION, 3)
+    assert history["loss"] == [record["loss"] for record in history]
+    assert len(history) == 3
+    with pytest.raises(KeyError, match="has no 'val_loss'; it has epoch, loss"):
+        history["val_loss"]
+    history.save(tmp_path / "history.jsonl")
+    assert History.load(tmp_path / "history.jsonl").records == history.records

@@ -14,7 +14,9 @@ from sklearn.utils.class_weight import compute_sample_weight
 from backends import Backend, get_backend
 from nn import SGD, Adam, DataError, Dataset, Linear, Metric, ReLU, Sequential, Softmax, Trainer, compare_backends
 from nn.data import as_dataset
+from nn.losses import get_loss
 from nn.verify import check_gradients
+from tests.helpers.backends import make_backend
 from tests.helpers.with_emulated import WITH_EMULATED, made
 
 RNG = np.random.default_rng(3)
@@ -263,3 +265,19 @@ def test_where_weights_do_not_belong() -> None:
         trainer.fit(rows, class_weight="balanced")
     with pytest.raises(DataError, match="class_weight needs class labels, but these targets are values"):
         trainer_on("cpu", "mse").fit(X, VALUES, class_weight="balanced")
+
+
+def test_weights_of_rows_count_in_loss_gradient_and_accuracy(which_backend: tuple[str, bool]) -> None:
+    """A row of weight 2 is that row twice, one of weight 0 is none."""
+    backend = make_backend(which_backend, "float64")
+    loss = get_loss("cross_entropy")
+    with backend.use():
+        z, labels = RNG.normal(size=(5, 3)), np.array([0, 2, 1, 1, 0])
+        weights = np.array([1.0, 2.0, 0.0, 1.0, 1.0])
+        twice = [0, 1, 1, 3, 4]
+        totals, gradient = loss(backend, backend.asarray(z), backend.asarray(labels), weights=backend.asarray(weights))
+        expected, by_row = loss(backend, backend.asarray(z[twice]), backend.asarray(labels[twice]))
+        np.testing.assert_allclose(backend.to_numpy(totals), backend.to_numpy(expected), rtol=1e-12)
+        rows = backend.to_numpy(by_row)
+        together = np.stack([rows[0], rows[1] + rows[2], np.zeros(3), rows[3], rows[4]])
+        np.testing.assert_allclose(backend.to_numpy(gradient), together, rtol=1e-12, atol=1e-15)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +13,10 @@ import train
 from nn.data import mnist
 from tests.helpers import made_up
 from tests.helpers.backends import make_backend
+from tests.helpers.idx_files import idx_bytes
 from tests.helpers.script import run
 
 DATA = made_up.mnist(1200, 300)
-
-
-def idx_bytes(array: np.ndarray) -> bytes:
-    dimensions = struct.pack(f">{array.ndim}I", *array.shape)
-    return bytes([0, 0, 8, array.ndim]) + dimensions + array.astype(np.uint8).tobytes()
 
 
 @pytest.fixture
@@ -33,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         assert rows is not None
         for name, array in (("images-idx3", rows.x.reshape(-1, 28, 28)), ("labels-idx1", rows.y)):
             path = tmp_path / f"{half}-{name}-ubyte"
-            path.write_bytes(idx_bytes(array))
+            path.write_bytes(idx_bytes(array.astype(np.uint8)))
             hashes[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     monkeypatch.setattr(mnist, "MNIST_SHA256", hashes)
     return tmp_path

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import json
 import os
-import struct
 import subprocess
 import sys
 import threading
@@ -20,18 +19,15 @@ import numpy as np
 import pytest
 
 from nn.data.mnist import DOWNLOADING, MNIST_SHA256
+from tests.helpers.idx_files import idx_bytes
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it is about POSIX's signals and locks")
-
-
-def idx(array: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 
 RANDOM = np.random.default_rng(0)
 #: Small files that pass for MNIST's.
 FILES = {
-    f"{half}-{kind}": idx(array)
+    f"{half}-{kind}": idx_bytes(array)
     for half, n in (("train", 300), ("t10k", 200))
     for kind, array in (
         ("images-idx3-ubyte", RANDOM.integers(0, 256, (n, 28, 28), dtype=np.uint8)),

@@ -232,3 +232,64 @@ def test_what_counts_at_the_beginning_only_cannot_be_changed_later() -> None:
     with pytest.raises(ValueError, match=r"^Adagrad: initial_accumulator_value counts at the beginning only, "):
         optimizer.initial_accumulator_value = 0.25
     np.testing.assert_array_equal(trainer.optimizer.state["squares"], 0.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"learning_rate": float("inf")}, "learning_rate must be above 0, .*, not inf"),
+        ({"momentum": 1.0}, "momentum must be at least 0 and below 1, not 1.0"),
+        ({"dampening": -0.1}, "dampening must be at least 0 and below 1"),
+        ({"dampening": 1.0}, "dampening"),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0, not -1.0"),
+        ({"weight_decay": float("inf")}, "weight_decay"),
+        ({"nesterov": True}, "nesterov needs a momentum"),
+        ({"learning_rate": "0.1"}, "learning_rate must be above 0, or a function of the update's number, not '0.1'"),
+        ({"learning_rate": None}, "learning_rate must be above 0, .*, not None"),
+        ({"momentum": "high"}, "momentum must be at least 0 and below 1, not 'high'"),
+    ],
+)
+def test_settings_of_sgd_are_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"SGD: {message}"):
+        SGD(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learning_rate": -0.1}, "learning_rate must be above 0"),
+        ({"beta1": 1.0}, "beta1 must be at least 0 and below 1"),
+        ({"beta2": 1.0}, "beta2 must be at least 0 and below 1"),
+        ({"beta1": -0.1}, "beta1"),
+        ({"beta2": -0.1}, "beta2"),
+        ({"epsilon": -1e-9}, "epsilon must be at least 0, not -1e-09"),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
+    ],
+)
+def test_settings_of_adam_are_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"Adam: {message}"):
+        Adam(**settings)
+
+
+def test_settings_at_the_ends_of_their_ranges_are_taken() -> None:
+    SGD(1e-300, momentum=0.0, dampening=0.0, weight_decay=0.0)
+    SGD(1e300, momentum=0.5, dampening=0.0, nesterov=True)
+    SGD(0.1, weight_decay=2.0)  # no fraction
+    Adam(beta1=0.0, beta2=0.0, epsilon=0.0)
+    Adam(epsilon=3.0, weight_decay=3.0)
+
+
+def test_optimizers_begin_with_the_usual_settings() -> None:
+    decay = {"decoupled": True, "l1": 0.0}
+    plain = {"momentum": 0.0, "dampening": 0.0, "nesterov": False, "weight_decay": 0.0}
+    assert SGD().settings() == {"learning_rate": 0.1, **plain, **decay}
+    # Kingma and Ba, ICLR 2015, algorithm 1
+    assert Adam().settings() == {
+        "learning_rate": 0.001, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "epsilon_hat": False,
+        "weight_decay": 0.0, **decay
+    }  # fmt: skip
+    assert SGD(0.2, 0.9, 0.8, True, 0.1).settings() == {
+        "learning_rate": 0.2, "momentum": 0.9, "dampening": 0.8, "nesterov": True, "weight_decay": 0.1, **decay
+    }  # fmt: skip
