@@ -42,8 +42,9 @@ from nn import (
     load_model,
 )
 from nn.callbacks import ReduceOnPlateau
-from nn.cli import SETTINGS, Settings, UsageError
+from nn.cli import SETTINGS, Setting, Settings, UsageError
 from nn.cli.combine import OF_OPTIMIZER
+from nn.cli.kinds import INTEGER, SIZE, WIDTHS, WINDOW
 from nn.layers import Dropout, Sigmoid, Tanh
 from nn.losses import Focal, Huber, SoftmaxCrossEntropy
 from nn.optimizers import (
@@ -1379,6 +1380,17 @@ def test_words_that_stand_for_no_value(flags: list[str], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         train.parse(flags)
     assert str(caught.value) == message
+
+
+WHOLE = [entry for entry in SETTINGS.values() if entry.kind in (INTEGER, WIDTHS, SIZE, WINDOW) and entry.flags]
+
+
+@pytest.mark.parametrize("entry", [entry for entry in WHOLE if entry.name != "seed"], ids=lambda entry: entry.name)
+def test_a_whole_number_beyond_all_is_refused_by_the_name_of_its_flag(
+    entry: Setting,
+) -> None:
+    with pytest.raises(UsageError, match=rf"^{entry.flag} must be at least \d and at most \d+, not {'9' * 20}$"):
+        train.parse([entry.flag, "9" * 20])
 
 
 def test_there_is_no_test_of_a_setting_that_is_gone() -> None:
