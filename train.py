@@ -131,6 +131,8 @@ def run_once(settings: Settings, together: Collectives) -> int:
                 return stopped(settings, run, signals.caught)
             if together.rank > 0:
                 return ENDED_BY_SIGNAL + signals.caught if signals.caught else 0
+            if signals.caught and not signals.ends and run.test is not None:  # it takes long where these are many
+                say(settings, f"measuring {len(run.test):,} test rows; Ctrl-C again ends the run without it")
             with run.trainer.averaged():
                 problems = [] if signals.ends else told(run)
                 problems += save(run).problems

@@ -10,6 +10,7 @@ This package knows nothing of networks; ``nn`` computes through it.
 
 from __future__ import annotations
 
+from . import loading as loading  # isort: skip  (the first of all: see there)
 from .base import Backend
 from .cuda.cublas import PRECISIONS
 from .devices import Device, DeviceError, ErrorKind, OutOfMemoryError

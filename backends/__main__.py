@@ -19,6 +19,7 @@ from .base import DTYPES
 from .check import OPERATIONS, Result, check
 from .devices import Device, DeviceError
 from .doctor import examine
+from .loading import ENDED_BY_CTRL_C, loaded
 from .registry import available, device_help, find_device, get_backend
 
 #: The words that the command line has beside names of devices, for "did you mean".
@@ -30,9 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv``.
 
     Returns:
-        The exit code: 0; 1 if an operation is out of bounds; 2 for wrong usage; 141 where the output is read no
-        further.
+        The exit code: 0; 1 if an operation is out of bounds; 2 for wrong usage; 130 for Ctrl-C, and 141 where the
+        output is read no further.
     """
+    loaded()
     try:
         settings = build_parser().parse_args(argv)
         if settings.command == "check":
@@ -43,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DeviceError, UsageError) as error:
         print(f"{program()}: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return ENDED_BY_CTRL_C
     except BrokenPipeError:  # whoever read the output, `head` for instance, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

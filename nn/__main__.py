@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from backends.loading import ENDED_BY_CTRL_C, loaded
+
 from .cli import UsageError
 from .cli.console import OutputLost, lasting_streams
 from .cli.flags import Parser
@@ -91,6 +93,7 @@ def main(argv: Sequence[str] | None = None, beside: Mapping[str, str] | None = N
         The exit code: 0; 1 where the output cannot be written; 2 where words or a file cannot be used, and one sentence
         then says why; 130 for Ctrl-C, and 141 where the output is read no further.
     """
+    loaded()
     words = sys.argv[1:] if argv is None else list(argv)
     with lasting_streams(program()) as output:
         output.is_needed = True
@@ -103,7 +106,7 @@ def main(argv: Sequence[str] | None = None, beside: Mapping[str, str] | None = N
             complain(f"the output cannot be written: {lost}")
             return 1
         except KeyboardInterrupt:
-            return 130
+            return ENDED_BY_CTRL_C
         except OSError as error:
             # The system's own sentence begins with a number: "[Errno 28] No space left on device: 'a.npz'".
             complain(f"{error.filename}: {error.strerror}" if error.strerror and error.filename else error)

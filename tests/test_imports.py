@@ -20,7 +20,7 @@ PACKAGES = ["benchmarks", "train", "recipes", "nn", "backends"]
 ROOMS = {
     "backends": [
         "__main__", "doctor", "check", "__init__", "registry", "cpu", "cuda", "base", "pictures", "core", "collectives",
-        "devices", "step", "updates", "activations", "gelu", "random", "arguments", "messages", "typing",
+        "devices", "step", "updates", "activations", "gelu", "random", "arguments", "messages", "typing", "loading",
     ],
     "nn": [
         "__main__",

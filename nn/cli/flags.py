@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .kinds import DEVICES, SIZE, SWITCH, UsageError, nearest
+from .kinds import DEVICES, SIZE, SWITCH, UsageError, at_least, nearest
 from .settings import SETTINGS, Setting, Settings
 
 DESCRIPTION = "Train a network on labelled rows, on the CPU or the GPU."
@@ -33,7 +33,20 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(f"{flag} needs {'two values' if complaint.startswith('expected 2') else 'a value'}")
         if complaint.startswith("ignored explicit"):
             raise UsageError(f"{flag} takes no value")
-        raise UsageError(message)
+        if complaint.startswith("invalid float value: "):
+            complaint = f"must be a number, not {complaint.removeprefix('invalid float value: ')}"
+        raise UsageError(f"{flag} {complaint}" if complaint.startswith("must be ") else message)
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1: the ``type`` of a flag of ``Parser``."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
+    if problem := at_least(1).problem(value):
+        raise argparse.ArgumentTypeError(problem.strip())
+    return value
 
 
 def build_parser(version: str) -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ from backends import Backend
 from ..data import Dataset, StreamedDataset
 from ..data.labels import are_numbers
 from ..data.statistics import advice, picture_advice, target_advice
+from ..data.streamed.order import Order
 from ..data.values import listed
 from ..layers import Reshape
 from ..messages import printable
@@ -48,7 +49,7 @@ def header_text(
     lines.append(("xpnet", f"{version}, Python {platform.python_version()}, {platform.system()}"))
     lines += _device(settings, trainer.backend) if compared is None else _devices(settings, compared)
     lines += [
-        ("data", _data(name, training, validation, test)),
+        ("data", _data(name, training, validation, test) + _windows(settings, training) + _classes(training)),
         *_advice(settings, training),
         *([] if trainer.augment is None else [("augment", str(trainer.augment))]),
         ("model", _model(settings, trainer, training.n_features)),
@@ -99,13 +100,24 @@ def _data(name: str, training: Dataset | StreamedDataset, validation: Dataset | 
     text = f"{name}: {len(training):,} training rows"
     text += f", {len(validation):,} for validation" if validation is not None else ""
     text += f", {len(test):,} test rows" if test is not None else ""
-    text += f", {training.n_features} inputs"
-    if isinstance(training, StreamedDataset) and len(training) > training.window:
-        text += f", read in windows of {training.window:,} rows"
+    return text + f", {training.n_features} inputs"
+
+
+def _windows(settings: Settings, training: Dataset | StreamedDataset) -> str:
+    """How many rows are in memory at a time: whole batches, which may be others than were asked for."""
+    if not isinstance(training, StreamedDataset) or len(training) <= training.window:
+        return ""
+    batch, asked = settings.batch_size or 1, training.window
+    window = Order.of(len(training), asked, training.block, batch).window
+    why = f" (a batch, as {asked:,} would be less)" if asked < batch else " (whole batches)" * (window < asked)
+    return f", read in windows of {window:,} rows{why}"
+
+
+def _classes(training: Dataset) -> str:
     if not training.has_classes:
-        return text
+        return ""
     names = "" if are_numbers(training.class_names) else f": {listed(training.class_names or ())}"
-    return f"{text}, {training.n_classes} classes{names}"
+    return f", {training.n_classes} classes{names}"
 
 
 def _advice(settings: Settings, training: Dataset) -> list[tuple[str, str]]:

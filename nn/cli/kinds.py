@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
+from backends.arguments import LARGEST
+
 from ..callbacks.logs import log_to
 from ..initializers import get_initializer
 from ..messages import sentence
@@ -197,8 +199,18 @@ def bounds(words: str, holds: Callable[[Any], bool]) -> Check:
     return Check(words, lambda value: "" if holds(value) else f" must be {words}, not {shown(value)}")
 
 
-def at_least(lowest: int) -> Check:
-    return bounds(f"at least {lowest}", lambda value: value == "full" or value >= lowest)
+def at_least(lowest: int, most: int | None = LARGEST) -> Check:
+    """At least ``lowest``, and of whole numbers at most ``most``, which only a value beyond it is told."""
+    words = f"at least {lowest}"
+
+    def problem(value: Any) -> str:
+        if value != "full" and not value >= lowest:
+            return f" must be {words}, not {shown(value)}"
+        if most is not None and isinstance(value, int) and value > most:
+            return f" must be {words} and at most {most}, not {shown(value)}"
+        return ""
+
+    return Check(words, problem)
 
 
 ABOVE_0 = bounds("above 0", lambda value: value > 0)

@@ -68,6 +68,8 @@ ACTIVATIONS = ("identity", *ACTIVATION_LAYERS)
 OWN_OPTIMIZERS = {name: rule for name, rule in sorted(OPTIMIZERS.items()) if rule.__module__.startswith("nn.")}
 #: The momentum of SGD on the command line. (From Python it is 0.)
 USUAL_MOMENTUM = 0.9
+#: What the libraries of matrix products take, a C int.
+MOST_THREADS = 2**31 - 1
 #: The schedules of the learning rate, by name.
 SCHEDULES = ("constant", "step", "exponential", "cosine", "one_cycle", "plateau")
 #: What a schedule multiplies the learning rate by, and after how many epochs, unless it is said.
@@ -303,7 +305,7 @@ class Settings:
         choices=("float32", "float64"))
     threads: int | None = _compute(None, "--threads", INTEGER,
         "threads of the matrix products on the CPU, at most; small products take fewer. Another number may change "
-        "the last bits of the results", check=at_least(1), unset="all cores")
+        "the last bits of the results", check=at_least(1, MOST_THREADS), unset="all cores")
     processes: int | None = _compute(None, "--processes", INTEGER,
         "train by so many processes on this machine, each on its part of every batch; needs an MPI, pip install "
         "'xpnet[mpi]'. On several machines: mpiexec -n N python train.py ...", check=at_least(1),
@@ -543,7 +545,7 @@ class Settings:
         check=at_least(0), unset="10", idle=(UNTRAINED, of_schedule("plateau")))
     seed: int = _training(0, "--seed", INTEGER,
         "of initial values, shuffles, dropout and validation rows; the test rows are the same for every seed",
-        check=at_least(0))
+        check=at_least(0, None))
 
     every: int = _report(1, "--every", INTEGER, "print, and evaluate on, every N-th epoch only", check=at_least(1),
         idle=(UNTRAINED, COMPARED, SILENT_AND_UNSEEN))

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from ..trainer import Trainer
 
@@ -24,7 +24,7 @@ STANDS_FOR: dict[int, int] = (
 
 
 class Ended(BaseException):
-    """One of these signals, where there is no training that could be interrupted.
+    """One of these signals, where there is no training that could be interrupted; Ctrl-C once training has begun.
 
     Attributes:
         signum: which.
@@ -49,6 +49,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.caught = 0
+        self._early, self._has_trained = 0, False
         self._trainer: Trainer | None = None
 
     @property
@@ -58,8 +59,15 @@ class Signals:
 
     @contextmanager
     def training(self, trainer: Trainer) -> Iterator[None]:
-        """It is ``trainer`` that signals interrupt meanwhile."""
-        self._trainer = trainer
+        """It is ``trainer`` that signals interrupt meanwhile.
+
+        Raises:
+            KeyboardInterrupt, Ended: a signal has come before, and was lost in a library: Python drops what is raised
+                while C code calls back.
+        """
+        if self._early:
+            self._end(self._early)
+        self._trainer, self._has_trained = trainer, True
         try:
             yield
         finally:
@@ -71,10 +79,14 @@ class Signals:
         if self._trainer is not None and not self.caught:
             self.caught = signum
             self._trainer.interrupt(f"{name_of(signum)} in epoch {self._trainer.epoch}")
-        elif signum == signal.SIGINT:
-            raise KeyboardInterrupt
         else:
-            raise Ended(signum)
+            self._early = signum
+            self._end(signum)
+
+    def _end(self, signum: int) -> NoReturn:
+        if signum == signal.SIGINT and not self._has_trained:
+            raise KeyboardInterrupt
+        raise Ended(signum)  # of a run that has begun: it is told how to go on
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from ..cli import UsageError
+from ..cli import SETTINGS, UsageError
+from ..cli.flags import count
 from ..cli.kinds import METRIC
 from ..cli.run_record import RECORD, RunRecord
 from ..data import Dataset, StreamedDataset, load_data, read_csv
@@ -63,7 +64,7 @@ def arguments(parser: ArgumentParser) -> None:
         help="rows that are in memory at a time, or full, as train.py --window (default: that of the run)",
     )  # fmt: skip
     parser.add_argument("--data-dir", metavar="DIR", help="folder with the four MNIST files")
-    parser.add_argument("--limit", type=int, metavar="ROWS", help="the first ROWS rows only")
+    parser.add_argument("--limit", type=count, metavar="ROWS", help="the first ROWS rows only")
     parser.add_argument("--label", nargs="+", metavar="COLUMN", help="of a table: the column of the label, or several")
     parser.add_argument("--only", nargs="+", metavar="CLASS", help="the rows of these classes, in the model's order")
     parser.add_argument("--positive", metavar="CLASS", help="this class against all others")
@@ -73,7 +74,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--loss", metavar="NAME", help="another loss than the model was trained with")
     parser.add_argument("--by-class", action="store_true", help="precision and recall by class, and confusion matrix")
     parser.add_argument("--json", action="store_true", help="JSON")
-    parser.add_argument("--batch-size", type=int, default=1024, metavar="N", help="rows at a time (default: 1024)")
+    parser.add_argument("--batch-size", type=count, default=1024, metavar="N", help="rows at a time (default: 1024)")
 
 
 def run(options: Namespace) -> int:
@@ -83,7 +84,7 @@ def run(options: Namespace) -> int:
         UsageError, ValueError: the model or the rows cannot be used, or do not fit each other.
     """
     if options.window is not None:
-        options.window = window_of(options.window)
+        options.window = SETTINGS["window"].from_words([options.window])
     as_trained(options)
     if options.test_fraction is None:
         options.test_fraction = 0.2
@@ -143,13 +144,6 @@ def as_trained(options: Namespace) -> None:
             setattr(options, name, str(Path(record.folder) / value) if is_folder else value)
 
 
-def window_of(text: str) -> int | str:
-    """--window as ``load_data`` takes it."""
-    if text != "full" and not (text.isdecimal() and int(text) > 0):
-        raise UsageError(f"--window must be a number of rows, at least 1, or full, not {text!r}")
-    return text if text == "full" else int(text)
-
-
 def path_of(data: str, folder: str) -> str:
     """DATA, whose paths start from ``folder``, from anywhere."""
     if data.lower() in ("digits", "mnist"):
@@ -180,8 +174,6 @@ def rows_to_evaluate(model: Sequential, options: Namespace) -> tuple[Dataset, st
     else:
         rows = replace(train, x=np.concatenate([train.x, test.x]), y=np.concatenate([train.y, test.y]))
     if options.limit is not None:
-        if options.limit < 1:
-            raise UsageError(f"--limit must be at least 1, not {options.limit}")
         rows = limited(rows, options.limit, set_aside)
     if options.only:
         rows = rows.only([_class_of(str(name), rows) for name in options.only])

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
+from ..cli.flags import count
 from ..cli.kinds import UsageError
 from ..data import DataError
 from .answers import WRITERS, answers_of
@@ -34,7 +35,7 @@ EXAMPLES = (
 def arguments(parser: ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("files", nargs="+", metavar="FILE", help="pictures, arrays or tables; - is standard input")
-    parser.add_argument("--top", type=int, default=1, metavar="N", help="the N likeliest classes (default: 1)")
+    parser.add_argument("--top", type=count, default=1, metavar="N", help="the N likeliest classes (default: 1)")
     parser.add_argument("--probabilities", action="store_true", help="the probability of every class")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", dest="form", action="store_const", const="json", help="JSON, an object a line")
@@ -49,7 +50,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--drop", nargs="+", default=(), metavar="COLUMN", help="columns of a table that are no features; -1: the last"
     )
-    parser.add_argument("--batch-size", type=int, default=1024, metavar="N", help="rows at a time (default: 1024)")
+    parser.add_argument("--batch-size", type=count, default=1024, metavar="N", help="rows at a time (default: 1024)")
 
 
 def run(options: Namespace) -> int:
@@ -58,10 +59,6 @@ def run(options: Namespace) -> int:
     Returns:
         0, or 2 where a file could not be used.
     """
-    for name in ("top", "batch_size"):
-        if getattr(options, name) < 1:
-            flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{flag} must be at least 1, not {getattr(options, name)}")
     if options.files.count("-") > 1:
         raise UsageError("standard input can be read once; name - once")
     model = open_model(options)

@@ -10,12 +10,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import train
+from nn import Linear, Sequential, Trainer
+from nn.cli.signals import Signals
 from tests.helpers.script import run
 
 ROOT = Path(train.__file__).parent
@@ -44,16 +47,21 @@ sys.exit(train.main())
 
 @contextmanager
 def running(
-    *flags: str, where: str = "", until: str = "", ignored: int | None = None
+    *flags: str, where: str = "", until: str = "", ignored: int | None = None, program: str = ""
 ) -> Iterator[subprocess.Popen[str]]:
-    """The script, when it has printed a line that begins so; it is started with signal ``ignored`` ignored."""
+    """The script, when it has printed a line that begins so; it is started with signal ``ignored`` ignored.
+
+    Args:
+        program: another program that runs it.
+    """
 
     def inherited() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is started in the background ignores it
         if ignored is not None:
             signal.signal(ignored, signal.SIG_IGN)
 
-    command, pipe = [sys.executable, "-c", WAITS, where, *flags], subprocess.PIPE
+    words, pipe = [program] if program else [WAITS, where], subprocess.PIPE
+    command = [sys.executable, "-c", *words, *flags]
     with subprocess.Popen(command, cwd=ROOT, text=True, stdout=pipe, stderr=pipe, preexec_fn=inherited) as script:
         too_late = threading.Timer(180, script.kill)
         too_late.start()
@@ -117,10 +125,73 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
         while (line := script.stdout.readline()) != "here\n":
             assert line
         script.send_signal(signal.SIGINT)
-        _, errors = script.communicate(timeout=60)
-    assert (script.returncode, errors) == (130, "")
+        out, errors = script.communicate(timeout=60)
+    assert script.returncode == 130
+    assert re.fullmatch(rf"train.py: stopped by Ctrl-C in epoch \d+; {re.escape(way(tmp_path))}", errors)
+    assert "test accuracy" not in out
     assert not (tmp_path / "settings.json").exists()
     assert len(list((tmp_path / "checkpoints").iterdir())) >= 1
+
+
+#: Test rows in a file, of which each range takes a second to be read.
+SLOW = """
+import sys, time
+import train
+from nn.data.streamed.npy import NpySource
+read = NpySource.read
+def slow(self, start, stop, out):
+    if "x_test" in self.name and begun:
+        print("\\nreads", flush=True)
+        time.sleep(1)
+    return read(self, start, stop, out)
+begun = []
+report = train.report
+train.report = lambda run: begun.append(1) or report(run)
+NpySource.read = slow
+sys.exit(train.main())
+"""
+
+
+def test_ctrl_c_says_that_the_test_rows_are_measured_and_a_second_one_leaves_that_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows").mkdir()
+    for name, count in (("train", 4000), ("test", 200_000)):
+        rows = np.arange(count * 40, dtype=np.float32).reshape(count, 40) % 7
+        np.save(tmp_path / "rows" / f"x_{name}.npy", rows)
+        np.save(tmp_path / "rows" / f"y_{name}.npy", np.arange(count) % 2)
+    flags = [
+        "--data", str(tmp_path / "rows"), "--window", "1000", "--epochs", "100000", "--device", "cpu", "--output",
+        str(tmp_path / "out"),
+    ]  # fmt: skip
+    with running(*flags, until="1 ", program=SLOW) as script:
+        script.send_signal(signal.SIGINT)
+        assert script.stdout is not None
+        seen = ""
+        while not seen.endswith("\nreads\n"):
+            line = script.stdout.readline()
+            assert line
+            seen += line
+        script.send_signal(signal.SIGINT)
+        out, errors = script.communicate(timeout=60)
+    assert "\nmeasuring 200,000 test rows; Ctrl-C again ends the run without it\n" in seen
+    assert script.returncode == 130
+    found = re.fullmatch(r"train.py: stopped by Ctrl-C in epoch (\d+); (.*\n)", errors)
+    assert found is not None
+    assert found[2] == way(tmp_path / "out")
+    assert "test accuracy" not in out
+    epochs = str(int(found[1]) + 1)
+    assert run(capsys, "--resume", str(tmp_path / "out"), "--epochs", epochs, "--quiet")[0] == 0
+
+
+def test_a_signal_that_a_library_has_lost_ends_the_run_before_training() -> None:
+    """Python drops an exception that is raised while C code calls back, as it does when libraries are looked for."""
+    signals = Signals()
+    with suppress(KeyboardInterrupt):
+        signals.handle(signal.SIGINT, None)
+    trainer = Trainer(Sequential(Linear(2, 2), backend="cpu"))
+    with pytest.raises(KeyboardInterrupt), signals.training(trainer):
+        pass
 
 
 def test_an_interrupted_epoch_is_marked_in_what_is_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -578,7 +578,7 @@ def test_damaged_files_are_answered_or_refused_in_a_sentence(
         (["predict", "{model}", "-", "-"], "standard input can be read once"),
         (["predict", "{model}", "x", "--top", "0"], "--top must be at least 1, not 0"),
         (["predict", "{model}", "x", "--batch-size", "-1"], "--batch-size must be at least 1, not -1"),
-        (["predict", "{model}", "x", "--top", "many"], "invalid int value: 'many'"),
+        (["predict", "{model}", "x", "--top", "many"], "error: --top must be a whole number, not 'many'"),
         (["predict", "{model}", "x", "--json", "--csv"], "not allowed with argument"),
         (["predict", "{model}", "x", "--device", "toaster"], "unknown device 'toaster'"),
         (["predict", "{empty}", "x"], "is a folder without weights.safetensors"),

@@ -56,8 +56,14 @@ def test_window(tools: Tools) -> None:
     assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
     assert not all((weights[0][name] == weights[2][name]).all() for name in weights[0])
     tools.capsys.readouterr()
-    assert train.main([*flags[:2], "--epochs", "1", "--device", "cpu", "--window", "100"]) == 0
-    assert "64 inputs, read in windows of 100 rows" in " ".join(tools.capsys.readouterr().out.split())
+    for size, batch, told in (
+        ("100", "25", "read in windows of 100 rows, 10 classes"),
+        ("100", "32", "read in windows of 96 rows (whole batches), 10 classes"),
+        ("8", "32", "read in windows of 32 rows (a batch, as 8 would be less), 10 classes"),
+    ):
+        words = ["--epochs", "1", "--device", "cpu", "--window", size, "--batch-size", batch]
+        assert train.main([*flags[:2], *words]) == 0
+        assert f"64 inputs, {told} " in f"{' '.join(tools.capsys.readouterr().out.split())} "
 
 
 def test_limit(tools: Tools) -> None:

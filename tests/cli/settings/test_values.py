@@ -7,7 +7,8 @@ import re
 import pytest
 
 import train
-from nn.cli import SETTINGS, UsageError
+from nn.cli import SETTINGS, Setting, UsageError
+from nn.cli.kinds import INTEGER, SIZE, WIDTHS, WINDOW
 
 #: The least value of each setting that has one.
 LEAST = {
@@ -52,6 +53,15 @@ def test_words_that_stand_for_no_value(flags: list[str], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         train.parse(flags)
     assert str(caught.value) == message
+
+
+WHOLE = [entry for entry in SETTINGS.values() if entry.kind in (INTEGER, WIDTHS, SIZE, WINDOW) and entry.flags]
+
+
+@pytest.mark.parametrize("entry", [entry for entry in WHOLE if entry.name != "seed"], ids=lambda entry: entry.name)
+def test_a_whole_number_beyond_all_is_refused_by_the_name_of_its_flag(entry: Setting) -> None:
+    with pytest.raises(UsageError, match=rf"^{entry.flag} must be at least \d and at most \d+, not {'9' * 20}$"):
+        train.parse([entry.flag, "9" * 20])
 
 
 def test_kinds_are_called_by_what_a_user_would_call_them() -> None:
