@@ -274,11 +274,19 @@ def find_library(spec: str) -> Library:
     for library in LIBRARIES:
         if name in library.names:
             return library
-    if name.isidentifier() and (sys.modules.get(name) is not None or importlib.util.find_spec(name) is not None):
+    if name.isidentifier() and _is_installed(name):
         return Library(names=(name,), title=name, module=name)
     meant = _meant(spec)
     did_you = f" (did you mean {meant}?)" if meant else ""
     raise DeviceError(f"unknown device {shown(spec)}{did_you}; known are {known_devices()}", ErrorKind.UNKNOWN)
+
+
+def _is_installed(name: str) -> bool:
+    """Whether there is a module of that name. A folder that packages only share, without code of its own, is none:
+    NVIDIA's wheels make one that is called ``nvidia``."""
+    module = sys.modules.get(name)
+    found = importlib.util.find_spec(name) if module is None else getattr(module, "__spec__", None)
+    return module is not None if found is None else found.origin is not None
 
 
 def _meant(spec: str) -> str:

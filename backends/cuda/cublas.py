@@ -24,19 +24,23 @@ from .keep import keep
 #: How float32 matrices are multiplied: cublasComputeType_t. ``tf32`` rounds the factors to 10 bits after the point,
 #: ``bf16`` to 7 (or, where cuBLAS prefers it, to those of tf32); sums are in float32.
 PRECISIONS = {"float32": 68, "tf32": 77, "bf16": 75}
-_COMPUTE_64F = 70
+#: Of float64 matrices.
+COMPUTE_64F = 70
 
 #: What NVIDIA recommends for Hopper; less is enough elsewhere, and does no harm to have.
 WORKSPACE_BYTES = 32 * 2**20
 
-_TYPES = {"float32": 0, "float64": 1}  # CUDA_R_32F, CUDA_R_64F
+#: CUDA_R_32F and CUDA_R_64F.
+TYPES = {"float32": 0, "float64": 1}
 _SCALARS: dict[str, Any] = {"float32": ctypes.c_float, "float64": ctypes.c_double}
-_OP_N, _OP_T = 0, 1
-_DEFAULT_ALGORITHM = -1
+#: Of cublasOperation_t, and CUBLAS_GEMM_DEFAULT.
+OP_N, OP_T = 0, 1
+DEFAULT_ALGORITHM = -1
 _INT_MAX = 2**31 - 1
 
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int
-_SIGNATURES: dict[str, tuple[Any, ...]] = {
+#: Of cuBLAS. Each returns a cublasStatus_t, 0 where all is well.
+SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cublasCreate_v2": (ctypes.POINTER(_POINTER),),
     "cublasSetStream_v2": (_POINTER, _POINTER),
     "cublasSetWorkspace_v2": (_POINTER, _POINTER, ctypes.c_size_t),
@@ -74,7 +78,7 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
             raise CublasError(f"{function.__name__}: {name_of(status).decode()}")
         return status
 
-    for name, types in _SIGNATURES.items():
+    for name, types in SIGNATURES.items():
         function = getattr(library, name)
         function.argtypes, function.restype, function.errcheck = types, _INT, check
     return library
@@ -190,8 +194,8 @@ class Cublas:
     def __init__(self, cupy: Any, handle: Handle, dtype: str = "float32", precision: str = "float32") -> None:
         self._current_stream = cupy.cuda.get_current_stream
         self._handle = handle
-        self._scalar, self._type = _SCALARS[dtype], _TYPES[dtype]
-        self._compute = PRECISIONS[precision] if dtype == "float32" else _COMPUTE_64F
+        self._scalar, self._type = _SCALARS[dtype], TYPES[dtype]
+        self._compute = PRECISIONS[precision] if dtype == "float32" else COMPUTE_64F
 
     def gemm(
         self, a: Array, b: Array, out: Array, transpose_a: bool, transpose_b: bool, alpha: float, beta: float
@@ -214,7 +218,7 @@ class Cublas:
             handle.library.cublasGemmEx(
                 *(handle.on(self._current_stream()), op_b, op_a, n, m, k),
                 *(ctypes.byref(self._scalar(alpha)), b.data.ptr, self._type, ldb, a.data.ptr, self._type, lda),
-                *(ctypes.byref(self._scalar(beta)), out.data.ptr, self._type, ldc, self._compute, _DEFAULT_ALGORITHM),
+                *(ctypes.byref(self._scalar(beta)), out.data.ptr, self._type, ldc, self._compute, DEFAULT_ALGORITHM),
             )
         keep(a, b, out)
 
@@ -223,7 +227,7 @@ def _seen_by_columns(x: Array, transpose: bool) -> tuple[int, int]:
     """How cuBLAS, which stores matrices by columns, is to read op(x)^T: its operation and the leading dimension."""
     rows, columns = x.shape
     if x.flags.c_contiguous:
-        return _OP_T if transpose else _OP_N, columns
+        return OP_T if transpose else OP_N, columns
     if x.flags.f_contiguous:
-        return _OP_N if transpose else _OP_T, rows
-    return _OP_T if transpose else _OP_N, x.strides[0] // x.itemsize  # some columns of a wider matrix
+        return OP_N if transpose else OP_T, rows
+    return OP_T if transpose else OP_N, x.strides[0] // x.itemsize  # some columns of a wider matrix

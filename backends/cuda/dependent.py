@@ -30,8 +30,8 @@ from .tape import Call, span
 CAPABILITY, DRIVER = (9, 0), 12030
 
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int
-_STREAM_SERIALIZATION = 6  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
-_INVALIDATED = 901  # CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
+#: CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, and CUDA_ERROR_STREAM_CAPTURE_INVALIDATED.
+STREAM_SERIALIZATION, INVALIDATED = 6, 901
 
 
 class LaunchAttribute(ctypes.Structure):
@@ -123,7 +123,7 @@ class DependentLaunches:
         function, numbers = kernels.prepared(call)
         held = [ctypes.create_string_buffer(number.tobytes(), number.nbytes) for number in numbers]
         arguments = (_POINTER * len(held))(*map(ctypes.addressof, held))
-        attribute = LaunchAttribute(_STREAM_SERIALIZATION)
+        attribute = LaunchAttribute(STREAM_SERIALIZATION)
         attribute.value[0] = 1
         blocks, threads = call.grid
         config = LaunchConfig(
@@ -131,7 +131,7 @@ class DependentLaunches:
         )
         status = self._library.cuLaunchKernelEx(ctypes.byref(config), function, arguments, None)
         if status != 0:
-            if status != _INVALIDATED:  # by somebody else, of which the ordinary launch will tell
+            if status != INVALIDATED:  # by somebody else, of which the ordinary launch will tell
                 self.why_not = f"cuLaunchKernelEx: error {status}"
             return False
         keep(*call.arguments.values())

@@ -44,9 +44,11 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
 NAMES = {name: (ctypes.POINTER(ctypes.c_char_p), _POINTER) for name in ("cuFuncGetName", "cuKernelGetName")}
 _ERROR_NAME = (_INT, ctypes.POINTER(ctypes.c_char_p))
 
-_KERNEL, _COPY, _MEMSET = 0, 1, 2  # CUgraphNodeType
-_OTHER = {3: "host", 4: "graph", 5: "empty", 6: "wait", 7: "event", 10: "allocation", 11: "free", 13: "conditional"}
-_ACTIVE = 1  # CU_STREAM_CAPTURE_STATUS_ACTIVE
+#: CUgraphNodeType, and what such a node is called here.
+KERNEL, COPY, MEMSET = 0, 1, 2
+OTHER = {3: "host", 4: "graph", 5: "empty", 6: "wait", 7: "event", 10: "allocation", 11: "free", 13: "conditional"}
+#: CU_STREAM_CAPTURE_STATUS_ACTIVE.
+ACTIVE = 1
 
 
 class DriverError(RuntimeError):
@@ -69,7 +71,7 @@ class KernelParams(ctypes.Structure):
 
 
 #: As large as CUDA_MEMCPY3D and CUDA_MEMSET_NODE_PARAMS, which are handed on as they come.
-_Opaque = ctypes.c_uint64 * 64
+Opaque = ctypes.c_uint64 * 64
 
 
 class Node(NamedTuple):
@@ -138,11 +140,11 @@ class Graph:
     def _node(self, handle: int) -> Node:
         kind = _INT()
         self.library.cuGraphNodeGetType(handle, ctypes.byref(kind))
-        if kind.value == _KERNEL:
+        if kind.value == KERNEL:
             params = KernelParams()
             self.library.cuGraphKernelNodeGetParams_v2(handle, ctypes.byref(params))
             return Node(handle, "kernel", self._name(params), tuple(params.grid), tuple(params.block))
-        name = {_COPY: "copy", _MEMSET: "memset"}.get(kind.value) or _OTHER.get(kind.value, str(kind.value))
+        name = {COPY: "copy", MEMSET: "memset"}.get(kind.value) or OTHER.get(kind.value, str(kind.value))
         return Node(handle, name, name)
 
     def _name(self, params: KernelParams) -> str:
@@ -182,7 +184,7 @@ class Graph:
             params = KernelParams()
             library.cuGraphKernelNodeGetParams_v2(node.handle, ctypes.byref(params))
             return lambda *where: library.cuGraphAddKernelNode_v2(*where, ctypes.byref(params))
-        opaque, context = _Opaque(), _POINTER()
+        opaque, context = Opaque(), _POINTER()
         library.cuCtxGetCurrent(ctypes.byref(context))
         get, add = {
             "copy": (library.cuGraphMemcpyNodeGetParams, library.cuGraphAddMemcpyNode),
@@ -253,7 +255,7 @@ def _copy_of_capture(library: Any, stream: int) -> Graph | None:
     status, number, graph, copy, count = _INT(), ctypes.c_uint64(), _POINTER(), _POINTER(), _SIZE()
     known = ctypes.byref(status), ctypes.byref(number), ctypes.byref(graph)
     library.cuStreamGetCaptureInfo_v2(stream, *known, None, None)
-    if status.value != _ACTIVE:
+    if status.value != ACTIVE:
         return None
     library.cuGraphGetNodes(graph, None, ctypes.byref(count))
     if count.value == 0:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -163,6 +164,19 @@ def test_unknown_name(spec: str, meant: str) -> None:
     assert str(caught.value) == f"unknown device {spec!r}{question}; known are {KNOWN}"
     assert caught.value.kind is ErrorKind.UNKNOWN
     assert "pip" not in str(caught.value)
+
+
+@pytest.mark.parametrize("is_imported", [False, True])
+def test_a_folder_that_packages_share_is_no_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_imported: bool
+) -> None:
+    """NVIDIA's wheels put ``nvidia/cu13/lib`` beside the other packages."""
+    (tmp_path / "gpuu" / "cu13" / "lib").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    if is_imported:
+        monkeypatch.setitem(sys.modules, "gpuu", importlib.import_module("gpuu"))
+    with pytest.raises(DeviceError, match=r"^unknown device 'gpuu' \(did you mean cuda\?\)"):
+        get_backend("gpuu")
 
 
 def outcome(call: Callable[..., Any], *arguments: Any) -> Any:
