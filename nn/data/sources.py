@@ -51,11 +51,15 @@ class Data:
     """Training rows, and the rows kept for testing (None where none were asked for).
 
     Both are a ``StreamedDataset`` where they are too large to be loaded, or were to be streamed.
+
+    Attributes:
+        divided: whether the test rows were set aside from the training rows; else they are stored apart.
     """
 
     name: str
     train: Dataset
     test: Dataset | None
+    divided: bool = False
 
 
 def load_data(
@@ -126,13 +130,15 @@ def load_data(
             name, train, test, divided = stored.path.name, *_halves(stored, options, window, test_fraction, seed)
         elif is_table(source) and os.path.isfile(source):
             name, train, test = Path(source).name, *_load_table(source, options, test_fraction, seed)
+            divided = test is not None
         else:
             name, train, test = _load(source, data_dir, progress, options)
             if test is None and test_fraction != 0:
                 train, test = set_aside(name, train, test_fraction, seed)
+                divided = True
     if limit is not None:
         train, test = limited(train, limit, divided), None if test is None else limited(test, limit, divided)
-    return Data(name, train, test)
+    return Data(name, train, test, divided)
 
 
 def is_absent(source: str | os.PathLike[str]) -> bool:
