@@ -25,17 +25,6 @@ def load(settings: Settings) -> Data:
             rows = rows.one_against_rest(class_of(settings.positive, rows))
         return rows if settings.shift is None else replace(rows, shift=rows.shift + settings.shift)
 
-    def source(test_fraction: float) -> Data:
-        return load_data(
-            settings.data,
-            settings.data_dir,
-            limit=settings.limit,
-            test_fraction=test_fraction,
-            progress=not settings.quiet,
-            window=settings.window,
-            **table_options(settings),
-        )
-
     if settings.rows is not None:
         if settings.targets is None and settings.epochs:
             raise UsageError("the recipe's `rows` have no `targets` to train on; add them, or say epochs = 0")
@@ -43,13 +32,20 @@ def load(settings: Settings) -> Data:
             rows = as_dataset((settings.rows, settings.targets))[: settings.limit]
         except (ValueError, TypeError) as error:
             raise UsageError(f"the recipe's `rows` and `targets` cannot be used: {error}") from None
-        data, own_test_rows = Data("the recipe's rows", rows, None), False
+        data = Data("the recipe's rows", rows, None)
     else:
-        own_test_rows = "test_fraction" in settings.given and source(0.0).test is not None
-        data = source(settings.test_fraction)
-    data = Data(data.name, chosen(data.train), None if data.test is None else chosen(data.test))
+        data = load_data(
+            settings.data,
+            settings.data_dir,
+            limit=settings.limit,
+            test_fraction=settings.test_fraction,
+            progress=not settings.quiet,
+            window=settings.window,
+            **table_options(settings),
+        )
+    data = replace(data, train=chosen(data.train), test=None if data.test is None else chosen(data.test))
     refuse_other_task(settings, data)
-    refuse_idle_on_rows(settings, data, own_test_rows)
+    refuse_idle_on_rows(settings, data, own_test_rows=data.test is not None and not data.divided)
     return data
 
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 from backends import PRECISIONS, device_help
 
 from ..data.columns import IMPUTATIONS
+from ..data.sources import is_absent
 from ..data.streamed.from_path import can_be_stored
 from ..data.tables import is_table
 from ..initializers import initializer_names
@@ -97,10 +97,11 @@ CONTINUED = when(lambda s: s.start_from is not None, "--weights gives them")
 NO_DECAY = when(lambda s: weight_decay_of(s) == 0, "there is no weight decay")
 NO_MOMENTUM = when(lambda s: momentum_of(s) == 0, "the momentum is 0")
 ROWS_GIVEN = when(lambda s: s.rows is not None, "the rows are written out")
-NO_TABLE = when(lambda s: s.rows is not None or not is_table(s.data), "the data are no table")
+# Of a file that is not there it is said that it is not, when it is looked for.
+NO_TABLE = when(lambda s: s.rows is not None or not (is_table(s.data) or is_absent(s.data)), "the data are no table")
 UNDISTORTED = when(lambda s: not is_distorted(s), "no picture is distorted")
 NO_WINDOWS = when(
-    lambda s: s.data.lower() in ("digits", "mnist") or (Path(s.data).suffix and not can_be_stored(s.data)),
+    lambda s: not (can_be_stored(s.data) or is_absent(s.data)),
     "only .npy, zarr, HDF5 and Parquet are read in windows",
 )
 NO_OUTPUT = when(lambda s: s.output is None, "there is no --output")

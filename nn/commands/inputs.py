@@ -46,6 +46,10 @@ MAGIC = (
     ("a TIFF picture", b"MM\0*"),
     ("a PDF", b"%PDF-"),
 )
+#: What a file is called by its ending, where that is no table.
+CALLED = {".h5": "HDF5 file", ".hdf5": "HDF5 file", ".parquet": "Parquet file", ".zarr": "zarr folder"} | {
+    ending: f"{ending} file" for ending in (".npy", ".npz", ".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp")
+}
 #: What is known, but not read here, and what to save it as.
 UNREAD = dict.fromkeys(("a TIFF picture", "a HEIC picture", "a PDF"), ".png")
 #: How pictures become rows: ``centre`` as MNIST's rows were made, ``stretch`` as they are; ``auto`` is ``centre`` for
@@ -109,7 +113,14 @@ def rows_at(model: Sequential, path: Path, options: Options) -> Dataset:
         return model.rows(read_npz_rows(path) if kind == "npz" else read_idx(path))
     columns, n_features = None if model.units is None else model.units.columns, math.prod(model.row_shape or (0,))
     if kind == "table":
-        return model.rows(read_rows(path, columns, n_features, options.drop))
+        try:
+            return model.rows(read_rows(path, columns, n_features, options.drop))
+        except ValueError:
+            called = CALLED.get(path.suffix.lower())
+            if called is None:
+                raise
+            why = f"{path} is no {called}, and no table that the model takes; copy or download it again"
+            raise DataError(why) from None
     found = parquet_rows(path, columns, n_features, options.drop)
     return model.rows(loaded(found) if isinstance(found, ParquetSource) and not is_large(found) else found)
 
@@ -123,6 +134,8 @@ def kind_of(path: Path) -> str:
     """
     if path.is_dir():
         return "folder"
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file")
     with reading(path), open_file(path) as file:
         begins = file.read(16)
         if not begins:

@@ -124,11 +124,13 @@ def row_array(present: list[str], path: Path) -> str:
     """Which of several arrays has the rows: the only one, or the one that is called ``x``, ``rows`` or ``x_test``.
 
     Raises:
-        DataError: there are several, none of these names.
+        DataError: there are several, none of these names, or none at all.
     """
+    if not present:
+        raise DataError(f"{path} has no arrays in it; store the rows there, called x")
     names = present if len(present) == 1 else [name for name in ROW_NAMES if name in present]
     if not names:
-        have = ", ".join(sorted(present)[:8]) or "nothing"
+        have = ", ".join(sorted(present)[:8])
         raise DataError(f"{path} has no array called {' or '.join(ROW_NAMES)} (it has {have}); rename the rows")
     return names[0]
 

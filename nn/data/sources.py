@@ -51,11 +51,15 @@ class Data:
     """Training rows, and the rows kept for testing (None where none were asked for).
 
     Both are a ``StreamedDataset`` where they are too large to be loaded, or were to be streamed.
+
+    Attributes:
+        divided: whether the test rows were set aside from the training rows; else they are stored apart.
     """
 
     name: str
     train: Dataset
     test: Dataset | None
+    divided: bool = False
 
 
 def load_data(
@@ -114,6 +118,8 @@ def load_data(
     options = TableOptions(label, task, impute, categorical)
     if window is not None and not (isinstance(window, str) and window == "full"):
         window = check_whole_number("window, unless it is 'full',", window)
+    if is_absent(source):
+        raise DataError(_why_absent(str(source)))
     divided = False
     with told_on_host(
         f"rows of {shown(Path(source).name, quotes=False)}",
@@ -124,13 +130,32 @@ def load_data(
             name, train, test, divided = stored.path.name, *_halves(stored, options, window, test_fraction, seed)
         elif is_table(source) and os.path.isfile(source):
             name, train, test = Path(source).name, *_load_table(source, options, test_fraction, seed)
+            divided = test is not None
         else:
             name, train, test = _load(source, data_dir, progress, options)
             if test is None and test_fraction != 0:
                 train, test = set_aside(name, train, test_fraction, seed)
+                divided = True
     if limit is not None:
         train, test = limited(train, limit, divided), None if test is None else limited(test, limit, divided)
-    return Data(name, train, test)
+    return Data(name, train, test, divided)
+
+
+def is_absent(source: str | os.PathLike[str]) -> bool:
+    """Whether nothing is there to be read: no file or folder of that name, which is none of ours either."""
+    name = str(source)
+    return name.lower() not in ("digits", "mnist") and "," not in name and not os.path.exists(name)
+
+
+def _why_absent(source: str) -> str:
+    told = f"{shown(source, 120)} is neither a file nor a known source"
+    if not (is_table(source) or can_be_stored(source) or source.lower().endswith(".npz")):
+        return f"{told}; known are {KNOWN_SOURCES}"
+    try:
+        where = "check the path" if os.path.isabs(source) else f"it was looked for in {os.getcwd()}"
+    except OSError:  # this folder itself has been removed
+        where = "neither is the folder in which it was looked for there"
+    return f"{told}; {where}"
 
 
 def limited(data: Dataset, limit: int, divided: bool) -> Dataset:
@@ -155,7 +180,7 @@ def _stored(source: str, options: TableOptions, window: int | str | None) -> Sto
     """
     is_one = source.lower() not in ("digits", "mnist")
     if not (is_one and can_be_stored(source)):
-        if isinstance(window, int) and (not is_one or os.path.exists(source)):
+        if isinstance(window, int):
             raise DataError(
                 f"{source} is always loaded whole, so there are no windows of it; store the rows as .npy, HDF5, zarr "
                 "or Parquet"
@@ -227,10 +252,6 @@ def _load(
     known, path = str(source).lower(), Path(source)
     if known not in ("digits", "mnist"):
         check_is_file(path)
-        if not os.path.isfile(path):  # False, too, where the system takes no path of that length
-            raise DataError(
-                f"{shown(str(source), 120)} is neither a file nor a known source; known are {KNOWN_SOURCES}"
-            )
     if options != TableOptions():
         raise DataError(f"{source} is no table: {TABLES_ALONE}")
     if known == "digits":

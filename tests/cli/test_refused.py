@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -185,6 +186,19 @@ def test_a_flag_that_would_do_nothing_is_refused(
     (sentence,) = err.splitlines()
     assert (code, out) == (2, "")
     assert sentence == f"train.py: error: {SETTINGS[name].flag} would do nothing here, as {why}; leave it out"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.npz", "a.npy", "a.zarr", "a.h5", "a", "b/a"])
+@pytest.mark.parametrize("flags", [["--impute", "mean"], ["--categorical"], ["--window", "9"], ["--label", "x"]])
+def test_data_that_are_not_there_are_said_not_to_be(
+    name: str, flags: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever they would be: a flag may be for them."""
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "--data", name, *flags)
+    assert (code, out) == (2, "")
+    where = f"it was looked for in {tmp_path}" if "." in name else "known are 'digits', .*"
+    assert re.fullmatch(rf"train.py: error: '{name}' is neither a file nor a known source; {where}\n", err)
 
 
 def test_a_confusion_matrix_needs_labels_and_predictions_do_not() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from nn import (
     SGD,
     Adam,
     Callback,
+    Data,
     History,
     LearningRateSchedule,
     Linear,
@@ -379,6 +381,18 @@ def test_ctrl_c_ends_cleanly_with_what_was_learned(tmp_path: Path) -> None:
     assert len(History.load(tmp_path / "history.jsonl")) >= 1
     assert load_model(tmp_path / "weights.safetensors", "cpu").parameter_count == 4810
     assert "Ctrl-C" in json.loads((tmp_path / "settings.json").read_text())["stopped"]
+
+
+def test_rows_are_loaded_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    loads = list[str]()
+
+    def counted(source: str, *others: Any, **named: Any) -> Data:
+        loads.append(source)
+        return load_data(source, *others, **named)
+
+    monkeypatch.setattr("nn.cli.rows.load_data", counted)
+    assert run(capsys, *FAST, "--test-fraction", "0.3")[0] == 0
+    assert loads == ["digits"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGPIPE on Windows")

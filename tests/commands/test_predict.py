@@ -584,6 +584,11 @@ def test_damaged_files_are_answered_or_refused_in_a_sentence(
         (["predict", "{empty}", "x"], "is a folder without weights.safetensors"),
         (["predict", "nowhere", "x"], "nowhere: there is no such file"),
         (["predict", "{broken}", "x"], "is not a model that xpnet saved"),
+        (["predict", "{model}", "nowhere.h5"], "error: nowhere.h5: there is no such file"),
+        *(
+            (["predict", "{model}", f"{{broken}}{ending}"], f"broken{ending} is no {called}, and no table that the")
+            for ending, called in ((".h5", "HDF5 file"), (".parquet", "Parquet file"), (".npy", ".npy file"))
+        ),
         (["predikt", "{model}", "x"], "unknown command 'predikt'; did you mean predict?"),
         ([], "name a command: predict, "),
     ],
@@ -592,7 +597,8 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(
     digits: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], sentence: str
 ) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "broken").write_bytes(b"broken")
+    for ending in ("", ".h5", ".parquet", ".npy"):
+        (tmp_path / f"broken{ending}").write_bytes(b"broken")
     names = {"model": digits, "empty": tmp_path / "empty", "broken": tmp_path / "broken"}
     code, out, err = run(capsys, *(word.format(**names) for word in words))
     assert (code, out) == (2, "")
@@ -615,7 +621,7 @@ def test_a_flag_that_would_do_nothing_is_refused(
     assert code == 2
     assert "--invert would do nothing here, as drawings are read either way round" in err
     code, _, err = run(capsys, "predict", tmp_path / "m.safetensors", "x.png", "--invert", "--fit", "stretch")
-    assert "x.png cannot be read" in err
+    assert "x.png: there is no such file" in err
 
 
 def test_rows_in_other_units_are_warned_of(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

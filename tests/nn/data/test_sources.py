@@ -55,6 +55,21 @@ def test_limit_and_test_fraction() -> None:
         load_data("digits", test_fraction=1.5)
 
 
+def test_it_is_known_whether_test_rows_were_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,label\n" + "1,a\n2,b\n" * 20)
+    arrays: dict[str, Any] = {"x": np.eye(20, dtype=np.float32), "y": np.arange(20) % 2}
+    np.savez(
+        tmp_path / "apart.npz", **{f"{name}{part}": a for name, a in arrays.items() for part in ("_train", "_test")}
+    )
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    for source in ("digits", tmp_path / "a.csv", tmp_path / "x.npy"):
+        assert load_data(source).divided
+        assert not load_data(source, test_fraction=0).divided
+    assert load_data(tmp_path / "x.npy", window=4).divided
+    assert not load_data(tmp_path / "apart.npz").divided
+
+
 def test_unknown_sources_are_told_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"'diggits' is neither .* known are 'digits', 'mnist', a file \.npz, .* or \.zarr$"

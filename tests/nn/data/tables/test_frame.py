@@ -140,7 +140,8 @@ def test_only_frames_are_frames() -> None:
         load_data("digits", label="a")
 
 
-@pytest.mark.parametrize("name", ["flowers.csv", "flowers.csv.gz", "flowers.parquet", "flowers.h5", "flowers"])
+@pytest.mark.parametrize("name", ["flowers.csv", "flowers.csv.gz", "flowers.parquet", "flowers.h5", "flowers",
+                                  "flowers.npy", "flowers.zarr"])  # fmt: skip
 def test_a_table_that_is_not_there_is_not_called_something_else(name: str) -> None:
     with pytest.raises(DataError, match=f"'{name}' is neither a file nor a known source"):
         load_data(name, label="species")
