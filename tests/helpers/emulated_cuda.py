@@ -451,15 +451,15 @@ class ndarray(np.ndarray):
 
     __bool__ = __float__ = __int__ = __index__ = __iter__ = item = tolist = _wait
 
-    def set(self, host: np.ndarray, stream: Stream) -> None:
+    def set(self, arr: np.ndarray, stream: Stream) -> None:
         """Copy from page-locked memory, later."""
-        assert not isinstance(host, ndarray)
-        assert (host.shape, host.dtype) == (self.shape, self.dtype)
-        assert host.flags.c_contiguous
+        assert not isinstance(arr, ndarray)
+        assert (arr.shape, arr.dtype) == (self.shape, self.dtype)
+        assert arr.flags.c_contiguous
         assert self.flags.c_contiguous
-        begin = host.ctypes.data
+        begin = arr.ctypes.data
         address = next(a for a, memory in list(pinned_at.items()) if a <= begin < a + len(memory))
-        to, source = self.view(np.ndarray), seen_from_outside(host)
+        to, source = self.view(np.ndarray), seen_from_outside(arr)
 
         def copy() -> None:
             assert address in pinned_at, "page-locked memory was given back before it was copied"
@@ -820,23 +820,23 @@ def emulated_cupy(max_threads: int) -> Any:
     """The stand-in for the module ``cupy``, with blocks of at most so many threads."""
     allocate = Allocator()
 
-    def asarray(x: Any, dtype: Any = None, *, copy: bool | None = None) -> Any:
-        if isinstance(x, ndarray) and dtype in (None, x.dtype) and not copy:
-            return x
-        host = np.asarray(x, dtype)
-        if not isinstance(x, ndarray):
+    def asarray(a: Any, dtype: Any = None, *, copy: bool | None = None) -> Any:
+        if isinstance(a, ndarray) and dtype in (None, a.dtype) and not copy:
+            return a
+        host = np.asarray(a, dtype)
+        if not isinstance(a, ndarray):
             must_not_capture("H2D transfers")
         array = allocate(host.shape, host.dtype)
         array[...] = host
         return array
 
-    def ascontiguousarray(x: Any) -> Any:
-        assert type(x) is ndarray
-        return x if x.flags.c_contiguous else asarray(x, copy=True)
+    def ascontiguousarray(a: Any) -> Any:
+        assert type(a) is ndarray
+        return a if a.flags.c_contiguous else asarray(a, copy=True)
 
-    def asnumpy(x: Any) -> Any:
+    def asnumpy(a: Any) -> Any:
         must_not_capture("D2H transfers")
-        return np.array(x, subok=False)
+        return np.array(a, subok=False)
 
     module: Any = ModuleType(f"emulated_cupy_{max_threads}")
     module.ndarray = ndarray

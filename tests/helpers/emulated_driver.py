@@ -173,5 +173,5 @@ class EmulatedDriver(SimpleNamespace):
             raise Refused
 
 
-def get_elapsed_time(first: Event, last: Event) -> float:
-    return 1e3 * (last.seconds - first.seconds)
+def get_elapsed_time(start_event: Event, end_event: Event) -> float:
+    return 1e3 * (end_event.seconds - start_event.seconds)

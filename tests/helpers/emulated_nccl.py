@@ -90,15 +90,15 @@ def groupEnd() -> None:
 class NcclCommunicator:
     made = 0
 
-    def __init__(self, size: int, name: bytes, rank: int) -> None:
+    def __init__(self, ndev: int, commId: bytes, rank: int) -> None:
         NcclCommunicator.made += 1
         assert NcclCommunicator.made == 1, "each takes memory of the GPU"
-        assert len(name) == ID_BYTES
-        assert 0 <= rank < size
-        self.size, self.rank = size, rank
+        assert len(commId) == ID_BYTES
+        assert 0 <= rank < ndev
+        self.size, self.rank = ndev, rank
         self.memory = memory.allocate((1,), np.uint8)
-        self.connection: Connection = Client(("127.0.0.1", int(name.rstrip(b"\0"))), authkey=KEY)
-        self.connection.send((size, rank))
+        self.connection: Connection = Client(("127.0.0.1", int(commId.rstrip(b"\0"))), authkey=KEY)
+        self.connection.send((ndev, rank))
 
     def __del__(self) -> None:
         raise AssertionError("NCCL would wait for the graphs that have its calls")
@@ -114,26 +114,26 @@ class NcclCommunicator:
         assert {call[:2] for call in found} == {(what, captured)}, "the processes do not make the same call"
         return [call[2] for call in found]
 
-    def allGather(self, sent: int, received: int, count: int, kind: int, stream: int) -> None:
+    def allGather(self, sendbuf: int, recvbuf: int, count: int, datatype: int, stream: int) -> None:
         assert _group.calls is None
-        n = count * SIZES[kind]
+        n = count * SIZES[datatype]
 
         def work(captured: bool) -> None:
-            found = self.exchange("all gather", captured, [ctypes.string_at(sent, n)] * self.size)
+            found = self.exchange("all gather", captured, [ctypes.string_at(sendbuf, n)] * self.size)
             for rank, piece in enumerate(found):
                 assert len(piece) == n
-                ctypes.memmove(received + rank * n, piece, n)
+                ctypes.memmove(recvbuf + rank * n, piece, n)
 
-        uses = [Used(sent, sent + n, False), Used(received, received + self.size * n, True), self.own()]
+        uses = [Used(sendbuf, sendbuf + n, False), Used(recvbuf, recvbuf + self.size * n, True), self.own()]
         _launch("all gather", uses, work, stream)
 
-    def send(self, at: int, count: int, kind: int, peer: int, stream: int) -> None:
+    def send(self, sendbuf: int, count: int, datatype: int, peer: int, stream: int) -> None:
         assert _group.calls is not None, "two processes that send to each other without a group wait forever"
-        _group.calls.append(("send", self, at, count * SIZES[kind], peer, stream))
+        _group.calls.append(("send", self, sendbuf, count * SIZES[datatype], peer, stream))
 
-    def recv(self, at: int, count: int, kind: int, peer: int, stream: int) -> None:
+    def recv(self, recvbuf: int, count: int, datatype: int, peer: int, stream: int) -> None:
         assert _group.calls is not None
-        _group.calls.append(("recv", self, at, count * SIZES[kind], peer, stream))
+        _group.calls.append(("recv", self, recvbuf, count * SIZES[datatype], peer, stream))
 
 
 def _launch(name: str, uses: list[Used], work: Callable[[bool], None], stream: int) -> None:
