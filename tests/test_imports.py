@@ -167,7 +167,7 @@ def test_network_code_imports_no_array_library(start: str) -> None:
 def test_the_reader_of_imports_sees_them() -> None:
     assert "numpy" in IMPORTS["nn.data.dataset"]
     assert {"backends.random", "backends.typing"} <= IMPORTS["backends.base"]
-    assert "matplotlib.figure" in IMPORTS["nn.report.plots"]  # for types, and inside functions
+    assert "matplotlib.figure" in IMPORTS["nn.report.plots.layout"]  # for types, and inside functions
     assert "nn.layers.base" in IMPORTS["nn.layers"]
 
 

@@ -22,8 +22,9 @@ from ..pictures.convolution import check_convolution
 from ..pictures.windows import Pair
 from ..typing import Array
 from .blas import Blas
-from .blocks import Block, Convolution, make_filters
+from .blocks import Block, Convolution
 from .core import NumpyCore, host_number
+from .filters import make_filters
 from .workers import MOST_PARTS, InBlocks, size_of_blocks
 
 MOST_BYTES_OF_SUMS = 2**25

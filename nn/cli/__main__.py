@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..files import write_atomically
+from .entry import Setting
 from .kinds import SWITCH
-from .settings import SETTINGS, TABLES, Setting
+from .settings import SETTINGS, TABLES
 
 BEGIN, END = "<!-- settings: python -m nn.cli docs/recipes.md -->\n", "<!-- /settings -->"
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .entry import Setting
 from .kinds import DEVICES, SIZE, SWITCH, UsageError, at_least, nearest
-from .settings import SETTINGS, Setting, Settings
+from .settings import SETTINGS, Settings
 
 DESCRIPTION = "Train a network on labelled rows, on the CPU or the GPU."
 MOST_BESIDE_FLAG = 4

@@ -23,7 +23,7 @@ from .collected import REGRESSION, all_names, collect, curve_names, look_of, sho
 from .convolutions import convolutions, filters_of, maps_of
 from .embedded import BITS, NO_PICTURES, NO_PROBABILITIES, drawings_of, network_of, pen_of, why_not
 from .pictures import from_0_to_1, picture_shape, pictures_of, range_of
-from .plots import weights_of_pixels
+from .plots.weights import weights_of_pixels
 from .png import data_uri, signed
 from .svg import Curve, curves, scatter
 
