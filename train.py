@@ -48,7 +48,15 @@ try:
     from nn.cli.architecture import Units, read_layers, stack
     from nn.cli.console import OutputLost, lasting_streams
     from nn.cli.kinds import usage_errors
-    from nn.cli.processes import first_tells, processes_of, processes_started, start_processes, threads_of, to_start
+    from nn.cli.processes import (
+        first_tells,
+        left,
+        processes_of,
+        processes_started,
+        start_processes,
+        threads_of,
+        to_start,
+    )
     from nn.cli.results import Saved, save_folder, save_report
     from nn.cli.resume import folder_callbacks, go_on, record_of, resumed_settings, started_again, way_to_go_on
     from nn.cli.rows import hold_out, load
@@ -106,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (TrainingDiverged, MemoryError, UsageError) as error:
             text = str(error) or "out of memory"  # Python's own MemoryError says nothing
             processes_started(together).end(f"error: {text}", tell)
-            return 2 if isinstance(error, UsageError) else 1
+            return left(2 if isinstance(error, UsageError) else 1)
         except KeyboardInterrupt:
             return 130
         except OutputLost as lost:
@@ -114,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return 141
             complain(f"the output cannot be written: {lost}")
             return 1
-        return max(code, 0 if output.error is None or isinstance(output.error, BrokenPipeError) else 1)
+        return left(max(code, 0 if output.error is None or isinstance(output.error, BrokenPipeError) else 1))
 
 
 def run_once(settings: Settings, together: Collectives) -> int:

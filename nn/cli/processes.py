@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from socket import gethostname
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from backends.collectives import Collectives, ProcessError, find_collectives, launched
@@ -20,12 +21,14 @@ from backends.cpu.cores import cores
 from backends.cuda.device import gpu_count
 from backends.devices import host_memory
 
-from .kinds import UsageError
+from .kinds import UsageError, usage_errors
 from .settings import Settings
 from .signals import FORWARDED
 
 #: What libraries of matrix products read how many threads they have.
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+#: Names the folder in which processes that end together leave their exit codes for who has started them, see ``left``.
+EXIT_CODES = "XPNET_EXIT_CODES"
 #: Exit codes for SIGKILL: those of Open MPI and of MPICH, and that of a launcher to which it happens itself.
 KILLED = (128 + 9, 9, -9)
 #: Bytes that a process takes of its own, on digits: Python, NumPy and MPI, without what all processes share.
@@ -50,7 +53,7 @@ def start_processes(settings: Settings, argv: Sequence[str] | None, tell: Callab
     Signals that end this process interrupt those: MPI's launcher would kill them.
 
     Raises:
-        UsageError: there is no MPI, or there are fewer GPUs, or less memory than they take.
+        UsageError: there is no MPI, or there are fewer GPUs, or less memory than they take; or no temporary folder.
     """
     count, words = to_start(settings), sys.orig_argv[1:] if argv is None else ["-m", "train", *argv]
     launcher = _launcher()
@@ -70,6 +73,9 @@ def start_processes(settings: Settings, argv: Sequence[str] | None, tell: Callab
     each = settings.threads or max(cores() // count, 1)
     environment = OF_OPEN_MPI | os.environ | dict.fromkeys(THREADS, str(each)) | {FORWARDED: "1"}
     command = [launcher, "-n", str(count), sys.executable, *words]
+    with usage_errors(OSError):  # the disk is full
+        codes = TemporaryDirectory(prefix="xpnet-")
+    environment |= {EXIT_CODES: codes.name}
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
     caught: list[int] = []
 
@@ -85,10 +91,11 @@ def start_processes(settings: Settings, argv: Sequence[str] | None, tell: Callab
         if handler is not signal.SIG_IGN:
             signal.signal(signum, forward)
     try:
-        code = process.wait()
+        code = process.wait() or max((int(file.name) for file in Path(codes.name).iterdir()), default=0)
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+        codes.cleanup()
     if caught and code:
         return 128 + caught[0]
     if code in KILLED:
@@ -98,6 +105,19 @@ def start_processes(settings: Settings, argv: Sequence[str] | None, tell: Callab
             f"start fewer, or give them less by --batch-size or --window{goes_on}"
         )
     return code if code >= 0 else 128 - code
+
+
+def left(code: int) -> int:
+    """The exit code of a process whose others end, too, by themselves: 0 where ``start_processes``, which has started
+    it, finds the true one. At any other MPI's launcher would say, in eight lines, that it has seen it."""
+    folder = os.environ.pop(EXIT_CODES, None)
+    if folder is None or code == 0:
+        return code
+    try:
+        Path(folder, str(code)).touch()
+    except OSError:
+        return code
+    return 0
 
 
 def _launcher() -> str:

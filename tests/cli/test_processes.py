@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def test_sigterm_interrupts_all_and_leaves_a_checkpoint(tmp_path: Path) -> None:
         script.send_signal(signal.SIGTERM)
         _, err = script.communicate(timeout=60)
     assert script.returncode == 143, err
-    assert "stopped by SIGTERM" in err
+    assert re.fullmatch(r"(.* share the .*\n)?train.py: stopped by SIGTERM in epoch \d+; .*\n", err)
     assert err.count("--resume") == 1
     assert list((tmp_path / "checkpoints").iterdir())
 
@@ -94,6 +95,20 @@ def test_what_is_wrong_is_told_once(flags: list[str], told: str) -> None:
     assert code == 2, err
     assert err.count("error: ") == 1, err
     assert told in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "told"),
+    [
+        (["--data", "no-such.csv"], 2, "error: 'no-such.csv' is neither a file nor a known source; "),
+        (["--lr", "1e30", "--epochs", "2"], 1, "error: training diverged in "),
+    ],
+)
+def test_the_launcher_adds_nothing_to_the_one_sentence(flags: list[str], code: int, told: str) -> None:
+    done = by_itself("--processes", "2", *flags)
+    assert done.returncode == code, done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if "warning: 2 processes share" not in line)
+    assert line.startswith(f"train.py: {told}")
 
 
 def test_more_processes_than_cores_are_started_with_a_warning(
