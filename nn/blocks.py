@@ -17,6 +17,7 @@ from backends.collectives import Node, TreeSum, blocks_of, nodes_of, tree_sum
 from backends.typing import Array, HostArray, Shape
 
 from .around_update import Share
+from .data.streamed.order import ALL_LANES, lanes_of
 from .feed import Feed
 from .memory import Store
 from .plan import Plan
@@ -48,6 +49,12 @@ class Blocks:
     def rows(self, block: int, rows: int) -> range:
         """The rows of a block in a batch of ``rows``."""
         return range(rows * block // self.count, rows * (block + 1) // self.count)
+
+
+def own_lanes(blocks: Blocks | None, shuffled: bool) -> range:
+    """The lanes (``nn.data.streamed.order``) that have the own blocks of each batch: all of them, where there are no
+    blocks, or rows are not shuffled."""
+    return ALL_LANES if blocks is None or not shuffled else lanes_of(blocks.own, blocks.count)
 
 
 class Sums:
@@ -198,7 +205,7 @@ class _MovedState:
 
 
 def gathered_totals(backend: Backend, totals: Array) -> list[HostArray]:
-    """The totals (2,) of each block, from all processes. Waits for the device."""
+    """The totals (2,) of each block, or batch, from all processes, in the order of these. Waits for the device."""
     of_processes = backend.collectives.gather(backend.to_numpy(totals))
     return [row for rows in of_processes for row in rows]
 

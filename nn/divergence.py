@@ -22,7 +22,7 @@ from .history import Record
 from .messages import LONGEST, sentence
 from .snapshot import Snapshot
 from .stages import Stage
-from .steps import Epoch
+from .steps import Epoch, feed_of_whole_batches
 
 #: An ``nn.Trainer``. (Importing it here would be a circle: it imports this module.)
 Trainer = Any
@@ -265,6 +265,7 @@ def _first_bad_step(trainer: Trainer, epoch: Epoch, seen: int) -> Bad | None:
     before.restore(trainer)
     trainer.totals[...] = 0.0
     look = Look(trainer)
+    epoch = epoch._replace(feed=feed_of_whole_batches(trainer, epoch))
     plan = trainer.plan(epoch.rows, optimizer=trainer.optimizer, observer=look)
 
     def observed(share: Share | None = None) -> RecordedStep:

@@ -10,6 +10,7 @@ from typing import Any
 
 from backends.typing import Array, HostArray
 
+from .blocks import gathered_totals
 from .feed import Feed, Rows
 from .metrics import Metric, check_metrics, loss_names, means, without_column
 from .model import Sequential
@@ -72,7 +73,7 @@ def totals_of(
     backend, plan = trainer.backend, trainer.plan(rows, observer=observer)
     totals, size = backend.zeros((2,), backend.wide), min(batch_size, len(rows))
     need = in_batches(trainer.model, "evaluation", tuple(rows.x.shape[1:]), size, kept=rows)
-    with need, _feed(trainer, rows, batch_size) as feed:
+    with need, _feed(trainer, rows, batch_size, range(len(rows))) as feed:
         for start in range(0, len(rows), batch_size):
             end = min(start + batch_size, len(rows))
             x, y, weights = feed.batch(feed.position(start), end - start)
@@ -82,11 +83,11 @@ def totals_of(
 
 
 @contextmanager
-def _feed(trainer: Trainer, rows: Rows, batch_size: int) -> Iterator[Feed]:
-    """A context for batches of so many rows as they are stored."""
+def _feed(trainer: Trainer, rows: Rows, batch_size: int, part: range) -> Iterator[Feed]:
+    """A context for batches of so many rows, of a part of them, as they are stored."""
     rows.reserve(batch_size)
     feed: Feed = trainer.feed(rows)
-    feed.begin_epoch(0, batch_size)
+    feed.begin_in_order(batch_size, part)
     try:
         yield feed
     finally:
@@ -94,21 +95,21 @@ def _feed(trainer: Trainer, rows: Rows, batch_size: int) -> Iterator[Feed]:
 
 
 def shared_totals_of(trainer: Trainer, rows: Rows, batch_size: int = 1024) -> HostArray:
-    """The totals of ``totals_of``, where the processes that train together take turns with the batches: those of each
-    batch are added in the order of the batches, whoever has computed them."""
+    """The totals of ``totals_of``, where the processes that train together have neighbouring batches each: those of
+    each batch are added in the order of the batches, whoever has computed them."""
     backend, plan = trainer.backend, trainer.plan(rows)
-    collectives, starts = backend.collectives, range(0, len(rows), batch_size)
-    own = starts[collectives.rank :: collectives.size]
+    rank, processes = backend.collectives.rank, backend.collectives.size
+    batches = range(0, len(rows), batch_size)
+    own = batches[len(batches) * rank // processes : len(batches) * (rank + 1) // processes]
+    part = range(own.start, min(own.stop, len(rows)))
     totals = backend.zeros((len(own), 2), backend.wide)
     size = min(batch_size, len(rows))
     need = in_batches(trainer.model, "evaluation", tuple(rows.x.shape[1:]), size, kept=rows)
-    with need, _feed(trainer, rows, batch_size) as feed:
+    with need, _feed(trainer, rows, batch_size, part) as feed:
         for index, start in enumerate(own):
             x, y, weights = feed.batch(feed.position(start), min(batch_size, len(rows) - start))
             plan.evaluate(x, y, totals[index, ...], weights=weights)
-    found = collectives.gather(backend.to_numpy(totals))
-    of_batches = [found[number % collectives.size][number // collectives.size] for number in range(len(starts))]
-    total: HostArray = reduce(add, of_batches)
+    total: HostArray = reduce(add, gathered_totals(backend, totals))
     return total
 
 

@@ -58,10 +58,10 @@ class Rows:
         """What the order of an epoch depends on, beside the seed: a run goes on only with the same."""
         return {}
 
-    def reserve(self, size: int, trains: bool = False) -> int:
-        """Have what batches of ``size`` rows need, to train on or not; how many rows there is memory for, where these
-        are not all of them, else 0."""
-        return 0
+    def reserve(self, size: int, lanes: range | None = None) -> tuple[int, ...]:
+        """Have what batches of ``size`` rows need, to train on those lanes of them (``nn.data.streamed.order``), or to
+        evaluate; for how much there is memory, where that is not for all rows."""
+        return ()
 
     def close(self) -> None:
         """Nobody needs these rows now."""
@@ -110,6 +110,13 @@ class Feed:
         """
         if self.ordered != epoch:
             self.prepare(epoch)
+
+    def begin_in_order(self, size: int, part: range) -> None:
+        """Have the rows of a part of them, which are neighbours, as they are stored, where there is no order.
+
+        Args:
+            size: how many rows a batch has, but for the last one.
+        """
 
     def prepare(self, epoch: int) -> None:
         """Make the order of that epoch.

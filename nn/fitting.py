@@ -43,7 +43,7 @@ def begin_fit(
         ProcessError: processes that are to train together differ.
     """
     model, collectives = trainer.model, trainer.backend.collectives
-    rows, held_out = on_device(trainer, train, validation, arguments["batch_size"])
+    rows, held_out = on_device(trainer, train, validation, arguments["batch_size"], arguments["shuffle"])
     trainer.columns = columns_of(trainer, rows, held_out)
     check_metrics(trainer.metrics, has_classes(trainer, rows), model.n_outputs)
     if trainer.augment is not None:

@@ -11,6 +11,7 @@ from typing import Any
 from backends import Backend
 from backends.arguments import check_flag, check_kind, check_whole_number
 
+from .blocks import own_lanes
 from .data import DataError, Dataset
 from .data.streamed import StreamedDataset
 from .data.targets import targets_of, windows_of, with_labels_read
@@ -150,13 +151,13 @@ def _fewer_rows(data: Dataset, backend: Backend, free: int | None) -> str:
     return f"about {most} rows would fit (data[:{most}], --limit {most})"
 
 
-def on_device(trainer: Trainer, train: Any, validation: Any, size: int) -> tuple[Rows, Rows | None]:
-    """What ``training_and_validation`` gave, on the device, to train in batches of ``size`` rows; the model takes note
-    of it."""
+def on_device(trainer: Trainer, train: Any, validation: Any, size: int, shuffle: bool) -> tuple[Rows, Rows | None]:
+    """What ``training_and_validation`` gave, on the device, to train in batches of ``size`` rows, shuffled or not; the
+    model takes note of it."""
     model = trainer.model
     # Where each batch has all rows, they are scaled once.
     rows = train if isinstance(train, Rows) else trainer.upload(train, keep_scaled=size >= len(train))
-    rows.reserve(size, True)
+    rows.reserve(size, own_lanes(trainer.blocks, shuffle))
     if not (validation is None or isinstance(validation, Rows)):
         units = rows.units if model.units is None else model.units.then(rows.units)
         validation = trainer.upload(model.dataset(validation, units))

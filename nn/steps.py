@@ -12,7 +12,8 @@ from backends import RecordedStep, Step, StepNumbers
 from backends.typing import Array
 
 from .around_update import Share, settings_around_update
-from .blocks import make_step_on_blocks, places_of_gradients
+from .blocks import make_step_on_blocks, own_lanes, places_of_gradients
+from .data.streamed.order import ALL_LANES
 from .feed import Feed, Rows
 from .losses import Loss
 from .optimizers import Optimizer
@@ -88,7 +89,8 @@ class Recordings:
         backend, optimizer, store = trainer.backend, trainer.optimizer, trainer.model.store
         optimizer.bind(store)
         of_optimizer = {**optimizer.settings(), "learning_rate": None}  # this one is a number of each step
-        of_rows = shuffled, keep_gradients, trainer.model.seed, trainer.loss, trainer.blocks, rows.reserve(size, True)
+        reserved = rows.reserve(size, own_lanes(trainer.blocks, shuffled))
+        of_rows = shuffled, keep_gradients, trainer.model.seed, trainer.loss, trainer.blocks, reserved
         of_steps = *of_rows, optimizer.rule, repr(of_optimizer)
         settings = (*of_steps, trainer.augment, *settings_around_update(trainer))
         state = [*optimizer.state.values()]
@@ -196,6 +198,18 @@ def rates_of(optimizer: Optimizer, update: int, times: int) -> tuple[float | tup
         except Exception:
             break
     return tuple(rates) if len({*rates}) > 1 else rates[0], len(rates)
+
+
+def feed_of_whole_batches(trainer: Trainer, epoch: Epoch) -> Feed:
+    """Batches of an epoch for one who needs all of their rows: ``epoch.feed`` may have those of the own blocks only."""
+    rows, feed = epoch.rows, epoch.feed
+    if not isinstance(rows, StreamedRows) or rows.lanes == ALL_LANES:
+        return feed
+    feed.close()
+    rows.reserve(epoch.size, ALL_LANES)
+    whole: Feed = trainer.feed(rows, feed.order is not None, augmented=True)
+    whole.begin_epoch(trainer.epoch, epoch.size)
+    return whole
 
 
 def leave_gradients(trainer: Trainer, rows: Rows, count: int, observer: Observer | None = None) -> None:

@@ -12,8 +12,8 @@ from backends.typing import Array, HostArray
 
 from .data import Augment
 from .data.streamed import StreamedDataset
-from .data.streamed.order import Order
-from .data.streamed.reader import Kept, Reader, Reading, Targets, a_target
+from .data.streamed.order import ALL_LANES, LANES, Order
+from .data.streamed.reader import OF_POSITIONS, Kept, Reader, Reading, Targets, a_target
 from .feed import AugmentedFeed, Feed, Rows
 from .memory import Workspace
 from .out_of_memory import allocating
@@ -34,8 +34,9 @@ class Ring:
         targets, weights: as ``Reader`` takes them.
 
     Attributes:
-        window: how many rows each of the two may have; 0 before ``reserve``.
-        arrays: (2 window, ...) each, by name.
+        rows: how many of each of the two may be read; 0 before ``reserve``.
+        window: how many each of them may have, where others are visited by other processes.
+        arrays: (2 rows, ...) each, by name; (2 window,) of what there is for each position (``OF_POSITIONS``).
     """
 
     def __init__(
@@ -48,9 +49,9 @@ class Ring:
     ) -> None:
         self._backend, self._data, self._kept = backend, data, kept
         self._targets, self._weights = targets, weights
-        self.window = 0
+        self.rows = self.window = 0
         self.arrays: dict[str, Array] = {}
-        self._order = Order(0, 1, 1)
+        self._order = Order(0, 1, 1, 1)
         self._epoch, self._more = 0, False
         self._reader: Reader | None = None
         self._coming: Reading | None = None
@@ -61,30 +62,31 @@ class Ring:
     @property
     def templates(self) -> tuple[Array, Array]:
         """x and y without rows."""
-        x, y = (self._empty(name, 0) for name in ("x", "y"))
+        x, y = (self._empty(name, 0, 0) for name in ("x", "y"))
         return x, y
 
-    def reserve(self, window: int) -> None:
-        """Have memory for windows of so many rows."""
-        if window > self.window:
+    def reserve(self, rows: int, window: int) -> None:
+        """Have memory for windows of ``window`` rows, of which ``rows`` are read."""
+        rows, window = max(rows, self.rows), max(window, self.window)
+        if (rows, window) != (self.rows, self.window):
             self.close()
-            self.arrays, self.window = {}, 0
-            what = f"two windows of {window:,} rows"
+            self.arrays, self.rows, self.window = {}, 0, 0
+            what = f"two windows of {rows:,} rows"
             with allocating(self._backend, what, "use a smaller one (window=...) or another device"):
-                self.arrays = {name: self._empty(name, 2 * window) for name in self._kept}
-            self.window = window
+                self.arrays = {name: self._empty(name, rows, window) for name in self._kept}
+            self.rows, self.window = rows, window
 
     def need(self, name: str) -> Array:
         """``"order"``, the index of the row in the ring at each position, or ``"numbers"``, that in the data set."""
         if name not in self.arrays:
             self.close()
             self._kept = self._kept | {name: Kept.of("int64")}
-            self.arrays[name] = self._empty(name, 2 * self.window)
+            self.arrays[name] = self._empty(name, self.rows, self.window)
         return self.arrays[name]
 
-    def _empty(self, name: str, rows: int) -> Array:
-        kept = self._kept[name]
-        return self._backend.empty((rows, *kept.shape), getattr(self._backend.xp, kept.dtype.name))
+    def _empty(self, name: str, rows: int, window: int) -> Array:
+        kept, length = self._kept[name], 2 * (window if name in OF_POSITIONS else rows)
+        return self._backend.empty((length, *kept.shape), getattr(self._backend.xp, kept.dtype.name))
 
     # ---- windows -----------------------------------------------------------------------------------------------------
 
@@ -95,10 +97,13 @@ class Ring:
             self._order = order
         self._epoch, self._more = epoch, more
 
-    def begin_in_order(self, size: int) -> None:
-        """A pass in batches of ``size`` rows over all of them, as they are stored, begins."""
-        self.reserve(max(window_in_order(self._data), size))
-        self.begin(Order.of(len(self._data), self.window, self._data.block, size, shuffled=False), 0, False)
+    def begin_in_order(self, size: int, part: range | None = None) -> None:
+        """A pass over neighbouring rows as they are stored, all by default, begins, in batches of ``size`` rows."""
+        part = range(len(self._data)) if part is None else part
+        window = max(window_in_order(self._data), size)
+        self.reserve(window, window)
+        order = Order.of(len(part), self.rows, self._data.block, size, shuffled=False, first=part.start)
+        self.begin(order, 0, False)
 
     def position(self, seen: int) -> int:
         """Where in the ring the row is that comes after ``seen`` others of the epoch. Waits until its window is there,
@@ -107,14 +112,14 @@ class Ring:
         Raises:
             Exception: what has ended the reading of that window; a DataError where rows cannot be used.
         """
-        index = seen // self._order.window
+        index = self._order.window_of(seen)
         if (self._epoch, index) != self._held:
             self._hold(index)
         return seen + self._ahead
 
     def until(self, seen: int) -> int:
         """Where in the epoch the window ends in which that row is."""
-        return self._order.span(seen // self._order.window).stop
+        return self._order.span(self._order.window_of(seen)).stop
 
     def close(self) -> None:
         """End the threads that read; what is in the ring counts no more."""
@@ -137,7 +142,7 @@ class Ring:
         self._coming = None
         self._reader.join()
         self._held, self._half = wanted, half
-        self._ahead = half * self.window - index * self._order.window
+        self._ahead = self._part(half, of_positions=True).start - self._order.span(index).start
         if index + 1 < self._order.windows:
             self._begin_reading((self._epoch, index + 1), 1 - half)
         elif self._more:
@@ -147,9 +152,13 @@ class Ring:
         self._cancel()
         if self._reader is None:
             self._reader = Reader(self._data, self._backend.device, self._kept, self._targets, self._weights)
-        begin = half * self.window
-        arrays = {name: array[begin : begin + self.window, ...] for name, array in self.arrays.items()}
-        self._coming = self._reader.begin(key, self._order, *key, arrays, begin)
+        arrays = {name: array[self._part(half, name in OF_POSITIONS), ...] for name, array in self.arrays.items()}
+        self._coming = self._reader.begin(key, self._order, *key, arrays, half * self.rows)
+
+    def _part(self, half: int, of_positions: bool) -> slice:
+        """Where one of the two windows is in an array. Without a shuffle rows are visited as they lie there."""
+        length = self.window if of_positions and self._order.shuffled else self.rows
+        return slice(half * length, (half + 1) * length)
 
     def _cancel(self) -> None:
         coming, self._coming = self._coming, None
@@ -169,24 +178,31 @@ class StreamedRows(Rows):
         data: where the rows are.
         x, y, weights: of the ring; before ``reserve`` without rows.
         ring: where they come to.
+        lanes: those on which this process trains (``Order``).
     """
 
     ring: Ring = field(kw_only=True)
+    lanes: range = ALL_LANES
 
     def __len__(self) -> int:
         return len(self.data)
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"window": self.data.window, "block": self.data.block}
+        return {"window": self.data.window, "block": self.data.block, "lanes": LANES}
 
-    def reserve(self, size: int, trains: bool = False) -> int:
-        """Have memory for windows of batches of ``size`` rows; to train on, of as many as are shuffled together."""
-        window = self.data.window if trains else window_in_order(self.data)
-        self.ring.reserve(max(window, size))
+    def reserve(self, size: int, lanes: range | None = None) -> tuple[int, ...]:
+        """Have memory for windows of batches of ``size`` rows; to train on, for what those lanes have of as many as are
+        shuffled together."""
+        if lanes is None:
+            rows = window = max(window_in_order(self.data), size)
+        else:
+            order = Order.of(len(self), self.data.window, self.data.block, size, lanes=lanes)
+            rows, window, self.lanes = order.most_read, order.window, lanes
+        self.ring.reserve(rows, window)
         arrays = self.ring.arrays
         self.x, self.y, self.weights = arrays["x"], arrays["y"], arrays.get("weights")
-        return self.ring.window
+        return self.ring.rows, self.ring.window
 
     def scaled(self, backend: Backend) -> Rows:
         raise ValueError("rows that are larger than memory cannot be kept scaled; leave keep_scaled out")
@@ -214,7 +230,7 @@ class StreamedFeed(Feed):
         network_scales: bool = False,
     ) -> None:
         super().__init__(workspace, rows, shuffled=False, seed=seed, network_scales=network_scales)
-        self._ring, self._data, self._shuffled = rows.ring, rows.data, shuffled
+        self._ring, self._data, self._lanes, self._shuffled = rows.ring, rows.data, rows.lanes, shuffled
         if shuffled:
             self.order = self._ring.need("order")
 
@@ -222,13 +238,17 @@ class StreamedFeed(Feed):
         super().begin_epoch(epoch)
         order = Order.of(
             self.size,
-            min(self._ring.window, self._data.window),
+            self._data.window,
             self._data.block,
             size,
             seed=self.seed,
             shuffled=self._shuffled,
+            lanes=self._lanes,
         )
         self._ring.begin(order, epoch, more)
+
+    def begin_in_order(self, size: int, part: range) -> None:
+        self._ring.begin_in_order(size, part)
 
     def prepare(self, epoch: int) -> None:
         """The ring has the order, and reads ahead by itself."""

@@ -34,7 +34,7 @@ Callback = Any
 Watch = Any
 AROUND_UPDATE = ("clip_norm", "clip_value", "accumulate", "average")
 #: What is known only of rows that are larger than memory, and of checkpoints of these.
-OF_WINDOWS = ("window", "block")
+OF_WINDOWS = ("window", "block", "lanes")
 #: What of the history is kept beside its records.
 OF_HISTORY = ("stopped", "best_epoch", "monitor", "best_is_kept")
 
@@ -47,8 +47,8 @@ class Fit:
         callbacks: all of this call, in their order.
         called: those that this process calls: where several train together, the first one alone calls some.
         rows, validation: to train on, and to evaluate on.
-        arguments: ``batch_size``, ``shuffle`` and ``validation_every``; of rows that are larger than memory ``window``
-            and ``block``, too.
+        arguments: ``batch_size``, ``shuffle`` and ``validation_every``; of rows that are larger than memory ``window``,
+            ``block`` and ``lanes``, too.
         settings: what the run was begun with, as ``settings_of``.
         first: how many epochs there had been before.
         last: how many there are to be after it.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends import Backend, get_backend
+from backends import Backend
 from backends.cuda.cupy_backend import CupyBackend
 from nn import (
     SGD,
@@ -31,12 +31,11 @@ from nn import (
     streamed_feed,
 )
 from nn.data.streamed import StreamedDataset, windows
-from nn.data.streamed.order import Order
+from nn.data.streamed.order import ALL_LANES, Order
 from nn.feed import AugmentedFeed
 from nn.streamed_feed import StreamedFeed
 from nn.verify.gradients import check_gradients
 from tests.helpers.emulated_cuda import EmulatedCudaDevice, launched, needs_compiler
-from tests.helpers.processes import together
 from tests.helpers.streamed import CountingSource, reading_threads
 from tests.helpers.with_emulated import EMULATED, made
 
@@ -238,7 +237,7 @@ def test_a_picture_is_distorted_by_its_number_in_the_data(which: tuple[str, bool
         trainer = trainer_of(made(which, "float32"), augment=AUGMENT)
         with trainer.backend.use():
             rows = trainer.upload(rows_of)
-            rows.reserve(BATCH, True)
+            rows.reserve(BATCH, ALL_LANES)
             feed: Any = trainer.feed(rows, shuffle, augmented=True)
             assert isinstance(feed, AugmentedFeed)
             feed.begin_epoch(2, BATCH)
@@ -265,26 +264,6 @@ def test_training_on_distorted_pictures_is_recorded_and_repeats() -> None:
     plain = trainer_of()
     plain.fit(data, 2, BATCH)
     assert state(found) == state(again) != state(plain)
-
-
-# ---- many processes --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("processes", [2, 4])
-def test_any_number_of_processes_has_the_same_bits(processes: int) -> None:
-    data = streamed(weights=WEIGHTS)
-
-    def run(collectives: Any = None) -> tuple[dict[str, bytes], list[Any]]:
-        backend = get_backend("cpu")
-        if collectives is not None:
-            backend.collectives = collectives
-        trainer = trainer_of(backend, blocks=4)
-        trainer.fit(data, 2, BATCH, validation=streamed(FLOATS[:150] * 40, LABELS[:150]))
-        return state(trainer), [(record["loss"], record["val_loss"]) for record in trainer.history]
-
-    alone = run()
-    for found in together(processes, run):
-        assert found == alone
 
 
 # ---- what is asked of the rows ---------------------------------------------------------------------------------------

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.random import generator, permutation
-from nn.data.streamed.order import Order
+from nn.data.streamed.order import ALL_LANES, LANES, Order, lanes_of
 
 ORDERS = st.builds(
     Order.of,
@@ -26,7 +28,7 @@ def test_every_row_is_visited_once_by_seed_and_epoch_alone(order: Order, epoch: 
     visited = order.epoch(epoch)
     assert visited.dtype == np.int64
     np.testing.assert_array_equal(np.sort(visited), np.arange(order.n))
-    again = Order(order.n, order.window, order.block, order.seed, order.shuffled)
+    again = Order(order.n, order.window, order.block, order.batch, order.seed, order.shuffled)
     np.testing.assert_array_equal(again.epoch(epoch), visited)
 
 
@@ -63,6 +65,74 @@ def test_windows_are_whole_batches_and_one_that_has_all_rows_is_shuffled_as_in_m
         assert (whole.window, whole.windows) == (100, 1)
         for epoch in (1, 2):
             np.testing.assert_array_equal(whole.epoch(epoch), permutation(100, 3, epoch))
+
+
+def slots_of(order: Order, index: int, blocks: range, count: int) -> np.ndarray:
+    """The positions in a window that these blocks of its batches have, of ``count`` blocks in all."""
+    length, found = len(order.span(index)), list[int]()
+    for start in range(0, length, order.batch):
+        rows = min(order.batch, length - start)
+        found += range(start + rows * blocks.start // count, start + rows * blocks.stop // count)
+    return np.array(found, int)
+
+
+@given(order=ORDERS, epoch=st.integers(1, 3), parts=st.sampled_from([(1, 1), (2, 1), (3, 2), (6, 1), (8, 3), (100, 7)]))
+def test_lanes_have_all_rows_of_their_blocks_and_the_order_of_all(
+    order: Order, epoch: int, parts: tuple[int, int]
+) -> None:
+    count, each = parts
+    for index in range(order.windows):
+        whole = order.rows(epoch, index)
+        for first in range(0, count, each):
+            blocks = range(first, min(first + each, count))
+            part = replace(order, lanes=lanes_of(blocks, count))
+            read = np.array([row for rows in part.ranges(epoch, index) for row in rows], int)
+            slots = slots_of(order, index, blocks, count)
+            inside = part.inside(epoch, index)
+            assert len(read) == len(part.part(index)) <= part.most_read
+            if inside is None:
+                assert len(read) == len(whole)
+                continue
+            assert len(inside) == len(whole)
+            assert inside.min() >= 0
+            assert inside.max() < max(len(read), 1)
+            np.testing.assert_array_equal(read[inside[slots]], whole[slots])
+            if order.has_lanes:  # at each end of them there may be a lane of which only a part is needed
+                batches = -(-len(whole) // order.batch)
+                assert len(slots) <= len(read) <= len(slots) + 2 * batches * -(-order.batch // LANES)
+
+
+@given(order=ORDERS, epoch=st.integers(1, 3))
+def test_neighbouring_lanes_are_neighbouring_parts_of_what_is_read(order: Order, epoch: int) -> None:
+    if not order.has_lanes:
+        return
+    for index in range(order.windows):
+        lanes = [replace(order, lanes=range(lane, lane + 1)) for lane in ALL_LANES]
+        read = [[row for rows in lane.ranges(epoch, index) for row in rows] for lane in lanes]
+        whole = [row for rows in order.ranges(epoch, index) for row in rows]
+        assert [row for rows in read for row in rows] == whole
+        for lane, rows in zip(ALL_LANES, read, strict=True):
+            slots = slots_of(order, index, range(lane, lane + 1), LANES)
+            assert sorted(order.rows(epoch, index)[slots].tolist()) == sorted(rows)
+
+
+@given(start=st.integers(0, 100), count=st.integers(1, 200), window=st.integers(1, 60), batch=st.integers(1, 40))
+def test_a_part_of_the_rows_is_read_as_it_is_stored(start: int, count: int, window: int, batch: int) -> None:
+    order = Order.of(count, window, 5, batch, shuffled=False, first=start)
+    assert order.epoch(0).tolist() == list(range(start, start + count))
+    assert all(order.window_of(row) == index for index in range(order.windows) for row in order.span(index))
+
+
+def test_rows_are_shuffled_within_their_lane_only_and_everywhere_there() -> None:
+    """Each row of a lane is at each of its slots about as often, over many epochs."""
+    window = 3 * LANES  # of three batches, of which each lane has a slot
+    order, found = Order.of(2 * window, window, 1, LANES, seed=1), np.zeros((3, 3), int)
+    for epoch in range(1, 101):
+        inside = order.inside(epoch, 0)
+        assert inside is not None
+        assert (inside // 3 == np.arange(window) % LANES).all()
+        np.add.at(found, (np.arange(window) // LANES, inside % 3), 1)
+    assert abs(found / (100 * window / 9) - 1).max() < 0.05  # four standard deviations
 
 
 def test_epochs_seeds_and_windows_differ() -> None:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ from backends.typing import Array, Shape
 
 from ..checks import DataError, check_range
 from .dataset import StreamedDataset
-from .order import Order
+from .order import Order, rows_in
 from .ranges import all_targets, read_positions, smallest_dtype
 from .raw import keep_files_open
 from .reading import parts_in
@@ -28,6 +29,8 @@ THREADS = 4
 #: Targets that have no more bytes than this, all together, are read once and stay in memory: to read and convert those
 #: of each block by themselves would take Python's lock from the thread that trains about as often as the rows do.
 MOST_TARGETS = 1 << 26
+#: What there is for each position of a shuffled window, by name; all else is there for each row that is read.
+OF_POSITIONS = ("order", "numbers")
 
 
 class Targets(Protocol):
@@ -51,6 +54,27 @@ class Kept:
     @property
     def bytes(self) -> int:
         return prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A window that is to be read.
+
+    Attributes:
+        order, epoch, index: the window of that number, of that epoch.
+        ranges: of its rows that are read.
+        arrays: by name, of the device.
+        first: the number in the arrays of the first row.
+        after: what may still read the arrays, as of ``Transfer``.
+    """
+
+    order: Order
+    epoch: int
+    index: int
+    ranges: list[range]
+    arrays: Mapping[str, Array]
+    first: int
+    after: Any
 
 
 class Reading:
@@ -115,18 +139,19 @@ class Reader:
 
         Args:
             order, epoch, index: the window of that number, of that epoch.
-            arrays: (m, ...) by name, at least as long as the window. What was launched before may still read them.
-            first: what is added to the positions within the window that go to ``"order"``.
+            arrays: (m, ...) by name: of ``OF_POSITIONS`` at least as long as the window, of the others as what is read
+                of it. What was launched before may still read them.
+            first: what is added to the numbers of rows, among those that are read, that go to ``"order"``.
         """
         after, last = self._transfer.mark(), self._last
+        window = _Window(order, epoch, index, order.ranges(epoch, index), arrays, first, after)
         if last is not None and last.late:
             self._needed = min(self._needed + 1, THREADS)
-        ranges = order.ranges(epoch, index)
-        left = deque(_pieces(ranges, self._piece))
-        beside = self._threads.submit(self._beside_rows, order, epoch, index, ranges, first)
+        left = deque(_pieces(window.ranges, self._piece))
+        beside = self._threads.submit(self._beside_rows, window)
         # Nothing is computed while the first window is read.
         count = min(THREADS if last is None else self._needed, len(left))
-        readers = [self._threads.submit(self._read_pieces, left, arrays, beside, after) for _ in range(count)]
+        readers = [self._threads.submit(self._read_pieces, window, left, beside) for _ in range(count)]
         self._last = Reading(key, [beside, *readers], left, ahead=last is not None)
         return self._last
 
@@ -141,16 +166,13 @@ class Reader:
 
     # ---- in the threads ----------------------------------------------------------------------------------------------
 
-    def _beside_rows(
-        self, order: Order, epoch: int, index: int, ranges: Sequence[range], first: int
-    ) -> dict[str, np.ndarray]:
-        """What a window has beside its rows, by name: which of them is visited first, second, ... (within the window,
-        and by its number in the data set), their weights, and the targets where all are in memory."""
-        inside = order.inside(epoch, index)
-        found = {} if inside is None else {"order": inside + first}
-        if "numbers" in self._kept:
-            read = np.concatenate([np.arange(rows.start, rows.stop) for rows in ranges])
-            found["numbers"] = read if inside is None else read[inside]
+    def _beside_rows(self, window: _Window) -> dict[str, np.ndarray]:
+        """Write what there is for each position of a window, and give what its rows have beside x, by name: their
+        weights, and the targets where all are in memory."""
+        found, ranges = dict[str, np.ndarray](), window.ranges
+        if not ranges:  # nobody visits a row of it here
+            return found
+        self._write_positions(window)
         if self._weights is not None:
             found["weights"] = np.concatenate([self._weights[rows.start : rows.stop] for rows in ranges])
         if "y" in self._kept and self._holds_targets:
@@ -160,6 +182,20 @@ class Reader:
             y = np.concatenate([self._all_targets[rows.start : rows.stop] for rows in ranges])
             found["y"] = self._converted(y.astype(self._data.targets.dtype, copy=False), ranges)
         return found
+
+    def _write_positions(self, window: _Window) -> None:
+        """Write which row is visited first, second, ...: by its number in the arrays, and in the data set."""
+        inside, found = window.order.inside(window.epoch, window.index), dict[str, np.ndarray]()
+        if inside is not None:
+            found["order"] = inside + window.first
+        if "numbers" in self._kept:
+            read = rows_in(window.ranges)
+            found["numbers"] = read if inside is None else read[inside]
+        for name, numbers in found.items():
+            for begin in range(0, len(numbers), self._piece):
+                part = numbers[begin : begin + self._piece]
+                into = window.arrays[name][begin : begin + len(part)]
+                self._transfer.write([into], [part.dtype], partial(_copy, part), window.after)
 
     def _converted(self, y: np.ndarray, ranges: Sequence[range]) -> np.ndarray:
         """The targets of several ranges as they go to the device; one that cannot be used is named by its row."""
@@ -173,11 +209,7 @@ class Reader:
             raise
 
     def _read_pieces(
-        self,
-        left: deque[tuple[int, list[range]]],
-        arrays: Mapping[str, Array],
-        beside: Future[dict[str, np.ndarray]],
-        after: Any,
+        self, window: _Window, left: deque[tuple[int, list[range]]], beside: Future[dict[str, np.ndarray]]
     ) -> None:
         """Read pieces until none is left, of which other threads read some as well."""
         while True:
@@ -186,32 +218,25 @@ class Reader:
             except IndexError:
                 return
             try:
-                self._read(arrays, beside, after, begin, ranges)
+                # What is beside is waited for with no memory of the transfer, which it may need.
+                self._read(window, beside.result(), begin, ranges)
             except BaseException:
                 left.clear()
                 raise
 
-    def _read(
-        self,
-        arrays: Mapping[str, Array],
-        beside: Future[dict[str, np.ndarray]],
-        after: Any,
-        begin: int,
-        ranges: Sequence[range],
-    ) -> None:
+    def _read(self, window: _Window, beside: Mapping[str, np.ndarray], begin: int, ranges: Sequence[range]) -> None:
         """Read neighbouring ranges into the arrays, from ``begin`` on."""
-        end = begin + sum(map(len, ranges))
-        parts = [arrays[name][begin:end, ...] for name in self._kept]
-        dtypes = [each.dtype for each in self._kept.values()]
+        end, names = begin + sum(map(len, ranges)), [name for name in self._kept if name not in OF_POSITIONS]
+        parts = [window.arrays[name][begin:end, ...] for name in names]
+        dtypes = [self._kept[name].dtype for name in names]
 
         def fill(host: Sequence[np.ndarray]) -> None:
-            named = dict(zip(self._kept, host, strict=True))
-            for name, numbers in beside.result().items():
-                if name in named:
-                    named[name][...] = numbers[begin:end]
+            named = dict(zip(names, host, strict=True))
+            for name, numbers in beside.items():
+                named[name][...] = numbers[begin:end]
             self._fill(named, ranges)
 
-        self._transfer.write(parts, dtypes, fill, after)
+        self._transfer.write(parts, dtypes, fill, window.after)
 
     def _fill(self, host: Mapping[str, np.ndarray], ranges: Sequence[range]) -> None:
         data, x, y = self._data, host["x"], None if self._holds_targets else host.get("y")
@@ -227,6 +252,11 @@ class Reader:
             x[...] = own_x
         if y is not None and own_y is not None and self._targets is not None:
             y[...] = self._converted(own_y, ranges)
+
+
+def _copy(numbers: np.ndarray, host: Sequence[np.ndarray]) -> None:
+    """Write numbers into the only array."""
+    host[0][...] = numbers
 
 
 def some_rows(data: Any, what: str) -> Any:
