@@ -28,7 +28,7 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # First calls import and compile, and the machine may be busy: how long an example takes proves nothing.
-settings.register_profile("suite", deadline=None, print_blob=True, max_examples=30)
+settings.register_profile("suite", deadline=None, print_blob=True, max_examples=20)
 settings.load_profile("suite")
 
 

@@ -53,7 +53,7 @@ def interrupted_run(folder: Path, name: str, backend: str, kills: list[Kill], **
     return trainer
 
 
-@pytest.mark.parametrize("backend", ["cpu", "cpu/reference"])
+@pytest.mark.parametrize("backend", ["cpu", pytest.param("cpu/reference", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_that_is_killed_once_goes_on_bit_for_bit(tmp_path: Path, name: str, backend: str) -> None:
     whole = RUNS[name](backend)
@@ -73,7 +73,7 @@ def test_a_run_on_a_gpu_goes_on_bit_for_bit_with_its_recorded_steps(tmp_path: Pa
     assert outcome(trainer) == outcome(whole)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from([*RUNS]),
     kills=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), min_size=1, max_size=5),

@@ -79,7 +79,7 @@ def test_people_are_told_apart_whatever_the_seed(seed: int) -> None:
 @pytest.mark.parametrize("name", LONG)
 def test_the_long_ones_give_the_same_numbers_on_array_api_strict(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nn.cli.rows.load_data", made_up_mnist)
-    flags = ["--recipe", name, *(FEW if name in LARGE else ["--epochs", "5"])]
+    flags = ["--recipe", name, *(FEW if name in LARGE else ["--epochs", "2"])]
     flags += ["--validation", "50"]
     cpu = run_part([*flags, "--device", "cpu"])
     strict = run_part([*flags, "--device", "array_api_strict:device1"])

@@ -62,7 +62,7 @@ def test_every_operation_of_every_backend_is_within_its_bounds(
     backend: Backend, which_backend: tuple[str, bool]
 ) -> None:
     """And docs/agreement.md says so, of these operations and no others."""
-    shown = proof.show(backend, every=8)
+    shown = proof.show(backend, every=16)
     assert_shown(shown)
     if not is_on_gpu(which_backend[0]):  # a GPU is believed by its record alone
         assert claimed_of(which_backend, backend.dtype_name) == shown.cells

@@ -199,7 +199,7 @@ ELSEWHERE = {*PICTURE_MAKERS, *DISTORTION_MAKERS, "sum_over_processes"}
 def test_results_are_within_their_bounds(operation: str, dtype: str, where: str) -> None:
     backends: list[Backend] = [make_backend(which, dtype) for which in BACKENDS[where]]
 
-    @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def check(data: st.DataObject) -> None:
         case = draw_case(data.draw, operation, dtype)

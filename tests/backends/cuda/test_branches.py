@@ -114,7 +114,9 @@ def beside(graph: Graph) -> list[str]:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("rules", [EXACT, RULES], ids=["exact", "all"])
+@pytest.mark.parametrize(
+    "rules", [pytest.param(EXACT, marks=pytest.mark.slow, id="exact"), pytest.param(RULES, id="all")]
+)
 @pytest.mark.parametrize("order", [repeat(True), repeat(False), cycle((True, False))], ids=["early", "late", "turns"])
 @pytest.mark.usefixtures("large")
 def test_a_recorded_run_is_the_eager_one(

@@ -79,7 +79,7 @@ def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize(("dtype", "threads"), [("float32", 1), ("float64", 2)])
+@pytest.mark.parametrize(("dtype", "threads"), [("float32", 1), pytest.param("float64", 2, marks=pytest.mark.slow)])
 def test_joined_steps_give_the_same_bits(network: str, dtype: str, threads: int) -> None:
     expected, alone = trained(backend_with((), dtype, threads), network)
     found, joined = trained(backend_with(EXACT, dtype, threads), network)
@@ -88,7 +88,7 @@ def test_joined_steps_give_the_same_bits(network: str, dtype: str, threads: int)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_a_recorded_run_is_the_one_launched_one_by_one(network: str, dtype: str) -> None:
     """Both joined alike; several steps are in a graph, too."""
     with_graphs = CupyBackend(EmulatedCudaDevice(), dtype)
@@ -231,7 +231,7 @@ def test_a_step_that_launches_something_else_too_runs_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize(("dtype", "threads"), [("float32", 1), ("float64", 4)])
+@pytest.mark.parametrize(("dtype", "threads"), [pytest.param("float32", 1, marks=pytest.mark.slow), ("float64", 4)])
 def test_training_with_all_rules(network: str, dtype: str, threads: int) -> None:
     """Three epochs: rounding differs, and what it grows to."""
     expected, alone = trained(backend_with(EXACT, dtype, threads), network)
