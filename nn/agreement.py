@@ -11,7 +11,7 @@ from typing import Any
 
 from backends.collectives import ProcessError
 
-from .storage.training_state import Fit
+from .storage.fit import Fit
 from .version import __version__
 
 #: An ``nn.Trainer``. (Importing it here would be a circle: it imports this module.)

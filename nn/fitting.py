@@ -15,7 +15,8 @@ from .given import on_device
 from .metrics import check_metrics, means
 from .picture_shape import shape_to_distort
 from .steps import Epoch
-from .storage.training_state import Fit, Interrupted, settings_of
+from .storage.fit import Fit, settings_of
+from .storage.training_state import Interrupted
 
 #: An ``nn.Trainer``. (Importing it here would be a circle: it imports this module.)
 Trainer = Any

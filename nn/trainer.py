@@ -41,7 +41,8 @@ from .plan import Observer, Plan, compile_plan
 from .sinks import takes_input_scale
 from .steps import STEPS_TOGETHER, Epoch, Parts, Recordings, leave_gradients, make_step, rates_of
 from .storage.checkpoint import newest_checkpoint, write_checkpoint
-from .storage.training_state import Fit, Interrupted, state_of
+from .storage.fit import Fit
+from .storage.training_state import Interrupted, state_of
 from .streamed_feed import feed_of
 from .summary import Summary
 

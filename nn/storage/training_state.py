@@ -7,11 +7,8 @@ A batch is a function of (seed, epoch, position) and so is all randomness: there
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cached_property
 from time import perf_counter
 from typing import Any
 
@@ -20,129 +17,18 @@ from backends.typing import Array
 from ..around_update import settings_around_update
 from ..blocks import gathered_totals
 from ..data import Units
-from ..data.identity import identity
-from ..feed import Rows
-from ..layers import Layer
 from ..snapshot import Snapshot, moved_arrays, moved_numbers
 from .checkpoint import CheckpointError
 from .differences import difference, other_data, tell_differences, where
-from .model_file import check_description, layer_to_dict, learn, learnt_of, units_of
+from .fit import AROUND_UPDATE, Fit, now_of, settings_of
+from .model_file import check_description, learn, learnt_of, units_of
+from .sense import OF_HISTORY, check_state
 
-#: An ``nn.Trainer``, an ``nn.Callback`` and an ``nn.divergence.Watch``. (Importing them here would be a circle.)
+#: An ``nn.Trainer`` and an ``nn.Callback``. (Importing them here would be a circle.)
 Trainer = Any
 Callback = Any
-Watch = Any
-AROUND_UPDATE = ("clip_norm", "clip_value", "accumulate", "average")
 #: What is known only of rows that are larger than memory, and of checkpoints of these.
 OF_WINDOWS = ("window", "block", "lanes")
-#: What of the history is kept beside its records.
-OF_HISTORY = ("stopped", "best_epoch", "monitor", "best_is_kept")
-
-
-@dataclass
-class Fit:
-    """A call of ``fit`` that is running.
-
-    Attributes:
-        callbacks: all of this call, in their order.
-        called: those that this process calls: where several train together, the first one alone calls some.
-        rows, validation: to train on, and to evaluate on.
-        arguments: ``batch_size``, ``shuffle`` and ``validation_every``; of rows that are larger than memory ``window``,
-            ``block`` and ``lanes``, too.
-        settings: what the run was begun with, as ``settings_of``.
-        first: how many epochs there had been before.
-        last: how many there are to be after it.
-        keeps_gradients: whether gradients must still be there when callbacks are called after a batch.
-        watch: has what training moves as it was when the epoch began.
-        resumed: what it goes on with, until its first epoch has begun; None where nothing was interrupted.
-        now: settings, as ``_now``, that the epoch is made with; those that were changed since count for the next one.
-        started: the time at which the epoch would have begun, had it never been interrupted.
-    """
-
-    callbacks: list[Callback]
-    called: list[Callback]
-    rows: Rows
-    validation: Rows | None
-    arguments: dict[str, Any]
-    settings: dict[str, Any]
-    first: int
-    last: int
-    keeps_gradients: bool
-    watch: Watch
-    resumed: Interrupted | None = None
-    now: dict[str, Any] = field(default_factory=dict)
-    started: float = 0.0
-
-    def begin_epoch(self, trainer: Trainer) -> None:
-        """An epoch begins, after all that may have changed a setting for it."""
-        self.now, self.started = _now(trainer), perf_counter()
-        self.watch.begin()
-
-    @property
-    def batch_size(self) -> int:
-        """Rows of a batch."""
-        return int(self.arguments["batch_size"])
-
-    @property
-    def is_shuffled(self) -> bool:
-        """Whether each epoch has an order of its own, which changes nothing where each batch has all rows."""
-        return bool(self.arguments["shuffle"]) and self.batch_size < len(self.rows)
-
-    def is_due(self, epoch: int) -> bool:
-        """Whether an evaluation is due after that epoch."""
-        return epoch % self.arguments["validation_every"] == 0 or epoch in (1, self.last)
-
-    @cached_property
-    def data(self) -> dict[str, Any]:
-        """What tells these rows from others; hashed when it is first asked for."""
-        return {
-            "rows to train on": identity(self.rows.data),
-            "validation rows": None if self.validation is None else identity(self.validation.data),
-        }
-
-
-def settings_of(trainer: Trainer) -> dict[str, Any]:
-    """What a run with this trainer is defined by, beside rows and callbacks."""
-    model, loss = trainer.model, trainer.loss
-    return {
-        "layers": [_layer(layer) for layer in model.layers],
-        "dtype": model.backend.dtype_name,
-        "seed": model.seed,
-        "loss": {"name": loss.name, **loss.own_settings},
-        "optimizer": _optimizer(trainer.optimizer),
-        **_of_steps(trainer),
-        **({} if trainer.blocks is None else {"blocks": trainer.blocks.count}),
-    }
-
-
-def _of_steps(trainer: Trainer) -> dict[str, Any]:
-    """What a trainer does beside forward, backward and update, as JSON has it."""
-    augment = None if trainer.augment is None else trainer.augment.settings()
-    return {**{name: getattr(trainer, name) for name in AROUND_UPDATE}, "augment": augment}
-
-
-def _layer(layer: Layer) -> dict[str, Any]:
-    try:
-        return layer_to_dict(layer)
-    except TypeError:  # of one's own, which no file can hold: what of it can be compared
-        own: list[str] = [entry.name for entry in fields(layer)] if is_dataclass(layer) else []
-        known = {name: value for name in own if isinstance(value := getattr(layer, name), int | float | str)}
-        return {"type": type(layer).__name__} | known
-
-
-def _optimizer(optimizer: Any) -> dict[str, Any]:
-    name: dict[str, Any] = {"name": optimizer.name}
-    try:
-        return {**name, **optimizer.to_json()}
-    except TypeError:  # a function for a learning rate: only its name can be compared
-        rate = optimizer.learning_rate
-        return name | {"learning_rate": getattr(rate, "__qualname__", type(rate).__name__)} | _numbers(optimizer)
-
-
-def _numbers(optimizer: Any) -> dict[str, Any]:
-    """The settings of an optimizer that are numbers or flags, as they are now."""
-    found = {name: value for name, value in optimizer.settings().items() if not callable(value)}
-    return {name: value if isinstance(value, bool) else float(value) for name, value in found.items()}
 
 
 # ---- out of a trainer ------------------------------------------------------------------------------------------------
@@ -158,7 +44,7 @@ def state_of(trainer: Trainer, fit: Fit | None) -> dict[str, Any]:
         "where": where(trainer.backend),
         "settings": settings_of(trainer) if fit is None else fit.settings,
         "first settings": trainer.first_settings,
-        "now": _now(trainer),
+        "now": now_of(trainer),
         "learnt": learnt_of(trainer.model),
         "arrays": dict(moved_arrays(trainer)),
         "numbers": numbers,
@@ -229,14 +115,14 @@ class Interrupted:
         """
         state = self.state
         with _making_sense():
-            _check(state)
+            check_state(state)
             units = _units_for(trainer, state)
         here, first = settings_of(trainer), state.get("first settings")
         if (text := difference(state["settings"], here)) and (first is None or difference(first, here)):
             raise CheckpointError(
                 f"this run cannot go on, as {text}; build model and trainer as for the run, or begin another"
             )
-        before, now = Snapshot.of(trainer), _now(trainer)
+        before, now = Snapshot.of(trainer), now_of(trainer)
         with _making_sense():
             try:
                 _set(trainer, state["epoch"]["now"] if self.seen else state["now"])
@@ -354,11 +240,6 @@ def _kind(entry: Mapping[str, Any]) -> str:
     return str(entry["kind"])
 
 
-def _now(trainer: Trainer) -> dict[str, Any]:
-    """The settings that callbacks may change while training runs."""
-    return {"optimizer": _numbers(trainer.optimizer), **_of_steps(trainer)}
-
-
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """Those of them that are others than before."""
     changed = {name: value for name, value in now["optimizer"].items() if value != before["optimizer"].get(name)}
@@ -367,7 +248,7 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any
 
 
 def _set(trainer: Trainer, now: Mapping[str, Any]) -> None:
-    """Those settings as ``_now`` gave them."""
+    """Those settings as ``now_of`` gave them."""
     for name in (*AROUND_UPDATE, "augment"):
         if name in now:
             setattr(trainer, name, now[name])
@@ -397,62 +278,6 @@ def _fill(array: Array, numbers: Iterable[float]) -> None:
     """Set the elements of an array, whatever its dtype: what counts rows and losses is wider than the rest."""
     for index, number in enumerate(numbers):
         array[index : index + 1] = number
-
-
-# ---- what makes sense ------------------------------------------------------------------------------------------------
-
-
-def _check(state: Mapping[str, Any]) -> None:
-    """Whether counters, records and sizes can be used at all."""
-    numbers, history = state["numbers"], state["history"]
-    counted = [
-        "trainer.epoch",
-        "model.step",
-        "optimizer.steps",
-        *(["average.from"] if "average.from" in numbers else []),
-    ]
-    _need("its counters are", all(_is_count(numbers[name]) for name in counted))
-    rate = numbers.get("optimizer.learning_rate", 0.0)
-    _need("its learning rate is", isinstance(rate, float | int) and 0.0 <= rate < math.inf)
-    records = history["records"]
-    _need("its history is", isinstance(records, list) and all(_is_count(record["epoch"]) for record in records))
-    _need("its history is", all(name in history for name in OF_HISTORY) and isinstance(history["stopped"], str))
-    _need("its run is", isinstance(state["run"], str) and isinstance(state["where"], dict))
-    _need("its settings are", isinstance(state["settings"], dict))
-    _need("its norm of gradients is", _are_numbers(state["gradient_norm"], 1))
-    _need("its arrays are", {"parameters", "state"} <= {*state["arrays"]})
-    if "fit" in state:
-        fit = state["fit"]
-        _need("its call of fit is", _is_count(fit["seen"]) and _is_count(fit["first"]))
-        _need("its call of fit is", isinstance(fit["stopping"], str) and isinstance(fit["data"], dict))
-        _need("its callbacks are", all(isinstance(entry["state"], dict) for entry in fit["callbacks"]))
-        _need("its callbacks are", all(isinstance(entry["settings"], dict) for entry in fit["callbacks"]))
-        _need("its callbacks are", all(isinstance(entry["kind"], str) for entry in fit["callbacks"]))
-    if state.get("fit", {}).get("seen"):
-        epoch = state["epoch"]
-        _need("its epoch is", {*epoch["before"]} == {*state["arrays"]} and math.isfinite(epoch["seconds"]))
-        shapes = [(array.shape, state["arrays"][name].shape) for name, array in epoch["before"].items()]
-        _need("its epoch is", all(one == other for one, other in shapes))
-        _need("its epoch is", _is_count(epoch["now"]["accumulate"]) and isinstance(epoch["now"]["optimizer"], dict))
-        _need(
-            "its epoch is",
-            _are_numbers(epoch["totals"], 2 * state["settings"].get("blocks", 1))
-            and isinstance(epoch["before_numbers"], dict),
-        )
-        _need("its epoch is", all(_is_count(epoch["before_numbers"][name]) for name in counted))
-
-
-def _need(what: str, makes_sense: bool) -> None:
-    if not makes_sense:
-        raise CheckpointError(f"the checkpoint makes no sense: {what} none that training can give")
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**62
-
-
-def _are_numbers(values: Any, count: int) -> bool:
-    return isinstance(values, list) and len(values) == count and all(isinstance(value, float) for value in values)
 
 
 def _units_for(trainer: Trainer, state: Mapping[str, Any]) -> Units | None:
