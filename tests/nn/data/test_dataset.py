@@ -1,10 +1,9 @@
-"""Datasets, input validation, and targets as a loss needs them."""
+"""A data set: its rows, their shape, and how it is divided."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import array_api_strict
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +11,10 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from backends.random import stream_key
-from nn.data import DataError, Dataset, DataTypeError, as_dataset, check_labels, encode_targets, label_problem
+from nn.data import DataError, Dataset, as_dataset
+
+X = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
+NAN = float("nan")
 
 
 def make(counts: list[int]) -> Dataset:
@@ -20,13 +22,6 @@ def make(counts: list[int]) -> Dataset:
     y = np.repeat(np.arange(len(counts)), counts)
     x = np.repeat(np.arange(len(y), dtype=np.float32), 3).reshape(-1, 3)
     return Dataset(x, y)
-
-
-X = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
-NAN, INF = float("nan"), float("inf")
-
-
-# ---- Dataset ---------------------------------------------------------------------------------------------------------
 
 
 def test_properties_of_labelled_rows() -> None:
@@ -103,9 +98,6 @@ def test_a_slice_is_a_view_and_one_number_is_refused() -> None:
         data[[4]]
 
 
-# ---- the shape of rows -----------------------------------------------------------------------------------------------
-
-
 def pictures(*shape: int, image_shape: tuple[int, ...] | None = None) -> Dataset:
     """Three rows of the numbers 0, 1, 2, ..."""
     x = np.arange(3.0 * np.prod(shape)).reshape(3, *shape)
@@ -178,9 +170,6 @@ def test_pictures_are_had_in_their_shape() -> None:
         pictures(24).as_pictures()
 
 
-# ---- split -----------------------------------------------------------------------------------------------------------
-
-
 @settings(deadline=None)  # the first call imports scikit-learn
 @given(
     st.lists(st.integers(2, 30), min_size=1, max_size=4),
@@ -235,288 +224,9 @@ def test_a_class_of_one_row_cannot_be_split() -> None:
         make([1]).split(0.5)
 
 
-# ---- as_dataset ------------------------------------------------------------------------------------------------------
-
-
 def test_a_dataset_passes_as_it_is() -> None:
     data = make([1, 1])
     assert as_dataset(data) is data
-
-
-@pytest.mark.parametrize(
-    ("x", "dtype", "scale"),
-    [
-        (np.zeros((2, 3), np.uint8), np.uint8, 1.0),
-        (np.full((2, 3), 255, np.uint8), np.uint8, 1.0),
-        (np.full((2, 64), 255, np.uint8), np.uint8, 1 / 255),
-        (np.full((2, 64), 255.0), np.uint8, 1 / 255),
-        (np.full((2, 64), 254.5), np.float64, 1.0),
-        (np.zeros((2, 3), np.float32), np.float32, 1.0),
-        (np.zeros((2, 3), np.float64), np.float64, 1.0),
-        (np.zeros((2, 3), ">f8"), np.float64, 1.0),
-        (np.zeros((2, 3), np.float16), np.float32, 1.0),
-        (np.zeros((2, 3), np.longdouble), np.float64, 1.0),
-        (np.zeros((2, 3), np.int64), np.float32, 1.0),
-        (np.zeros((2, 3), bool), np.float32, 1.0),
-        ([[1, 2], [3, 2**24]], np.float32, 1.0),
-        ([[1, 2], [3, -(2**24) - 1]], np.float64, 1.0),
-        ([[1, 2.5], [3, 4]], np.float64, 1.0),
-    ],
-)
-def test_dtypes_of_rows(x: object, dtype: type, scale: float) -> None:
-    data = as_dataset((x, [0, 1]))
-    assert data.x.dtype == dtype
-    assert data.x.dtype.isnative
-    assert data.scale == scale
-    np.testing.assert_array_equal(data.x, np.asarray(x))
-
-
-@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 3)])
-def test_pictures_are_flattened_and_keep_their_shape(shape: tuple[int, ...]) -> None:
-    x = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
-    data = as_dataset((x, [0, 1]))
-    assert data.image_shape == shape[1:]
-    np.testing.assert_array_equal(data.x, x.reshape(2, -1))
-    assert as_dataset((x.reshape(2, -1), [0, 1])).image_shape is None
-
-
-@pytest.mark.parametrize("data", [(X,), (X, None)])
-def test_rows_without_targets(data: tuple[object, ...]) -> None:
-    dataset = as_dataset(data)
-    assert dataset.y.shape == (3, 0)
-    assert not dataset.has_targets
-    assert dataset.class_names is None
-
-
-def test_arrays_of_other_libraries() -> None:
-    x, y = array_api_strict.asarray(X), array_api_strict.asarray([0, 1, 1])
-    data = as_dataset((x, y))
-    np.testing.assert_array_equal(data.x, X)
-    assert data.y.tolist() == [0, 1, 1]
-
-
-def test_torch_tensors() -> None:
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    data = as_dataset((torch.asarray(X, requires_grad=True), torch.asarray([0, 1, 1])))
-    np.testing.assert_array_equal(data.x, X)
-    assert data.n_classes == 2
-
-
-@pytest.mark.parametrize(
-    ("y", "labels", "n_classes"),
-    [
-        ([0, 4, 2], [0, 4, 2], 5),
-        (np.array([0, 1, 1], np.uint8), [0, 1, 1], 2),
-        ([True, False, True], [1, 0, 1], 2),
-        ([[0], [1], [1]], [0, 1, 1], 2),
-    ],
-)
-def test_integers_are_labels(y: object, labels: list[int], n_classes: int) -> None:
-    data = as_dataset((X, y))
-    assert data.y.tolist() == labels
-    assert data.y.dtype == np.int64
-    assert data.n_classes == n_classes
-
-
-@pytest.mark.parametrize(
-    ("y", "dtype"),
-    [
-        (np.array([0.0, 1.0, 2.0]), np.float64),
-        (np.array([0.5, 1.5, -2.0], np.float16), np.float32),
-        (np.eye(3, dtype=np.float32), np.float32),
-        (np.array([[1, 1], [0, 1], [0, 0]]), np.float32),
-        (np.array([[1, 0], [0, 1], [0, 1]]), np.float32),
-        (np.eye(3, dtype=bool), np.float32),
-    ],
-)
-def test_floats_and_several_columns_are_values_whatever_is_in_them(y: np.ndarray, dtype: type) -> None:
-    data = as_dataset((X, y))
-    assert data.class_names is None
-    assert data.y.dtype == dtype
-    np.testing.assert_array_equal(data.y, y)
-
-
-def with_value(value: float, dtype: str = "float64") -> np.ndarray:
-    x = np.zeros((4, 5), dtype)
-    x[2, 3] = x[3, 0] = value
-    return x
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (([], []), r"x has shape \(0,\)"),
-        ((np.zeros((0, 3)), []), r"x is empty \(shape \(0, 3\)\)"),
-        ((np.zeros((3, 0)), [0, 1, 1]), r"x is empty \(shape \(3, 0\)\)"),
-        (([1.0, 2.0], [0, 1]), r"x has shape \(2,\), .*reshape"),
-        ((np.zeros((2, 1, 1, 1, 1)), [0, 1]), r"x has shape \(2, 1, 1, 1, 1\)"),
-        ((X, [0, 1]), "x has 3 rows but y has 2; rows are examples"),
-        ((X, 1), "x has 3 rows but y has no"),
-        ((with_value(NAN), [0, 1, 1, 0]), r"x\[2, 3\] is nan"),
-        ((with_value(INF, "float32"), [0, 1, 1, 0]), r"x\[2, 3\] is inf"),
-        ((with_value(-INF, "float16"), [0, 1, 1, 0]), r"x\[2, 3\] is -inf"),
-        ((with_value(NAN).reshape(4, 5, 1), [0, 1, 1, 0]), r"x\[2, 3, 0\] is nan"),
-        ((X, [0, -1, -2]), r"y\[1\] is -1, but labels count from 0; .*, or pass floats to fit values"),
-        ((X, [0, 1, 100_001]), r"y\[2\] is 100001, which looks like a value, not a class"),
-        ((X, np.array([0, 1, 2**64 - 1], np.uint64)), r"y\[2\] is 18446744073709551615, which looks like"),
-        ((X, [0.5, NAN, 1.0]), r"y\[1\] is nan"),
-        ((X, np.array([[0.5, 1.0], [1.0, INF], [0.0, 0.0]])), r"y\[1, 1\] is inf"),
-        ((X, np.zeros((3, 2, 2))), r"y has shape \(3, 2, 2\)"),
-        ((X, np.zeros((3, 0))), r"y has shape \(3, 0\)"),
-    ],
-)
-def test_unusable_values_are_named(data: tuple[object, object], message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        as_dataset(data)
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (([["cat", 1.0]] * 3, [0, 1, 1]), "x has text in it.*turn it into numbers first"),
-        ((X, np.array(["a", 1, "b"], object)), r"y\[1\] is 1, but y\[0\] is 'a'; labels are all text or all numbers"),
-        ((X, np.array(["a", "b", None], object)), r"y\[2\] is missing \(None\); put a label there"),
-        ((X, np.array([None, 1, 2], object)), r"y\[0\] is missing"),
-        ((X, np.array([[0], [1], [{}]], object)), r"y\[2(, 0)?\] is a dict, which is no number"),
-        (([[1.0, 2.0], [3.0]], [0, 1]), r"x is ragged: x\[0\] has 2 values but x\[1\] has 1"),
-        ((X * 1j, [0, 1, 1]), "x has complex numbers"),
-        ((X, [0, 1, 1], [1, 1, 1]), r"tuple \(x, y\)"),
-        (X, r"tuple \(x, y\)"),
-        ([X, [0, 1, 1]], r"tuple \(x, y\)"),
-    ],
-)
-def test_things_that_are_no_numbers_are_named(data: object, message: str) -> None:
-    with pytest.raises(DataTypeError, match=message) as caught:
-        as_dataset(data)
-    assert isinstance(caught.value, TypeError)
-
-
-def test_the_largest_finite_values_pass() -> None:
-    largest = np.full((2, 2), np.finfo(np.float32).max)
-    np.testing.assert_array_equal(as_dataset((largest, [0, 1])).x, largest)
-
-
-# ---- encode_targets --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "y",
-    [
-        [2, 0, 1],
-        np.array([2, 0, 1], np.uint8),
-        [2.0, 0.0, 1.0],
-        np.array([2, 0, 1], np.float16),
-        [[2], [0], [1]],
-        [[2.0], [0.0], [1.0]],
-        [[0, 0, 1], [1, 0, 0], [0, 1, 0]],
-        np.eye(3)[[2, 0, 1]],
-        np.eye(3, dtype=bool)[[2, 0, 1]],
-    ],
-)
-def test_classes(y: object) -> None:
-    labels = encode_targets(y, "classes", 3)
-    assert labels.dtype == np.int64
-    assert labels.tolist() == [2, 0, 1]
-
-
-@pytest.mark.parametrize(
-    ("y", "message"),
-    [
-        ([0, 3, 4], r"y\[1\] is 3, outside the classes 0 to 2 \(the network has 3 outputs\)"),
-        ([0, 1, -1], r"y\[2\] is -1, outside the classes 0 to 2"),
-        ([0.0, 0.5, 1.0], r"y\[1\] is 0.5, which is no class"),
-        ([0.0, NAN, 1.0], r"y\[1\] is nan, which is no class"),
-        ([0.0, 1.0, INF], r"y\[2\] is inf, which is no class"),
-        ([0.0, 1.0, 3.0], r"y\[2\] is 3.0, outside"),
-        ([[0, 0, 1], [1, 1, 0]], r"y\[1\] is not one-hot"),
-        ([[0, 0, 1], [0, 0, 0]], r"y\[1\] is not one-hot"),
-        ([[0, 0, 1], [0, 2, 0]], r"y\[1\] is not one-hot"),
-        ([[0.0, 0.1, 0.9], [0.0, 0.0, 1.0]], r"y\[0\] is not one-hot"),
-        ([[0, 1], [1, 0]], "y has 2 columns, .* 3 classes"),
-        (np.zeros((2, 0)), "no targets"),
-        ([], r"y has shape \(0,\)"),
-        (3, r"y has shape \(\)"),
-    ],
-)
-def test_what_is_no_class(y: object, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        encode_targets(y, "classes", 3)
-
-
-@pytest.mark.parametrize(
-    ("y", "n_outputs", "expected", "dtype"),
-    [
-        ([0.5, 2.0], 1, [[0.5], [2.0]], np.float64),
-        (np.array([0.5, 2.0], np.float32), 1, [[0.5], [2.0]], np.float32),
-        ([[0.5], [2.0]], 1, [[0.5], [2.0]], np.float64),
-        ([[0.5, 1.0], [2.0, 3.0]], 2, [[0.5, 1.0], [2.0, 3.0]], np.float64),
-        ([0, 1], 1, [[0.0], [1.0]], np.float32),
-        ([True, False], 1, [[1.0], [0.0]], np.float32),
-        ([[0], [1]], 1, [[0.0], [1.0]], np.float32),
-        ([0, 2], 3, [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], np.float32),
-        ([[1, 1], [0, 1]], 2, [[1.0, 1.0], [0.0, 1.0]], np.float32),
-    ],
-)
-def test_values(y: object, n_outputs: int, expected: list[list[float]], dtype: type) -> None:
-    values = encode_targets(y, "values", n_outputs)
-    assert values.dtype == dtype
-    np.testing.assert_array_equal(values, expected)
-
-
-@pytest.mark.parametrize(
-    ("y", "n_outputs", "message"),
-    [
-        ([0.5, 1.0], 3, "y has 1 value a row, but the network has 3 outputs"),
-        ([[0.5, 1.0]], 1, "y has 2 values a row, but the network has 1 output;"),
-        ([0, 2], 1, r"y\[1\] is 2, outside the classes 0 to 1 \(the network has 1 output; pass floats"),
-        ([0, 3], 3, r"y\[1\] is 3, outside the classes 0 to 2 \(the network has 3 outputs\)"),
-        ([0.5, NAN], 1, r"y\[1\] is nan"),
-        (np.zeros((2, 0)), 1, "no targets"),
-    ],
-)
-def test_values_that_do_not_fit(y: object, n_outputs: int, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        encode_targets(y, "values", n_outputs)
-
-
-def test_binary_cross_entropy_needs_the_unit_interval() -> None:
-    np.testing.assert_array_equal(encode_targets([0.0, 1.0], "values", 1, unit_interval=True), [[0.0], [1.0]])
-    with pytest.raises(DataError, match=r"y\[1\] is 1\.5, but this loss needs targets from 0 to 1"):
-        encode_targets([0.5, 1.5, -1.0], "values", 1, unit_interval=True)
-    with pytest.raises(DataError, match=r"y\[0\] is -0\.5"):
-        encode_targets([[0.5, -0.5]], "values", 2, unit_interval=True)
-    assert encode_targets([0.5, 1.5], "values", 1).tolist() == [[0.5], [1.5]]
-
-
-def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(ValueError, match="'classes' or 'values'"):
-        encode_targets([0, 1], "labels", 2)
-
-
-@given(st.lists(st.integers(0, 6), min_size=1), st.integers(7, 9))
-def test_one_hot_and_labels_are_the_same_targets(labels: list[int], n_outputs: int) -> None:
-    one_hot = encode_targets(labels, "values", n_outputs)
-    assert one_hot.shape == (len(labels), n_outputs)
-    assert encode_targets(one_hot, "classes", n_outputs).tolist() == labels
-    again, n_classes = check_labels(one_hot)
-    assert again.tolist() == labels
-    assert n_classes == n_outputs
-
-
-@pytest.mark.parametrize(
-    ("label", "message"),
-    [
-        (-1.0, "count from 0"),
-        (0.5, "no class"),
-        (NAN, "no class"),
-        (INF, "no class"),
-        (100_001.0, "looks like a value"),
-    ],
-)
-def test_what_is_wrong_with_a_label(label: float, message: str) -> None:
-    assert message in str(label_problem(label))
-    assert label_problem(0.0) is None
-    assert label_problem(100_000.0) is None
 
 
 def test_a_whole_number_of_rows_can_be_held_out() -> None:
@@ -553,17 +263,6 @@ def test_only_some_classes_in_the_order_given() -> None:
 def test_classes_that_are_not_there(select: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         select(as_dataset((np.arange(6.0)[:, None], [0, 1, 2, 2, 1, 0])))
-
-
-@pytest.mark.parametrize("x", [np.ones((40, 3), order="F"), np.ones((80, 3))[::2], np.ones((40, 6), "f4")[:, ::2]])
-def test_rows_lie_one_after_the_other(x: np.ndarray) -> None:
-    """Gathering a batch from others copies all of them, at every step."""
-    y = np.arange(40) % 2
-    assert Dataset(x, y).x.flags.c_contiguous
-    assert as_dataset((x, y)).x.flags.c_contiguous
-    assert Dataset(np.ascontiguousarray(x), y)[::2].x.flags.c_contiguous
-    whole = Dataset(np.ascontiguousarray(x), y)
-    assert whole[5:9].x.base is not None
 
 
 def test_test_rows_are_a_data_set_of_their_own() -> None:
