@@ -208,8 +208,12 @@ def test_more_processes_than_batches_are_evaluated_on() -> None:
 
 @pytest.mark.parametrize("augmented", [False, True])
 @pytest.mark.parametrize("which", [("cpu", True), ("cpu", False), ("array_api_strict", False), EMULATED], ids=str)
-def test_the_ring_of_a_part_gives_its_slots_of_each_batch(which: tuple[str, bool], augmented: bool) -> None:
-    """Also for rows that come to the device in several pieces, and in the last batch, which is shorter."""
+def test_the_ring_of_a_part_gives_its_slots_of_each_batch(
+    which: tuple[str, bool], augmented: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where rows and positions come to the device in many pieces, by two buffers, and in a shorter batch."""
+    monkeypatch.setattr("nn.data.streamed.reader.PIECE", 2000)
+    monkeypatch.setattr("backends.cuda.transfer.MOST_BYTES", 1)
     feeds, options = [], OPTIONS["augmented" if augmented else "plain"]
     blocks, count = range(1, 3), 5
     for lanes in (ALL_LANES, lanes_of(blocks, count)):

@@ -111,7 +111,7 @@ class Order:
     @property
     def most_read(self) -> int:
         """How many rows of a window are read at most."""
-        return max((len(self.part(index)) for index in {0, self.windows - 1}), default=0)
+        return max(len(self.part(index)) for index in {0, self.windows - 1})
 
     def ranges(self, epoch: int, index: int) -> list[range]:
         """The rows of a window that are read, in that order, as ranges of neighbours."""
