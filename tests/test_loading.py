@@ -19,7 +19,7 @@ INTERRUPTS = """
 import os, signal, time
 try:
     os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(5)
+    time.sleep(1)
 except KeyboardInterrupt:
     pass
 raise ImportError("no such library")

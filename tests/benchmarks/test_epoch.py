@@ -23,6 +23,11 @@ from benchmarks.contenders.products import STEPS_OF_GRAPH, Products
 SETTINGS = {"config": "tiny", "device": "cpu", "rows": 200, "precision": "float32", "rounds": 3, "warm": 1, "timed": 1}
 
 
+@pytest.fixture(autouse=True)
+def without_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(epoch, "REST", 0.0)
+
+
 def settings(**given: Any) -> argparse.Namespace:
     return argparse.Namespace(**{**SETTINGS, "limit": None, **given})
 

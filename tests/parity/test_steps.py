@@ -125,7 +125,7 @@ def allocated(which: tuple[str, bool], loss: str, batch_size: int, **optimizer: 
 
 
 def allocated_alone(which: tuple[str, bool], cases: list[tuple[str, str]]) -> dict[str, list[int]]:
-    """What ``allocated`` gives for batches of 10,000 and 30,000 rows, for each (loss, optimizer), in a process of one
+    """What ``allocated`` gives for batches of 1,000 and 21,000 rows, for each (loss, optimizer), in a process of one
     thread: tracemalloc counts what all threads allocate, and a worker of this suite has others, for its messages."""
     device, fused = which
     command = [sys.executable, "-m", __name__, device, "fused" if fused else "reference", json.dumps(cases)]
@@ -239,7 +239,7 @@ if __name__ == "__main__":
     np.setbufsize(16)  # or the buffers in which NumPy converts dtypes, of 8,192 elements, would hide what is smaller
     results = {
         f"{loss}, {name}": [
-            allocated((device, kind == "fused"), loss, size, **OPTIMIZERS[name]) for size in (10_000, 30_000)
+            allocated((device, kind == "fused"), loss, size, **OPTIMIZERS[name]) for size in (1_000, 21_000)
         ]
         for loss, name in json.loads(cases)
     }

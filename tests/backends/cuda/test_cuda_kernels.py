@@ -332,8 +332,14 @@ def loss_inputs(pair: Pair, operation: str, shape: tuple[int, int], kind: str) -
 
 @emulated
 @pytest.mark.parametrize("operation", LOSSES)
-@pytest.mark.parametrize("kind", ["plain", "ties", "special"])
-@pytest.mark.parametrize("shape", [*SHAPES, (0, 3)], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        *(("plain", shape) for shape in (*SHAPES, (0, 3))),
+        *itertools.product(["ties", "special"], [(33, 1), (7, 10), (5, 257)]),
+    ],
+    ids=str,
+)
 def test_losses(pair: Pair, operation: str, shape: tuple[int, int], kind: str) -> None:
     outputs, targets = loss_inputs(pair, operation, shape, kind)
     start = np.array([2.5, 3.0])
