@@ -393,3 +393,13 @@ def test_files_of_one_run_are_known_by_callbacks_too(tmp_path: Path) -> None:
     assert any(isinstance(callback, JSONLog) for callback in prepared.trainer.callbacks)
     assert not any(isinstance(callback, SaveModel) for callback in prepared.trainer.callbacks)
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def test_pictures_alone_that_have_no_folder_are_told_how_to_name_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("")
+    told = "--plots: the folder runs/digits cannot be made: Not a directory; name another by --output"
+    assert run(capsys, "--plots", "--epochs", "1") == (2, "", f"train.py: error: {told}\n")
