@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv``.
 
     Returns:
-        The exit code: 0; 1 if an operation is out of bounds; 2 for wrong usage; 130 for Ctrl-C, and 141 where the
-        output is read no further.
+        The exit code: 0; 1 if an operation is out of bounds, or the output cannot be written; 2 for wrong usage; 130
+        for Ctrl-C, and 141 where the output is read no further.
     """
     loaded()
     try:
@@ -40,16 +40,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         if settings.command == "check":
             return run_check(settings)
         for finding in examine(settings.device):
-            print("\n".join(finding.lines()))
+            print("\n".join(finding.lines()), flush=True)
         return 0
     except (DeviceError, UsageError) as error:
         print(f"{program()}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return ENDED_BY_CTRL_C
-    except BrokenPipeError:  # whoever read the output, `head` for instance, has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it would be an error again at the end
+        if isinstance(error, BrokenPipeError):  # whoever read the output, `head` for instance, has left
+            return 141
+        print(f"{program()}: error: the output cannot be written: {error.strerror or error}", file=sys.stderr)
+        return 1
 
 
 class UsageError(Exception):
@@ -66,6 +69,10 @@ class Parser(argparse.ArgumentParser):
     """A parser that says in a line what is wrong, and which word may have been meant."""
 
     def error(self, message: str) -> NoReturn:
+        if command := re.match(r"argument check: invalid choice: '([^']*)'", message):
+            near = difflib.get_close_matches(command[1], ["check"])
+            hint = "did you mean check?" if near else f"devices are named as in --device {command[1]}"
+            raise UsageError(f"unexpected {command[1]!r}; {hint}")
         wrong = re.search(r"(?:invalid choice|unrecognized arguments): '?([^\s']+)", message)
         near = difflib.get_close_matches(wrong[1], WORDS, n=1) if wrong else []
         reason = message.partition(" (choose from ")[0] if near else message

@@ -7,6 +7,7 @@ the exit code. To add one is to add a line to ``COMMANDS``.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -66,7 +67,7 @@ def build_parser(beside: Mapping[str, str] | None = None) -> argparse.ArgumentPa
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.arguments(one)
-        one.set_defaults(run=command.run)
+        one.set_defaults(run=command.run, flags=re.findall(r"--[a-z][a-z-]+", one.format_usage()))
     return parser
 
 
@@ -124,12 +125,21 @@ def run(words: Sequence[str], beside: Mapping[str, str] | None = None) -> int:
         raise UsageError(f"name a command: {', '.join(known)} (--help tells what they do)")
     if not words[0].startswith("-") and words[0] not in known:
         raise UsageError(f"unknown command {words[0]!r}{did_you_mean(words[0], known)} (--help lists all)")
-    options = build_parser(beside).parse_args(words)
+    parser = build_parser(beside)
+    options, rest = parser.parse_known_args(words)
+    if rest:
+        raise UsageError(_unexpected(rest[0].partition("=")[0], words[0], options.flags))
     with warnings.catch_warnings():
         warnings.showwarning = warn
         warnings.simplefilter("default", UserWarning)
         code: int = options.run(options)
         return code
+
+
+def _unexpected(word: str, command: str, flags: Sequence[str]) -> str:
+    if not word.startswith("-"):
+        return f"unexpected {word!r} (--help tells what {command} takes)"
+    return f"unknown flag {word}{did_you_mean(word, flags)} (--help lists all)"
 
 
 if __name__ == "__main__":

@@ -84,9 +84,12 @@ def devices(capsys: pytest.CaptureFixture[str]) -> str:
     ("words", "sentence"),
     [
         (["trian"], "xpnet: error: unknown command 'trian'; did you mean train? (--help lists all)"),
-        (["predict", "nowhere", "x.png"], "xpnet: error: nowhere"),
+        (
+            ["predict", "nowhere", "x.png"],
+            "xpnet: error: nowhere: there is no such file, so there is no model; xpnet train --output DIR writes one\n",
+        ),
         (["train", "--hiden", "3"], "xpnet train: error: unknown flag --hiden; did you mean --hidden?"),
-        (["doctor", "chek"], "xpnet doctor: error: argument check: invalid choice: 'chek'; did you mean check?"),
+        (["doctor", "chek"], "xpnet doctor: error: unexpected 'chek'; did you mean check?"),
         ([], "xpnet: error: name a command: train, doctor, predict, "),
     ],
 )

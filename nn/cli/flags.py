@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -36,6 +37,9 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(f"{flag} takes no value")
         if complaint.startswith("invalid float value: "):
             complaint = f"must be a number, not {complaint.removeprefix('invalid float value: ')}"
+        if found := re.fullmatch(r"invalid choice: (.*) \(choose from (.*)\)", complaint):
+            *others, last = found[2].split(", ")
+            complaint = f"must be {', '.join(others)} or {last}, not {found[1]}"
         raise UsageError(f"{flag} {complaint}" if complaint.startswith("must be ") else message)
 
 

@@ -43,11 +43,12 @@ class RunFolder:
         path: of the folder.
         record: of the run.
         pictures_alone: whether nothing but pictures is written to it.
+        flag: the one that names it, for messages.
         has_begun: whether it says that it holds this run.
     """
 
-    def __init__(self, path: Path, record: RunRecord, *, pictures_alone: bool = False) -> None:
-        self.path = path
+    def __init__(self, path: Path, record: RunRecord, *, pictures_alone: bool = False, flag: str = "--output") -> None:
+        self.path, self.flag = path, flag
         self.record = record
         self.pictures_alone = pictures_alone
         self.has_begun = False
@@ -68,9 +69,9 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             reason = "it is a file" if self.path.is_file() else error.strerror or error
-            raise UsageError(f"--output {self.path}: this folder cannot be made: {reason}; name another") from None
+            raise self._refused(f"cannot be made: {reason}") from None
         if not os.access(self.path, os.W_OK):
-            raise UsageError(f"--output {self.path}: this folder cannot be written to; name another")
+            raise self._refused("cannot be written to")
         self.lock()
         if not may_hold_run and (held := self.held()):
             if self.pictures_alone:
@@ -79,6 +80,12 @@ class RunFolder:
             raise UsageError(
                 f"--output {self.path}: this folder holds {held}; {go_on}replace it by --overwrite, or name another"
             )
+
+    def _refused(self, why: str) -> UsageError:
+        if self.pictures_alone:
+            return UsageError(f"--plots: the folder {self.path} {why}; name another by --output")
+        remedy = "name another" if self.flag == "--output" else "a run goes on where it is written to"
+        return UsageError(f"{self.flag} {self.path}: this folder {why}; {remedy}")
 
     def held(self) -> str:
         """Which run it holds, in words; "" if it holds none."""
@@ -144,9 +151,7 @@ class RunFolder:
             self.has_begun = True
         except OSError as error:
             reason = error.strerror or error
-            raise UsageError(
-                f"--output {self.path}: this folder cannot be written to: {reason}; name another"
-            ) from None
+            raise self._refused(f"cannot be written to: {reason}") from None
 
     def keep(self) -> None:
         """Make the folder again, with the record of the run, if it was deleted, as far as that can be done now."""
@@ -256,7 +261,8 @@ def folder_of(settings: Settings, record: RunRecord) -> RunFolder | None:
     """The folder of a run; None where nothing is written to one. Pictures alone go to that of a recipe or of data."""
     if settings.output is None and not settings.plots:
         return None
-    return RunFolder(path_of(settings), record, pictures_alone=settings.output is None)
+    flag = "--output" if settings.resume is None else "--resume"
+    return RunFolder(path_of(settings), record, pictures_alone=settings.output is None, flag=flag)
 
 
 def path_of(settings: Settings) -> Path:

@@ -104,6 +104,11 @@ class RunRecord:
         path = folder / RECORD
         try:
             if not path.is_file():
+                if not folder.is_dir():
+                    told = "is a file, and no folder" if folder.exists() else "is not there"
+                    raise UsageError(f"{folder} {told}; name the folder that --output of the run has named")
+                if (folder.parent / RECORD).is_file():
+                    raise UsageError(f"{folder} is inside of the folder of a run; name that: {folder.parent}")
                 raise UsageError(
                     f"{folder} holds no run: there is no {RECORD}; name another folder, or begin the run again, as one "
                     "that was killed before it had begun to train"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,11 @@ def as_called(text: str) -> str:
 
 
 def complain(error: object) -> None:
-    """Say what cannot be used."""
-    print(f"{program()}: error: {sentence(str(error))}", file=sys.stderr, flush=True)
+    """Say what cannot be used; a command in it as the user calls it."""
+    text = sentence(str(error))
+    if program() == "xpnet":
+        text = re.sub(r"(?<![\w./-])(python )?train\.py(?= --)", "xpnet train", text)
+    print(f"{program()}: error: {text}", file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:

@@ -85,6 +85,8 @@ def run(options: Namespace) -> int:
     """
     if options.window is not None:
         options.window = SETTINGS["window"].from_words([options.window])
+    if options.by_class and options.json:
+        raise UsageError("--by-class would do nothing here, as --json tells of all classes together; leave it out")
     as_trained(options)
     if options.test_fraction is None:
         options.test_fraction = 0.2

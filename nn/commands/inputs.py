@@ -27,6 +27,7 @@ from ..data.reading import open_file, reading
 from ..data.streamed.parquet import ParquetSource
 from ..data.streamed.unlabelled import is_large, loaded, stored_rows
 from ..data.units import FEWEST_PIXELS, square
+from ..messages import printable
 from ..model import Sequential
 from ..picture_shape import Picture, picture
 from ..streamed_feed import WINDOW_IN_ORDER, window_in_order
@@ -234,5 +235,5 @@ def _naming(path: Path, name: str) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"{name} cannot be read: {error.strerror or error}") from None
     except (ValueError, TypeError) as error:
-        text = str(error).replace(str(path), name)
-        raise DataError(text if name in text else f"{name}: {text}") from None
+        text = str(error).replace(printable(str(path)), printable(name))
+        raise DataError(text if printable(name) in text else f"{name}: {text}") from None

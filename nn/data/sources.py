@@ -149,7 +149,8 @@ def is_absent(source: str | os.PathLike[str]) -> bool:
 
 def _why_absent(source: str) -> str:
     told = f"{shown(source, 120)} is neither a file nor a known source"
-    if not (is_table(source) or can_be_stored(source) or source.lower().endswith(".npz")):
+    has_ending = is_table(source) or can_be_stored(source) or source.lower().endswith(".npz")
+    if not (has_ending or os.path.dirname(source)):
         return f"{told}; known are {KNOWN_SOURCES}"
     try:
         where = "check the path" if os.path.isabs(source) else f"it was looked for in {os.getcwd()}"

@@ -102,8 +102,11 @@ def _page(found: Mapping[str, Any], main: str, network: Mapping[str, Any] | None
 def page_text(
     title: str, lead: str, main: str, report: Mapping[str, Any], network: Mapping[str, Any] | None = None
 ) -> str:
-    """The whole page: a title (text), the line below it and the sections (HTML), and what is embedded as JSON."""
-    return Template((PAGE / "page.html").read_text(encoding="utf-8")).substitute(
+    """The whole page: a title (text), the line below it and the sections (HTML), and what is embedded as JSON.
+
+    Names of files may have bytes in them that are no UTF-8: what stands for these has no place in a page.
+    """
+    page = Template((PAGE / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(title),
         lead=lead,
         main=main,
@@ -113,6 +116,7 @@ def page_text(
         report=as_json(report),
         network=as_json(network),
     )
+    return page.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def as_json(content: Any) -> str:

@@ -14,12 +14,14 @@ def library(name: str, purpose: str, install: str = "") -> Any:
         install: what pip calls it; ``name`` by default.
 
     Raises:
-        ImportError: in one sentence that says what to install; or what it could not import in its turn.
+        ImportError: in one sentence that says what to install, it or what it needs in its turn.
     """
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if not f"{name}.".startswith(f"{error.name}."):
-            raise
         package = install or name.partition(".")[0]
+        if not f"{name}.".startswith(f"{error.name}."):
+            raise ImportError(
+                f"{purpose} needs {package}, which needs {error.name} here: pip install {error.name}"
+            ) from None
         raise ImportError(f"{purpose} needs {package}, which is not installed: pip install {package}") from None

@@ -6,6 +6,7 @@ import ctypes
 import importlib.metadata
 import os
 import re
+import subprocess
 import sys
 import tomllib
 from dataclasses import replace
@@ -149,9 +150,22 @@ def test_the_program_calls_itself_what_it_was_called(
     code, out, err = run(capsys, "chek")
     assert (code, out) == (2, "")
     assert err.startswith(f"{called}: error: ")
-    assert err.endswith("invalid choice: 'chek'; did you mean check?\n")
+    assert err.endswith("unexpected 'chek'; did you mean check?\n")
     assert run(capsys, "--help")[1].startswith(f"usage: {called} ")
     assert run(capsys, "check", "--help")[1].startswith(f"usage: {called} check ")
+
+
+def test_a_device_alone_is_told_how_devices_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "cuda")[2].endswith("error: unexpected 'cuda'; devices are named as in --device cuda\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_an_output_that_cannot_be_written_is_no_traceback() -> None:
+    command, root = [sys.executable, "-m", "backends", "--device", "cpu"], Path(backends.__file__).parents[1]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=root, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "python -m backends: error: the output cannot be written: No space left on device\n"
 
 
 def test_every_flag_is_among_the_words_that_may_be_meant(capsys: pytest.CaptureFixture[str]) -> None:

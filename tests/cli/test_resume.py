@@ -349,6 +349,17 @@ def test_a_path_that_the_system_refuses_is_a_sentence(
     assert not [*tmp_path.iterdir()]
 
 
+def test_what_is_no_folder_of_a_run_is_called_what_it_is(
+    ended: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for path, told in (
+        (tmp_path / "absent", "is not there; name the folder that --output of the run has named"),
+        (ended / "run.json", "is a file, and no folder; name the folder that --output of the run has named"),
+        (ended / "checkpoints", f"is inside of the folder of a run; name that: {ended}"),
+    ):
+        assert run(capsys, "--resume", str(path)) == (2, "", f"train.py: error: {path} {told}\n")
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written_to_does_not_go_on(ended: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ended.chmod(0o500)
@@ -357,7 +368,7 @@ def test_a_folder_that_cannot_be_written_to_does_not_go_on(ended: Path, capsys: 
     finally:
         ended.chmod(0o700)
     assert code == 2
-    assert "this folder cannot be written to" in err
+    assert f"--resume {ended}: this folder cannot be written to" in err
 
 
 @pytest.mark.parametrize("variable", ["TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"])

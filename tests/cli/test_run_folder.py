@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import train
 from nn import History, JSONLog, SaveModel, load_model
+from nn.__main__ import main as commands
 from nn.cli import UsageError
 from nn.cli.run_record import RunRecord
 from tests.helpers.process import SCRIPT, ended
@@ -393,3 +394,31 @@ def test_files_of_one_run_are_known_by_callbacks_too(tmp_path: Path) -> None:
     assert any(isinstance(callback, JSONLog) for callback in prepared.trainer.callbacks)
     assert not any(isinstance(callback, SaveModel) for callback in prepared.trainer.callbacks)
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are any bytes on Linux alone")
+def test_names_that_are_no_text_are_those_of_files_nevertheless(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """In Latin-1, for instance, where the system has UTF-8."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    (folder / "a.csv").write_text("x,z,label\n" + "1,2,a\n2,1,b\n" * 20)
+    data, out, report = (str(folder / name) for name in ("a.csv", "out", "r.html"))
+    flags = ["--data", data, "--epochs", "1", "--device", "cpu", "--output", out, "--report", report]
+    assert run(capsys, *flags)[0] == 0
+    assert "caf\ufffd" in Path(report).read_text(encoding="utf-8")
+    assert commands(["compare", report, report, "--output", str(folder / "both.html")]) == 0
+    assert commands(["predict", out, str(folder / "absent.csv")]) == 2
+    told = f"{folder}/absent.csv: there is no such file".replace("\udce9", "\\udce9")
+    assert capsys.readouterr().err == f"python -m nn: error: {told}\n"
+
+
+def test_pictures_alone_that_have_no_folder_are_told_how_to_name_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("")
+    told = "--plots: the folder runs/digits cannot be made: Not a directory; name another by --output"
+    assert run(capsys, "--plots", "--epochs", "1") == (2, "", f"train.py: error: {told}\n")

@@ -142,3 +142,13 @@ def test_one_class_alone_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     path.write_text("a,label\n" + "".join(f"{row % 7},oak\n" for row in range(40)))
     assert train.main(["--data", str(path)]) == 2
     assert "t.csv: all rows are of class oak, so there is nothing to tell apart" in capsys.readouterr().err
+
+
+def test_a_name_of_two_words_without_quotes_is_understood(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("petal length,petal width,kind\n" + "1,2,a\n2,1,b\n" * 20)
+    code, _, err = run(capsys, "--data", str(path), "--label", "petal", "length", "--loss", "mse")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.endswith("a.csv: the column 'petal length' is one name; write it in quotation marks\n")
+    code, _, err = run(capsys, "--data", str(path), "--label", "kind", "petal length", "--loss", "mse")
+    assert "quotation" not in err

@@ -200,7 +200,7 @@ def test_a_shift_is_that_of_the_training_rows(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["digits", "--rows", "some"], "invalid choice: 'some'"),
+        (["digits", "--rows", "some"], "error: --rows must be 'test', 'train' or 'all', not 'some'"),
         (["digits", "--test-fraction", "2"], "between 0 and 1"),
         (["digits", "--test-fraction", "0"], "digits has no test rows; say --rows all"),
         (["digits", "--window", "0"], "--window must be at least 1, not 0"),
@@ -211,6 +211,9 @@ def test_a_shift_is_that_of_the_training_rows(capsys: pytest.CaptureFixture[str]
         (["digits", "--batch-size", "0"], "--batch-size must be at least 1, not 0"),
         (["digits", "--limit", "9" * 20], f"--limit must be at least 1 and at most {2**63 - 1}, not {'9' * 20}"),
         (["digits", "--test-fraction", "half"], "error: --test-fraction must be a number, not 'half'"),
+        (["digits", "--by-class", "--json"], "--by-class would do nothing here, as --json tells of all classes"),
+        (["digits", "--metric", "auc"], "error: unknown flag --metric; did you mean --metrics? (--help lists all)"),
+        (["digits", "mnist"], "error: unexpected 'mnist' (--help tells what evaluate takes)"),
         (["digits", "--label", "x"], "--label is for tables, and digits is none"),
         (["digits", "--metrics", "f1"], "unknown metric 'f1'"),
         (["digits", "--loss", "anger"], "anger"),

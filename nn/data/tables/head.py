@@ -147,6 +147,9 @@ def chosen_columns(
         DataError: there is no such column, or one is named twice.
     """
     wanted = list(label) if isinstance(label, Sequence) and not isinstance(label, str) else [label]
+    together = " ".join(map(str, wanted))  # as a shell takes it apart
+    if len(wanted) > 1 and names is not None and together in names and any(str(name) not in names for name in wanted):
+        raise DataError(f"{where}: the column {together!r} is one name; write it in quotation marks")
     found = tuple(_chosen(name, names, width, where) for name in wanted)
     if len(set(found)) < len(found) or not found:
         raise DataError(f"{where}: name each column once, and at least one, not {wanted}")
