@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from socket import gethostname
@@ -103,9 +104,11 @@ def connected(cupy: Any, gpu: int, collectives: Collectives) -> Nccl:
 
 
 def _found(cupy: Any) -> Any:
-    """CuPy's module of NCCL; None where it finds no library."""
+    """CuPy's module of NCCL; None where it finds no library, of which it would warn in nine lines."""
     try:
-        found = importlib.import_module(f"{cupy.__name__}.cuda.nccl")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = importlib.import_module(f"{cupy.__name__}.cuda.nccl")
     except ImportError:
         return None
     return found if found.available else None

@@ -78,13 +78,11 @@ class CupyCore(Backend):
 
     def _check_precision(self) -> None:
         spec, precision = self.device.spec, self.precision
-        if self.dtype_name != "float32":
-            if precision != "float32":
-                raise ValueError(f"precision {precision!r} is of float32 products; leave it out for {self.dtype_name}")
-            return
-        if reason := why_not_plain(precision):
+        if self.dtype_name != "float32" and precision != "float32":
+            raise ValueError(f"precision {precision!r} is of float32 products; leave it out for {self.dtype_name}")
+        if reason := why_not_plain(precision, self.dtype_name):
             raise DeviceError(reason, ErrorKind.LACKS_PRECISION, spec)
-        if precision == "float32":
+        if precision == "float32":  # or float64
             return
         capability = self.device.compute_capability()
         if capability < (8, 0):

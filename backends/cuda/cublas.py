@@ -84,8 +84,14 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
     return library
 
 
-def why_not_plain(precision: str) -> str:
-    """What an environment variable of NVIDIA's libraries makes of this precision; nothing where they leave it alone."""
+def why_not_plain(precision: str, dtype: str = "float32") -> str:
+    """What an environment variable of NVIDIA's libraries makes of this precision of products of matrices of this dtype;
+    nothing where they leave it alone."""
+    if dtype == "float64":
+        emulate = os.environ.get("CUBLAS_EMULATE_DOUBLE_PRECISION", "")
+        if emulate not in ("", "0"):
+            return f"CUBLAS_EMULATE_DOUBLE_PRECISION={emulate} makes float64 products of int8 ones: unset it"
+        return ""
     override = os.environ.get("NVIDIA_TF32_OVERRIDE", "")
     if precision == "float32" and override not in ("", "0"):
         return f"NVIDIA_TF32_OVERRIDE={override} rounds float32 products to tf32: unset it, or ask for tf32"

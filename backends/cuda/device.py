@@ -22,6 +22,10 @@ from .transfer import CudaTransfer
 #: How CuPy is installed, with what it needs of the CUDA toolkit.
 INSTALL = "pip install 'cupy-cuda12x[ctk]' or 'cupy-cuda13x[ctk]', by the CUDA version that nvidia-smi prints"
 
+#: Arrays of the host of so many bytes, or more, go to the GPU from where they are. CuPy copies others to page-locked
+#: memory first, as much as the next power of two, which the process then keeps.
+DIRECTLY_FROM = 1 << 24
+
 
 @cache
 def _driver() -> ctypes.CDLL:
@@ -114,7 +118,11 @@ class CupyDevice(Device):
 
     def from_numpy(self, x: np.ndarray) -> Array:
         with self.handle:
-            return self.cupy.asarray(x)
+            if x.nbytes < DIRECTLY_FROM:
+                return self.cupy.asarray(x)
+            array = self.cupy.empty(x.shape, x.dtype)
+            array.set(x)  # returns when CUDA has read it
+            return array
 
     def to_numpy(self, x: Array) -> np.ndarray:
         host: np.ndarray = self.cupy.asnumpy(x)

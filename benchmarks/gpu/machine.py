@@ -17,7 +17,10 @@ from backends import Backend, DeviceError, get_backend
 
 #: Who takes part where it is installed; none is imported here.
 LIBRARIES = ("xpnet", "numpy", "array-api-compat", "jax", "jaxlib", "torch", "pytest")
-ENVIRONMENT = ("NVIDIA_TF32_OVERRIDE", "CUBLAS_EMULATE_SINGLE_PRECISION", "CUBLAS_WORKSPACE_CONFIG")
+ENVIRONMENT = (
+    "NVIDIA_TF32_OVERRIDE", "CUBLAS_EMULATE_SINGLE_PRECISION", "CUBLAS_EMULATE_DOUBLE_PRECISION",
+    "CUBLAS_WORKSPACE_CONFIG",
+)  # fmt: skip
 NVIDIA_SMI = "driver_version,clocks.max.sm,clocks.sm,power.limit,mig.mode.current"
 
 

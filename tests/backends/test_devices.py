@@ -22,9 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends import Backend, Device, DeviceError, ErrorKind, available, get_backend
+from backends.arguments import shown
 from backends.cpu.device import NumpyDevice
 from backends.cuda.cupy_backend import CupyBackend
-from backends.cuda.device import CupyDevice
+from backends.cuda.device import DIRECTLY_FROM, CupyDevice
 from backends.devices import ArrayApiDevice, Library
 from backends.registry import LIBRARIES, find_device, find_library, forget_devices
 from tests.helpers.backends import make_backend
@@ -179,6 +180,22 @@ def test_a_folder_that_packages_share_is_no_library(
         get_backend("gpuu")
 
 
+def test_what_is_large_goes_to_a_gpu_from_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``asarray`` of CuPy would keep as much page-locked memory as the next power of two."""
+    device, copied = EmulatedCudaDevice(), list[int]()
+    asarray = device.cupy.asarray
+
+    def told(a: np.ndarray) -> Any:
+        copied.append(a.nbytes)
+        return asarray(a)
+
+    monkeypatch.setattr(device.cupy, "asarray", told)
+    for size in (10, DIRECTLY_FROM):
+        x = np.arange(2 * size, dtype=np.uint8)[::2]
+        assert np.array_equal(device.to_numpy(device.from_numpy(x)), x)
+    assert copied == [10]
+
+
 def outcome(call: Callable[..., Any], *arguments: Any) -> Any:
     """What a call returns, or the DeviceError that it raises."""
     try:
@@ -194,7 +211,7 @@ def test_whatever_is_written_is_a_library_or_an_unknown_name(spec: str) -> None:
         assert spec.partition(":")[0] in found.names
     else:
         assert found.kind is ErrorKind.UNKNOWN
-        assert str(found).startswith(f"unknown device {spec!r}")
+        assert str(found).startswith(f"unknown device {shown(spec)}")
         assert "pip install" not in str(found)
 
 

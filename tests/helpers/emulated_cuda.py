@@ -451,10 +451,14 @@ class ndarray(np.ndarray):
 
     __bool__ = __float__ = __int__ = __index__ = __iter__ = item = tolist = _wait
 
-    def set(self, arr: np.ndarray, stream: Stream) -> None:
-        """Copy from page-locked memory, later."""
+    def set(self, arr: np.ndarray, stream: Stream | None = None) -> None:
+        """Copy from page-locked memory, later; or, without a stream, from any other, now."""
         assert not isinstance(arr, ndarray)
         assert (arr.shape, arr.dtype) == (self.shape, self.dtype)
+        if stream is None:
+            must_not_capture("H2D transfers")
+            self[...] = arr
+            return
         assert arr.flags.c_contiguous
         assert self.flags.c_contiguous
         begin = arr.ctypes.data
@@ -842,6 +846,7 @@ def emulated_cupy(max_threads: int) -> Any:
     module.ndarray = ndarray
     module.allocate = allocate
     module.asarray = asarray
+    module.empty = lambda shape, dtype: allocate(shape, dtype)
     module.get_default_memory_pool = lambda: allocate
     module.ascontiguousarray = ascontiguousarray
     module.asnumpy = asnumpy

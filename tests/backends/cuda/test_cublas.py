@@ -255,6 +255,13 @@ def test_precision_that_cannot_be_had(cuda_is_emulated: list[str], monkeypatch: 
     get_backend("cuda", "float64")
     get_backend("cuda", "float32", True, "bf16")
 
+    monkeypatch.setenv("CUBLAS_EMULATE_DOUBLE_PRECISION", "0")
+    get_backend("cuda", "float64")
+    monkeypatch.setenv("CUBLAS_EMULATE_DOUBLE_PRECISION", "1")
+    message = "cuda:0: CUBLAS_EMULATE_DOUBLE_PRECISION=1 makes float64 products of int8 ones: unset it"
+    refused(DeviceError, message, "cuda", "float64")
+    get_backend("cuda", "float32", True, "tf32")
+
     def not_found(self: Any) -> None:
         raise OSError("libcublas.so.13: no such file")
 
