@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from socket import gethostname
 from tempfile import TemporaryDirectory
+from time import monotonic
 from typing import Any
 
 from backends.collectives import Collectives, ProcessError, find_collectives, launched
@@ -23,7 +24,7 @@ from backends.devices import host_memory
 
 from .kinds import UsageError, usage_errors
 from .settings import Settings
-from .signals import FORWARDED
+from .signals import FORWARDED, PRESSED_ONCE
 
 #: What libraries of matrix products read how many threads they have.
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -77,13 +78,16 @@ def start_processes(settings: Settings, argv: Sequence[str] | None, tell: Callab
         codes = TemporaryDirectory(prefix="xpnet-")
     environment |= {EXIT_CODES: codes.name}
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
-    caught: list[int] = []
+    caught, first = list[int](), list[float]()
 
     def forward(signum: int, frame: Any) -> None:
+        if caught and monotonic() - first[0] < PRESSED_ONCE:
+            return
         if caught:  # the second one ends all at once
             process.terminate()
         else:
             process.send_signal(signal.SIGUSR2 if signum == signal.SIGINT else signal.SIGUSR1)
+            first.append(monotonic())
         caught.append(signum)
 
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}

@@ -8,14 +8,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any, NoReturn
 
 from ..trainer import Trainer
 
 #: Those by which the system, or a terminal that is closed, ends a program.
 ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-
-
+#: Signals within so many seconds are one, as long as training is ending: a key that is hit twice, or SIGHUP and SIGTERM
+#: together, as systems send them, must not cost the checkpoint of the first one.
+PRESSED_ONCE = 1.0
 #: Set in processes whose launcher would kill them by signals that end a program; it is told of these by others.
 FORWARDED = "XPNET_FORWARDED_SIGNALS"
 STANDS_FOR: dict[int, int] = (
@@ -49,7 +51,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.caught = 0
-        self._early, self._has_trained = 0, False
+        self._early, self._has_trained, self._caught_at = 0, False, 0.0
         self._trainer: Trainer | None = None
 
     @property
@@ -76,8 +78,10 @@ class Signals:
     def handle(self, signum: int, frame: Any) -> None:
         """What Python calls when there is a signal."""
         signum = STANDS_FOR.get(signum, signum)
+        if self._trainer is not None and self.caught and monotonic() - self._caught_at < PRESSED_ONCE:
+            return  # the checkpoint of the first one is being written
         if self._trainer is not None and not self.caught:
-            self.caught = signum
+            self.caught, self._caught_at = signum, monotonic()
             self._trainer.interrupt(f"{name_of(signum)} in epoch {self._trainer.epoch}")
         else:
             self._early = signum

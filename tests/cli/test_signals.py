@@ -133,6 +133,37 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     assert len(list((tmp_path / "checkpoints").iterdir())) >= 1
 
 
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_two_signals_at_once_leave_the_checkpoint_of_the_first(
+    second: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A key that is hit twice; there is no checkpoint before, and writing one takes a while."""
+    with running(*LONG, "--output", str(tmp_path), until="1 ", program=SLOW_CHECKPOINT) as script:
+        script.send_signal(signal.SIGINT)
+        assert script.stdout is not None
+        while (line := script.stdout.readline()) != "writes\n":
+            assert line
+        script.send_signal(second)
+        out, errors = script.communicate(timeout=60)
+    assert (script.returncode, errors.count("\n")) == (130, 1)
+    assert errors.endswith(way(tmp_path))
+    assert "test accuracy" in out
+    assert list((tmp_path / "checkpoints").iterdir())
+
+
+#: Writing a checkpoint takes a while.
+SLOW_CHECKPOINT = """
+import sys, time
+import nn.trainer
+import train
+write = nn.trainer.write_checkpoint
+def slow(*arguments):
+    print("\\nwrites", flush=True)
+    time.sleep(0.4)
+    return write(*arguments)
+nn.trainer.write_checkpoint = slow
+sys.exit(train.main())
+"""
 #: Test rows in a file, of which each range takes a second to be read.
 SLOW = """
 import sys, time
