@@ -31,17 +31,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv``.
 
     Returns:
-        The exit code: 0; 1 if an operation is out of bounds, or the output cannot be written; 2 for wrong usage; 130
-        for Ctrl-C, and 141 where the output is read no further.
+        The exit code: 0; 1 if an operation is out of bounds, a device that was named cannot be used, or the output
+        cannot be written; 2 for wrong usage; 130 for Ctrl-C, and 141 where the output is read no further.
     """
     loaded()
     try:
         settings = build_parser().parse_args(argv)
         if settings.command == "check":
             return run_check(settings)
-        for finding in examine(settings.device):
+        findings = examine(settings.device)
+        for finding in findings:
             print("\n".join(finding.lines()), flush=True)
-        return 0
+        return int(bool(settings.device) and any(finding.reason for finding in findings))
     except (DeviceError, UsageError) as error:
         print(f"{program()}: error: {error}", file=sys.stderr)
         return 2
