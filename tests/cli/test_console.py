@@ -66,7 +66,15 @@ def test_a_full_disk_below_the_output(tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (1, f"train.py: error: {why}\n")
 
 
-@pytest.mark.parametrize("streams", [">&-", "2>&-", "<&- >&- 2>&-", "2> >(true)", "2> /dev/full"])
+@pytest.mark.parametrize(
+    "streams",
+    [
+        *(pytest.param(one, marks=pytest.mark.slow) for one in (">&-", "2>&-")),
+        "<&- >&- 2>&-",
+        "2> >(true)",
+        "2> /dev/full",
+    ],
+)
 def test_closed_streams(streams: str, tmp_path: Path) -> None:
     if "/dev/full" in streams and not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
@@ -105,7 +113,7 @@ sys.exit(train.main())
     "environment",
     [
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        {"PYTHONIOENCODING": "ascii"},
+        pytest.param({"PYTHONIOENCODING": "ascii"}, marks=pytest.mark.slow),
         {"PYTHONIOENCODING": "latin-1"},
         {"TERM": "dumb", "COLUMNS": "1", "LC_ALL": "POSIX"},
     ],

@@ -253,7 +253,12 @@ def test_a_process_that_dies_ends_all_within_10_seconds(processes: int, how: str
             "process 0 of 2, on {host}, has not answered for 2 s: it has been stopped, by a signal",
             marks=pytest.mark.slow,
         ),
-        ("waits", 1, "process 1 of 2, on {host}, has done nothing for 2 s while others wait for it"),
+        pytest.param(
+            "waits",
+            1,
+            "process 1 of 2, on {host}, has done nothing for 2 s while others wait for it",
+            marks=pytest.mark.slow,
+        ),
         ("other calls", None, "process 1 of 2, on {host}, and process 0 have waited for each other for 2 s"),
     ],
 )

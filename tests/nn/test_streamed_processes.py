@@ -78,7 +78,10 @@ def counted(**options: Any) -> tuple[CountingSource, StreamedDataset]:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-@pytest.mark.parametrize(("blocks", "processes"), [(8, (2, 4, 8)), (6, (2, 3, 6)), (3, (3,))])
+@pytest.mark.parametrize(
+    ("blocks", "processes"),
+    [(8, (2, 4, 8)), pytest.param(6, (2, 3, 6), marks=pytest.mark.slow), (3, (3,))],
+)
 def test_any_number_of_processes_has_the_same_bits(blocks: int, processes: tuple[int, ...], name: str) -> None:
     def run(collectives: Collectives) -> tuple[dict[str, Any], list[Any]]:
         trainer = trainer_with(collectives, blocks=blocks, **OPTIONS[name])

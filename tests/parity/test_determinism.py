@@ -33,7 +33,7 @@ def weights(folder: Path, threads: str | None) -> bytes:
     return written.replace(run, b"")
 
 
-@pytest.mark.parametrize("threads", [None, "1", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("threads", [None, *(pytest.param(number, marks=pytest.mark.slow) for number in ("1", "2"))])
 def test_two_processes_write_the_same_bytes(tmp_path: Path, threads: str | None) -> None:
     """With the same number of threads: more of them may add up a sum in another order."""
     assert weights(tmp_path / "a", threads) == weights(tmp_path / "b", threads)

@@ -87,6 +87,7 @@ def test_the_cuda_kernels_are_within_their_bounds(dtype: str, every: int) -> Non
     assert kernels == proof.kernel_cells(shown.kernels, dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_numpy_is_within_its_bounds_for_other_seeds(dtype: str) -> None:
     for seed in (1, 2):
