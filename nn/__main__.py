@@ -67,7 +67,7 @@ def build_parser(beside: Mapping[str, str] | None = None) -> argparse.ArgumentPa
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.arguments(one)
-        one.set_defaults(run=command.run, flags=re.findall(r"--[a-z][a-z-]+", one.format_usage()))
+        one.set_defaults(run=command.run, parser=one)
     return parser
 
 
@@ -128,7 +128,7 @@ def run(words: Sequence[str], beside: Mapping[str, str] | None = None) -> int:
     parser = build_parser(beside)
     options, rest = parser.parse_known_args(words)
     if rest:
-        raise UsageError(_unexpected(rest[0].partition("=")[0], words[0], options.flags))
+        raise UsageError(_unexpected(rest[0].partition("=")[0], words[0], options.parser))
     with warnings.catch_warnings():
         warnings.showwarning = warn
         warnings.simplefilter("default", UserWarning)
@@ -136,9 +136,10 @@ def run(words: Sequence[str], beside: Mapping[str, str] | None = None) -> int:
         return code
 
 
-def _unexpected(word: str, command: str, flags: Sequence[str]) -> str:
+def _unexpected(word: str, command: str, parser: argparse.ArgumentParser) -> str:
     if not word.startswith("-"):
         return f"unexpected {word!r} (--help tells what {command} takes)"
+    flags = re.findall(r"--[a-z][a-z-]+", parser.format_usage())
     return f"unknown flag {word}{did_you_mean(word, flags)} (--help lists all)"
 
 

@@ -76,13 +76,15 @@ class Blas:
             shared: by the threads that a product would have, where that changes no bit.
         """
         alpha = self._real()
-        vectors = partial(self._axpy, _SIZE(x.size), alpha, _memory(x), _ONE, _memory(y), _ONE)
-        if not (shared and self.is_even):
-            vectors = partial(self._axpby, *vectors.args[:4], self._real(1.0), *vectors.args[4:])
+        x_given, y_given = (_SIZE(x.size), alpha, _memory(x), _ONE), (_memory(y), _ONE)
+        if shared and self.is_even:
+            add = partial(self._axpy, *x_given, *y_given)
+        else:
+            add = partial(self._axpby, *x_given, self._real(1.0), *y_given)
 
         def subtract(factor: float) -> None:
             alpha.value = -factor
-            vectors()
+            add()
 
         return subtract
 
