@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..callbacks import Callback, Checkpoint
+from ..data.sources import OWN_SOURCES
 from ..history import Record
 from ..storage.checkpoint import CheckpointError, checkpoints_in, newest_checkpoint
 from ..trainer import Trainer
@@ -30,8 +31,6 @@ MAY_DIFFER = {
 TIMES_STARTED_AGAIN = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 #: Settings that are paths, which start from the folder in which the run began.
 PATHS = ("data", "data_dir", "start_from", "report", "log", "tensorboard")
-#: Data that are no path.
-SOURCES = ("digits", "mnist")
 
 
 def started_again(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +92,7 @@ def _told(name: str, value: Any) -> str:
 
 
 def _is_relative(name: str, value: Any) -> bool:
-    is_path = name in PATHS and value is not None and not (name == "data" and value.lower() in SOURCES)
+    is_path = name in PATHS and value is not None and not (name == "data" and value.lower() in OWN_SOURCES)
     return is_path and not Path(value).is_absolute()
 
 

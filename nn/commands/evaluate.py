@@ -25,7 +25,7 @@ from ..cli.flags import count
 from ..cli.kinds import METRIC
 from ..cli.run_record import RECORD, RunRecord
 from ..data import Dataset, StreamedDataset, load_data, read_csv
-from ..data.sources import limited, set_aside
+from ..data.sources import OWN_SOURCES, limited, set_aside
 from ..data.streamed.as_streamed import joined
 from ..data.streamed.from_path import is_large_table
 from ..data.tables import is_table
@@ -148,7 +148,7 @@ def as_trained(options: Namespace) -> None:
 
 def path_of(data: str, folder: str) -> str:
     """DATA, whose paths start from ``folder``, from anywhere."""
-    if data.lower() in ("digits", "mnist"):
+    if data.lower() in OWN_SOURCES:
         return data.lower()
     return ",".join(str(Path(folder, part.strip())) for part in data.split(","))
 

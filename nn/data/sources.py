@@ -39,6 +39,8 @@ KNOWN_SOURCES = (
     "'digits', 'mnist', a file .npz, .h5, .hdf5, .npy, .csv, .tsv, .csv.gz, .tsv.gz or .parquet, a folder of .npy "
     "files, or .zarr"
 )
+#: Those that are no path.
+OWN_SOURCES = ("digits", "mnist")
 TABLES_ALONE = "label, task, impute and categorical are for columns of tables"
 #: HDF5 files that have no more rows than fit are not opened twice: gzip shrinks by this factor at most.
 MOST_PACKED = 1032
@@ -144,7 +146,7 @@ def load_data(
 def is_absent(source: str | os.PathLike[str]) -> bool:
     """Whether nothing is there to be read: no file or folder of that name, which is none of ours either."""
     name = str(source)
-    return name.lower() not in ("digits", "mnist") and "," not in name and not os.path.exists(name)
+    return name.lower() not in OWN_SOURCES and "," not in name and not os.path.exists(name)
 
 
 def _why_absent(source: str) -> str:
@@ -179,7 +181,7 @@ def _stored(source: str, options: TableOptions, window: int | str | None) -> Sto
     Raises:
         DataError: it is to be streamed, and cannot be.
     """
-    is_one = source.lower() not in ("digits", "mnist")
+    is_one = source.lower() not in OWN_SOURCES
     if not (is_one and can_be_stored(source)):
         if isinstance(window, int):
             raise DataError(
@@ -251,7 +253,7 @@ def _load(
     source: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None, progress: bool, options: TableOptions
 ) -> tuple[str, Dataset, Dataset | None]:
     known, path = str(source).lower(), Path(source)
-    if known not in ("digits", "mnist"):
+    if known not in OWN_SOURCES:
         check_is_file(path)
     if options != TableOptions():
         raise DataError(f"{source} is no table: {TABLES_ALONE}")
