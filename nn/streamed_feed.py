@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -13,6 +14,7 @@ from backends.typing import Array, HostArray
 from .data import Augment
 from .data.streamed import StreamedDataset
 from .data.streamed.order import ALL_LANES, LANES, Order
+from .data.streamed.placement import Placement
 from .data.streamed.reader import OF_POSITIONS, Kept, Reader, Reading, Targets, a_target
 from .feed import AugmentedFeed, Feed, Rows
 from .memory import Workspace
@@ -36,7 +38,8 @@ class Ring:
     Attributes:
         rows: how many of each of the two may be read; 0 before ``reserve``.
         window: how many each of them may have, where others are visited by other processes.
-        arrays: (2 rows, ...) each, by name; (2 window,) of what there is for each position (``OF_POSITIONS``).
+        arrays: (2 rows, ...) each, by name; (2 window,) of what there is for each position (``OF_POSITIONS``); and
+            somewhat more, so that rows can lie as in their file.
     """
 
     def __init__(
@@ -51,12 +54,14 @@ class Ring:
         self._targets, self._weights = targets, weights
         self.rows = self.window = 0
         self.arrays: dict[str, Array] = {}
+        self._placement = None if data.chosen is not None else Placement.of(data.rows, data.block)
         self._order = Order(0, 1, 1, 1)
         self._epoch, self._more = 0, False
         self._reader: Reader | None = None
         self._coming: Reading | None = None
         self._held: tuple[int, int] | None = None  # the epoch, and the number of its window
         self._half = 0  # where that is
+        self._skipped = 0  # so many rows are left free before those of the window that is coming
         self._ahead = 0  # how far positions in the ring are ahead of those in the epoch
 
     @property
@@ -85,8 +90,15 @@ class Ring:
         return self.arrays[name]
 
     def _empty(self, name: str, rows: int, window: int) -> Array:
-        kept, length = self._kept[name], 2 * (window if name in OF_POSITIONS else rows)
-        return self._backend.empty((length, *kept.shape), getattr(self._backend.xp, kept.dtype.name))
+        kept, length = self._kept[name], self._begin(2, window if name in OF_POSITIONS else rows)
+        empty = partial(self._backend.empty, dtype=getattr(self._backend.xp, kept.dtype.name))
+        if name == "x" and self._placement is not None:
+            return self._placement.empty(empty, (length, *kept.shape))
+        return empty((length, *kept.shape))
+
+    def _begin(self, half: int, length: int) -> int:
+        """Where the memory of one of the two windows begins in an array that has ``length`` for each."""
+        return half * (length + (self._placement.period - 1 if self._placement and length else 0))
 
     # ---- windows -----------------------------------------------------------------------------------------------------
 
@@ -152,13 +164,18 @@ class Ring:
         self._cancel()
         if self._reader is None:
             self._reader = Reader(self._data, self._backend.device, self._kept, self._targets, self._weights)
+        ranges, begin = self._order.ranges(*key), self._begin(half, self.rows)
+        self._skipped = self._placement.skipped(ranges[0].start, begin) if self._placement and ranges else 0
         arrays = {name: array[self._part(half, name in OF_POSITIONS), ...] for name, array in self.arrays.items()}
-        self._coming = self._reader.begin(key, self._order, *key, arrays, half * self.rows)
+        self._coming = self._reader.begin(key, self._order, *key, arrays, begin + self._skipped)
 
     def _part(self, half: int, of_positions: bool) -> slice:
         """Where one of the two windows is in an array. Without a shuffle rows are visited as they lie there."""
-        length = self.window if of_positions and self._order.shuffled else self.rows
-        return slice(half * length, (half + 1) * length)
+        if of_positions and self._order.shuffled:
+            begin, length = self._begin(half, self.window), self.window
+        else:
+            begin, length = self._begin(half, self.rows) + self._skipped, self.rows
+        return slice(begin, begin + length)
 
     def _cancel(self) -> None:
         coming, self._coming = self._coming, None

@@ -47,7 +47,15 @@ class Converted(ABC):
 
 
 class CheckedNumbers(Converted):
-    """Finite numbers: rows of a data set, or values to fit."""
+    """Finite numbers: rows of a data set, or values to fit.
+
+    Attributes:
+        first_byte: as of ``Source``, where nothing is converted.
+    """
+
+    def __init__(self, source: Source, dtype: Any) -> None:
+        super().__init__(source, dtype)
+        self.first_byte: int | None = getattr(source, "first_byte", None) if source.dtype == self.dtype else None
 
     def read(self, start: int, stop: int, out: np.ndarray) -> None:
         """As of ``Source``.

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..checks import DataError
-from .source import Source
+from .reading import row_bytes
+from .source import SECTOR, Source
 
 
 class JoinedSource:
@@ -35,6 +36,8 @@ class JoinedSource:
         self._ends = np.cumsum([source.shape[0] for source in sources])
         self.shape = (int(self._ends[-1]), *first.shape[1:])
         self.chunk = max(source.chunk for source in sources)
+        begins = {_first_byte(source, int(end)) for source, end in zip(sources, self._ends, strict=True)}
+        self.first_byte = begins.pop() if len(begins) == 1 else None
 
     def read(self, start: int, stop: int, out: np.ndarray) -> None:
         """As of ``Source``."""
@@ -50,3 +53,9 @@ class JoinedSource:
     def identity(self) -> dict[str, Any]:
         """As of ``Source``."""
         return {"files": [source.identity() for source in self.sources]}
+
+
+def _first_byte(source: Source, end: int) -> int | None:
+    """Where row 0 of all would begin within a sector of the file of one, whose rows end before row ``end`` of all."""
+    found: int | None = getattr(source, "first_byte", None)
+    return None if found is None else (found - (end - source.shape[0]) * row_bytes(source)) % SECTOR

@@ -30,7 +30,8 @@ from backends.typing import Shape
 
 from ..checks import DataError
 from ..reading import reading
-from .source import sampled_identity
+from .placement import address
+from .source import SECTOR, sampled_identity
 
 #: A file is too large for the system to keep where it has more than one part in so many of the memory.
 PART_OF_MEMORY = 2
@@ -90,12 +91,14 @@ class _Open:
             os.close(self.descriptor)
 
 
-#: What the system asks of offsets, sizes and addresses past its cache, and the bytes that are read at a time so.
+#: What every system is content with, of offsets, sizes and addresses past its cache, and the bytes that are read at a
+#: time so.
 ALIGNMENT, DIRECT = 4096, 1 << 21
 
 
 class _OpenDirectly(_Open):
-    """A file that is read past the cache of the system: into memory of its own, from which the bytes are copied.
+    """A file that is read past the cache of the system: straight to where the bytes belong, if that lies as the file
+    does (``Placement``), else into memory of its own, from which they are copied.
 
     Raises:
         OSError: the file system has no such way.
@@ -105,8 +108,16 @@ class _OpenDirectly(_Open):
         super().__init__(path, os.O_DIRECT)
         memory = mmap.mmap(-1, DIRECT)  # begins at a page
         self._view, self._numbers = memoryview(memory), np.frombuffer(memory, np.uint8)
+        os.preadv(self.descriptor, [self._view[:ALIGNMENT]], 0)
+        try:
+            os.preadv(self.descriptor, [self._view[SECTOR : 2 * SECTOR]], SECTOR)
+            self._takes_sectors = True
+        except OSError:  # of a disk with larger ones
+            self._takes_sectors = False
 
     def read(self, into: memoryview, at: int) -> int:
+        if self._takes_sectors and len(into) > 2 * SECTOR and (_address(into) - at) % SECTOR == 0:
+            return self._read_straight(into, at)
         skip = at % ALIGNMENT
         size = min(-(-(skip + len(into)) // ALIGNMENT) * ALIGNMENT, DIRECT)
         got = os.preadv(self.descriptor, [self._view[:size]], at - skip)
@@ -115,14 +126,23 @@ class _OpenDirectly(_Open):
         np.copyto(np.frombuffer(into[:count], np.uint8), self._numbers[skip : skip + count])
         return count
 
+    def _read_straight(self, into: memoryview, at: int) -> int:
+        """Of the sectors at both ends, a part of which is wanted, that part is copied."""
+        before, after = -at % SECTOR, (at + len(into)) % SECTOR
+        skip, end = -before % SECTOR, len(into) - after
+        first, last = self._view[:SECTOR], self._view[SECTOR : 2 * SECTOR]
+        parts = [first, into[before:end], last]
+        got = os.preadv(self.descriptor, parts[0 if before else 1 : 3 if after else 2], at - skip) - skip
+        into[:before] = first[skip : skip + before]
+        into[end:] = last[:after]
+        return max(min(got, len(into)), 0)
+
 
 def _open(state: FileState) -> _Open:
     """The file, in the way in which a thread that reads much of it reads it best."""
     if hasattr(os, "O_DIRECT") and state.is_larger_than_cache:
         with suppress(OSError):
-            found = _OpenDirectly(state.path)
-            found.read(memoryview(bytearray(1)), 0)  # some file systems refuse it no sooner
-            return found
+            return _OpenDirectly(state.path)
     return _Open(state.path)
 
 
@@ -165,6 +185,10 @@ def _opened(state: FileState) -> Iterator[Callable[[memoryview, int], int]]:
     yield found.read
 
 
+def _address(memory: memoryview) -> int:
+    return address(np.frombuffer(memory, np.uint8))
+
+
 def _known(found: os.stat_result) -> tuple[int, int, int, int]:
     return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev
 
@@ -175,17 +199,17 @@ class RawSource:
     Args:
         state: of the file.
         name: of the array, for messages.
-        offset: where it begins, in bytes.
+        first_byte: where it begins.
         shape: (n, ...).
         dtype: in the byte order of the file.
     """
 
     chunk = 1
 
-    def __init__(self, state: FileState, name: str, offset: int, shape: Shape, dtype: np.dtype[Any]) -> None:
+    def __init__(self, state: FileState, name: str, first_byte: int, shape: Shape, dtype: np.dtype[Any]) -> None:
         self.state, self.name, self.shape = state, name, tuple(shape)
         self.dtype = dtype.newbyteorder("=")
-        self._offset, self._stored = offset, dtype
+        self.first_byte, self._stored = first_byte, dtype
         self._row_bytes = math.prod(shape[1:]) * dtype.itemsize
 
     def read(self, start: int, stop: int, out: np.ndarray) -> None:
@@ -206,7 +230,7 @@ class RawSource:
         into, size, done = out.reshape(-1).view(np.uint8).data, self._row_bytes, 0
         with reading(self.state.path), _opened(self.state) as read:
             for rows in ranges:
-                at, end = self._offset + rows.start * size, done + len(rows) * size
+                at, end = self.first_byte + rows.start * size, done + len(rows) * size
                 while done < end:
                     got = read(into[done:end], at)
                     if not got:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...messages import OneSentence
 from ..checks import warn_user
+from .placement import rows_in_step
 from .reading import row_bytes
 from .source import Source
 
@@ -33,7 +34,8 @@ def default_block(rows: Source, window: int, *, with_gaps: bool) -> int:
     least = -(-LEAST_BLOCK_BYTES // row_bytes(rows))
     block = max(window // BLOCKS, min(least, window // LEAST_BLOCKS), 1)
     if rows.chunk == 1:
-        return block
+        period = rows_in_step(rows)
+        return block // period * period or block
     # Rows that are left out move the blocks against the chunks, so that each block ends in the middle of one.
     together = max(min(4, window // (FEWEST_CHUNKS * rows.chunk)), 1) if with_gaps else 1
     return max(block // rows.chunk, together) * rows.chunk
