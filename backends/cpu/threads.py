@@ -236,7 +236,7 @@ class Pace:
     LOST_SECONDS, LOST_STEPS = 0.005, 8
     PAUSE, LONGEST_PAUSE_SECONDS = 20, 2.0
     LOOK_AFTER_SECONDS, LOOK_AFTER_STEPS = 0.25, 200
-    LOOK_STEPS = 3
+    LOOK_STEPS, REMEMBERED_STEPS = 3, 16
 
     def __init__(self) -> None:
         self.alone = True
@@ -253,8 +253,7 @@ class Pace:
             self._sum += seconds
             self._least = min(self._least, seconds)
             if self._steps >= self.LOOK_STEPS and self._left <= 0.0:
-                # Of a few one may have been disturbed; of many some always are.
-                self._one = self._least if self._steps == self.LOOK_STEPS else self._sum / self._steps
+                self._learn()
                 self.alone = False
                 self._left = max(self.LOOK_AFTER_SECONDS, self.LOOK_AFTER_STEPS * self._one)
             return
@@ -271,6 +270,15 @@ class Pace:
     @property
     def waits(self) -> bool:
         return self.alone and self._pause > 0.0
+
+    def _learn(self) -> None:
+        """Of the first few steps one may have been disturbed; later on some always are, and count as much as they last,
+        for steps on several threads are disturbed as well: more of them the more they are, and within bounds."""
+        if self._one == 0.0:
+            self._one = self._least
+            return
+        mean = min(self._sum / self._steps, 2.0 * self._one)
+        self._one += (mean - self._one) * self._steps / (self._steps + self.REMEMBERED_STEPS)
 
     def _go_alone(self, seconds: float) -> None:
         self.alone, self._left, self._pause = True, seconds, seconds

@@ -110,12 +110,14 @@ class WithOwnAxpy:
 
 
 @needs_blas
-@pytest.mark.parametrize(("width", "which"), [(16, "the last ones of a vector"), (512, "all")])
-def test_a_library_whose_axpy_has_other_bits_is_found_out(width: int, which: str) -> None:
-    """Kernels compute 16 or 32 numbers at a time with one rounding, and what is left perhaps with two."""
-    library = WithOwnAxpy(ctypes.CDLL(blas.file_of_numpy()), width)
-    assert not blas.Blas(library, "float32").is_even  # type: ignore[arg-type]
-    assert library.calls > 0
+def test_a_library_whose_axpy_has_other_bits_is_found_out() -> None:
+    """Kernels compute 16 or 32 numbers at a time with one rounding, and what is left perhaps with two. All with one, or
+    all with two: only one of these can be what axpby does."""
+    libraries = [WithOwnAxpy(ctypes.CDLL(blas.file_of_numpy()), width) for width in (16, 1, 512)]
+    mixed, once, twice = (blas.Blas(library, "float32").is_even for library in libraries)  # type: ignore[arg-type]
+    assert not mixed
+    assert not (once and twice)
+    assert all(library.calls > 0 for library in libraries)
 
 
 def test_without_it_numpy_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
