@@ -64,6 +64,7 @@ try:
     from nn.cli.run_record import RunRecord
     from nn.cli.signals import Ended, Signals, caught_signals, name_of
     from nn.data import DataError
+    from nn.data.checks import UnreadableError
     from nn.data.statistics import ScaleWarning
     from nn.divergence import exploded_text
     from nn.files import check_writable
@@ -306,6 +307,11 @@ def train(run: Run, signals: Signals | None = None) -> None:
             error.saved_to = "" if settings.output is None else str(saved.folder or "")
         error.saved_to = together.broadcast(error.saved_to)
         raise
+    except UsageError as error:
+        passes = isinstance(error.__context__, UnreadableError | OSError)  # a disk that is gone comes back
+        if not passes or run.folder is None or not run.folder.has_begun:
+            raise
+        raise UsageError(f"{error}{way_to_go_on(settings)}") from None
     if history.stopped:
         say(settings, f"stopped by {history.stopped}")
     if len(history) and (text := exploded_text(history[-1], run.training.n_classes)):

@@ -136,6 +136,34 @@ def test_a_file_that_changes_while_it_is_read_ends_a_run_with_a_sentence(
     assert re.search("x_train.npy has (changed since it was opened|become shorter while it was read); begin", sentence)
 
 
+def test_a_run_whose_rows_are_gone_for_a_while_is_told_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rows = folder_of(tmp_path), tmp_path / "rows" / "x_train.npy"
+    away = rows.with_name("away")
+
+    class Unplugs(Callback):
+        def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
+            if record["epoch"] == 2:
+                rows.rename(away)
+
+    flags = ["--data", str(path), "--window", "100", *FLAGS, "--output"]
+    assert run(capsys, *flags, str(tmp_path / "whole"), "--epochs", "4")[0] == 0
+    folder = str(tmp_path / "some parts")
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "build_callbacks", lambda settings: [Unplugs()])
+        patched.setattr("nn.data.streamed.reader.keep_files_open", lambda: None)  # an open file can still be read
+        code, _, err = run(capsys, *flags, folder, "--epochs", "40", "--checkpoint-every", "1")
+    assert code == 2
+    (sentence,) = err.splitlines()
+    assert "x_train.npy cannot be read (No such file or directory)" in sentence
+    assert sentence.endswith(f"--resume '{folder}'")
+    away.rename(rows)
+    assert run(capsys, "--resume", folder, "--epochs", "4")[0] == 0
+    one, other = (load_model(tmp_path / name, backend="cpu").state_dict() for name in ("whole", "some parts"))
+    assert all((one[name] == other[name]).all() for name in one)
+
+
 def test_a_row_that_is_no_number_ends_a_run_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     x = np.random.default_rng(0).normal(size=(9000, 3)).astype("f4")
     x[5037, 1] = np.nan
