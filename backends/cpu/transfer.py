@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ class SharedMemory(Transfer):
     def __init__(self) -> None:
         """Nothing is needed."""
 
+    def at_work(self) -> AbstractContextManager[Any]:
+        return beside
+
     def write(self, arrays: Sequence[Array], dtypes: Sequence[np.dtype[Any]], fill: Fill, after: Any = None) -> None:
-        with beside:
-            fill(arrays)
+        fill(arrays)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,10 @@ class Transfer:
     def mark(self) -> Any:
         """What ``write`` takes as ``after``: everything that was launched until now."""
         return None
+
+    def at_work(self) -> AbstractContextManager[Any]:
+        """A context in which a thread prepares and writes numbers: it may take time from the thread that computes."""
+        return nullcontext()
 
     def write(self, arrays: Sequence[Array], dtypes: Sequence[np.dtype[Any]], fill: Fill, after: Any = None) -> None:
         """Have ``fill`` give the numbers of arrays on the device.

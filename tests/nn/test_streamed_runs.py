@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backends.cpu.threads import beside
 from nn import (
     SGD,
     BatchNorm,
@@ -36,6 +37,7 @@ from nn import (
 )
 from nn.data import load_digits
 from nn.data.streamed import NpySource, StreamedDataset
+from nn.data.streamed.order import Order
 from nn.data.streamed.raw import keep_files_open
 from nn.data.streamed.reading import looked_at
 from nn.evaluation import totals_of
@@ -415,6 +417,21 @@ def test_as_few_threads_read_as_keep_up(monkeypatch: pytest.MonkeyPatch) -> None
     quick.most.clear()
     trainer.fit(data, 3, BATCH, callbacks=[Takes()])
     assert max(quick.most[-60:]) == 1  # but for the first window, which nothing is computed beside
+
+
+def test_whatever_is_made_beside_steps_is_known_to_take_time_from_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By which steps are made on one thread or on several: the order of a window, too, keeps a core busy."""
+    at_work, inside = list[int](), Order.inside
+
+    def seen(self: Order, epoch: int, index: int) -> np.ndarray | None:
+        at_work.append(beside.number)
+        return inside(self, epoch, index)
+
+    monkeypatch.setattr(Order, "inside", seen)
+    trainer_of().fit(streamed(), 2, BATCH)
+    assert len(at_work) > 2
+    assert min(at_work) > 0
+    assert beside.number == 0
 
 
 def test_the_ring_goes_with_its_rows() -> None:

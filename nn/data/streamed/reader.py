@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,9 @@ THREADS = 4
 MOST_TARGETS = 1 << 26
 #: What there is for each position of a shuffled window, by name; all else is there for each row that is read.
 OF_POSITIONS = ("order", "numbers")
+
+
+T = TypeVar("T")
 
 
 class Targets(Protocol):
@@ -148,10 +151,10 @@ class Reader:
         if last is not None and last.late:
             self._needed = min(self._needed + 1, THREADS)
         left = deque(_pieces(window.ranges, self._piece))
-        beside = self._threads.submit(self._beside_rows, window)
+        beside = self._threads.submit(self._at_work, self._beside_rows, window)
         # Nothing is computed while the first window is read.
         count = min(THREADS if last is None else self._needed, len(left))
-        readers = [self._threads.submit(self._read_pieces, window, left, beside) for _ in range(count)]
+        readers = [self._threads.submit(self._at_work, self._read_pieces, window, left, beside) for _ in range(count)]
         self._last = Reading(key, [beside, *readers], left, ahead=last is not None)
         return self._last
 
@@ -165,6 +168,10 @@ class Reader:
         self._transfer.close()
 
     # ---- in the threads ----------------------------------------------------------------------------------------------
+
+    def _at_work(self, function: Callable[..., T], *args: Any) -> T:
+        with self._transfer.at_work():
+            return function(*args)
 
     def _beside_rows(self, window: _Window) -> dict[str, np.ndarray]:
         """Write what there is for each position of a window, and give what its rows have beside x, by name: their
