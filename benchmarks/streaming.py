@@ -223,7 +223,7 @@ class InTurn(Callback):
         self._seen += rows
         if self._seen % self._window == 0:
             trainer.backend.synchronize()
-            while beside.number:
+            while beside.number:  # of threads that read, where they take time from steps: on the CPU
                 sleep(1e-3)
             self.own += perf_counter() - self._began
             self.others += self._epoch()

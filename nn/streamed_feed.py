@@ -14,7 +14,7 @@ from backends.typing import Array, HostArray
 from .data import Augment
 from .data.streamed import StreamedDataset
 from .data.streamed.order import ALL_LANES, LANES, Order
-from .data.streamed.placement import Placement
+from .data.streamed.placement import Placement, is_numpy
 from .data.streamed.reader import OF_POSITIONS, Kept, Reader, Reading, Targets, a_target
 from .feed import AugmentedFeed, Feed, Rows
 from .memory import Workspace
@@ -54,7 +54,8 @@ class Ring:
         self._targets, self._weights = targets, weights
         self.rows = self.window = 0
         self.arrays: dict[str, Array] = {}
-        self._placement = None if data.chosen is not None else Placement.of(data.rows, data.block)
+        straight = data.chosen is None and is_numpy(backend.empty((0,)))
+        self._placement = Placement.of(data.rows, data.block) if straight else None
         self._order = Order(0, 1, 1, 1)
         self._epoch, self._more = 0, False
         self._reader: Reader | None = None
@@ -167,7 +168,7 @@ class Ring:
         ranges, begin = self._order.ranges(*key), self._begin(half, self.rows)
         self._skipped = self._placement.skipped(ranges[0].start, begin) if self._placement and ranges else 0
         arrays = {name: array[self._part(half, name in OF_POSITIONS), ...] for name, array in self.arrays.items()}
-        self._coming = self._reader.begin(key, self._order, *key, arrays, begin + self._skipped)
+        self._coming = self._reader.begin(key, self._order, *key, ranges, arrays, begin + self._skipped)
 
     def _part(self, half: int, of_positions: bool) -> slice:
         """Where one of the two windows is in an array. Without a shuffle rows are visited as they lie there."""

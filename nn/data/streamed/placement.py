@@ -48,12 +48,15 @@ class Placement:
         return (row - position) % self.period
 
     def empty(self, empty: Callable[[Shape], Array], shape: Shape) -> Array:
-        """An array of that shape, made by ``empty``, whose row 0 lies as in the file, where memory is the host's."""
+        """An array of that shape, made by ``empty``, of NumPy, whose row 0 lies as in the file."""
         flat = empty((prod(shape) + SECTOR,))
-        if not isinstance(flat, np.ndarray):
-            return empty(shape)
         begin = (self.first_byte - address(flat)) % SECTOR // flat.itemsize
         return flat[begin : begin + prod(shape)].reshape(shape)
+
+
+def is_numpy(array: Array) -> bool:
+    """Whether rows can be read straight into such arrays."""
+    return isinstance(array, np.ndarray)
 
 
 def address(array: np.ndarray) -> int:

@@ -116,7 +116,11 @@ class _OpenDirectly(_Open):
             self._takes_sectors = False
 
     def read(self, into: memoryview, at: int) -> int:
-        if self._takes_sectors and len(into) > 2 * SECTOR and (_address(into) - at) % SECTOR == 0:
+        if (
+            self._takes_sectors
+            and len(into) > 2 * SECTOR
+            and (address(np.frombuffer(into, np.uint8)) - at) % SECTOR == 0
+        ):
             return self._read_straight(into, at)
         skip = at % ALIGNMENT
         size = min(-(-(skip + len(into)) // ALIGNMENT) * ALIGNMENT, DIRECT)
@@ -183,10 +187,6 @@ def _opened(state: FileState) -> Iterator[Callable[[memoryview, int], int]]:
     if len(files) > MOST_OPEN:
         del files[next(iter(files))]
     yield found.read
-
-
-def _address(memory: memoryview) -> int:
-    return address(np.frombuffer(memory, np.uint8))
 
 
 def _known(found: os.stat_result) -> tuple[int, int, int, int]:

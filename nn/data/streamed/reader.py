@@ -137,17 +137,27 @@ class Reader:
         self._needed = 1  # so many threads keep up, as far as is known
         self._transfer = device.transfer([each.bytes * self._piece for each in kept.values()], THREADS)
 
-    def begin(self, key: Any, order: Order, epoch: int, index: int, arrays: Mapping[str, Array], first: int) -> Reading:
+    def begin(
+        self,
+        key: Any,
+        order: Order,
+        epoch: int,
+        index: int,
+        ranges: list[range],
+        arrays: Mapping[str, Array],
+        first: int,
+    ) -> Reading:
         """Have a window read.
 
         Args:
             order, epoch, index: the window of that number, of that epoch.
+            ranges: of its rows that are read, as ``order`` gives them.
             arrays: (m, ...) by name: of ``OF_POSITIONS`` at least as long as the window, of the others as what is read
                 of it. What was launched before may still read them.
             first: what is added to the numbers of rows, among those that are read, that go to ``"order"``.
         """
         after, last = self._transfer.mark(), self._last
-        window = _Window(order, epoch, index, order.ranges(epoch, index), arrays, first, after)
+        window = _Window(order, epoch, index, ranges, arrays, first, after)
         if last is not None and last.late:
             self._needed = min(self._needed + 1, THREADS)
         left = deque(_pieces(window.ranges, self._piece))
