@@ -54,7 +54,8 @@ class Ring:
         self._targets, self._weights = targets, weights
         self.rows = self.window = 0
         self.arrays: dict[str, Array] = {}
-        straight = data.chosen is None and is_numpy(backend.empty((0,)))
+        as_stored = data.chosen is None and kept["x"].dtype == data.rows.dtype
+        straight = as_stored and is_numpy(backend.empty((0,)))
         self._placement = Placement.of(data.rows, data.block) if straight else None
         self._order = Order(0, 1, 1, 1)
         self._epoch, self._more = 0, False
@@ -164,7 +165,14 @@ class Ring:
     def _begin_reading(self, key: tuple[int, int], half: int) -> None:
         self._cancel()
         if self._reader is None:
-            self._reader = Reader(self._data, self._backend.device, self._kept, self._targets, self._weights)
+            self._reader = Reader(
+                self._data,
+                self._backend.device,
+                self._kept,
+                self._targets,
+                self._weights,
+                straight=self._placement is not None,
+            )
         ranges, begin = self._order.ranges(*key), self._begin(half, self.rows)
         self._skipped = self._placement.skipped(ranges[0].start, begin) if self._placement and ranges else 0
         arrays = {name: array[self._part(half, name in OF_POSITIONS), ...] for name, array in self.arrays.items()}

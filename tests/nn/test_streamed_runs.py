@@ -38,7 +38,7 @@ from nn import (
 from nn.data import load_digits
 from nn.data.streamed import NpySource, StreamedDataset
 from nn.data.streamed.order import Order
-from nn.data.streamed.raw import keep_files_open
+from nn.data.streamed.open_files import keep_files_open
 from nn.data.streamed.reading import looked_at
 from nn.evaluation import totals_of
 from tests.helpers.resumed import Kill, Killed, outcome
@@ -363,8 +363,8 @@ def test_files_that_are_larger_than_memory_are_read_past_the_cache(
         asked.append(1)
         return 10, 20
 
-    monkeypatch.setattr("nn.data.streamed.raw.host_memory", memory)
-    monkeypatch.setattr("nn.data.streamed.raw.DIRECT", 4096 * 3)
+    monkeypatch.setattr("nn.data.streamed.open_files.host_memory", memory)
+    monkeypatch.setattr("nn.data.streamed.open_files.DIRECT", 4096 * 3)
     if refuses is not None:
         monkeypatch.setattr(os, *refuses)
     source = NpySource(tmp_path / "x.npy")

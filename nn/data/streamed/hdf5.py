@@ -19,7 +19,8 @@ import numpy as np
 from ..checks import DataError
 from ..hdf5 import check_chunk, filters_of
 from ..reading import reading
-from .raw import FileState, RawSource
+from .open_files import FileState
+from .raw import RawSource
 from .source import Source, sampled_identity
 
 #: A chunk is unpacked whole: of so many bytes at most.

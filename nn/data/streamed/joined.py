@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..checks import DataError
-from .reading import row_bytes
+from .reading import parts_in, read_parts, row_bytes
 from .source import SECTOR, Source
 
 
@@ -41,13 +41,26 @@ class JoinedSource:
 
     def read(self, start: int, stop: int, out: np.ndarray) -> None:
         """As of ``Source``."""
-        index = int(np.searchsorted(self._ends, start, side="right"))
-        done = start
-        while done < stop:
+        self.read_ranges([range(start, stop)], out)
+
+    def read_ranges(self, ranges: Sequence[range], out: np.ndarray) -> None:
+        """Write the rows of several ranges, one after the other, into ``out``: those of each file together."""
+        of_files: dict[int, list[tuple[range, np.ndarray]]] = {}
+        for rows, part in parts_in(ranges, out):
+            for index, own, begin in self._in_files(rows):
+                of_files.setdefault(index, []).append((own, part[begin : begin + len(own)]))
+        for index, parts in of_files.items():
+            read_parts(self.sources[index], parts)
+
+    def _in_files(self, rows: range) -> Iterator[tuple[int, range, int]]:
+        """The file, the rows in it, and how many come before them, for each of the files that have some of a range."""
+        index = int(np.searchsorted(self._ends, rows.start, side="right"))
+        done = rows.start
+        while done < rows.stop:
             begins = int(self._ends[index]) - self.sources[index].shape[0]
-            end = min(stop, int(self._ends[index]))
+            end = min(rows.stop, int(self._ends[index]))
             if end > done:  # a file may have no rows
-                self.sources[index].read(done - begins, end - begins, out[done - start : end - start])
+                yield index, range(done - begins, end - begins), done - rows.start
             done, index = max(done, end), index + 1
 
     def identity(self) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .raw import FileState, RawSource
+from .open_files import FileState
+from .raw import RawSource
 from .source import ArraySource, sampled_identity
 
 

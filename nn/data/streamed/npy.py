@@ -9,7 +9,8 @@ from pathlib import Path
 from ..checks import DataError
 from ..npy import npy_header
 from ..reading import open_file, reading
-from .raw import FileState, RawSource
+from .open_files import FileState
+from .raw import RawSource
 
 
 class NpySource(RawSource):

@@ -17,7 +17,7 @@ from ..tables.head import chosen_columns, known_label, question
 from ..tables.options import TableOptions, Task
 from ..tables.targets import Labels, classes_or_values
 from .hdf5 import check_chunk_size
-from .raw import FileState
+from .open_files import FileState
 from .source import sampled_identity
 
 #: An integer of this many bits or fewer is exact in float32.

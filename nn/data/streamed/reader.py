@@ -17,15 +17,18 @@ from backends.typing import Array, Shape
 
 from ..checks import DataError, check_range
 from .dataset import StreamedDataset
+from .open_files import keep_files_open
 from .order import Order, rows_in
 from .ranges import all_targets, read_positions, smallest_dtype
-from .raw import keep_files_open
 from .reading import parts_in
 
 #: Rows are read in pieces of about so many bytes, by as few threads as keep up with training, which each of them
 #: holds up a little; by so many at most, which mostly wait for the disk.
 PIECE = 1 << 22
 THREADS = 4
+#: Where they go straight to where they belong, in pieces of up to so many bytes, so that each thread has some: the rows
+#: of each are read by one call of the system, without Python's lock.
+LARGE_PIECE = 1 << 26
 #: Targets that have no more bytes than this, all together, are read once and stay in memory: to read and convert those
 #: of each block by themselves would take Python's lock from the thread that trains about as often as the rows do.
 MOST_TARGETS = 1 << 26
@@ -115,6 +118,7 @@ class Reader:
         kept: what of a row goes there: any of ``"x"``, ``"y"``, ``"weights"``, ``"order"``, ``"numbers"``.
         targets: makes ``"y"``; None where targets are taken as they are.
         weights: (n,), of all rows.
+        straight: whether rows go from their file to the arrays of the device as they are.
     """
 
     def __init__(
@@ -124,10 +128,12 @@ class Reader:
         kept: Mapping[str, Kept],
         targets: Targets | None = None,
         weights: np.ndarray | None = None,
+        straight: bool = False,
     ) -> None:
         self._data, self._kept, self._targets, self._weights = data, kept, targets, weights
         chunk, row = data.rows.chunk, sum(each.bytes for each in kept.values())
         self._piece = max(PIECE // row // chunk, 1) * chunk
+        self._large_piece = max(LARGE_PIECE // row, 1) if straight else self._piece
         self._holds_targets = data.targets is not None and (
             len(data) * prod(data.target_shape) * smallest_dtype(data).itemsize <= MOST_TARGETS
         )
@@ -160,7 +166,8 @@ class Reader:
         window = _Window(order, epoch, index, ranges, arrays, first, after)
         if last is not None and last.late:
             self._needed = min(self._needed + 1, THREADS)
-        left = deque(_pieces(window.ranges, self._piece))
+        evenly = -(-sum(map(len, ranges)) // THREADS)
+        left = deque(_pieces(window.ranges, max(self._piece, min(self._large_piece, evenly))))
         beside = self._threads.submit(self._at_work, self._beside_rows, window)
         # Nothing is computed while the first window is read.
         count = min(THREADS if last is None else self._needed, len(left))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -66,8 +66,17 @@ def read_ranges(source: Source, ranges: Sequence[range], out: np.ndarray) -> Non
     if at_once is not None:
         at_once(ranges, out)
         return
-    for rows, part in parts_in(ranges, out):
-        source.read(rows.start, rows.stop, part)
+    read_parts(source, parts_in(ranges, out))
+
+
+def read_parts(source: Source, parts: Iterable[tuple[range, np.ndarray]]) -> None:
+    """Write the rows of ranges into an array each: at once, where a source can (``read_parts``)."""
+    at_once = getattr(source, "read_parts", None)
+    if at_once is not None:
+        at_once(parts)
+        return
+    for rows, out in parts:
+        source.read(rows.start, rows.stop, out)
 
 
 def parts_in(ranges: Sequence[range], array: np.ndarray) -> Iterator[tuple[range, np.ndarray]]:

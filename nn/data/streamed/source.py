@@ -16,8 +16,9 @@ class Source(Protocol):
     """An array (n, ...) that is read by ranges of rows, by several threads at once.
 
     It may also have ``read_ranges(ranges, out)``, which writes the rows of several ranges, one after the other: where
-    ranges are short, that saves the most of what each of them costs in Python. And ``first_byte``, where in a file row
-    0 begins, in whose sectors its rows lie as they are in memory (None where they do not): see ``Placement``.
+    ranges are short, that saves the most of what each of them costs in Python; or ``read_parts(parts)``, which writes
+    the rows of each range into an array of its own. And ``first_byte``, where in a file row 0 begins, in whose sectors
+    its rows lie as they are in memory (None where they do not): see ``Placement``.
 
     Attributes:
         name: of the file, or what else it is, for messages.

@@ -21,7 +21,7 @@ from nn.data.streamed import ArraySource, NpySource, StreamedDataset
 from nn.data.streamed.joined import JoinedSource
 from nn.data.streamed.order import Order
 from nn.data.streamed.placement import Placement, address
-from nn.data.streamed.raw import keep_files_open
+from nn.data.streamed.open_files import keep_files_open
 from nn.data.streamed.source import SECTOR
 
 RNG = np.random.default_rng(3)
@@ -63,7 +63,7 @@ class Reads:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Reads]:
     """Has files read past the cache, whatever their size, and counts."""
-    monkeypatch.setattr("nn.data.streamed.raw.host_memory", lambda: (10, 20))
+    monkeypatch.setattr("nn.data.streamed.open_files.host_memory", lambda: (10, 20))
 
     def count(**options: Any) -> Reads:
         counted = Reads(**options)
