@@ -37,8 +37,8 @@ from nn import (
 )
 from nn.data import load_digits
 from nn.data.streamed import NpySource, StreamedDataset
-from nn.data.streamed.order import Order
 from nn.data.streamed.open_files import keep_files_open
+from nn.data.streamed.order import Order
 from nn.data.streamed.reading import looked_at
 from nn.evaluation import totals_of
 from tests.helpers.resumed import Kill, Killed, outcome

@@ -6,7 +6,7 @@ import errno
 import math
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from nn import SGD, Linear, Sequential, Softmax, Trainer
 from nn.data.streamed import ArraySource, NpySource, StreamedDataset
 from nn.data.streamed.joined import JoinedSource
+from nn.data.streamed.many_reads import ManyReads, Read
+from nn.data.streamed.open_files import keep_files_open
 from nn.data.streamed.order import Order
 from nn.data.streamed.placement import Placement, address
-from nn.data.streamed.open_files import keep_files_open
 from nn.data.streamed.source import SECTOR
+from tests.nn.data.streamed.test_many_reads import many_reads_or_skip
 
 RNG = np.random.default_rng(3)
 WIDTH, PERIOD, BATCH = 96, 16, 16  # 16 rows are 3 sectors
@@ -33,16 +35,38 @@ preadv_of_system: Any = getattr(os, "preadv", None)  # not on every system
 
 
 class Reads:
-    """In place of ``os.preadv``: counts the bytes that are read past the cache, to where they belong and elsewhere.
+    """In place of ``os.preadv`` and ``ManyReads``: counts the bytes that are read past the cache, to where they belong
+    and elsewhere.
 
     Args:
-        most: bytes that one call reads, as many by default as are asked for.
+        at_once: whether the system makes many reads by one call.
+        most: bytes that one read gives, as many by default as are asked for.
         sector: what offsets and addresses have to be multiples of.
+
+    Attributes:
+        together: how many of the reads past the cache were made by one call with others.
     """
 
-    def __init__(self, most: int | None = None, sector: int = 1) -> None:
-        self.most, self.sector = most, sector
-        self.straight = self.elsewhere = 0
+    def __init__(self, at_once: bool, most: int | None = None, sector: int = 1) -> None:
+        self.at_once, self.most, self.sector = at_once, most, sector
+        self.straight = self.elsewhere = self.together = 0
+
+    def many(self, most_reads: int) -> Callable[[int, Sequence[Read]], list[int]]:
+        if not self.at_once:
+            raise OSError(errno.ENOSYS, "Function not implemented")
+        made = ManyReads(most_reads)
+
+        def make(descriptor: int, reads: Sequence[Read]) -> list[int]:
+            counts = made(descriptor, reads)
+            self.together += len(reads)
+            for _, size in (place for read in reads for place in read.places):
+                if size == SECTOR:
+                    self.elsewhere += size
+                else:
+                    self.straight += size
+            return counts if self.most is None else [min(count, self.most) for count in counts]
+
+        return make
 
     def __call__(self, descriptor: int, buffers: list[memoryview], at: int) -> int:
         import fcntl
@@ -60,14 +84,17 @@ class Reads:
         return got if self.most is None else min(got, self.most)
 
 
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Reads]:
+@pytest.fixture(params=[True, False], ids=["at once", "one by one"])
+def reads(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Callable[..., Reads]:
     """Has files read past the cache, whatever their size, and counts."""
     monkeypatch.setattr("nn.data.streamed.open_files.host_memory", lambda: (10, 20))
+    if request.param:
+        many_reads_or_skip()
 
     def count(**options: Any) -> Reads:
-        counted = Reads(**options)
+        counted = Reads(request.param, **options)
         monkeypatch.setattr(os, "preadv", counted)
+        monkeypatch.setattr("nn.data.streamed.open_files.ManyReads", counted.many)
         return counted
 
     return count
@@ -134,6 +161,7 @@ def test_rows_are_trained_on_without_a_copy(
     streamed.fit(data, 3, BATCH, shuffle=shuffle)
     # Of each range the sectors at its ends go elsewhere first; so do blocks after one that is shorter, in its window.
     assert counted.straight > (2 / 3 if rows % PERIOD == 0 else 1 / 2) * 3 * x.nbytes
+    assert (counted.together > 0) == (counted.at_once and shuffle)
     order = Order.of(rows, data.window, data.block, BATCH, seed=2, shuffled=shuffle)
     for epoch in range(1, 4):
         expected.fit(data[:][order.epoch(epoch)], 1, BATCH, shuffle=False)
@@ -151,20 +179,33 @@ def test_any_rows_are_read_to_where_they_belong_and_nowhere_else(
     counted, placement = reads(most=most, sector=sector), Placement.of(source, PERIOD)
     assert placement is not None
 
+    rooms = list[tuple[np.ndarray, int, range]]()
+
     def read() -> None:
         keep_files_open()
-        for start, stop in ((0, 500), (0, PERIOD), (3, 17), (490, 500), (499, 500), (16, 432), (1, 500)):
-            free = placement.skipped(start, 0)
-            room = placement.empty(lambda shape: np.full(shape, 7, np.uint8), (free + stop - start + 40, WIDTH))
-            source.read(start, stop, room[free : free + stop - start])
-            np.testing.assert_array_equal(room[free : free + stop - start], x[start:stop])
+        ranges = [
+            range(*ends) for ends in ((0, 500), (0, PERIOD), (3, 17), (490, 500), (499, 500), (16, 432), (1, 500))
+        ]
+        together = list[tuple[range, np.ndarray]]()
+        for rows in ranges:
+            free = placement.skipped(rows.start, 0)
+            for parts in (list[tuple[range, np.ndarray]](), together):
+                room = placement.empty(lambda shape: np.full(shape, 7, np.uint8), (free + len(rows) + 40, WIDTH))
+                parts.append((rows, room[free : free + len(rows)]))
+                rooms.append((room, free, rows))
+                if parts is not together:
+                    source.read_parts(parts)
+        source.read_parts(together)
+        for room, free, rows in rooms:
+            np.testing.assert_array_equal(room[free : free + len(rows)], x[rows.start : rows.stop])
             assert (room[:free] == 7).all()
-            assert (room[free + stop - start :] == 7).all()
+            assert (room[free + len(rows) :] == 7).all()
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(read).result()
     assert (counted.straight > x.nbytes) == (sector == SECTOR)
     assert counted.elsewhere > 0
+    assert (counted.together == 5) == (counted.at_once and sector == SECTOR)  # those of more than two sectors
 
 
 @past_the_cache
@@ -182,9 +223,10 @@ def test_files_that_follow_each_other_in_whole_sectors_are_read_without_a_copy(
 
     def read() -> None:
         keep_files_open()
-        joined.read(0, len(whole), x)
+        joined.read_ranges([range(start, min(start + PERIOD, len(whole))) for start in range(0, len(whole), PERIOD)], x)
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(read).result()
     np.testing.assert_array_equal(x, whole)
     assert counted.straight > whole.nbytes / 2
+    assert (counted.together > len(lengths)) == counted.at_once
