@@ -76,7 +76,8 @@ def test_every_command_that_is_drawn_can_be_used(number: int) -> None:
     [("memory", "the run has ['callbacks'][0]['Own']"), ("history", "the run has ['records'][0]['loss']")],
 )
 def test_what_is_not_restored_is_seen(tmp_path: Path, fault: str, seen: str) -> None:
-    run = replace(SMALL, callbacks=("own",), kills=(0.5, 0.9))
+    # Long enough for an epoch to have ended, however slow the machine is when a process is killed.
+    run = replace(SMALL, callbacks=("own",), epochs=25, kills=(0.5, 0.9))
     outcome = make(run, tmp_path / "run", Processes(("tests.benchmarks.crash_planted", fault)))
     assert seen in outcome.fault
     assert json.dumps(asdict(run)) in outcome.fault  # what is needed to repeat it

@@ -169,16 +169,16 @@ SLOW = """
 import sys, time
 import train
 from nn.data.streamed.npy import NpySource
-read = NpySource.read
-def slow(self, start, stop, out):
+read = NpySource.read_parts
+def slow(self, parts):
     if "x_test" in self.name and begun:
         print("\\nreads", flush=True)
         time.sleep(1)
-    return read(self, start, stop, out)
+    return read(self, parts)
 begun = []
 report = train.report
 train.report = lambda run: begun.append(1) or report(run)
-NpySource.read = slow
+NpySource.read_parts = slow
 sys.exit(train.main())
 """
 

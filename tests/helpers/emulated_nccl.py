@@ -49,7 +49,7 @@ def _deal_out(listener: Listener) -> None:
             calls = [connections[rank].recv() for rank in range(size)]
         except EOFError:
             return
-        for to in range(size):
+        for to in reversed(range(size)):  # process 0, with which this ends, has its own at last
             connections[to].send([(*call[:2], call[2][to]) for call in calls])
 
 

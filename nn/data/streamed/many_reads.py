@@ -16,7 +16,8 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -74,89 +75,127 @@ class Read(NamedTuple):
     at: int
 
 
-class ManyReads:
-    """Reads that are made by one call, for one thread.
+#: So many are made by one call; more in turn.
+MOST = 128
 
-    Args:
-        most: so many at a time; more are made in turn.
+
+class ManyReads:
+    """Makes many reads by one call, for one thread at a time.
+
+    What the system has for it goes from thread to thread, and is kept to the end: to give it back takes 30 ms.
 
     Raises:
         OSError: this system has no such call, or does not let this process make it.
     """
 
-    def __init__(self, most: int) -> None:
-        self._context = ctypes.c_ulong(0)
+    idle: ClassVar[list[Context]] = []
+
+    def __init__(self) -> None:
+        try:
+            self._context = self.idle.pop()
+        except IndexError:
+            self._context = Context()
+
+    def __call__(self, descriptor: int, reads: Sequence[Read]) -> list[int]:
+        """Make them: how many bytes each has read, which may be fewer than it was to. Those that fail have read none,
+        and neither may others have after them, which the caller then reads one by one."""
+        found = list[int]()
+        while len(found) < len(reads):
+            found += self._context.made(descriptor, reads[len(found) : len(found) + MOST])
+        return found
+
+    def __del__(self) -> None:
+        context: Context | None = getattr(self, "_context", None)  # none where the system has refused
+        if context is not None and context.is_open:
+            self.idle.append(context)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=ManyReads.idle.clear)  # which are of the other process
+
+
+class Context:
+    """What the system has for one who lets it make many reads.
+
+    Raises:
+        OSError: as of ``ManyReads``.
+    """
+
+    def __init__(self) -> None:
+        self._number = ctypes.c_ulong(0)
         numbers = NUMBERS.get(platform.machine())
         if sys.platform != "linux" or sys.maxsize < 2**32 or numbers is None:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-        self.most, self._numbers = most, numbers
-        self._function: Any = ctypes.CDLL(None, use_errno=True).syscall
-        self._function.restype = ctypes.c_long
-        self._requests, self._events = np.zeros(most, REQUEST), np.zeros(most, EVENT)
-        self._memory = np.zeros((most, PLACES), MEMORY)
-        self._requests["number"], self._requests["operation"] = np.arange(most), READ_VECTOR
-        self._requests["memory"] = self._memory.ctypes.data + self._memory.strides[0] * np.arange(most)
-        self._pointers = (self._requests.ctypes.data + REQUEST.itemsize * np.arange(most)).astype(np.uint64)
-        if self._call(numbers.setup, most, ctypes.byref(self._context)) < 0:
-            raise _error()
+        self._numbers = numbers
+        self._requests, self._events = np.zeros(MOST, REQUEST), np.zeros(MOST, EVENT)
+        self._memory = np.zeros((MOST, PLACES), MEMORY)
+        self._requests["number"], self._requests["operation"] = np.arange(MOST), READ_VECTOR
+        self._requests["memory"] = self._memory.ctypes.data + self._memory.strides[0] * np.arange(MOST)
+        self._pointers = (self._requests.ctypes.data + REQUEST.itemsize * np.arange(MOST)).astype(np.uint64)
+        if system_call(numbers.setup, MOST, ctypes.byref(self._number)) < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
-    def __call__(self, descriptor: int, reads: Sequence[Read]) -> list[int]:
-        """Make them: how many bytes each has read, which may be fewer than it was to; 0 where it failed."""
-        found = list[int]()
-        while len(found) < len(reads):
-            found += self._made(descriptor, reads[len(found) : len(found) + self.most])
-        return found
+    @property
+    def is_open(self) -> bool:
+        return self._number.value != 0
 
-    def _made(self, descriptor: int, reads: Sequence[Read]) -> list[int]:
-        requests = self._requests[: len(reads)]
+    def made(self, descriptor: int, reads: Sequence[Read]) -> list[int]:
+        """Make up to ``MOST`` reads: as ``ManyReads``."""
+        requests, found = self._requests[: len(reads)], np.zeros(len(reads), np.int64)
         requests["descriptor"] = descriptor
         requests["count"] = [len(read.places) for read in reads]
         requests["at"] = [read.at for read in reads]
         for memory, read in zip(self._memory, reads, strict=False):
             memory[: len(read.places)] = read.places
-        begun = 0
-        while begun < len(reads):
-            rest = self._pointers[begun:]
-            more = self._call(self._numbers.submit, self._context, len(reads) - begun, _pointer(rest))
-            if more <= 0:  # this one cannot be made
-                break
-            begun += more
-        self._wait(begun)
-        ended, found = self._events[:begun], np.zeros(len(reads), np.int64)
+        try:
+            ended = self._events[: self._wait(self._begin(len(reads)))]
+        except BaseException:
+            self.close()
+            raise
         found[ended["number"].astype(np.int64)] = np.maximum(ended["result"], 0)
         return found.tolist()
 
-    def _wait(self, count: int) -> None:
+    def _begin(self, count: int) -> int:
+        """Let the system begin with the requests; with how many it has."""
+        begun = 0
+        while begun < count:
+            more = system_call(self._numbers.submit, self._number, count - begun, _pointer(self._pointers[begun:]))
+            if more <= 0:  # this one cannot be made
+                break
+            begun += more
+        return begun
+
+    def _wait(self, count: int) -> int:
+        """Until so many requests have ended; how many are known to have."""
         ended = 0
         while ended < count:
-            rest = self._events[ended:]
-            more = self._call(
-                self._numbers.getevents, self._context, count - ended, count - ended, _pointer(rest), ctypes.c_void_p()
-            )
+            left, rest = count - ended, _pointer(self._events[ended:])
+            more = system_call(self._numbers.getevents, self._number, left, left, rest, ctypes.c_void_p())
             if more < 0 and ctypes.get_errno() != errno.EINTR:
-                error = _error()
-                self.close()  # which waits for what may still write to memory
-                raise error
+                self.close()
+                break
             ended += max(more, 0)
+        return ended
 
     def close(self) -> None:
-        """Give back what the system has for it."""
-        context, self._context = self._context, ctypes.c_ulong(0)
-        if context.value:
-            self._call(self._numbers.destroy, context)
+        """Wait for what may still be written to memory, and make no reads any more."""
+        number, self._number = self._number, ctypes.c_ulong(0)
+        if number.value:
+            system_call(self._numbers.destroy, number)
 
-    def __del__(self) -> None:
-        self.close()
 
-    def _call(self, number: int, *args: Any) -> int:
-        numbers = (ctypes.c_long(arg) if isinstance(arg, int) else arg for arg in args)
-        return int(self._function(ctypes.c_long(number), *numbers))
+def system_call(number: int, *args: Any) -> int:
+    """A call of the system by its number, without Python's lock; -1, and errno, where it fails."""
+    return int(_syscall()(*(ctypes.c_long(arg) if isinstance(arg, int) else arg for arg in (number, *args))))
+
+
+@cache
+def _syscall() -> Any:
+    """syscall(2)."""
+    function = ctypes.CDLL(None, use_errno=True).syscall
+    function.restype = ctypes.c_long
+    return function
 
 
 def _pointer(array: np.ndarray) -> ctypes.c_void_p:
     return ctypes.c_void_p(array.ctypes.data)
-
-
-def _error() -> OSError:
-    number = ctypes.get_errno()
-    return OSError(number, os.strerror(number))

@@ -7,8 +7,8 @@ stays open, and that it is still the same costs no more than a look.
 Threads that read ahead keep their files open (``keep_files_open``), and have the system read many ranges by one call
 (``ManyReads``). Each call of the system gives Python's lock away and takes it again, from the thread that trains, which
 then waits 50 to 100 us for it: with eight calls for each block of a megabyte a step of a small network took a fifth
-longer than with one, and with one for 64 of them it takes no longer than with none. Of files that are too large for the
-system to keep in its cache they read past that, which takes half as much of a core.
+longer than with one, and with one for some dozens of them it takes hardly longer than with none. Of files that are too
+large for the system to keep in its cache they read past that, which takes half as much of a core.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from backends.devices import host_memory
 
 from ..checks import DataError
 from ..reading import reading
-from .many_reads import ManyReads, Read
+from .many_reads import MOST, ManyReads, Read
 from .placement import address
 from .source import SECTOR
 
@@ -42,8 +42,6 @@ MOST_OPEN, LOOKED_AT_EVERY = 4, 0.1
 #: What every system is content with, of offsets, sizes and addresses past its cache, and the bytes that are read at a
 #: time so.
 ALIGNMENT, DIRECT = 4096, 1 << 21
-#: So many reads are made by one call of the system.
-MOST_READS = 128
 
 
 class FileState:
@@ -208,7 +206,7 @@ class _OpenDirectly(_Open):
 
     def read_at_once(self, parts: Sequence[Part]) -> list[int]:
         counts = [0] * len(parts)
-        most = min(MOST_READS, DIRECT // (2 * SECTOR))  # so many have sectors for their ends
+        most = min(MOST, DIRECT // (2 * SECTOR))  # so many have sectors for their ends
         straight = [number for number, part in enumerate(parts) if self._lies_as_the_file(*part)]
         for first in range(0, len(straight), most):
             numbers = straight[first : first + most]
@@ -256,9 +254,9 @@ class _OfThread(threading.local):
 
     @cached_property
     def many(self) -> ManyReads | None:
-        """What makes many reads by one call, where the system lets it."""
+        """What makes many reads by one call, where the system lets it; given back when the thread ends."""
         with suppress(OSError):
-            return ManyReads(MOST_READS)
+            return ManyReads()
         return None
 
 

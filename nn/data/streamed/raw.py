@@ -24,6 +24,9 @@ class RawSource:
         first_byte: where it begins.
         shape: (n, ...).
         dtype: in the byte order of the file.
+
+    Attributes:
+        first_byte: as of ``Source``; None where the bytes of a number are in another order than here.
     """
 
     chunk = 1
@@ -31,7 +34,8 @@ class RawSource:
     def __init__(self, state: FileState, name: str, first_byte: int, shape: Shape, dtype: np.dtype[Any]) -> None:
         self.state, self.name, self.shape = state, name, tuple(shape)
         self.dtype = dtype.newbyteorder("=")
-        self.first_byte, self._stored = first_byte, dtype
+        self.first_byte = first_byte if dtype == self.dtype else None
+        self._begin, self._stored = first_byte, dtype
         self._row_bytes = math.prod(shape[1:]) * dtype.itemsize
 
     def read(self, start: int, stop: int, out: np.ndarray) -> None:
@@ -50,7 +54,7 @@ class RawSource:
             if not (self._stored == self.dtype == out.dtype and out.flags.c_contiguous):
                 part = np.empty((len(out), *self.shape[1:]), self._stored)
                 copied.append((out, part))
-            wanted.append(Part(part.reshape(-1).view(np.uint8), self.first_byte + rows.start * self._row_bytes))
+            wanted.append(Part(part.reshape(-1).view(np.uint8), self._begin + rows.start * self._row_bytes))
         fill(self.state, wanted)
         for out, part in copied:
             out[...] = part

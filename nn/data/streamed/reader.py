@@ -28,7 +28,7 @@ PIECE = 1 << 22
 THREADS = 4
 #: Where they go straight to where they belong, in pieces of up to so many bytes, so that each thread has some: the rows
 #: of each are read by one call of the system, without Python's lock.
-LARGE_PIECE = 1 << 26
+LARGE_PIECE = 1 << 25
 #: Targets that have no more bytes than this, all together, are read once and stay in memory: to read and convert those
 #: of each block by themselves would take Python's lock from the thread that trains about as often as the rows do.
 MOST_TARGETS = 1 << 26
@@ -133,10 +133,12 @@ class Reader:
         self._data, self._kept, self._targets, self._weights = data, kept, targets, weights
         chunk, row = data.rows.chunk, sum(each.bytes for each in kept.values())
         self._piece = max(PIECE // row // chunk, 1) * chunk
-        self._large_piece = max(LARGE_PIECE // row, 1) if straight else self._piece
         self._holds_targets = data.targets is not None and (
             len(data) * prod(data.target_shape) * smallest_dtype(data).itemsize <= MOST_TARGETS
         )
+        # Targets that are read beside them are copied, and pieces of that stay small.
+        straight = straight and ("y" not in kept or self._holds_targets)
+        self._large_piece = max(LARGE_PIECE // row, 1) if straight else self._piece
         self._all_targets: np.ndarray | None = None
         self._threads = ThreadPoolExecutor(THREADS, "rows that are read ahead", keep_files_open)
         self._last: Reading | None = None

@@ -7,7 +7,6 @@ import math
 import mmap
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,10 @@ from nn import SGD, Linear, Sequential, Softmax, Trainer
 from nn.data.streamed import ArraySource, NpySource, StreamedDataset
 from nn.data.streamed.joined import JoinedSource
 from nn.data.streamed.many_reads import ManyReads, Read
-from nn.data.streamed.open_files import keep_files_open
 from nn.data.streamed.order import Order
 from nn.data.streamed.placement import Placement, address
 from nn.data.streamed.source import SECTOR
-from tests.nn.data.streamed.test_many_reads import many_reads_or_skip
+from tests.helpers.reads import many_reads_or_skip, reading_ahead
 
 RNG = np.random.default_rng(3)
 WIDTH, PERIOD, BATCH = 96, 16, 16  # 16 rows are 3 sectors
@@ -51,10 +49,10 @@ class Reads:
         self.at_once, self.most, self.sector = at_once, most, sector
         self.straight = self.elsewhere = self.together = 0
 
-    def many(self, most_reads: int) -> Callable[[int, Sequence[Read]], list[int]]:
+    def many(self) -> Callable[[int, Sequence[Read]], list[int]]:
         if not self.at_once:
             raise OSError(errno.ENOSYS, "Function not implemented")
-        made = ManyReads(most_reads)
+        made = ManyReads()
 
         def make(descriptor: int, reads: Sequence[Read]) -> list[int]:
             counts = made(descriptor, reads)
@@ -182,7 +180,6 @@ def test_any_rows_are_read_to_where_they_belong_and_nowhere_else(
     rooms = list[tuple[np.ndarray, int, range]]()
 
     def read() -> None:
-        keep_files_open()
         ranges = [
             range(*ends) for ends in ((0, 500), (0, PERIOD), (3, 17), (490, 500), (499, 500), (16, 432), (1, 500))
         ]
@@ -201,8 +198,7 @@ def test_any_rows_are_read_to_where_they_belong_and_nowhere_else(
             assert (room[:free] == 7).all()
             assert (room[free + len(rows) :] == 7).all()
 
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(read).result()
+    reading_ahead(read)
     assert (counted.straight > x.nbytes) == (sector == SECTOR)
     assert counted.elsewhere > 0
     assert (counted.together == 5) == (counted.at_once and sector == SECTOR)  # those of more than two sectors
@@ -222,11 +218,9 @@ def test_files_that_follow_each_other_in_whole_sectors_are_read_without_a_copy(
     x = placement.empty(lambda shape: np.empty(shape, np.uint8), whole.shape)
 
     def read() -> None:
-        keep_files_open()
         joined.read_ranges([range(start, min(start + PERIOD, len(whole))) for start in range(0, len(whole), PERIOD)], x)
 
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(read).result()
+    reading_ahead(read)
     np.testing.assert_array_equal(x, whole)
     assert counted.straight > whole.nbytes / 2
     assert (counted.together > len(lengths)) == counted.at_once
