@@ -49,8 +49,10 @@ try:
     from nn.cli.console import OutputLost, lasting_streams
     from nn.cli.kinds import usage_errors
     from nn.cli.processes import (
+        can_be_interrupted,
         first_tells,
         left,
+        left_early,
         processes_of,
         processes_started,
         start_processes,
@@ -117,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             processes_started(together).end(f"error: {text}", tell)
             return left(2 if isinstance(error, UsageError) else 1)
         except KeyboardInterrupt:
-            return 130
+            return left_early(130)
         except OutputLost as lost:
             if isinstance(lost.error, BrokenPipeError):  # whoever read the output, `head` for instance, has left
                 return 141
@@ -131,6 +133,7 @@ def run_once(settings: Settings, together: Collectives) -> int:
     run = None
     try:
         with caught_signals(can_go_on=settings.output is not None) as signals:
+            can_be_interrupted()
             run = prepare(settings, together)
             with usage_errors(DataError):  # rows that stay in their files are looked at
                 say(settings, describe(run))

@@ -7,14 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from socket import gethostname
 from tempfile import TemporaryDirectory
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from backends.collectives import Collectives, ProcessError, find_collectives, launched
@@ -30,6 +31,12 @@ from .signals import FORWARDED, PRESSED_ONCE
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 #: Names the folder in which processes that end together leave their exit codes for who has started them, see ``left``.
 EXIT_CODES = "XPNET_EXIT_CODES"
+#: What the files there are called by which processes tell that signals no longer kill them.
+READY = "ready-"
+#: ... and what the one is called by which some tell that they have left before there was anything to be lost.
+EARLY = "early"
+#: Who has started them looks so often, and gives the others so long to leave as well: seconds.
+POLL, MOST_LATE = 0.05, 1.0
 #: Exit codes for SIGKILL: those of Open MPI and of MPICH, and that of a launcher to which it happens itself.
 KILLED = (128 + 9, 9, -9)
 #: Bytes that a process takes of its own, on digits: Python, NumPy and MPI, without what all processes share.
@@ -51,7 +58,7 @@ def to_start(settings: Settings) -> int:
 def start_processes(settings: Settings, argv: Sequence[str] | None, tell: Callable[[str], None]) -> int:
     """Run the same command line in so many processes, and wait for them; the exit code.
 
-    Signals that end this process interrupt those: MPI's launcher would kill them.
+    Signals that end this process interrupt those, as soon as they can be interrupted: MPI's launcher would kill them.
 
     Raises:
         UsageError: there is no MPI, or there are fewer GPUs, or less memory than they take; or no temporary folder.
@@ -80,13 +87,24 @@ def start_processes(settings: Settings, argv: Sequence[str] | None, tell: Callab
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
     caught, first = list[int](), list[float]()
 
+    def interrupt(signum: int) -> None:
+        while len(list(Path(codes.name).glob(f"{READY}*"))) < count and process.poll() is None:
+            sleep(POLL)
+        process.send_signal(signum)
+        while process.poll() is None and not Path(codes.name, EARLY).exists():
+            sleep(POLL)
+        # One that has lost the signal in a library (``Signals``) would wait for those that have left.
+        sleep(MOST_LATE)
+        process.terminate()
+
     def forward(signum: int, frame: Any) -> None:
         if caught and monotonic() - first[0] < PRESSED_ONCE:
             return
         if caught:  # the second one ends all at once
             process.terminate()
         else:
-            process.send_signal(signal.SIGUSR2 if signum == signal.SIGINT else signal.SIGUSR1)
+            other = signal.SIGUSR2 if signum == signal.SIGINT else signal.SIGUSR1
+            threading.Thread(target=interrupt, args=(other,), daemon=True).start()
             first.append(monotonic())
         caught.append(signum)
 
@@ -95,7 +113,7 @@ def start_processes(settings: Settings, argv: Sequence[str] | None, tell: Callab
         if handler is not signal.SIG_IGN:
             signal.signal(signum, forward)
     try:
-        code = process.wait() or max((int(file.name) for file in Path(codes.name).iterdir()), default=0)
+        code = process.wait() or max((int(file.name) for file in Path(codes.name).glob("[0-9]*")), default=0)
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
@@ -109,6 +127,25 @@ def start_processes(settings: Settings, argv: Sequence[str] | None, tell: Callab
             f"start fewer, or give them less by --batch-size or --window{goes_on}"
         )
     return code if code >= 0 else 128 - code
+
+
+def tell_starter(what: str) -> None:
+    """Leave a file of that name for who has started this process, if somebody has."""
+    folder = os.environ.get(EXIT_CODES)
+    if folder is not None:
+        with suppress(OSError):
+            Path(folder, what).touch()
+
+
+def can_be_interrupted() -> None:
+    """Tell who has started this process that signals no longer kill it."""
+    tell_starter(f"{READY}{os.getpid()}")
+
+
+def left_early(code: int) -> int:
+    """The exit code, as ``left``, of a process that was interrupted before it had begun to train."""
+    tell_starter(EARLY)
+    return left(code)
 
 
 def left(code: int) -> int:

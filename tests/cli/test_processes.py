@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,40 @@ def test_sigterm_interrupts_all_and_leaves_a_checkpoint(tmp_path: Path) -> None:
     assert re.fullmatch(r"(.* share the .*\n)?train.py: stopped by SIGTERM in epoch \d+; .*\n", err)
     assert err.count("--resume") == 1
     assert list((tmp_path / "checkpoints").iterdir())
+
+
+#: The train script, which says when it has started the launcher.
+SAYS_STARTED = f"""
+import sys
+import train
+from nn.cli import processes
+popen = processes.subprocess.Popen
+def started(*args, **options):
+    process = popen(*args, **options)
+    print("started", flush=True)
+    return process
+processes.subprocess.Popen = started
+sys.orig_argv = [sys.executable, {str(ROOT / "train.py")!r}, *sys.argv[1:]]
+sys.exit(train.main())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+@pytest.mark.parametrize("seconds", [0.0, 0.6])
+def test_ctrl_c_at_the_start_ends_all_in_silence(seconds: float) -> None:
+    """While the processes are started, and while they import: the launcher would say in four lines what killed one."""
+    mpiexec()
+    command = [sys.executable, "-c", SAYS_STARTED, *RUN, "--epochs", "1000000", "--processes", "2", "--quiet"]
+    with subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as script:
+        assert script.stdout is not None
+        assert script.stdout.readline() == "started\n"
+        time.sleep(seconds)
+        script.send_signal(signal.SIGINT)
+        out, err = script.communicate(timeout=60)
+    assert (script.returncode, out) == (130, "")
+    assert re.fullmatch(r"(.* share the .*\n)?", err)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")

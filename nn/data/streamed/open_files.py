@@ -195,7 +195,8 @@ class _OpenDirectly(_Open):
             straight = _Straight.of(len(into), at)
             ends, middle = self._ends(0), into[straight.before : len(into) - straight.after]
             parts = [ends[0], middle, ends[1]][0 if straight.before else 1 : 3 if straight.after else 2]
-            return straight.complete(into, *ends, os.preadv(self.descriptor, parts, straight.begin))
+            if count := straight.complete(into, *ends, os.preadv(self.descriptor, parts, straight.begin)):
+                return count
         skip = at % ALIGNMENT
         size = min(-(-(skip + len(into)) // ALIGNMENT) * ALIGNMENT, DIRECT)
         got = os.preadv(self.descriptor, [self._view[:size]], at - skip)

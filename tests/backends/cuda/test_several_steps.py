@@ -127,7 +127,7 @@ def calls_of_recordings() -> st.SearchStrategy[list[tuple[int, int, int, int]]]:
 
 
 @given(calls_of_recordings())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_calls_leave_what_single_steps_leave(calls: list[tuple[int, int, int, int]]) -> None:
     together, single = AllNumbers(recorded()), AllNumbers(eager())
     numbers = StepNumbers(0, 0, 1, 0.1)
