@@ -54,9 +54,10 @@ class Ring:
         self._targets, self._weights = targets, weights
         self.rows = self.window = 0
         self.arrays: dict[str, Array] = {}
-        as_stored = data.chosen is None and kept["x"].dtype == data.rows.dtype
-        straight = as_stored and is_numpy(backend.empty((0,)))
-        self._placement = Placement.of(data.rows, data.block) if straight else None
+        as_stored = is_numpy(backend.empty((0,))) and kept["x"].dtype == data.rows.dtype
+        lies_anywhere = data.chosen is not None and getattr(data.rows, "first_byte", None) is not None
+        self._placement = Placement.of(data.rows, data.block) if as_stored and data.chosen is None else None
+        self._as_stored = self._placement is not None or (as_stored and lies_anywhere)
         self._order = Order(0, 1, 1, 1)
         self._epoch, self._more = 0, False
         self._reader: Reader | None = None
@@ -171,7 +172,7 @@ class Ring:
                 self._kept,
                 self._targets,
                 self._weights,
-                straight=self._placement is not None,
+                as_stored=self._as_stored,
             )
         ranges, begin = self._order.ranges(*key), self._begin(half, self.rows)
         self._skipped = self._placement.skipped(ranges[0].start, begin) if self._placement and ranges else 0

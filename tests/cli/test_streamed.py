@@ -164,16 +164,21 @@ def test_a_run_whose_rows_are_gone_for_a_while_is_told_how_to_go_on(
     assert all((one[name] == other[name]).all() for name in one)
 
 
-def test_a_row_that_is_no_number_ends_a_run_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("row", "ends"), [(5036, 2), (5037, 1)], ids=["to train on", "to test with"])
+def test_a_row_that_is_no_number_ends_a_run_with_a_sentence(
+    row: int, ends: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """When it is needed: one that is held out for the test, after training."""
     x = np.random.default_rng(0).normal(size=(9000, 3)).astype("f4")
-    x[5037, 1] = np.nan
+    x[row, 1] = np.nan
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "y.npy", np.arange(9000) % 2)
     flags = ["--data", str(tmp_path / "x.npy"), "--window", "1000", "--epochs", "3", *FLAGS]
-    code, _, err = run(capsys, *flags)
-    assert code == 2
+    code, _, err = run(capsys, *flags, "--output", str(tmp_path / "out"))
+    assert code == ends
     (sentence,) = err.splitlines()
-    assert "x.npy[5037, 1] is nan; remove the row or put a number there" in sentence
+    assert f"x.npy[{row}, 1] is nan; remove the row or put a number there" in sentence
+    assert ("weights.safetensors" in {path.name for path in (tmp_path / "out").glob("*")}) == (ends == 1)
 
 
 def test_what_was_trained_is_saved_though_the_test_rows_are_gone(

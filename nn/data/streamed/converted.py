@@ -7,13 +7,13 @@ What cannot be used is named by its row, whenever it is read.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..checks import EXACT_IN_FLOAT32, DataError, check_finite, check_labels, first_true
-from .reading import parts_in, read_ranges
+from .reading import parts_in, read_parts, read_ranges
 from .source import Source
 
 
@@ -63,7 +63,21 @@ class CheckedNumbers(Converted):
         Raises:
             DataError: also for the first that is NaN or infinite, or that is not to be had in this dtype.
         """
-        self.read_ranges([range(start, stop)], out)
+        self.read_parts([(range(start, stop), out)])
+
+    def read_parts(self, parts: Iterable[tuple[range, np.ndarray]]) -> None:
+        """Write the rows of ranges into an array each.
+
+        Raises:
+            DataError: as of ``read``.
+        """
+        parts, stored = list(parts), list[tuple[range, np.ndarray]]()
+        for rows, out in parts:
+            as_it_is = self.source.dtype == self.dtype
+            stored.append((rows, out if as_it_is else np.empty((len(out), *self.shape[1:]), self.source.dtype)))
+        read_parts(self.source, stored)
+        for (rows, part), (_, out) in zip(stored, parts, strict=True):
+            self._convert(part, out, rows.start)
 
     def read_ranges(self, ranges: Sequence[range], out: np.ndarray) -> None:
         """Write the rows of several ranges, one after the other, into ``out``; they are looked at together.

@@ -249,9 +249,15 @@ def _open(state: FileState) -> _Open:
 
 
 class _OfThread(threading.local):
-    """The files that a thread keeps open, by path, the last ones used at the end; None where it keeps none."""
+    """What a thread keeps.
+
+    Attributes:
+        files: those that it keeps open, by path, the last ones used at the end; None where it keeps none.
+        memory: what it had from ``scratch``.
+    """
 
     files: dict[Path, _Open] | None = None
+    memory: np.ndarray | None = None
 
     @cached_property
     def many(self) -> ManyReads | None:
@@ -268,6 +274,17 @@ def keep_files_open() -> None:
     """Have this thread keep the files open that it reads, until it ends."""
     if hasattr(os, "preadv"):
         _of_thread.files = {}
+
+
+def scratch(size: int) -> np.ndarray:
+    """Memory of so many bytes, (size,) uint8, until this thread asks for some again. It is kept where files are kept
+    open: for the system to give memory that is new takes longer than to read a file into it."""
+    if _of_thread.files is None:
+        return np.empty(size, np.uint8)
+    if _of_thread.memory is None or len(_of_thread.memory) < size:
+        _of_thread.memory = None  # before there is more
+        _of_thread.memory = np.empty(size, np.uint8)
+    return _of_thread.memory[:size]
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from backends.arguments import check_whole_number
 from backends.typing import Shape
 
 from ..base import DatasetBase
-from .reading import PIECE, pieces, read_chosen, read_ranges, read_rows, row_bytes
+from .chosen import read_chosen
+from .reading import PIECE, pieces, read_ranges, read_rows, row_bytes
 from .source import Source
 
 

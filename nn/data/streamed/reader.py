@@ -26,9 +26,9 @@ from .reading import parts_in
 #: holds up a little; by so many at most, which mostly wait for the disk.
 PIECE = 1 << 22
 THREADS = 4
-#: Where they go straight to where they belong, in pieces of up to so many bytes, so that each thread has some: the rows
-#: of each are read by one call of the system, without Python's lock.
-LARGE_PIECE = 1 << 25
+#: Where they are read past the cache without a copy, in pieces of up to so many bytes, so that each thread has some:
+#: the rows of each are read by one call of the system, without Python's lock. Of those that are chosen there is a copy.
+LARGE_PIECE, LARGE_PIECE_OF_CHOSEN = 1 << 25, 1 << 24
 #: Targets that have no more bytes than this, all together, are read once and stay in memory: to read and convert those
 #: of each block by themselves would take Python's lock from the thread that trains about as often as the rows do.
 MOST_TARGETS = 1 << 26
@@ -118,7 +118,8 @@ class Reader:
         kept: what of a row goes there: any of ``"x"``, ``"y"``, ``"weights"``, ``"order"``, ``"numbers"``.
         targets: makes ``"y"``; None where targets are taken as they are.
         weights: (n,), of all rows.
-        straight: whether rows go from their file to the arrays of the device as they are.
+        as_stored: whether rows can be read straight from their file, to the arrays of the device, or to memory from
+            which those that are chosen are copied.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class Reader:
         kept: Mapping[str, Kept],
         targets: Targets | None = None,
         weights: np.ndarray | None = None,
-        straight: bool = False,
+        as_stored: bool = False,
     ) -> None:
         self._data, self._kept, self._targets, self._weights = data, kept, targets, weights
         chunk, row = data.rows.chunk, sum(each.bytes for each in kept.values())
@@ -137,8 +138,9 @@ class Reader:
             len(data) * prod(data.target_shape) * smallest_dtype(data).itemsize <= MOST_TARGETS
         )
         # Targets that are read beside them are copied, and pieces of that stay small.
-        straight = straight and ("y" not in kept or self._holds_targets)
-        self._large_piece = max(LARGE_PIECE // row, 1) if straight else self._piece
+        as_stored = as_stored and ("y" not in kept or self._holds_targets)
+        large = LARGE_PIECE if data.chosen is None else LARGE_PIECE_OF_CHOSEN
+        self._large_piece = max(large // row, 1) if as_stored else self._piece
         self._all_targets: np.ndarray | None = None
         self._threads = ThreadPoolExecutor(THREADS, "rows that are read ahead", keep_files_open)
         self._last: Reading | None = None

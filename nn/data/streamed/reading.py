@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from ..checks import DataError
 from .source import Source
 
 #: Rows between two that are wanted are read with them, up to so many bytes: looking for the next takes as long.
@@ -54,9 +55,20 @@ def read_rows(source: Source, indices: np.ndarray, out: np.ndarray) -> None:
                 if scratch is None:
                     scratch = np.empty((most, *source.shape[1:]), source.dtype)
                 part = scratch[: stop - start]
-                source.read(start, stop, part)
-                np.take(part, indices[first:end] - start, axis=0, out=out[first:end], mode="clip")
+                try:
+                    source.read(start, stop, part)
+                except DataError:  # perhaps of a row that is not wanted
+                    read_parts(source, _runs(indices[first:end], out[first:end]))
+                else:
+                    np.take(part, indices[first:end] - start, axis=0, out=out[first:end], mode="clip")
             first = end
+
+
+def _runs(indices: np.ndarray, out: np.ndarray) -> Iterator[tuple[range, np.ndarray]]:
+    """Ascending rows as ranges of neighbours, each with its part of ``out``."""
+    cuts = (np.flatnonzero(np.diff(indices) > 1) + 1).tolist()
+    for first, last in zip([0, *cuts], [*cuts, len(indices)], strict=True):
+        yield range(int(indices[first]), int(indices[last - 1]) + 1), out[first:last]
 
 
 def read_ranges(source: Source, ranges: Sequence[range], out: np.ndarray) -> None:
@@ -85,31 +97,6 @@ def parts_in(ranges: Sequence[range], array: np.ndarray) -> Iterator[tuple[range
     for rows in ranges:
         yield rows, array[at : at + len(rows)]
         at += len(rows)
-
-
-def read_chosen(source: Source, chosen: np.ndarray, ranges: Sequence[range], out: np.ndarray) -> None:
-    """Write the rows at the indices ``chosen[start:stop]`` of several ranges, one after the other, into ``out``. Where
-    indices ascend within each range, and most of the rows between two are wanted, the others are read with them."""
-    ends = np.array([(rows.start, rows.stop) for rows in ranges])
-    starts, lengths = chosen[ends[:, 0]], ends[:, 1] - ends[:, 0]
-    spans = chosen[ends[:, 1] - 1] - starts + 1
-    firsts = np.cumsum(lengths) - lengths
-    indices = np.concatenate([chosen[rows.start : rows.stop] for rows in ranges])
-    steps = np.diff(indices)
-    steps[firsts[1:] - 1] = 1  # from one range to the next
-    total = int(spans.sum())
-    if (steps <= 0).any() or total > 2 * len(indices):
-        for rows, part in parts_in(ranges, out):
-            read_rows(source, chosen[rows.start : rows.stop], part)
-        return
-    read = [range(start, start + span) for start, span in zip(starts.tolist(), spans.tolist(), strict=True)]
-    if total == len(indices):
-        read_ranges(source, read, out)
-        return
-    scratch = np.empty((total, *source.shape[1:]), source.dtype)
-    read_ranges(source, read, scratch)
-    where = indices - np.repeat(starts - (np.cumsum(spans) - spans), lengths)
-    np.take(scratch, where, axis=0, out=out, mode="clip")
 
 
 def pieces(n: int, rows: int) -> Iterator[tuple[int, int]]:

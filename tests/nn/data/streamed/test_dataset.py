@@ -552,3 +552,24 @@ def test_a_limit_takes_rows_of_each_class_though_they_are_sorted(tmp_path: Path)
         assert np.bincount(part.y).tolist() == [20] * 5
     whole = load_data(tmp_path, window=300, limit=100, test_fraction=0)
     assert whole.train.y.tolist() == [0] * 100
+
+
+@pytest.mark.parametrize("step", [2, 3, 50])
+@pytest.mark.parametrize("in_file", [True, False])
+def test_rows_that_are_left_out_may_be_anything(tmp_path: Path, in_file: bool, step: int) -> None:
+    """Though they are read with their neighbours."""
+    x = np.random.default_rng(0).normal(size=(600, 4)).astype(np.float32)
+    x[1::step] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    kept = np.flatnonzero(np.isfinite(x).all(axis=1))
+    data = StreamedDataset(tmp_path / "x.npy" if in_file else x, chosen=kept, window=100)
+    np.testing.assert_array_equal(data[:].x, x[kept])
+    np.testing.assert_array_equal(data[np.arange(0, len(kept), 2)].x, x[kept[::2]])
+    found, expected = np.empty((90, 4), np.float32), x[np.concatenate([kept[20:60], kept[100:150]])]
+    read_positions(data, [range(20, 60), range(100, 150)], found)
+    np.testing.assert_array_equal(found, expected)
+    rows = ArraySource(x.copy())
+    data = StreamedDataset(rows, chosen=kept, window=100)
+    rows.array[kept[30], 2] = np.inf
+    with pytest.raises(DataError, match=rf"x\[{kept[30]}, 2\] is inf"):
+        read_positions(data, [range(20, 60), range(100, 150)], found)

@@ -168,6 +168,33 @@ def test_rows_are_trained_on_without_a_copy(
 
 
 @past_the_cache
+@pytest.mark.parametrize("dtype", ["u1", "f4"])
+def test_rows_that_are_not_held_out_are_read_past_the_cache_with_their_neighbours(
+    dtype: str, tmp_path: Path, reads: Callable[..., Reads]
+) -> None:
+    rows = 40 * PERIOD + 5
+    np.save(tmp_path / "x.npy", RNG.integers(0, 256, (rows, WIDTH)).astype(dtype))
+    counted, y = reads(), RNG.integers(0, 3, rows)
+    data = StreamedDataset(tmp_path / "x.npy", y, scale=1 / 255, window=10 * PERIOD, block=2 * PERIOD)
+    kept, _ = data.split(0.1)
+    assert kept.chosen is not None
+
+    def trainer() -> Trainer:
+        return Trainer(Sequential(Linear(WIDTH, 3), Softmax(), seed=2), optimizer=SGD(0.1, momentum=0.9))
+
+    streamed, expected = trainer(), trainer()
+    counted.straight = 0
+    streamed.fit(kept, 2, BATCH)
+    assert counted.straight > 1.5 * kept[:].x.nbytes
+    assert (counted.together > 0) == counted.at_once
+    order = Order.of(len(kept), kept.window, kept.block, BATCH, seed=2)
+    for epoch in (1, 2):
+        expected.fit(kept[:][order.epoch(epoch)], 1, BATCH, shuffle=False)
+    for name, found in streamed.model.parameters.items():
+        np.testing.assert_array_equal(found, expected.model.parameters[name])
+
+
+@past_the_cache
 @pytest.mark.parametrize("most", [None, 4608])
 @pytest.mark.parametrize("sector", [SECTOR, 4096])
 def test_any_rows_are_read_to_where_they_belong_and_nowhere_else(
