@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,16 +41,20 @@ class JoinedSource:
 
     def read(self, start: int, stop: int, out: np.ndarray) -> None:
         """As of ``Source``."""
-        self.read_ranges([range(start, stop)], out)
+        self.read_parts([(range(start, stop), out)])
 
     def read_ranges(self, ranges: Sequence[range], out: np.ndarray) -> None:
-        """Write the rows of several ranges, one after the other, into ``out``: those of each file together."""
+        """Write the rows of several ranges, one after the other, into ``out``."""
+        self.read_parts(parts_in(ranges, out))
+
+    def read_parts(self, parts: Iterable[tuple[range, np.ndarray]]) -> None:
+        """Write the rows of ranges into an array each: those of each file together."""
         of_files: dict[int, list[tuple[range, np.ndarray]]] = {}
-        for rows, part in parts_in(ranges, out):
+        for rows, part in parts:
             for index, own, begin in self._in_files(rows):
                 of_files.setdefault(index, []).append((own, part[begin : begin + len(own)]))
-        for index, parts in of_files.items():
-            read_parts(self.sources[index], parts)
+        for index, own_parts in of_files.items():
+            read_parts(self.sources[index], own_parts)
 
     def _in_files(self, rows: range) -> Iterator[tuple[int, range, int]]:
         """The file, the rows in it, and how many come before them, for each of the files that have some of a range."""

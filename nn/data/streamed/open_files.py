@@ -38,7 +38,7 @@ from .source import SECTOR
 #: A file is too large for the system to keep where it has more than one part in so many of the memory.
 PART_OF_MEMORY = 2
 #: A thread that keeps files open keeps so many, the last ones, and looks so often (seconds) whether they are the same.
-MOST_OPEN, LOOKED_AT_EVERY = 4, 0.1
+MOST_OPEN, LOOKED_AT_EVERY = 32, 0.1
 #: What every system is content with, of offsets, sizes and addresses past its cache, and the bytes that are read at a
 #: time so.
 ALIGNMENT, DIRECT = 4096, 1 << 21
@@ -173,7 +173,7 @@ class _Straight(NamedTuple):
 
 class _OpenDirectly(_Open):
     """A file that is read past the cache of the system: straight to where the bytes belong, if that lies as the file
-    does (``Placement``), else into memory of its own, from which they are copied.
+    does (``Placement``), else into memory of the thread, from which they are copied.
 
     Raises:
         OSError: the file system has no such way.
@@ -181,8 +181,7 @@ class _OpenDirectly(_Open):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, os.O_DIRECT)
-        memory = mmap.mmap(-1, DIRECT)  # begins at a page
-        self._view, self._numbers = memoryview(memory), np.frombuffer(memory, np.uint8)
+        self._view, self._numbers = memoryview(_of_thread.pages), np.frombuffer(_of_thread.pages, np.uint8)
         os.preadv(self.descriptor, [self._view[:ALIGNMENT]], 0)
         try:
             os.preadv(self.descriptor, [self._view[SECTOR : 2 * SECTOR]], SECTOR)
@@ -258,6 +257,11 @@ class _OfThread(threading.local):
 
     files: dict[Path, _Open] | None = None
     memory: np.ndarray | None = None
+
+    @cached_property
+    def pages(self) -> mmap.mmap:
+        """Memory that begins at a page, for what cannot be read to where it belongs."""
+        return mmap.mmap(-1, DIRECT)
 
     @cached_property
     def many(self) -> ManyReads | None:
