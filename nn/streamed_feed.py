@@ -16,6 +16,7 @@ from .data.streamed import StreamedDataset
 from .data.streamed.order import ALL_LANES, LANES, Order
 from .data.streamed.placement import Placement, is_numpy
 from .data.streamed.reader import OF_POSITIONS, Kept, Reader, Reading, Targets, a_target
+from .data.streamed.source import first_byte
 from .feed import AugmentedFeed, Feed, Rows
 from .memory import Workspace
 from .out_of_memory import allocating
@@ -54,10 +55,11 @@ class Ring:
         self._targets, self._weights = targets, weights
         self.rows = self.window = 0
         self.arrays: dict[str, Array] = {}
-        as_stored = is_numpy(backend.empty((0,))) and kept["x"].dtype == data.rows.dtype
-        lies_anywhere = data.chosen is not None and getattr(data.rows, "first_byte", None) is not None
-        self._placement = Placement.of(data.rows, data.block) if as_stored and data.chosen is None else None
-        self._as_stored = self._placement is not None or (as_stored and lies_anywhere)
+        straight = is_numpy(backend.empty((0,))) and kept["x"].dtype == data.rows.dtype
+        self._placement = Placement.of(data.rows, data.block) if straight and data.chosen is None else None
+        # Rows that are chosen are copied to the ring, from where they lie as in their file.
+        of_chosen = straight and data.chosen is not None and first_byte(data.rows) is not None
+        self._as_stored = of_chosen or self._placement is not None
         self._order = Order(0, 1, 1, 1)
         self._epoch, self._more = 0, False
         self._reader: Reader | None = None

@@ -129,12 +129,14 @@ def start_processes(settings: Settings, argv: Sequence[str] | None, tell: Callab
     return code if code >= 0 else 128 - code
 
 
-def tell_starter(what: str) -> None:
-    """Leave a file of that name for who has started this process, if somebody has."""
+def tell_starter(what: str) -> bool:
+    """Leave a file of that name for who has started this process; whether there is somebody, who can read it."""
     folder = os.environ.get(EXIT_CODES)
     if folder is not None:
         with suppress(OSError):
             Path(folder, what).touch()
+            return True
+    return False
 
 
 def can_be_interrupted() -> None:
@@ -151,14 +153,9 @@ def left_early(code: int) -> int:
 def left(code: int) -> int:
     """The exit code of a process whose others end, too, by themselves: 0 where ``start_processes``, which has started
     it, finds the true one. At any other MPI's launcher would say, in eight lines, that it has seen it."""
-    folder = os.environ.pop(EXIT_CODES, None)
-    if folder is None or code == 0:
-        return code
-    try:
-        Path(folder, str(code)).touch()
-    except OSError:
-        return code
-    return 0
+    is_told = code != 0 and tell_starter(str(code))
+    os.environ.pop(EXIT_CODES, None)
+    return 0 if is_told else code
 
 
 def _launcher() -> str:

@@ -12,7 +12,6 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +36,10 @@ from nn import (
 )
 from nn.data import load_digits
 from nn.data.streamed import NpySource, StreamedDataset
-from nn.data.streamed.open_files import keep_files_open
 from nn.data.streamed.order import Order
 from nn.data.streamed.reading import looked_at
 from nn.evaluation import totals_of
+from tests.helpers.reads import reading_ahead
 from tests.helpers.resumed import Kill, Killed, outcome
 from tests.helpers.streamed import CountingSource, reading_threads
 from tests.helpers.with_emulated import EMULATED, made
@@ -370,14 +369,12 @@ def test_files_that_are_larger_than_memory_are_read_past_the_cache(
     source = NpySource(tmp_path / "x.npy")
 
     def read() -> None:
-        keep_files_open()
         for start, stop in ((0, 3001), (2990, 3001), (7, 8), (100, 1234), (3000, 3001)):
             out = np.empty((stop - start, row), np.uint8)
             source.read(start, stop, out)
             np.testing.assert_array_equal(out, x[start:stop])
 
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(read).result()
+    reading_ahead(read)
     assert asked
 
 

@@ -11,7 +11,7 @@ from ..checks import DataError
 from .open_files import scratch
 from .placement import Placement, rows_in_step
 from .reading import parts_in, read_parts, read_ranges, read_rows
-from .source import Source
+from .source import Source, first_byte
 
 
 def read_chosen(source: Source, chosen: np.ndarray, ranges: Sequence[range], out: np.ndarray) -> None:
@@ -45,8 +45,8 @@ def read_chosen(source: Source, chosen: np.ndarray, ranges: Sequence[range], out
 
 def _room(source: Source, ranges: Sequence[range]) -> tuple[list[int], np.ndarray]:
     """Memory for ranges, in which they lie as in their file, and where each of them begins in it."""
-    first_byte, begins, end = getattr(source, "first_byte", None), list[int](), 0
-    placement = Placement(first_byte or 0, 1 if first_byte is None else rows_in_step(source))
+    first, begins, end = first_byte(source), list[int](), 0
+    placement = Placement(first or 0, 1 if first is None else rows_in_step(source))
     for rows in ranges:
         begins.append(end + placement.skipped(rows.start, end))
         end = begins[-1] + len(rows)

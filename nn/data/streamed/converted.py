@@ -14,7 +14,7 @@ import numpy as np
 
 from ..checks import EXACT_IN_FLOAT32, DataError, check_finite, check_labels, first_true
 from .reading import parts_in, read_parts, read_ranges
-from .source import Source
+from .source import Source, first_byte
 
 
 class Converted(ABC):
@@ -55,7 +55,7 @@ class CheckedNumbers(Converted):
 
     def __init__(self, source: Source, dtype: Any) -> None:
         super().__init__(source, dtype)
-        self.first_byte: int | None = getattr(source, "first_byte", None) if source.dtype == self.dtype else None
+        self.first_byte: int | None = first_byte(source) if source.dtype == self.dtype else None
 
     def read(self, start: int, stop: int, out: np.ndarray) -> None:
         """As of ``Source``.
@@ -71,13 +71,10 @@ class CheckedNumbers(Converted):
         Raises:
             DataError: as of ``read``.
         """
-        parts, stored = list(parts), list[tuple[range, np.ndarray]]()
-        for rows, out in parts:
-            as_it_is = self.source.dtype == self.dtype
-            stored.append((rows, out if as_it_is else np.empty((len(out), *self.shape[1:]), self.source.dtype)))
+        parts = list(parts)
+        stored = [(rows, self._room(out)) for rows, out in parts]
         read_parts(self.source, stored)
-        for (rows, part), (_, out) in zip(stored, parts, strict=True):
-            self._convert(part, out, rows.start)
+        self._convert_parts(stored, parts)
 
     def read_ranges(self, ranges: Sequence[range], out: np.ndarray) -> None:
         """Write the rows of several ranges, one after the other, into ``out``; they are looked at together.
@@ -85,7 +82,7 @@ class CheckedNumbers(Converted):
         Raises:
             DataError: as of ``read``.
         """
-        part = out if self.source.dtype == self.dtype else np.empty((len(out), *self.shape[1:]), self.source.dtype)
+        part = self._room(out)
         read_ranges(self.source, ranges, part)
         try:
             self._convert(part, out, ranges[0].start)
@@ -94,8 +91,17 @@ class CheckedNumbers(Converted):
                 raise
         else:
             return
-        for (rows, stored), (_, into) in zip(parts_in(ranges, part), parts_in(ranges, out), strict=True):
-            self._convert(stored, into, rows.start)  # the first that cannot be used is named by its row
+        self._convert_parts(parts_in(ranges, part), parts_in(ranges, out))  # which names the first by its row
+
+    def _room(self, out: np.ndarray) -> np.ndarray:
+        """Where as many rows go as they are stored: ``out`` itself, where nothing is converted."""
+        return out if self.source.dtype == self.dtype else np.empty((len(out), *self.shape[1:]), self.source.dtype)
+
+    def _convert_parts(
+        self, stored: Iterable[tuple[range, np.ndarray]], parts: Iterable[tuple[range, np.ndarray]]
+    ) -> None:
+        for (rows, part), (_, out) in zip(stored, parts, strict=True):
+            self._convert(part, out, rows.start)
 
     def _convert(self, part: np.ndarray, out: np.ndarray, start: int) -> None:
         """Write rows as they are stored, the first of which is row ``start``, into ``out``, where that is another

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..checks import DataError
-from .reading import parts_in, read_parts, row_bytes
-from .source import SECTOR, Source
+from .reading import read_parts, row_bytes
+from .source import SECTOR, Source, first_byte
 
 
 class JoinedSource:
@@ -43,10 +43,6 @@ class JoinedSource:
         """As of ``Source``."""
         self.read_parts([(range(start, stop), out)])
 
-    def read_ranges(self, ranges: Sequence[range], out: np.ndarray) -> None:
-        """Write the rows of several ranges, one after the other, into ``out``."""
-        self.read_parts(parts_in(ranges, out))
-
     def read_parts(self, parts: Iterable[tuple[range, np.ndarray]]) -> None:
         """Write the rows of ranges into an array each: those of each file together."""
         of_files: dict[int, list[tuple[range, np.ndarray]]] = {}
@@ -74,5 +70,5 @@ class JoinedSource:
 
 def _first_byte(source: Source, end: int) -> int | None:
     """Where row 0 of all would begin within a sector of the file of one, whose rows end before row ``end`` of all."""
-    found: int | None = getattr(source, "first_byte", None)
+    found = first_byte(source)
     return None if found is None else (found - (end - source.shape[0]) * row_bytes(source)) % SECTOR

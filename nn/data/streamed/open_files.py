@@ -23,7 +23,7 @@ from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from time import monotonic
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,8 @@ from ..reading import reading
 from .many_reads import MOST, ManyReads, Read
 from .placement import address
 from .source import SECTOR
+
+T = TypeVar("T")
 
 #: A file is too large for the system to keep where it has more than one part in so many of the memory.
 PART_OF_MEMORY = 2
@@ -164,6 +166,10 @@ class _Straight(NamedTuple):
         skipped = -before % SECTOR
         return cls(at - skipped, skipped, before, after)
 
+    def used(self, first: T, middle: T, last: T) -> list[T]:
+        """Those of the places to which it goes that it needs."""
+        return [first, middle, last][0 if self.before else 1 : 3 if self.after else 2]
+
     def complete(self, into: memoryview, first: memoryview, last: memoryview, got: int) -> int:
         """Copy the parts of the sectors at the ends, of which ``got`` bytes were read; how many of those are wanted."""
         into[: self.before] = first[self.skipped : self.skipped + self.before]
@@ -193,7 +199,7 @@ class _OpenDirectly(_Open):
         if self._lies_as_the_file(np.frombuffer(into, np.uint8), at):
             straight = _Straight.of(len(into), at)
             ends, middle = self._ends(0), into[straight.before : len(into) - straight.after]
-            parts = [ends[0], middle, ends[1]][0 if straight.before else 1 : 3 if straight.after else 2]
+            parts = straight.used(ends[0], middle, ends[1])
             if count := straight.complete(into, *ends, os.preadv(self.descriptor, parts, straight.begin)):
                 return count
         skip = at % ALIGNMENT
@@ -222,8 +228,8 @@ class _OpenDirectly(_Open):
         for number, (straight, part) in enumerate(zip(found, parts, strict=True)):
             middle = address(part.into) + straight.before, len(part.into) - straight.before - straight.after
             first = own + 2 * number * SECTOR
-            places = [(first, SECTOR), middle, (first + SECTOR, SECTOR)]
-            reads.append(Read(places[0 if straight.before else 1 : 3 if straight.after else 2], straight.begin))
+            places = straight.used((first, SECTOR), middle, (first + SECTOR, SECTOR))
+            reads.append(Read(places, straight.begin))
         counts = many(self.descriptor, reads)
         return [
             straight.complete(part.into.data, *self._ends(number), count)

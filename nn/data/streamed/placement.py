@@ -17,7 +17,7 @@ import numpy as np
 from backends.typing import Array, Shape
 
 from .reading import row_bytes
-from .source import SECTOR, Source
+from .source import SECTOR, Source, first_byte
 
 
 def rows_in_step(rows: Source) -> int:
@@ -40,8 +40,8 @@ class Placement:
     @classmethod
     def of(cls, rows: Source, block: int) -> Placement | None:
         """That of rows that are read in blocks of ``block``; None where blocks would lie in no common way."""
-        first_byte, period = getattr(rows, "first_byte", None), rows_in_step(rows)
-        return None if first_byte is None or block % period else cls(first_byte, period)
+        first, period = first_byte(rows), rows_in_step(rows)
+        return None if first is None or block % period else cls(first, period)
 
     def skipped(self, row: int, position: int) -> int:
         """How many positions are left free from ``position`` on, so that this row comes to lie as in the file."""

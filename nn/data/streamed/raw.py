@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ import numpy as np
 from backends.typing import Shape
 
 from .open_files import FileState, Part, fill
-from .reading import parts_in
 from .source import sampled_identity
 
 
@@ -41,10 +40,6 @@ class RawSource:
     def read(self, start: int, stop: int, out: np.ndarray) -> None:
         """As of ``Source``."""
         self.read_parts([(range(start, stop), out)])
-
-    def read_ranges(self, ranges: Sequence[range], out: np.ndarray) -> None:
-        """Write the rows of several ranges, one after the other, into ``out``."""
-        self.read_parts(parts_in(ranges, out))
 
     def read_parts(self, parts: Iterable[tuple[range, np.ndarray]]) -> None:
         """Write the rows of ranges into an array each: with as little of Python for each as possible."""

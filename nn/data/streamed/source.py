@@ -15,10 +15,10 @@ SECTOR = 512
 class Source(Protocol):
     """An array (n, ...) that is read by ranges of rows, by several threads at once.
 
-    It may also have ``read_ranges(ranges, out)``, which writes the rows of several ranges, one after the other: where
-    ranges are short, that saves the most of what each of them costs in Python; or ``read_parts(parts)``, which writes
-    the rows of each range into an array of its own. And ``first_byte``, where in a file row 0 begins, in whose sectors
-    its rows lie as they are in memory (None where they do not): see ``Placement``.
+    It may also have ``read_parts(parts)``, which writes the rows of each of several ranges into an array: where ranges
+    are short, that saves the most of what each of them costs in Python; and ``read_ranges(ranges, out)`` where it is
+    done in still less time for one array, in which they follow each other. And ``first_byte``, where in a file row 0
+    begins, in whose sectors its rows lie as they are in memory (None where they do not): see ``Placement``.
 
     Attributes:
         name: of the file, or what else it is, for messages.
@@ -49,6 +49,12 @@ class Source(Protocol):
 
     def identity(self) -> dict[str, Any]:
         """What tells these numbers from others, of strings and numbers, without reading them all."""
+
+
+def first_byte(source: Source) -> int | None:
+    """``first_byte`` of a source; None of one that has none."""
+    found: int | None = getattr(source, "first_byte", None)
+    return found
 
 
 class ArraySource:

@@ -285,5 +285,5 @@ def test_numbers_of_another_byte_order_are_no_bytes_to_be_read_as_they_are(tmp_p
         np.save(tmp_path / f"{name}.npy", x.astype(dtype))
         source, out = NpySource(tmp_path / f"{name}.npy"), np.empty((20, 5))
         assert (source.first_byte is None) == (name == "other")
-        source.read_ranges([range(500, 510), range(7, 17)], out)
+        read_ranges(source, [range(500, 510), range(7, 17)], out)
         np.testing.assert_array_equal(out, np.concatenate([x[500:510], x[7:17]]))

@@ -21,6 +21,7 @@ from nn.data.streamed.joined import JoinedSource
 from nn.data.streamed.many_reads import ManyReads, Read
 from nn.data.streamed.order import Order
 from nn.data.streamed.placement import Placement, address
+from nn.data.streamed.reading import read_ranges
 from nn.data.streamed.source import SECTOR
 from tests.helpers.reads import many_reads_or_skip, reading_ahead
 
@@ -245,7 +246,8 @@ def test_files_that_follow_each_other_in_whole_sectors_are_read_without_a_copy(
     x = placement.empty(lambda shape: np.empty(shape, np.uint8), whole.shape)
 
     def read() -> None:
-        joined.read_ranges([range(start, min(start + PERIOD, len(whole))) for start in range(0, len(whole), PERIOD)], x)
+        ranges = [range(start, min(start + PERIOD, len(whole))) for start in range(0, len(whole), PERIOD)]
+        read_ranges(joined, ranges, x)
 
     reading_ahead(read)
     np.testing.assert_array_equal(x, whole)
