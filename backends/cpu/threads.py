@@ -222,11 +222,12 @@ def _parts(size: int, count: int) -> tuple[int, ...]:
 class Pace:
     """Whether steps are made by several threads or by one, where both give the same bits: what the clock says.
 
-    Steps on several threads may lose some time in all against steps on one; what they gain is taken off it again.
-    Beyond that steps are made on one thread, for ``PAUSE`` times what was lost, and then on several again; each time
-    that those have not lasted the next pause is twice as long, for threads of OpenBLAS that wait for work hold a core
-    for a while. How long a step takes on one thread is measured meanwhile; and, where none is made so, by a few from
-    time to time (``LOOK_AFTER``).
+    Steps on several threads may lose some time in all against steps on one, and beside it what they have gained before,
+    up to ``GAINED_SECONDS``: a machine that takes a core away for an instant is not a busy one. Beyond that steps are
+    made on one thread, for ``PAUSE`` times what was lost, and then on several again; each time that those have not
+    lasted the next pause is twice as long, for threads of OpenBLAS that wait for work hold a core for a while. How long
+    a step takes on one thread is measured meanwhile; and, where none is made so, by a few from time to time
+    (``LOOK_AFTER``).
 
     Attributes:
         alone: whether the next step is to be made by one thread.
@@ -234,13 +235,14 @@ class Pace:
     """
 
     LOST_SECONDS, LOST_STEPS = 0.005, 8
+    GAINED_SECONDS = 0.05
     PAUSE, LONGEST_PAUSE_SECONDS = 20, 2.0
     LOOK_AFTER_SECONDS, LOOK_AFTER_STEPS = 0.25, 200
     LOOK_STEPS, REMEMBERED_STEPS = 3, 16
 
     def __init__(self) -> None:
         self.alone = True
-        self._one = self._lost = 0.0  # seconds: of a step on one thread; and lost on several
+        self._one = self._lost = 0.0  # seconds: of a step on one thread; and lost on several, less than 0 if gained
         self._longer = 1.0  # twice that for each time that several have not lasted, one after the other; may be inf
         self._left = self._pause = 0.0  # seconds until something is to change
         self._steps, self._sum, self._least = 0, 0.0, inf  # of the steps on one thread since they began
@@ -257,7 +259,7 @@ class Pace:
                 self.alone = False
                 self._left = max(self.LOOK_AFTER_SECONDS, self.LOOK_AFTER_STEPS * self._one)
             return
-        self._lost = max(0.0, self._lost + seconds - self._one)
+        self._lost = max(-self.GAINED_SECONDS, self._lost + seconds - self._one)
         if self._lost > max(self.LOST_SECONDS, self.LOST_STEPS * self._one):
             pause = self.PAUSE * self._lost
             self._go_alone(max(pause, min(pause * self._longer, self.LONGEST_PAUSE_SECONDS)))

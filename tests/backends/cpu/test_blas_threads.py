@@ -384,6 +384,20 @@ def test_where_several_wait_for_each_other_they_take_a_small_part_of_the_time(on
     assert not machine.pace.waits
 
 
+def test_what_several_have_gained_is_set_against_an_instant_without_a_core() -> None:
+    """The host takes a core for 20 ms now and then, of which several threads lose all."""
+    machine = Machine()
+    machine.run(1_000, 7e-4, lambda i: 5e-4)
+    assert machine.run(20_000, 7e-4, lambda i: 5e-4 + (20e-3 if i % 500 == 0 else 0.0)) < 0.8
+    assert machine.alone < 500
+    # Long ago they have gained much more, of which this much counts.
+    machine.run(100_000, 7e-4, lambda i: 5e-4)
+    before = machine.seconds
+    machine.run(30, 7e-4, lambda i: 8e-3)
+    assert machine.pace.waits
+    assert machine.seconds - before < 0.1
+
+
 def test_several_are_not_held_against_the_best_that_one_can_do() -> None:
     """Where steps on one thread are disturbed as well."""
     machine = Machine()
@@ -425,4 +439,4 @@ def in_bursts(pace: Pace | Paces) -> float:
 def test_bursts_of_reading_do_not_keep_steps_on_one_thread_between_them() -> None:
     alone_in_bursts = (2 * 250 + 330) / (3 * 330)
     assert in_bursts(Paces()) < 1.04 * alone_in_bursts
-    assert in_bursts(Pace()) > 1.1 * alone_in_bursts
+    assert in_bursts(Pace()) > 1.07 * alone_in_bursts
