@@ -207,6 +207,7 @@ class InTurn(Callback):
     """
 
     reads_gradients = False
+    takes_parts = True  # steps are launched as without a callback, and as those in memory
 
     def __init__(self, trainer: Trainer, rows: Dataset, batch_size: int, window: int) -> None:
         self._trainer, self._rows, self._batch_size, self._window = trainer, rows, batch_size, window
