@@ -1,12 +1,19 @@
-// As much of CUDA as the kernels of backends/cuda/source use, for a C++20 compiler: each thread of a block is a
-// thread, blocks run one after the other, and shared memory is static.
+// As much of CUDA as the kernels of backends/cuda/source use, for a C++20 compiler on POSIX: each thread of a block is a
+// context of its own (ucontext.h), which runs up to its next __syncthreads, blocks run one after the other, and shared
+// memory is static. Real threads would wait for each other 200 times as long as they compute.
+#ifdef __APPLE__  // where contexts are there for programs that ask for them, and are called outdated
+#define _XOPEN_SOURCE 700
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+#endif
 #include <math.h>
+#include <ucontext.h>
 
 #include <algorithm>
-#include <barrier>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
-#include <thread>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -21,12 +28,49 @@
 struct Position {
     unsigned x = 0, y = 0;
 };
-static thread_local Position blockIdx, threadIdx, blockDim, gridDim;
-static std::barrier<>* block_barrier = nullptr;
+static Position blockIdx, threadIdx, blockDim, gridDim;
+
+// The threads of a block, where it has several. From one __syncthreads to the next they run one after the other, the
+// first one first or the last one first, in turns: what one reads of another without a __syncthreads between them is
+// right in one of the two orders at most.
+struct Thread {
+    ucontext_t context;
+    Position block, index;
+    std::unique_ptr<char[]> stack{new char[1 << 18]};
+    bool has_ended = false;
+};
+static std::vector<Thread> threads_of_block;
+static ucontext_t scheduler;
+static Thread* running = nullptr;
+static bool last_one_first = false;
+
+static void run(Thread& thread)
+{
+    running = &thread;
+    blockIdx = thread.block, threadIdx = thread.index;
+    swapcontext(&scheduler, &thread.context);
+    thread.block = blockIdx;
+    running = nullptr;
+}
+
+static void run_all()
+{
+    for (size_t ended = 0; ended == 0; last_one_first = !last_one_first) {
+        if (last_one_first)
+            for (size_t i = threads_of_block.size(); i-- > 0;) run(threads_of_block[i]);
+        else
+            for (Thread& thread : threads_of_block) run(thread);
+        for (const Thread& thread : threads_of_block) ended += thread.has_ended;
+        if (ended != 0 && ended != threads_of_block.size()) {
+            fputs("a thread of a block ends while others wait in __syncthreads, which would never end on a GPU\n", stderr);
+            abort();
+        }
+    }
+}
 
 static void __syncthreads()
 {
-    if (block_barrier) block_barrier->arrive_and_wait();
+    if (running) swapcontext(&running->context, &scheduler);
 }
 
 // Blocks run one after the other: each sees what those before it have written.
@@ -98,32 +142,44 @@ static void end_of_wait()
 }
 #define GRID_CONTROL(what) grid_control_##what()
 
+static std::function<void()> body;  // of each thread of the launch
+static void run_body()
+{
+    body();
+    running->has_ended = true;
+}
+
 static void emulate(unsigned blocks_x, unsigned blocks_y, unsigned threads, const std::function<void()>& kernel)
 {
-    auto thread = [&](unsigned index) {
-        gridDim = {blocks_x, blocks_y};
-        blockDim = {threads, 1};
-        threadIdx = {index, 0};
+    gridDim = {blocks_x, blocks_y};
+    blockDim = {threads, 1};
+    body = [&] {
         for (unsigned y = 0; y < blocks_y; ++y)
             for (unsigned x = 0; x < blocks_x; ++x) {
                 blockIdx = {x, y};
-                if (index == 0) begin_block();
+                if (threadIdx.x == 0) begin_block();
                 __syncthreads();
                 kernel();
                 __syncthreads();  // the next block must not find this one in its shared memory
-                if (index == 0 && is_early) {
+                if (threadIdx.x == 0 && is_early) {
                     end_of_wait();
                     problem = "has a block that never waits for the launch before";
                 }
             }
     };
-    if (threads == 1) return thread(0);
-    std::barrier<> barrier(threads);
-    block_barrier = &barrier;
-    {
-        std::vector<std::jthread> others;
-        for (unsigned index = 1; index < threads; ++index) others.emplace_back(thread, index);
-        thread(0);
+    if (threads == 1) {
+        threadIdx = {};
+        return body();
     }
-    block_barrier = nullptr;
+    threads_of_block.resize(threads);
+    for (unsigned index = 0; index < threads; ++index) {
+        Thread& thread = threads_of_block[index];
+        thread.index = {index, 0}, thread.block = {}, thread.has_ended = false;
+        getcontext(&thread.context);
+        thread.context.uc_stack.ss_sp = thread.stack.get();
+        thread.context.uc_stack.ss_size = 1 << 18;
+        thread.context.uc_link = &scheduler;
+        makecontext(&thread.context, run_body, 0);
+    }
+    run_all();
 }

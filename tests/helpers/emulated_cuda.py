@@ -14,7 +14,7 @@ stricter than CuPy where CuPy is silent or only a GPU would fail:
 * a copy on a stream of its own is made when somebody waits for it, and not before: from page-locked memory, which must
   be there then and have the same numbers. Kernels are run at once, whatever stream they are on.
 
-Blocks get at most ``max_threads`` threads, since each is a real one; the kernels are right for any number.
+Blocks get at most ``max_threads`` threads, which run in turns; the kernels are right for any number.
 """
 
 from __future__ import annotations

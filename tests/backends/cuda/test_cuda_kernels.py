@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 import itertools
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from backends.cuda.cupy_backend import CupyBackend
 from backends.cuda.source import sizes
 from tests.helpers import emulated_cuda
 from tests.helpers.emulated_cuda import EmulatedCudaDevice, declarations, needs_compiler
+from tests.helpers.process import ended
 
 ARCHITECTURES = ("75", "80", "90")
 OPTIONS = [*sizes.OPTIONS, "-ftz=true"]  # the last is CuPy's own
@@ -158,6 +160,50 @@ def test_a_text_is_compiled_once_for_all_processes(tmp_path: Path, monkeypatch: 
     assert filled(3) == (3, 3)
     monkeypatch.setattr(emulated_cuda, "FLAGS", [*emulated_cuda.FLAGS, "-DUNUSED"])
     assert filled(3) == (3, 4)
+
+
+#: Threads tell each other two numbers each by shared memory: that of the first one, or of the last.
+TELL = """
+#define REAL float
+#define KERNEL static void
+KERNEL tell(REAL* x, int from)
+{
+    __shared__ float told[8];
+    told[threadIdx.x] = x[threadIdx.x];
+    WAIT
+    x[threadIdx.x] = told[from];
+}
+"""
+
+
+@emulated
+@pytest.mark.parametrize("teller", [0, 7])
+def test_the_emulator_sees_a_barrier_that_is_missing(teller: int) -> None:
+    def is_right(text: str) -> list[bool]:
+        kernel, found = emulated_cuda.compiled(text)["emulate_tell"], []
+        one, threads, number = ctypes.c_uint(1), ctypes.c_uint(8), ctypes.c_int(teller)
+        for begin in (10.0, 20.0):
+            x = np.arange(begin, begin + 8, dtype="f4")
+            kernel(one, one, threads, ctypes.c_void_p(x.ctypes.data), number)
+            found.append(bool((x == begin + teller).all()))
+        return found
+
+    assert is_right(TELL.replace("WAIT", "__syncthreads();")) == [True, True]
+    assert sorted(is_right(TELL.replace("WAIT", ""))) == [False, True]
+
+
+@emulated
+def test_a_barrier_that_some_threads_never_reach_ends_the_program() -> None:
+    text = TELL.replace("WAIT", "if (threadIdx.x == 3) return;\n    __syncthreads();")
+    program = f"""
+import ctypes
+from tests.helpers.emulated_cuda import compiled
+x = (ctypes.c_float * 8)()
+compiled({text!r})["emulate_tell"](1, 1, 8, x, 0)
+"""
+    done = ended(program)
+    assert done.returncode == -signal.SIGABRT
+    assert "ends while others wait in __syncthreads" in done.stderr
 
 
 class Pair:
