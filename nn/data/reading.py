@@ -140,6 +140,20 @@ def reading(what: str | Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is not None:
             raise UnreadableError(f"{what} cannot be read ({error.strerror}); check the file") from None
-        raise DataError(f"{what} is damaged ({first_line(error)}); copy or download it again") from None
+        raise _damaged(what, error) from None
     except Exception as error:
-        raise DataError(f"{what} is damaged ({first_line(error)}); copy or download it again") from None
+        raise _damaged(what, error) from None
+
+
+def _damaged(what: str | Path, error: Exception) -> DataError:
+    wrong = "empty" if _is_empty(Path(what)) else f"damaged ({first_line(error)})"
+    return DataError(f"{what} is {wrong}; copy or download it again")
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether there is a file without bytes, or a folder without files. Where a part of a file is meant there is
+    neither."""
+    try:
+        return not any(path.iterdir()) if path.is_dir() else path.stat().st_size == 0
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return False

@@ -201,7 +201,7 @@ def test_damaged_npz_files_are_named(tmp_path: Path) -> None:
     good = save_npz(tmp_path / "good.npz", ARRAYS).read_bytes()
     start = good.index(b"x_train.npy")
     bad = {
-        "empty": (b"", r"bad\.npz is damaged"),
+        "empty": (b"", r"bad\.npz is empty; copy or download it again$"),
         "cut": (good[:-100], r"bad\.npz is damaged"),
         "changed": (good[: start + 60] + bytes(40) + good[start + 100 :], r"bad\.npz: x_train is damaged"),
         "text": (b"x_train,y_train\n", r"bad\.npz is not an \.npz file"),
@@ -220,9 +220,9 @@ def test_damaged_hdf5_files_are_named(tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py", reason="h5py is not installed")
     path = save_hdf5(tmp_path / "a.h5", ARRAYS)
     content = path.read_bytes()
-    for damaged in (b"", b"text", content[: len(content) // 2]):
+    for damaged, wrong in ((b"", "empty;"), (b"text", "damaged"), (content[: len(content) // 2], "damaged")):
         path.write_bytes(damaged)
-        with pytest.raises(DataError, match=r"a\.h5 is damaged"):
+        with pytest.raises(DataError, match=rf"a\.h5 is {wrong}"):
             load_data(path)
     path = save_hdf5(tmp_path / "b.h5", without("y_train"))
     with h5py.File(path, "a") as file:

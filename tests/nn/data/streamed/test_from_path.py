@@ -203,6 +203,9 @@ def test_what_has_no_windows_is_refused(tmp_path: Path) -> None:
         load_data(tmp_path / "rows.npy")
     with pytest.raises(DataError, match="is neither a file nor a known source; check the path"):
         load_data(tmp_path / "x.npy")
+    (tmp_path / "x.npy").write_bytes(b"")
+    with pytest.raises(DataError, match=r"x\.npy is empty; copy or download it again$"):
+        load_data(tmp_path / "x.npy")
     np.save(tmp_path / "x.npy", np.zeros((3, 2)))
     with pytest.raises(DataError, match=r"x.npy has no targets beside it: there is no .*y.npy; store them there"):
         load_data(tmp_path / "x.npy")
@@ -235,6 +238,9 @@ def test_rows_of_zarr_are_in_a_group(tmp_path: Path) -> None:
     zarr.create_array(store=tmp_path / "x.zarr", shape=(4, 2), dtype="f4")
     with pytest.raises(DataError, match="is a single array; store x and y"):
         load_data(tmp_path / "x.zarr")
+    (tmp_path / "nothing.zarr").mkdir()
+    with pytest.raises(DataError, match=r"nothing\.zarr is empty; copy or download it again$"):
+        load_data(tmp_path / "nothing.zarr")
     zarr.open_group(tmp_path / "g.zarr", mode="w")
     with pytest.raises(DataError, match="lacks x_train and y_train"):
         load_data(tmp_path / "g.zarr")
