@@ -1,6 +1,6 @@
 // As much of CUDA as the kernels of backends/cuda/source use, for a C++20 compiler on POSIX: each thread of a block is a
 // context of its own (ucontext.h), which runs up to its next __syncthreads, blocks run one after the other, and shared
-// memory is static. Real threads would wait for each other 200 times as long as they compute.
+// memory is static. With eight real threads a launch took 3 ms, as they waited for each other, and takes 0.2 so.
 #ifdef __APPLE__  // where contexts are there for programs that ask for them, and are called outdated
 #define _XOPEN_SOURCE 700
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
@@ -31,8 +31,8 @@ struct Position {
 static Position blockIdx, threadIdx, blockDim, gridDim;
 
 // The threads of a block, where it has several. From one __syncthreads to the next they run one after the other, the
-// first one first or the last one first, in turns: what one reads of another without a __syncthreads between them is
-// right in one of the two orders at most.
+// first one first or the last one first, in turns, and the other way round in the next launch: what one reads of another
+// without a __syncthreads between them is right in one of the two orders at most.
 struct Thread {
     ucontext_t context;
     Position block, index;
@@ -42,7 +42,6 @@ struct Thread {
 static std::vector<Thread> threads_of_block;
 static ucontext_t scheduler;
 static Thread* running = nullptr;
-static bool last_one_first = false;
 
 static void run(Thread& thread)
 {
@@ -55,6 +54,9 @@ static void run(Thread& thread)
 
 static void run_all()
 {
+    static bool begins_with_last = false;
+    begins_with_last = !begins_with_last;
+    bool last_one_first = begins_with_last;
     for (size_t ended = 0; ended == 0; last_one_first = !last_one_first) {
         if (last_one_first)
             for (size_t i = threads_of_block.size(); i-- > 0;) run(threads_of_block[i]);
