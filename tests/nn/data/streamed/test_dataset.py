@@ -492,7 +492,12 @@ def test_a_file_that_changes_is_noticed(tmp_path: Path) -> None:
 def test_files_that_are_no_array_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.npy"
     damaged = b"\x93NUMPY\x01\x00"
-    for content, message in [(b"", "no .npy file"), (b"PK\x03\x04....", "is an .npz file"), (damaged, "damaged")]:
+    for content, message in [
+        (b"", r"x\.npy is empty; copy or download it again$"),
+        (b"text", "no .npy file"),
+        (b"PK\x03\x04....", "is an .npz file"),
+        (damaged, "damaged"),
+    ]:
         path.write_bytes(content)
         with pytest.raises(DataError, match=message):
             NpySource(path)
