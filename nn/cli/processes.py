@@ -84,10 +84,10 @@ def start_processes(settings: Settings, argv: Sequence[str] | None, tell: Callab
     with usage_errors(OSError):  # the disk is full
         codes = TemporaryDirectory(prefix="xpnet-")
     environment |= {EXIT_CODES: codes.name}
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
-    caught, first = list[int](), list[float]()
+    caught, first, has_begun = list[int](), list[float](), threading.Event()
 
     def interrupt(signum: int) -> None:
+        has_begun.wait()
         while len(list(Path(codes.name).glob(f"{READY}*"))) < count and process.poll() is None:
             sleep(POLL)
         process.send_signal(signum)
@@ -101,7 +101,8 @@ def start_processes(settings: Settings, argv: Sequence[str] | None, tell: Callab
         if caught and monotonic() - first[0] < PRESSED_ONCE:
             return
         if caught:  # the second one ends all at once
-            process.terminate()
+            if has_begun.is_set():
+                process.terminate()
         else:
             other = signal.SIGUSR2 if signum == signal.SIGINT else signal.SIGUSR1
             threading.Thread(target=interrupt, args=(other,), daemon=True).start()
@@ -113,6 +114,9 @@ def start_processes(settings: Settings, argv: Sequence[str] | None, tell: Callab
         if handler is not signal.SIG_IGN:
             signal.signal(signum, forward)
     try:
+        # Not before signals are caught: one that came in between would end this process and leave the others behind.
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+        has_begun.set()
         code = process.wait() or max((int(file.name) for file in Path(codes.name).glob("[0-9]*")), default=0)
     finally:
         for signum, handler in before.items():

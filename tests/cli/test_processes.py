@@ -65,8 +65,9 @@ def test_sigterm_interrupts_all_and_leaves_a_checkpoint(tmp_path: Path) -> None:
     assert list((tmp_path / "checkpoints").iterdir())
 
 
-#: The train script, which says when it has started the launcher.
+#: The train script, which says when it has started the launcher, or is interrupted at just that moment.
 SAYS_STARTED = f"""
+import signal
 import sys
 import train
 from nn.cli import processes
@@ -74,6 +75,8 @@ popen = processes.subprocess.Popen
 def started(*args, **options):
     process = popen(*args, **options)
     print("started", flush=True)
+    if INTERRUPTED:
+        signal.raise_signal(signal.SIGINT)
     return process
 processes.subprocess.Popen = started
 sys.orig_argv = [sys.executable, {str(ROOT / "train.py")!r}, *sys.argv[1:]]
@@ -82,18 +85,21 @@ sys.exit(train.main())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
-@pytest.mark.parametrize("seconds", [0.0, 0.6])
-def test_ctrl_c_at_the_start_ends_all_in_silence(seconds: float) -> None:
-    """While the processes are started, and while they import: the launcher would say in four lines what killed one."""
+@pytest.mark.parametrize("seconds", [None, 0.0, 0.6])
+def test_ctrl_c_at_the_start_ends_all_in_silence(seconds: float | None) -> None:
+    """While the launcher and the processes are started, and while they import: the launcher would say in four lines
+    what killed one, and who is left behind would train for ever."""
     mpiexec()
-    command = [sys.executable, "-c", SAYS_STARTED, *RUN, "--epochs", "1000000", "--processes", "2", "--quiet"]
+    code = SAYS_STARTED.replace("INTERRUPTED", str(seconds is None))
+    command = [sys.executable, "-c", code, *RUN, "--epochs", "1000000", "--processes", "2", "--quiet"]
     with subprocess.Popen(
         command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     ) as script:
         assert script.stdout is not None
         assert script.stdout.readline() == "started\n"
-        time.sleep(seconds)
-        script.send_signal(signal.SIGINT)
+        if seconds is not None:
+            time.sleep(seconds)
+            script.send_signal(signal.SIGINT)
         out, err = script.communicate(timeout=60)
     assert (script.returncode, out) == (130, "")
     assert re.fullmatch(r"(.* share the .*\n)?", err)
