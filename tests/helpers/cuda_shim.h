@@ -35,7 +35,6 @@ static Position blockIdx, threadIdx, blockDim, gridDim;
 // without a __syncthreads between them is right in one of the two orders at most.
 struct Thread {
     ucontext_t context;
-    Position block, index;
     std::unique_ptr<char[]> stack{new char[1 << 18]};
     bool has_ended = false;
 };
@@ -46,9 +45,8 @@ static Thread* running = nullptr;
 static void run(Thread& thread)
 {
     running = &thread;
-    blockIdx = thread.block, threadIdx = thread.index;
+    threadIdx = {unsigned(&thread - threads_of_block.data()), 0};
     swapcontext(&scheduler, &thread.context);
-    thread.block = blockIdx;
     running = nullptr;
 }
 
@@ -174,9 +172,8 @@ static void emulate(unsigned blocks_x, unsigned blocks_y, unsigned threads, cons
         return body();
     }
     threads_of_block.resize(threads);
-    for (unsigned index = 0; index < threads; ++index) {
-        Thread& thread = threads_of_block[index];
-        thread.index = {index, 0}, thread.block = {}, thread.has_ended = false;
+    for (Thread& thread : threads_of_block) {
+        thread.has_ended = false;
         getcontext(&thread.context);
         thread.context.uc_stack.ss_sp = thread.stack.get();
         thread.context.uc_stack.ss_size = 1 << 18;

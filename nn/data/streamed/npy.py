@@ -24,9 +24,7 @@ class NpySource(RawSource):
         path = Path(path)
         with reading(path), open_file(path) as file:
             begins = file.read(6)
-            if not begins:
-                raise DataError(f"{path} is empty; copy or download it again")
-            if begins != b"\x93NUMPY":
+            if begins and begins != b"\x93NUMPY":
                 kind = "an .npz file, of which ranges cannot be read" if begins[:2] == b"PK" else "no .npy file"
                 raise DataError(f"{path} is {kind}; save each array by numpy.save")
             file.seek(0)
