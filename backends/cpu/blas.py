@@ -1,9 +1,10 @@
 """Three functions of the BLAS that NumPy itself was linked with, called through ctypes.
 
 An update with momentum is ``v <- mu v + g`` and ``p <- p - rate v``. NumPy has no function for either: five passes over
-memory with its own, two with axpby, one where the product that gives g is added to v at once (gemm). axpby has one
-thread. axpy has as many as a product, which is faster where each has just computed its part of v, and many times slower
-where the cores are busy: it is for recorded steps, whose threads are looked after (``threads.Pace``).
+memory with its own, two with axpby and axpy, one where the product that gives g is added to v at once (gemm). axpby has
+one thread. axpy has as many as a product, which is faster where each has just computed its part of v, and many times
+slower where the cores are busy: that is for recorded steps, whose threads are looked after (``threads.Pace``).
+Elsewhere it gets pieces for which it takes one thread.
 
 It must be NumPy's own BLAS: another one (SciPy's) brings another pool of threads, and the two in turn are many times
 slower. Where its functions cannot be found, or do not compute what they should, there is no ``Blas``, and NumPy's do
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from itertools import product
 from typing import Any, NamedTuple
@@ -33,6 +34,10 @@ Call = Callable[[], None]
 #: 64 bits are right for libraries with 32-bit sizes too: all are passed in registers, or in slots of 64 bits.
 _SIZE = ctypes.c_int64
 _ONE = _SIZE(1)
+#: So many numbers at most are a piece: OpenBLAS takes several threads for more than 10,000.
+PIECE = 8192
+#: Numbers that kernels of axpy may compute at a time, and those that are left over otherwise.
+WIDTHS = (1, 16, 32, 64)
 _BY_ROWS, _AS_IT_IS, _TRANSPOSED = (ctypes.c_int(number) for number in (101, 111, 112))
 
 
@@ -53,7 +58,7 @@ class Blas:
 
     Attributes:
         dtype: its name.
-        is_even: whether axpy gives the bits of axpby, wherever in a vector a number is: so on any number of threads.
+        width: axpy computes all numbers alike in vectors of whole multiples of so many; 0 where that is not so.
     """
 
     def __init__(self, library: ctypes.CDLL, dtype: str) -> None:
@@ -62,25 +67,33 @@ class Blas:
         self._axpby = _function(library, f"{_LETTERS[dtype]}axpby")
         self._axpy = _function(library, f"{_LETTERS[dtype]}axpy")
         self._gemm = _function(library, f"{_LETTERS[dtype]}gemm")
-        self.is_even = self._is_even()
+        self.width = self._width()
+        self._alike: dict[int, bool] = {}  # by the number of threads
 
     def axpby(self, alpha: float, x: Any, beta: float, y: Any) -> Call:
         """y <- alpha x + beta y. Does not read x for alpha = 0, nor y for beta = 0."""
         real = self._real
         return partial(self._axpby, _SIZE(x.size), real(alpha), _memory(x), _ONE, real(beta), _memory(y), _ONE)
 
-    def subtraction(self, x: Any, y: Any, shared: bool = False) -> Callable[[float], None]:
-        """y <- y - factor x, the factor to be given at each call. Does not read x where that is 0.
+    def subtraction(self, x: Any, y: Any, threads: int = 0) -> Callable[[float], None]:
+        """y <- y - factor x, the factor to be given at each call. Does not read x where that is 0. The bits do not
+        depend on the threads, nor on where in a vector a number is.
 
         Args:
-            shared: by the threads that a product would have, where that changes no bit.
+            threads: that the BLAS is set to now and at each call, or to one; 0 where that is not known: it takes one.
         """
-        alpha = self._real()
-        x_given, y_given = (_SIZE(x.size), alpha, _memory(x), _ONE), (_memory(y), _ONE)
-        if shared and self.is_even:
-            add = partial(self._axpy, *x_given, *y_given)
+        alpha, size = self._real(), x.size
+        calls: list[Call]
+        if self.width == 0:
+            calls = [partial(self._axpby, _SIZE(size), alpha, _memory(x), _ONE, self._real(1.0), _memory(y), _ONE)]
         else:
-            add = partial(self._axpby, *x_given, self._real(1.0), *y_given)
+            whole = size - size % self.width if size > PIECE or size % self.width == 0 else 0
+            shared = whole - whole % (self.width * threads) if threads and self._are_alike(threads) else 0
+            sizes = [*([shared] if shared else []), *_pieces(whole - shared)]
+            calls = [self._add(alpha, count, _memory(x, start), _memory(y, start)) for start, count in _blocks(sizes)]
+            if whole < size:
+                calls += self._add_elsewhere(alpha, x.reshape(-1)[whole:], y.reshape(-1)[whole:])
+        add = calls[0] if len(calls) == 1 else partial(_call_each, calls)
 
         def subtract(factor: float) -> None:
             alpha.value = -factor
@@ -88,19 +101,46 @@ class Blas:
 
         return subtract
 
-    def _is_even(self) -> bool:
-        """Tried out: kernels may compute the last numbers of a vector otherwise than those before."""
-        x, y = np.random.default_rng(0).standard_normal((2, 256)).astype(self.dtype)
-        expected = y.copy()
-        self.axpby(-0.3, x, 1.0, expected)()
-        factor = self._real(-0.3)
-        for first in range(65):  # so long a piece, and then the rest
-            found = y.copy()
-            for start, size in (0, first), (first, len(x) - first):
-                self._axpy(_SIZE(size), factor, _memory(x, start), _ONE, _memory(found, start), _ONE)
-            if not np.array_equal(found, expected):
-                return False
-        return True
+    def _add(self, alpha: Any, count: int, x: Any, y: Any) -> Call:
+        """y <- y + alpha x, of that many numbers."""
+        return partial(self._axpy, _SIZE(count), alpha, x, _ONE, y, _ONE)
+
+    def _add_elsewhere(self, alpha: Any, x: Any, y: Any) -> list[Call]:
+        """The same of few numbers, in memory for more: whole multiples of the width."""
+        size = -(-x.size // self.width) * self.width
+        there_x, there_y = np.zeros((2, size), self.dtype)
+        in_x, in_y, copy = there_x[: x.size], there_y[: y.size], np.copyto
+        add = self._add(alpha, size, _memory(there_x), _memory(there_y))
+        return [partial(copy, in_x, x), partial(copy, in_y, y), add, partial(copy, y, in_y)]
+
+    def _added(self, sizes: Sequence[int], first: int = 0) -> Any:
+        """What axpy makes of the same made-up numbers in pieces of these sizes, from that place in memory on."""
+        size = sum(sizes)
+        x, y = np.empty((2, first + size), self.dtype)
+        x[first:], y[first:] = np.random.default_rng(0).standard_normal((2, size))
+        for start, count in _blocks(sizes):
+            self._add(self._real(-0.3), count, _memory(x, first + start), _memory(y, first + start))()
+        return y[first:]
+
+    def _width(self) -> int:
+        """``width``, tried out."""
+        size = 4 * WIDTHS[-1]
+        whole = self._added((size,))
+        if not np.array_equal(self._added((size,), first=1), whole):
+            return 0
+        for width in WIDTHS:
+            cut = ((first, size - first) for first in range(width, size, width))
+            if all(np.array_equal(self._added(sizes), whole) for sizes in cut):
+                return width
+        return 0
+
+    def _are_alike(self, threads: int) -> bool:
+        """Whether so many threads, to which the BLAS is set, have the bits of one: they do where each gets as much."""
+        if threads not in self._alike:
+            unit = self.width * threads
+            size = (2 * PIECE // unit + 1) * unit
+            self._alike[threads] = np.array_equal(self._added((size,)), self._added(_pieces(size)))
+        return self._alike[threads]
 
     def gemm(
         self,
@@ -176,7 +216,7 @@ class Blas:
         return calls[0] if len(calls) == 1 else partial(_call_each, calls)
 
 
-def _blocks(sizes: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+def _blocks(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
     """The first index of each block, and its size."""
     first = 0
     for size in sizes:
@@ -184,7 +224,12 @@ def _blocks(sizes: tuple[int, ...]) -> Iterator[tuple[int, int]]:
         first += size
 
 
-def _call_each(calls: list[Call]) -> None:
+def _pieces(size: int) -> list[int]:
+    """The sizes of parts of a vector for which axpy takes one thread each."""
+    return [PIECE] * (size // PIECE) + ([size % PIECE] if size % PIECE else [])
+
+
+def _call_each(calls: Sequence[Call]) -> None:
     for call in calls:
         call()
 

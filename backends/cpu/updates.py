@@ -129,10 +129,9 @@ class NumpyUpdates(NumpyCore):
         if blas is None:
             self._call(self._move, params, direction, learning_rate, weight_decay, n_decayed)
         else:
-            tape = self._memory.tape
-            shared = tape is not None and tape.number > 1
-            shrink = blas.subtraction(params[:n_decayed], params[:n_decayed], shared) if n_decayed > 0 else None
-            move = blas.subtraction(direction, params, shared)
+            threads = 0 if self._memory.tape is None else self._memory.tape.number
+            shrink = blas.subtraction(params[:n_decayed], params[:n_decayed], threads) if n_decayed > 0 else None
+            move = blas.subtraction(direction, params, threads)
             otherwise = partial(self._move, params, direction)
             self._call(_move_by_blas, move, shrink, otherwise, learning_rate, weight_decay, n_decayed)
         return params

@@ -71,26 +71,46 @@ def test_axpby_is_the_formula(dtype: str, size: int) -> None:
 
 @needs_blas
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@given(size=st.integers(1, 90_000), threads=st.integers(1, 4), factor=st.floats(-2, 2, width=32))
+@given(size=st.integers(0, 90_000), threads=st.integers(1, 4), factor=st.floats(-2, 2, width=32))
 def test_subtraction_by_several_threads_has_the_bits_of_one(dtype: str, size: int, threads: int, factor: float) -> None:
-    """Where it is shared, which is only where that holds (``is_even``)."""
     library = numpy_blas(dtype)
     assert library is not None
     rng = np.random.default_rng(size)
     x, y = rng.standard_normal((2, size)).astype(dtype)
-    alone, shared = y.copy(), y.copy()
+    alone, shared, by_one = y.copy(), y.copy(), y.copy()
     library.subtraction(x, alone)(factor)
     with threadpool_limits(threads, "blas"):
-        library.subtraction(x, shared, shared=True)(factor)
+        library.subtraction(x, shared, threads)(factor)
+        subtract = library.subtraction(x, by_one, threads)
+    with threadpool_limits(1, "blas"):
+        subtract(factor)
     np.testing.assert_array_equal(shared, alone)
+    np.testing.assert_array_equal(by_one, alone)
     np.testing.assert_allclose(alone, y - factor * x, rtol=1e-5, atol=1e-6)
 
 
+@needs_blas
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@given(sizes=st.lists(st.integers(0, 300), max_size=5), first=st.integers(0, 70))
+def test_subtraction_has_the_same_bits_wherever_a_number_is(dtype: str, sizes: list[int], first: int) -> None:
+    """A network's parameters may be moved together, or layer by layer."""
+    library = numpy_blas(dtype)
+    assert library is not None
+    x, y = np.random.default_rng(0).standard_normal((2, first + sum(sizes))).astype(dtype)
+    together, apart = y.copy(), y.copy()
+    library.subtraction(x, together)(0.3)
+    for start, size in zip(np.cumsum([0, first, *sizes]), [first, *sizes], strict=False):
+        library.subtraction(x[start : start + size], apart[start : start + size])(0.3)
+    np.testing.assert_array_equal(apart, together)
+
+
 class WithOwnAxpy:
-    """NumPy's library with an axpy that computes some numbers of a vector with two roundings, others with one."""
+    """NumPy's library with an axpy that computes some numbers of a vector with two roundings, others with one: those in
+    registers of ``width`` numbers, but in vectors of more than ``most`` all but the last seven."""
 
     def __init__(self, library: ctypes.CDLL, width: int) -> None:
         self.library, self.width, self.calls = library, width, 0
+        self.most = 10**9
 
     def __getattr__(self, name: str) -> Any:
         return self.axpy if "saxpy" in name else getattr(self.library, name)
@@ -103,21 +123,44 @@ class WithOwnAxpy:
             given, out = (np.frombuffer(numbers.from_address(ctypes.addressof(at)), np.float32) for at in (x, y))
             rounded_once = given.astype(np.float64) * alpha.value + out
             out += np.float32(alpha.value) * given
-            in_registers = size.value // self.width * self.width
+            in_registers = size.value // self.width * self.width if size.value <= self.most else size.value - 7
             out[:in_registers] = rounded_once[:in_registers]
 
         return axpy
 
 
 @needs_blas
-def test_a_library_whose_axpy_has_other_bits_is_found_out() -> None:
-    """Kernels compute 16 or 32 numbers at a time with one rounding, and what is left perhaps with two. All with one, or
-    all with two: only one of these can be what axpby does."""
-    libraries = [WithOwnAxpy(ctypes.CDLL(blas.file_of_numpy()), width) for width in (16, 1, 512)]
-    mixed, once, twice = (blas.Blas(library, "float32").is_even for library in libraries)  # type: ignore[arg-type]
-    assert not mixed
-    assert not (once and twice)
-    assert all(library.calls > 0 for library in libraries)
+def test_how_many_numbers_axpy_computes_alike_is_found_out() -> None:
+    """Kernels compute 16 or 32 numbers at a time with one rounding, and what is left perhaps with two."""
+    file = ctypes.CDLL(blas.file_of_numpy())
+    x, y = drawn("float32", 2, 100)
+    results = []
+    for width, expected in ((1, 1), (16, 16), (32, 32), (48, 0), (512, 1)):
+        own = WithOwnAxpy(file, width)
+        library = blas.Blas(own, "float32")  # type: ignore[arg-type]
+        assert library.width == expected
+        own.calls = 0
+        moved = y.copy()
+        library.subtraction(x, moved)(0.3)
+        assert (own.calls > 0) == (expected > 0)  # else it is axpby, which computes all alike
+        results.append(moved)
+    once, of_16, of_32, _, twice = results
+    np.testing.assert_array_equal(of_16, once)
+    np.testing.assert_array_equal(of_32, once)
+    assert not np.array_equal(once, twice)
+
+
+@needs_blas
+def test_threads_that_have_other_bits_are_found_out() -> None:
+    """As of a BLAS that gives them other parts than equal ones."""
+    own = WithOwnAxpy(ctypes.CDLL(blas.file_of_numpy()), 32)
+    library = blas.Blas(own, "float32")  # type: ignore[arg-type]
+    x, y = drawn("float32", 2, 50_000)
+    alone, shared = y.copy(), y.copy()
+    library.subtraction(x, alone)(0.3)
+    own.most = blas.PIECE  # beyond it numbers are cut into parts that are no multiples of 32
+    library.subtraction(x, shared, 2)(0.3)
+    np.testing.assert_array_equal(shared, alone)
 
 
 def test_without_it_numpy_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
