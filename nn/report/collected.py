@@ -17,6 +17,7 @@ from ..history import History
 from ..model import Sequential
 from ..trainer import Trainer
 from ..version import __version__
+from .classes import class_scores, confusion_matrix
 from .convolutions import convolutions
 
 #: The first entry of what a report holds; another number where it means something else.
@@ -111,20 +112,18 @@ def look_of(name: str) -> dict[str, bool]:
 
 def of_classes(trainer: Trainer, data: Dataset) -> dict[str, Any]:
     """The confusion matrix, precision, recall and f1 of each class unless there are many, and the surest mistakes."""
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-
     names = all_names(trainer.model, data)
-    labels, predicted = list(range(len(names))), np.asarray(trainer.predict(data))
+    predicted = np.asarray(trainer.predict(data))
     correct = predicted == data.y
     found: dict[str, Any] = {"count": len(names), "correct": int(correct.sum()), "wrong": int((~correct).sum())}
     if len(names) <= MOST_CLASSES:
-        columns = precision_recall_fscore_support(data.y, predicted, labels=labels, zero_division=0)
+        scores = class_scores(data.y, predicted, len(names))
         found |= {
             "names": names,
-            "confusion": confusion_matrix(data.y, predicted, labels=labels).tolist(),
+            "confusion": confusion_matrix(data.y, predicted, len(names)).tolist(),
             "table": [
                 {"precision": float(p), "recall": float(r), "f1": float(f), "rows": int(n)}
-                for p, r, f, n in zip(*columns, strict=True)
+                for p, r, f, n in zip(*scores, strict=True)
             ],
         }
     surest = np.flatnonzero(~correct)
