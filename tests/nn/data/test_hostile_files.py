@@ -140,8 +140,8 @@ def test_a_regular_table_is_believed(tmp_path: Path) -> None:
     assert len(read_csv(tmp_path / "t.csv.gz")) == 2 * 3 * 120_000
 
 
-def test_a_hundred_thousand_columns(tmp_path: Path) -> None:
-    width = 100_000
+def test_forty_thousand_columns(tmp_path: Path) -> None:
+    width = 40_000
     lines = [",".join([*(f"column {i}" for i in range(width)), "label"])]
     lines += [",".join([*(["1.5"] * width), str(row % 2)]) for row in range(3)]
     (tmp_path / "t.csv").write_text("\n".join(lines))
@@ -150,7 +150,7 @@ def test_a_hundred_thousand_columns(tmp_path: Path) -> None:
     every: list[dict[str, Any]] = [{}, {"categorical": ()}]
     for options in every:
         assert read_csv(tmp_path / "t.csv", **options).x.shape == (3, width)
-    assert time.perf_counter() - began < 60  # the square of the columns would take an hour
+    assert time.perf_counter() - began < 60  # the square of the columns would take many minutes
 
 
 @pytest.mark.parametrize(
@@ -180,12 +180,14 @@ def test_an_archive_inside_is_no_table(tmp_path: Path) -> None:
             read_csv(tmp_path / name)
 
 
-def test_lines_are_counted_as_they_end(tmp_path: Path) -> None:
+def test_lines_are_counted_as_they_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of many lines that is larger than the longest line, by each of the three ends of lines."""
+    longest = 1 << 20
+    monkeypatch.setattr("nn.data.reading.LONGEST_LINE", longest)
     row = "1.5," * 2000 + "0"
     for end in ("\n", "\r\n", "\r"):
-        lines = [row, row[:-1] + "1"] * (LONGEST_LINE // len(row) // 2 + 2)
+        lines = [row, row[:-1] + "1"] * (longest // len(row) // 2 + 2)
         (tmp_path / "t.csv").write_text(end.join(lines), newline="")
-        assert (tmp_path / "t.csv").stat().st_size > LONGEST_LINE
+        assert (tmp_path / "t.csv").stat().st_size > longest
         data = load_data(tmp_path / "t.csv", limit=10, label=-1)
         assert np.array_equal(data.train.x, np.full((10, 2000), 1.5))
