@@ -75,7 +75,7 @@ def private_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
 def nodes() -> dict[str, list[ast.AST]]:
     """What the tests below read in each module; reading all of it takes seconds, and is done once."""
     read_here = (ast.Attribute, ast.ImportFrom, ast.Import, ast.Call, ast.FunctionDef)
-    found = {}
+    found = dict[str, list[ast.AST]]()
     for name, path in MODULES.items():
         found[name] = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, read_here)]
     return found
