@@ -120,17 +120,8 @@ def test_one_that_is_killed_is_told_with_what_helps(tmp_path: Path, flags: list[
         "    threading.Timer(4.0, os.kill, (os.getpid(), 9)).start()\n"
     )
     mpiexec()
-    command = [
-        sys.executable,
-        SCRIPT,
-        *flags,
-        "--epochs",
-        "1000000",
-        "--processes",
-        "2",
-        "--output",
-        str(tmp_path / "run"),
-    ]
+    command = [sys.executable, SCRIPT, *flags, "--epochs", "1000000", "--processes", "2"]
+    command += ["--output", str(tmp_path / "run")]
     own = environment() | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
     script = subprocess.run(command, env=own, capture_output=True, text=True, timeout=180)
     assert script.returncode in (9, 128 + 9), script.stderr

@@ -352,18 +352,8 @@ def test_the_script_calls_itself_as_it_was_called(
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent to other processes in another way on Windows")
 def test_ctrl_c_ends_cleanly_with_what_was_learned(tmp_path: Path, digits_file: str) -> None:
-    command = [
-        sys.executable,
-        "train.py",
-        "--data",
-        digits_file,
-        "--device",
-        "cpu",
-        "--epochs",
-        "1000000",
-        "--output",
-        str(tmp_path),
-    ]
+    command = [sys.executable, "train.py", "--data", digits_file, "--device", "cpu", "--epochs", "1000000"]
+    command += ["--output", str(tmp_path)]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     pipe = subprocess.PIPE
 
@@ -423,9 +413,8 @@ def test_the_installed_command_is_the_script(tmp_path: Path, digits_file: str) -
     command = Path(sys.executable).with_name("xpnet-train")
     if not command.exists():
         pytest.skip("xpnet is not installed in this environment (pip install -e .)")
-    done = subprocess.run(
-        [command, *FAST, "--data", digits_file, "--quiet"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    flags = [*FAST, "--data", digits_file, "--quiet"]
+    done = subprocess.run([command, *flags], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "test accuracy" in done.stdout
     done = subprocess.run([command, "--hiden", "3"], cwd=tmp_path, capture_output=True, text=True, check=False)
