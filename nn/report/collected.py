@@ -17,7 +17,6 @@ from ..history import History
 from ..model import Sequential
 from ..trainer import Trainer
 from ..version import __version__
-from .classes import class_scores, confusion_matrix
 from .convolutions import convolutions
 
 #: The first entry of what a report holds; another number where it means something else.
@@ -112,18 +111,20 @@ def look_of(name: str) -> dict[str, bool]:
 
 def of_classes(trainer: Trainer, data: Dataset) -> dict[str, Any]:
     """The confusion matrix, precision, recall and f1 of each class unless there are many, and the surest mistakes."""
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
     names = all_names(trainer.model, data)
-    predicted = np.asarray(trainer.predict(data))
+    labels, predicted = list(range(len(names))), np.asarray(trainer.predict(data))
     correct = predicted == data.y
     found: dict[str, Any] = {"count": len(names), "correct": int(correct.sum()), "wrong": int((~correct).sum())}
     if len(names) <= MOST_CLASSES:
-        scores = class_scores(data.y, predicted, len(names))
+        columns = precision_recall_fscore_support(data.y, predicted, labels=labels, zero_division=0)
         found |= {
             "names": names,
-            "confusion": confusion_matrix(data.y, predicted, len(names)).tolist(),
+            "confusion": confusion_matrix(data.y, predicted, labels=labels).tolist(),
             "table": [
                 {"precision": float(p), "recall": float(r), "f1": float(f), "rows": int(n)}
-                for p, r, f, n in zip(*scores, strict=True)
+                for p, r, f, n in zip(*columns, strict=True)
             ],
         }
     surest = np.flatnonzero(~correct)

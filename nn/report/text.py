@@ -1,4 +1,4 @@
-"""What a run is told by at its end: text for the terminal. Metrics are those of scikit-learn."""
+"""What a run is told by at its end: text for the terminal. Metrics are scikit-learn's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from ..data import Dataset
 from ..messages import printable
 from ..trainer import Trainer
-from .classes import classes_text, confusion_matrix
 
 
 def result_text(result: Mapping[str, float], rows: int) -> str:
@@ -31,9 +30,11 @@ def classification_text(trainer: Trainer, data: Dataset, rows_are: str = "true")
         rows_are: ``"true"``: a row of the matrix for each true class, as scikit-learn has it; ``"predicted"``: for each
             predicted class.
     """
-    predicted, names = np.asarray(trainer.predict(data)), _names(data)
-    table = classes_text(data.y, predicted, names)
-    matrix = confusion_matrix(data.y, predicted, len(names))
+    from sklearn.metrics import classification_report, confusion_matrix
+
+    predicted, labels, names = trainer.predict(data), list(range(data.n_classes)), _names(data)
+    table = classification_report(data.y, predicted, labels=labels, target_names=names, digits=4, zero_division=0)
+    matrix = confusion_matrix(data.y, predicted, labels=labels)
     if rows_are == "predicted":
         matrix = matrix.T
     columns = "predicted" if rows_are == "true" else "true"

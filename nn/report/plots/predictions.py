@@ -11,7 +11,6 @@ import numpy as np
 from ...data import Dataset
 from ...model import Sequential
 from ...trainer import Trainer
-from ..classes import confusion_matrix
 from ..collected import REGRESSION, probabilities_of, regression_figures, shortened
 from ..pictures import from_0_to_1, pictures_of, range_of
 from .layout import check_installed, new_figure, picture_grid, say
@@ -41,9 +40,10 @@ def confusion_heat_map(trainer: Trainer, data: Dataset, rows_are: str = "true") 
     check_installed()
     from matplotlib.colors import PowerNorm
     from matplotlib.ticker import PercentFormatter
+    from sklearn.metrics import confusion_matrix
 
     predicted, names = _predicted_classes(trainer, data)
-    counts = confusion_matrix(data.y, predicted, len(names))
+    counts = confusion_matrix(data.y, predicted, labels=list(range(len(names))))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     down, across = "true class", "predicted class"
     if rows_are == "predicted":
