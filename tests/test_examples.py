@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.process import ended
+
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 EXPECTED = re.compile(r"^Expected: (.+?) at least ([\d.]+)(?: and at most ([\d.]+))?$", re.MULTILINE)
+#: An example as a program, to which each warning is an error.
+EXAMPLE = """
+import runpy, sys, warnings
+warnings.simplefilter("error")
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -21,14 +26,7 @@ def test_an_example_prints_the_figure_that_it_promises(path: Path, tmp_path: Pat
     expected = EXPECTED.search(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
     assert expected is not None, "its docstring promises nothing"
     name, least, most = expected.groups()
-    run = subprocess.run(
-        [sys.executable, "-W", "error", str(path)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    run = ended(EXAMPLE, str(path), cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     last = run.stdout.splitlines()[-1]
     assert last.startswith(f"{name} "), last

@@ -6,7 +6,8 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -49,12 +50,12 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.endswith("__") and name != "_" and name not in FOREIGN
 
 
-def private_names(source: str) -> Iterator[str]:
+def private_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
     """The private names of others that a module reaches: ``x._y``, ``from x import _y``, ``setattr(x, "_y", ...)``.
 
     What a class of the module's own has, ``self._y``, is its own affair.
     """
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes:
         if isinstance(node, ast.Attribute):
             own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
             if not own and is_private(node.attr):
@@ -70,8 +71,18 @@ def private_names(source: str) -> Iterator[str]:
                         yield from filter(is_private, argument.value.split("."))
 
 
+@cache
+def nodes() -> dict[str, list[ast.AST]]:
+    """What the tests below read in each module; reading all of it takes seconds, and is done once."""
+    read_here = (ast.Attribute, ast.ImportFrom, ast.Import, ast.Call, ast.FunctionDef)
+    found = dict[str, list[ast.AST]]()
+    for name, path in MODULES.items():
+        found[name] = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, read_here)]
+    return found
+
+
 def test_tests_reach_no_private_names() -> None:
-    reached = {(name, private) for name, path in MODULES.items() for private in private_names(path.read_text())}
+    reached = {(name, private) for name, found in nodes().items() for private in private_names(found)}
     assert reached == set()
 
 
@@ -92,13 +103,13 @@ def test_tests_reach_no_private_names() -> None:
     ],
 )
 def test_the_reader_of_private_names_sees_them(source: str, names: list[str]) -> None:
-    assert sorted(private_names(source)) == sorted(names)
+    assert sorted(private_names(ast.walk(ast.parse(source)))) == sorted(names)
 
 
 def test_no_test_module_is_imported() -> None:
     """What several need is a fixture in a ``conftest.py``, or stands in ``tests/helpers``."""
-    for name, path in MODULES.items():
-        for node in ast.walk(ast.parse(path.read_text())):
+    for name, found in nodes().items():
+        for node in found:
             if isinstance(node, ast.ImportFrom):
                 assert not node.level, f"{name} imports by dots: say from where"
                 imported = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
@@ -115,8 +126,8 @@ def needing_mnist() -> set[str]:
     """The tests that read MNIST's own files, and so are skipped where these are not."""
     return {
         node.name
-        for path in MODULES.values()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for found in nodes().values()
+        for node in found
         if isinstance(node, ast.FunctionDef) and any(argument.arg == "mnist_dir" for argument in node.args.args)
     }
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..devices import Device, DeviceError, ErrorKind, Transfer, first_line
 from ..typing import Array
+from .namespace import NumpyNamespace
 from .transfer import SharedMemory
 
 
@@ -19,9 +20,7 @@ class NumpyDevice(Device):
     has_overrides = True
 
     def __init__(self) -> None:
-        import array_api_compat.numpy as xp
-
-        super().__init__("cpu", xp)
+        super().__init__("cpu", NumpyNamespace())
 
     def use(self) -> AbstractContextManager[Any]:
         """A context without NumPy's warnings of overflow: infinity and NaN are results, as on every device, and

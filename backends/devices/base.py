@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 from collections.abc import Sequence
@@ -118,7 +117,9 @@ class Device:
 
     def version(self) -> str:
         """The library and its version."""
-        return f"{self.library} {importlib.metadata.version(self.library)}"
+        from importlib.metadata import version  # what a run prints, but no other program: it takes 20 ms to load
+
+        return f"{self.library} {version(self.library)}"
 
     def gpu(self) -> str:
         """Which GPU of its machine it is, whatever it is called here; "" where it is none, or nothing is known."""

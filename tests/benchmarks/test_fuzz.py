@@ -11,18 +11,20 @@ from benchmarks.fuzz import __main__ as fuzz
 from benchmarks.fuzz.readers import READERS, Reader
 from benchmarks.fuzz.work import outcome
 
-INPUTS = 150
+#: Inputs by their numbers, each of which is another damage.
+FEW, MORE = range(50), range(50, 150)
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("numbers", [FEW, pytest.param(MORE, marks=pytest.mark.slow)], ids=["few", "more"])
 @pytest.mark.parametrize("name", READERS)
-def test_damaged_files_are_read_right_or_refused_in_one_sentence(tmp_path: Path, name: str) -> None:
+def test_damaged_files_are_read_right_or_refused_in_one_sentence(tmp_path: Path, name: str, numbers: range) -> None:
     if name == "HDF5":
         pytest.importorskip("h5py", reason="h5py is not installed")
     reader = READERS[name]
     path = tmp_path / f"file{reader.suffix}"
     faults = []
-    for number in range(INPUTS):
+    for number in numbers:
         content = reader.make(random.Random(f"{name} {number}"))
         path.write_bytes(content)
         kind, how = outcome(reader, path, content)

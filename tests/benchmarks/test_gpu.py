@@ -33,6 +33,12 @@ from tests.helpers.emulated_gpu import emulated_gpu
 TINY = CONFIGS["tiny"]
 
 
+@pytest.fixture(autouse=True)
+def one_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each time that is taken: on the emulated GPU, where everything takes long, a median of five says no more."""
+    monkeypatch.setattr(launches, "ROUNDS", 1)
+
+
 @pytest.fixture
 def emulated() -> Iterator[EmulatedDriver]:
     with emulated_gpu() as library:
@@ -295,7 +301,7 @@ def test_call_by_call_means_no_graph(emulated: EmulatedDriver) -> None:
 
 # ---- launches --------------------------------------------------------------------------------------------------------
 
-FEW = ["--config", "tiny", "--rows", "200", "--copies", "3", "--steps", "2"]
+FEW = ["--config", "tiny", "--rows", "200", "--copies", "2", "--steps", "2"]
 
 
 def found_launches(tmp_path: Path, *flags: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from benchmarks import growth
 from tests.helpers import made_up
 
 POINTS = {"rows": 4, "width": 5, "depth": 5, "batch": 4}
-QUICK = ["--rows", "300", "--rounds", "2", "--seconds", "0.005"]
+QUICK = ["--rows", "130", "--rounds", "2", "--seconds", "0.005"]
 
 
 @pytest.fixture
@@ -20,6 +20,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where results and pictures go."""
     monkeypatch.setattr(growth, "RESULTS", tmp_path)
     monkeypatch.setattr(growth, "IMAGES", tmp_path)
+    monkeypatch.setattr(growth, "DEEP_WIDTH", 16)  # sixteen layers of 256 units take seconds
+    monkeypatch.setattr(growth, "TRIAL", 2)
     return tmp_path
 
 
@@ -73,7 +75,7 @@ def test_what_does_not_fit_into_memory_is_left_out(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("matplotlib")
-    most = growth.needed(growth.Point(growth.BASE, 3000))
+    most = growth.needed(growth.Point(growth.BASE, 1300))
     monkeypatch.setattr(growth, "available", lambda: most)
     growth.main([*QUICK, "--axis", "rows"])
     *timed, skipped = rows_of(capsys.readouterr().out)

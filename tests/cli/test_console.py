@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,27 +20,34 @@ from tests.helpers.script import run
 
 ROOT = Path(train.__file__).parent
 FAST = ["--device", "cpu", "--limit", "100", "--epochs", "2", "--hidden", "8"]
+Shell = Callable[..., subprocess.CompletedProcess[str]]
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="a shell and /dev/full as POSIX has them")
 FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 
 
-def shell(line: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def shell(digits_file: str) -> Shell:
     """A line for bash, where TRAIN is a short run; its exit code is that of the script."""
-    train_line = shlex.join([sys.executable, str(ROOT / "train.py")])
-    line = line.replace("TRAIN", f"{train_line} {shlex.join(FAST)}").replace("SCRIPT", train_line)
-    return subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {line}"],
-        cwd=cwd, env=os.environ | environment, check=False, capture_output=True, text=True, timeout=120,
-        errors="surrogateescape",
-    )  # fmt: skip
+
+    def call(line: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        train_line = shlex.join([sys.executable, str(ROOT / "train.py")])
+        line = line.replace("TRAIN", f"{train_line} {shlex.join(FAST)} --data {shlex.quote(digits_file)}")
+        line = line.replace("SCRIPT", train_line)
+        return subprocess.run(
+            ["bash", "-c", f"set -o pipefail; {line}"],
+            cwd=cwd, env=os.environ | environment, check=False, capture_output=True, text=True, timeout=120,
+            errors="surrogateescape",
+        )  # fmt: skip
+
+    return call
 
 
 def is_saved(folder: Path) -> bool:
     return {"weights.safetensors", "history.jsonl", "settings.json"} <= {path.name for path in folder.iterdir()}
 
 
-def test_a_reader_that_leaves_does_not_cost_the_weights(tmp_path: Path) -> None:
+def test_a_reader_that_leaves_does_not_cost_the_weights(tmp_path: Path, shell: Shell) -> None:
     done = shell("TRAIN --output a | head -1", tmp_path)
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
     assert done.stderr == "train.py: nobody reads the output any more; the run goes on and writes its files\n"
@@ -49,14 +57,14 @@ def test_a_reader_that_leaves_does_not_cost_the_weights(tmp_path: Path) -> None:
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 3
 
 
-def test_a_reader_of_both_streams_that_leaves(tmp_path: Path) -> None:
+def test_a_reader_of_both_streams_that_leaves(tmp_path: Path, shell: Shell) -> None:
     done = shell("TRAIN --output a 2>&1 | head -1", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert is_saved(tmp_path / "a")
 
 
 @FULL
-def test_a_full_disk_below_the_output(tmp_path: Path) -> None:
+def test_a_full_disk_below_the_output(tmp_path: Path, shell: Shell) -> None:
     done = shell("TRAIN --output a > /dev/full", tmp_path)
     why = "the output cannot be written: No space left on device"
     assert (done.returncode, done.stderr) == (1, f"train.py: {why}; the run goes on and writes its files\n")
@@ -75,7 +83,7 @@ def test_a_full_disk_below_the_output(tmp_path: Path) -> None:
         "2> /dev/full",
     ],
 )
-def test_closed_streams(streams: str, tmp_path: Path) -> None:
+def test_closed_streams(streams: str, tmp_path: Path, shell: Shell) -> None:
     if "/dev/full" in streams and not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
     done = shell(f"TRAIN --output a {streams}", tmp_path)
@@ -84,12 +92,14 @@ def test_closed_streams(streams: str, tmp_path: Path) -> None:
     assert ("test accuracy" in done.stdout) == (">&- " not in f"{streams} ".replace("2>&- ", ""))
 
 
-def test_an_error_without_a_stream_to_say_it(tmp_path: Path) -> None:
+def test_an_error_without_a_stream_to_say_it(tmp_path: Path, shell: Shell) -> None:
     assert shell("TRAIN --lr x 2>&-", tmp_path).returncode == 2
     assert shell("TRAIN --lr x 2>&1 | true", tmp_path).returncode == 2
 
 
-def test_a_library_that_writes_to_standard_error_does_not_write_into_a_file(tmp_path: Path) -> None:
+def test_a_library_that_writes_to_standard_error_does_not_write_into_a_file(
+    tmp_path: Path, shell: Shell, digits_file: str
+) -> None:
     """Otherwise files are opened with the handles of closed streams, and get what is written to these."""
     code = """
 import os, sys, train
@@ -102,7 +112,7 @@ Path.replace = replace
 sys.exit(train.main())
 """
     (tmp_path / "script.py").write_text(code)
-    command = shlex.join([sys.executable, "script.py", *FAST, "--output", "a"])
+    command = shlex.join([sys.executable, "script.py", *FAST, "--data", digits_file, "--output", "a"])
     done = shell(f"{command} <&- >&- 2>&-", tmp_path, PYTHONPATH=str(ROOT))
     assert done.returncode == 0
     for path in (tmp_path / "a").iterdir():
@@ -119,7 +129,7 @@ sys.exit(train.main())
     ],
     ids=" ".join,
 )
-def test_letters_that_the_terminal_does_not_have(environment: dict[str, str], tmp_path: Path) -> None:
+def test_letters_that_the_terminal_does_not_have(environment: dict[str, str], tmp_path: Path, shell: Shell) -> None:
     names = ("größer☃", "kleiner")
     rows = "".join(f"{number},{number * number % 7},{names[number % 2]}\n" for number in range(100))
     (tmp_path / "tä☃.csv").write_text(f"a,b,label\n{rows}", encoding="utf-8")

@@ -67,12 +67,15 @@ def assert_whole(folder: Path) -> None:
     assert len({*ids(folder).values()}) == 1
 
 
-def test_every_file_carries_the_id_of_the_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_every_file_carries_the_id_of_the_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, digits_file: str
+) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     folder = tmp_path / "a"
     folder.mkdir()
     beside = ["--report", str(folder / "r.html"), "--log", str(folder / "log.csv"), "--plots"]
-    assert run(capsys, *FAST, "--output", str(folder), *beside)[0] == 0
+    # Rows that are not shown as pictures: two pictures of what was learned say as much as five.
+    assert run(capsys, *FAST, "--data", digits_file, "--output", str(folder), *beside)[0] == 0
     found = ids(folder)
     assert {*found} >= {"run.json", "settings.json", "history.jsonl", "weights.safetensors", "cost.png", "r.html"}
     assert {*found} == {path.name for path in folder.iterdir()} - {"checkpoints"}
@@ -110,10 +113,11 @@ def test_a_folder_that_holds_a_run_is_refused(name: str, capsys: pytest.CaptureF
 
 
 def test_a_new_run_replaces_the_files_of_the_old_one_and_no_others(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, digits_file: str
 ) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-    run(capsys, *FAST, "--output", str(tmp_path), "--plots")
+    run(capsys, *FAST, "--data", digits_file, "--output", str(tmp_path), "--plots")
+    assert len(list(tmp_path.glob("*.png"))) == 2
     (tmp_path / "checkpoints").mkdir(exist_ok=True)
     (tmp_path / "checkpoints" / "checkpoint-000000009999.safetensors").write_bytes(b"old")
     mine = {"mine.txt": tmp_path / "mine.txt", "mine.png": tmp_path / "checkpoints" / "mine.png"}
@@ -138,20 +142,21 @@ def test_nothing_is_removed_for_a_run_that_is_refused(capsys: pytest.CaptureFixt
 
 
 def test_pictures_alone_replace_pictures_and_leave_runs_alone(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, digits_file: str
 ) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "runs" / "digits"
-    assert run(capsys, *FAST, "--plots")[0] == 0
+    folder = tmp_path / "runs" / Path(digits_file).stem
+    fast = [*FAST, "--data", digits_file]
+    assert run(capsys, *fast, "--plots")[0] == 0
     (folder / "values.png").write_bytes(b"of another run")
-    assert run(capsys, *FAST, "--plots")[0] == 0
+    assert run(capsys, *fast, "--plots")[0] == 0
     assert len({*ids(folder).values()}) == 1
     assert "values.png" not in ids(folder)
-    assert run(capsys, *FAST, "--output", "runs/digits")[0] == 0
-    code, _, err = run(capsys, *FAST, "--plots")
+    assert run(capsys, *fast, "--output", f"runs/{folder.name}")[0] == 0
+    code, _, err = run(capsys, *fast, "--plots")
     assert code == 2
-    assert "--plots: runs/digits holds the run " in err.replace("\\", "/")
+    assert f"--plots: runs/{folder.name} holds the run " in err.replace("\\", "/")
     assert "name another folder by --output" in err
 
 
@@ -346,7 +351,7 @@ def test_a_full_disk_does_not_cost_the_weights(tmp_path: Path, elsewhere: Path) 
 
 
 @POSIX
-def test_a_limit_on_the_size_of_files_is_a_sentence(tmp_path: Path) -> None:
+def test_a_limit_on_the_size_of_files_is_a_sentence(tmp_path: Path, digits_file: str) -> None:
     """A file of weights that may be written nowhere: nothing is left behind, and the exit code is 1."""
     import resource
 
@@ -359,7 +364,8 @@ def test_a_limit_on_the_size_of_files_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     environment = os.environ | {"HOME": str(tmp_path / "tmp"), "TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": str(ROOT)}
     done = script(
-        "--hidden", "64", "--output", str(tmp_path / "a"), cwd=tmp_path / "tmp", env=environment, preexec_fn=limit
+        "--data", digits_file, "--hidden", "64", "--output", str(tmp_path / "a"), cwd=tmp_path / "tmp",
+        env=environment, preexec_fn=limit,
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.endswith(f"error: nothing can be written to {tmp_path / 'a'}, nor elsewhere: File too large\n")
@@ -368,8 +374,9 @@ def test_a_limit_on_the_size_of_files_is_a_sentence(tmp_path: Path) -> None:
 
 
 @POSIX
-def test_two_processes_do_not_train_into_one_folder(tmp_path: Path) -> None:
-    command = [sys.executable, "train.py", "--device", "cpu", "--epochs", "1000000", "--output", str(tmp_path)]
+def test_two_processes_do_not_train_into_one_folder(tmp_path: Path, digits_file: str) -> None:
+    command = [sys.executable, "train.py", "--data", digits_file, "--device", "cpu", "--epochs", "1000000"]
+    command += ["--output", str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as first:
         assert first.stdout is not None
         while "rows/s" not in first.stdout.readline():

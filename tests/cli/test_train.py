@@ -351,8 +351,9 @@ def test_the_script_calls_itself_as_it_was_called(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent to other processes in another way on Windows")
-def test_ctrl_c_ends_cleanly_with_what_was_learned(tmp_path: Path) -> None:
-    command = [sys.executable, "train.py", "--device", "cpu", "--epochs", "1000000", "--output", str(tmp_path)]
+def test_ctrl_c_ends_cleanly_with_what_was_learned(tmp_path: Path, digits_file: str) -> None:
+    command = [sys.executable, "train.py", "--data", digits_file, "--device", "cpu", "--epochs", "1000000"]
+    command += ["--output", str(tmp_path)]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     pipe = subprocess.PIPE
 
@@ -396,8 +397,8 @@ def test_rows_are_loaded_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGPIPE on Windows")
-def test_a_reader_that_leaves_is_no_traceback() -> None:
-    command = [sys.executable, "train.py", "--device", "cpu", "--epochs", "1000000"]
+def test_a_reader_that_leaves_is_no_traceback(digits_file: str) -> None:
+    command = [sys.executable, "train.py", "--data", digits_file, "--device", "cpu", "--epochs", "1000000"]
     with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as script:
         assert script.stdout is not None
         assert script.stderr is not None
@@ -407,12 +408,13 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
         assert script.wait(timeout=60) == 141
 
 
-def test_the_installed_command_is_the_script(tmp_path: Path) -> None:
+def test_the_installed_command_is_the_script(tmp_path: Path, digits_file: str) -> None:
     """From another folder, as an installed package: `backends`, `nn` and `train` are importable by these names."""
     command = Path(sys.executable).with_name("xpnet-train")
     if not command.exists():
         pytest.skip("xpnet is not installed in this environment (pip install -e .)")
-    done = subprocess.run([command, *FAST, "--quiet"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    flags = [*FAST, "--data", digits_file, "--quiet"]
+    done = subprocess.run([command, *flags], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "test accuracy" in done.stdout
     done = subprocess.run([command, "--hiden", "3"], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -88,7 +88,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dic
     return told(trainer), models(folder / "models"), lines.lines
 
 
-@pytest.mark.parametrize("part", [number / 60 for number in range(60)])
+#: Places that are spread over all lines; two thirds of them are left to those who ask for slow tests.
+PARTS = [pytest.param(n / 60, marks=[pytest.mark.slow] if n % 3 else []) for n in range(60)]
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_a_signal_may_come_at_any_line(
     tmp_path: Path, whole: tuple[dict[str, Any], dict[str, Any], int], part: float
 ) -> None:

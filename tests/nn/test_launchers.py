@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from time import sleep, time
@@ -18,6 +19,7 @@ from backends.collectives.find import first_host
 from backends.collectives.meeting import Meeting, meet
 from nn import load_model
 from nn.storage.checkpoint import newest_checkpoint
+from tests.helpers import mpi_program
 from tests.helpers.mpi import OF_LAUNCHERS, ROOT, environment
 from tests.helpers.ranks import as_script_of_slurm, as_shell_of_slurm, as_slurm, as_torchrun, run, start
 
@@ -154,28 +156,34 @@ def test_an_environment_that_says_too_little(
 # ---- training --------------------------------------------------------------------------------------------------------
 
 
-def test_processes_of_slurm_have_the_bits_of_one() -> None:
-    alone = subprocess.run(
-        [sys.executable, *PROGRAM, "bits", "4"], env=environment(), capture_output=True, text=True, check=True
-    )
+@pytest.fixture
+def alone(by_itself: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What a part of the program prints in this process, which has imported it all."""
+
+    def printed(part: Callable[..., None], *arguments: str) -> str:
+        find_collectives.cache_clear()
+        part(*arguments)
+        return capsys.readouterr().out
+
+    return printed
+
+
+def test_processes_of_slurm_have_the_bits_of_one(alone: Callable[..., str]) -> None:
     first, second = run(2, [*PROGRAM, "bits", "4"], variables=as_slurm)
     assert (first.code, second.code, second.out) == (0, 0, ""), first.err + second.err
     found, expected = (
         [line for line in out.splitlines() if len(line.split()) == 5 and len(line.split()[1]) == 16]
-        for out in (first.out, alone.stdout)
+        for out in (first.out, alone(mpi_program.bits, "4"))
     )
     assert len(expected) == 8
     assert found == expected
 
 
 @pytest.mark.skipif(find_spec("sklearn") is None, reason="scikit-learn is not installed")
-def test_estimators_are_fitted_together() -> None:
-    alone = subprocess.run(
-        [sys.executable, *PROGRAM, "estimators"], env=environment(), capture_output=True, text=True, check=True
-    )
+def test_estimators_are_fitted_together(alone: Callable[..., str]) -> None:
     first, second = run(2, [*PROGRAM, "estimators"])
     assert (first.code, second.code, second.out) == (0, 0, ""), first.err + second.err
-    assert first.out == alone.stdout
+    assert first.out == alone(mpi_program.estimators)
     assert first.out.count("Iteration ") == 4
 
 

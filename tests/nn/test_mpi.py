@@ -22,7 +22,10 @@ def digests(out: str) -> list[str]:
     return [line for line in out.splitlines() if len(line.split()) == 5 and len(line.split()[1]) == 16]
 
 
-@pytest.mark.parametrize(("blocks", "numbers"), [(4, (2, 4)), pytest.param(8, (1, 2, 4, 8), marks=pytest.mark.slow)])
+# Two processes go on with a run of four below, bit for bit, and test_processes.py has them beside one.
+@pytest.mark.parametrize(
+    ("blocks", "numbers"), [(4, (4,)), *(pytest.param(n, (1, 2, 4, n), marks=pytest.mark.slow) for n in (4, 8))]
+)
 def test_any_number_of_processes_that_divides_the_blocks_has_the_same_bits(
     blocks: int, numbers: tuple[int, ...]
 ) -> None:

@@ -77,12 +77,17 @@ def counted(**options: Any) -> tuple[CountingSource, StreamedDataset]:
 # ---- the same bits ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+#: Each option with even and odd numbers of processes, and as many as there are blocks; eight, each of which is a thread
+#: and computes as long as one that is alone, once. All of them with all are slow.
+FEW = {("plain", 8, (2, 8)), ("augmented", 4, (2, 4)), ("accumulated", 4, (4,)), *((name, 3, (3,)) for name in OPTIONS)}
+MANY = {(name, blocks, sizes) for name in OPTIONS for blocks, sizes in ((8, (2, 4, 8)), (6, (2, 3, 6)))}
+
+
 @pytest.mark.parametrize(
-    ("blocks", "processes"),
-    [(8, (2, 4, 8)), pytest.param(6, (2, 3, 6), marks=pytest.mark.slow), (3, (3,))],
+    ("name", "blocks", "processes"),
+    [*sorted(FEW), *(pytest.param(*case, marks=pytest.mark.slow) for case in sorted(MANY))],
 )
-def test_any_number_of_processes_has_the_same_bits(blocks: int, processes: tuple[int, ...], name: str) -> None:
+def test_any_number_of_processes_has_the_same_bits(name: str, blocks: int, processes: tuple[int, ...]) -> None:
     def run(collectives: Collectives) -> tuple[dict[str, Any], list[Any]]:
         trainer = trainer_with(collectives, blocks=blocks, **OPTIONS[name])
         held_out = streamed(X[:600] // 2, Y[:600])

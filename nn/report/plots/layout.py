@@ -74,7 +74,8 @@ def picture_grid(
     side = 1.3 if titles else 0.8
     figure = new_figure(max(side * columns, 6.0), max((side + 0.3 * bool(titles)) * rows, 2.0) + 0.5)
     figure.suptitle(head)
-    grid: Any = figure.subplots(rows, columns, squeeze=False)
+    # Ticks are not seen, but where they are their text is measured for each title, which takes a second in all.
+    grid: Any = figure.subplots(rows, columns, squeeze=False, subplot_kw={"xticks": [], "yticks": []})
     for index, axes in enumerate(grid.flat):
         axes.set_axis_off()
         if index >= len(images):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.fuzz.bombs import zeros
 from nn.data.archives import read_hdf5, read_npz
 from nn.data.checks import DataError
 from tests.helpers.memory import at_most
@@ -157,12 +158,6 @@ def test_an_hdf5_file_reads_no_other_file_and_claims_no_memory(h5py: Any, tmp_pa
     words = {"external link": "is a link", "soft link": "is a link", "never written": "claims 160.0 GB"}
     with pytest.raises(DataError, match=rf"x_train {words.get(kind, 'lies in other files')}"):
         read_hdf5(path)
-
-
-def zeros(megabytes: int) -> bytes:
-    """So many bytes of nothing, compressed."""
-    packing = zlib.compressobj(9)
-    return b"".join(packing.compress(bytes(1 << 20)) for _ in range(megabytes)) + packing.flush()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ PROGRAM = """
 import json, sys, warnings, nn
 from sklearn.utils.estimator_checks import check_estimator
 warnings.simplefilter("ignore")
-estimator = getattr(nn, sys.argv[1])(max_iter=100, **json.loads(sys.argv[2]))
+estimator = getattr(nn, sys.argv[1])(max_iter=30, **json.loads(sys.argv[2]))
 results = check_estimator(estimator, on_fail=None, on_skip=None)
 print(json.dumps([[result["check_name"], result["status"], str(result["exception"])] for result in results]))
 """
