@@ -29,12 +29,12 @@ Array = Any
 
 
 @cache
-def some_cases(operation: str, dtype: str, flushes: bool) -> list[tuple[Case, bool]]:
+def some_cases(operation: str, dtype: str) -> list[tuple[Case, bool]]:
     """The first case that can be called in a way, for each of the ways, and a twelfth of all others, which are True.
 
     The same arrays for all backends of a dtype: whoever calls an operation hands on copies.
     """
-    every, known, found = list(cases(operation, dtype, seed=20, flushes=flushes)), set[str](), []
+    every, known, found = list(cases(operation, dtype, seed=20)), set[str](), []
     for number, case in enumerate(every):
         is_one_of_twelve = number % max(len(every) // 12, 1) == 0
         if is_one_of_twelve or not known.issuperset(ways(case)):
@@ -56,7 +56,7 @@ def test_every_way_to_call(backend: Backend, operation: str, most: int) -> None:
     possible: Counter[str] = Counter()
     bounds = formulas(backend)
     with np.errstate(all="ignore"):
-        for case, is_one_of_twelve in some_cases(operation, backend.dtype_name, bounds.real.flushes):
+        for case, is_one_of_twelve in some_cases(operation, backend.dtype_name):
             chosen = [way for way in ways(case) if way not in possible]
             possible.update(ways(case))
             if is_one_of_twelve:  # those that were tried least
