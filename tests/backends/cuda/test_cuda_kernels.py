@@ -73,7 +73,7 @@ def compile_by_nvrtc(library: ctypes.CDLL, text: str, architecture: str) -> str:
     [("float", True), *(pytest.param(real, False, marks=pytest.mark.slow) for real in ("float", "double"))],
 )
 def test_compiles_for_gpus(real: str, is_quick: bool, tmp_path: Path) -> None:
-    """In half the time for one kind of GPU, by an assembler that does not optimize, as no errors of ours hang on that."""
+    """Quickly: for one kind of GPU, by an assembler that does not optimize, in half the time."""
     text = source.source(real)
     if (nvcc := shutil.which("nvcc")) is not None:
         (tmp_path / "kernels.cu").write_text(text)

@@ -86,8 +86,8 @@ CASES: list[Any] = [("deep", loss, []) for loss in LOSSES if loss not in ENDS]
 for number, network in enumerate(NETWORKS):
     for loss, ends in ENDS.items():
         for which, end in enumerate(ends):
-            # Every network with every loss, every end with every loss after some of the networks, other ones each time;
-            # "alone" and "linear" with all. The others, which take three times as long together, where they are asked for.
+            # Every network with every loss, and each end of a loss after other networks; "alone" and "linear" with all
+            # ends. The rest takes three times as long, and is tried where that is asked for.
             is_chosen = which == number % len(ends) or network in ("alone", "linear")
             CASES.append(pytest.param(network, loss, end, marks=[] if is_chosen else pytest.mark.slow))
 
