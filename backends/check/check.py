@@ -210,15 +210,12 @@ def _within(found: Array, expected: Bounded) -> Outcome:
     value, bound = expected.value, expected.error
     x = found.astype(value.dtype)
     error = np.abs(x - value)
+    if not error.any():
+        return Outcome()
     ratio = np.where(error == 0, 0, error / bound)
     relative = error / np.maximum(expected.size, expected.arithmetic.smallest_normal)
-    # Two that are not finite agree if they are the same; one that is not finite agrees with nothing, except with a
-    # number so near the largest that rounding may reach infinity.
-    same = (x == value) | (np.isnan(x) & np.isnan(value))
-    edge = np.isinf(x) & (np.sign(x) == np.sign(value)) & (np.abs(value) + bound >= expected.arithmetic.largest)
-    special = ~(np.isfinite(x) & np.isfinite(value))
-    ratio = np.where(special, np.where(same | edge, 0, np.inf), ratio)
-    relative = np.where(special, np.where(same | edge, 0, np.inf), relative)
+    if not np.isfinite(error).all():
+        ratio, relative = _with_specials(x, expected, ratio, relative)
     index = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
     largest = float(ratio[index])
     complaint = ""
@@ -226,3 +223,15 @@ def _within(found: Array, expected: Bounded) -> Outcome:
         where = f" at {tuple(int(i) for i in index)}" if index else ""
         complaint = f"got {x[index]:.9g} instead of {value[index]:.9g} +- {bound[index]:.2g}{where}"
     return Outcome(float(np.max(relative)), largest, complaint)
+
+
+def _with_specials(x: Array, expected: Bounded, ratio: Array, relative: Array) -> tuple[Array, Array]:
+    """Both kinds of errors, where numbers may not be finite: 0 where they agree, infinite where not."""
+    value, bound = expected.value, expected.error
+    # Two that are not finite agree if they are the same; one that is not finite agrees with nothing, except with a
+    # number so near the largest that rounding may reach infinity.
+    same = (x == value) | (np.isnan(x) & np.isnan(value))
+    edge = np.isinf(x) & (np.sign(x) == np.sign(value)) & (np.abs(value) + bound >= expected.arithmetic.largest)
+    special = ~(np.isfinite(x) & np.isfinite(value))
+    of_special = np.where(same | edge, 0, np.inf)
+    return np.where(special, of_special, ratio), np.where(special, of_special, relative)

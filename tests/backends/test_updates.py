@@ -221,7 +221,7 @@ def test_the_check_tries_a_rule_that_was_registered(which: tuple[str, bool], ent
 def test_the_check_finds_a_wrong_cuda_text(fault: str) -> None:
     wrong = {"direction": ("+ REAL(epsilon)", "+ REAL(2 * epsilon)"), "state": ("REAL(alpha) * square", "square")}
     register_rule(dataclasses.replace(RMSPROP, cuda=RMSPROP.cuda.replace(*wrong[fault])))
-    (result,) = check(made(EMULATED, "float64"), operations=["update"])
+    (result,) = check(made(EMULATED, "float64"), operations=["update rms"])
     assert "rms" in result.first_wrong
 
 

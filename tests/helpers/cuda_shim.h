@@ -91,12 +91,34 @@ struct Memory {
     size_t size;
     bool is_written;
 };
-static std::vector<Memory> of_launch_before;
-static std::vector<std::pair<std::vector<char>, std::vector<char>>> kept;  // what is there, and what the block finds
+static std::vector<Memory> of_launch_before;  // no two of them have a byte in common
+static std::vector<std::vector<char>> kept;   // what is there
 static bool is_early = false;
 static const char* problem = nullptr;
 
-extern "C" void emulate_early(const Memory* memory, unsigned count) { of_launch_before.assign(memory, memory + count); }
+// The same memory in pieces that do not overlap, written where one of those that overlap there is.
+static std::vector<Memory> apart(const Memory* memory, unsigned count)
+{
+    std::vector<char*> ends;
+    for (unsigned i = 0; i < count; ++i) ends.insert(ends.end(), {memory[i].begin, memory[i].begin + memory[i].size});
+    std::sort(ends.begin(), ends.end());
+    std::vector<Memory> found;
+    for (size_t i = 0; i + 1 < ends.size(); ++i) {
+        Memory piece = {ends[i], size_t(ends[i + 1] - ends[i]), false};
+        bool is_used = false;
+        for (unsigned k = 0; k < count; ++k)
+            if (piece.size && memory[k].begin <= ends[i] && ends[i + 1] <= memory[k].begin + memory[k].size)
+                is_used = true, piece.is_written |= memory[k].is_written;
+        if (is_used) found.push_back(piece);
+    }
+    return found;
+}
+
+extern "C" void emulate_early(const Memory* memory, unsigned count)
+{
+    of_launch_before = apart(memory, count);
+    kept.resize(std::max(kept.size(), of_launch_before.size()));
+}
 
 // What was wrong with the launch before which `emulate_early` was called.
 extern "C" const char* emulate_problem()
@@ -108,23 +130,23 @@ extern "C" const char* emulate_problem()
 static void begin_block()
 {
     is_early = !of_launch_before.empty();
-    kept.clear();
-    for (const Memory& m : of_launch_before) kept.push_back({{m.begin, m.begin + m.size}, {}});
-    for (const Memory& m : of_launch_before)
-        if (m.is_written) memset(m.begin, 0xFF, m.size);
-    for (size_t i = 0; i < kept.size(); ++i) {
+    for (size_t i = 0; i < of_launch_before.size(); ++i) {
         const Memory& m = of_launch_before[i];
-        kept[i].second.assign(m.begin, m.begin + m.size);
+        kept[i].assign(m.begin, m.begin + m.size);
+        if (m.is_written) memset(m.begin, 0xFF, m.size);
     }
 }
 
 static void end_of_wait()
 {
-    for (size_t i = 0; i < kept.size(); ++i)
-        if (!std::equal(kept[i].second.begin(), kept[i].second.end(), of_launch_before[i].begin))
-            problem = "writes what the launch before uses, and has not waited for it";
-    for (size_t i = 0; i < kept.size(); ++i)
-        std::copy(kept[i].first.begin(), kept[i].first.end(), of_launch_before[i].begin);
+    for (size_t i = 0; i < of_launch_before.size(); ++i) {
+        const Memory& m = of_launch_before[i];
+        // All bytes are 0xFF where the first is, and each is the one after it.
+        const bool is_as_found = m.is_written ? m.begin[0] == char(0xFF) && !memcmp(m.begin, m.begin + 1, m.size - 1)
+                                              : !memcmp(m.begin, kept[i].data(), m.size);
+        if (!is_as_found) problem = "writes what the launch before uses, and has not waited for it";
+        if (m.is_written || !is_as_found) memcpy(m.begin, kept[i].data(), m.size);
+    }
     is_early = false;
 }
 

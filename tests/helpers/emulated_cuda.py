@@ -20,6 +20,7 @@ Blocks get at most ``max_threads`` threads, which run in turns; the kernels are 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import re
 import shutil
@@ -30,9 +31,9 @@ import threading
 import traceback
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from hashlib import sha256
 from itertools import cycle
 from pathlib import Path
@@ -267,6 +268,9 @@ class Used(NamedTuple):
 
 
 def used(array: np.ndarray, writes: bool) -> Used:
+    if array.flags.c_contiguous:
+        begin = array.ctypes.data
+        return Used(begin, begin + array.nbytes, writes)
     return Used(*np.lib.array_utils.byte_bounds(array), writes)
 
 
@@ -304,6 +308,7 @@ class Graph:
 
     def __init__(self, nodes: list[Node]) -> None:
         self.nodes = nodes
+        self.memory = frozenset(piece for node in nodes for piece in node.memory)
         self.is_checked = len({node.stream for node in nodes}) < 2
         self.has_branches = not self.is_checked
 
@@ -315,8 +320,10 @@ class Graph:
         launched.names.append("graph")
         if not self.is_checked:
             self.check()
+        if not memory.are_in_use(self.memory):
+            node = next(node for node in self.nodes if not memory.are_in_use(node.memory))
+            raise AssertionError(f"{node.name} uses memory that was given back")
         for node in self.ordered() if self.has_branches else self.nodes:
-            assert memory.are_in_use(node.memory), f"{node.name} uses memory that was given back"
             node.work()
 
     def check(self) -> None:
@@ -384,19 +391,23 @@ class Memory:
 
     def __init__(self) -> None:
         self.live: dict[int, tuple[int, int]] = {}
+        self.watched: dict[int, weakref.ref[np.ndarray]] = {}
         self.given_back: deque[int] = deque()
         self.lock = threading.RLock()
         self.made = 0
 
     def allocate(self, shape: Any, dtype: Any) -> Any:
         if streams.allocator is not None:
-            streams.allocator(int(np.prod(shape)) * np.dtype(dtype).itemsize)
+            streams.allocator(bytes_of(shape, dtype))
         array = np.empty(shape, dtype)
+        begin = array.ctypes.data
         with self.lock:
             self._strike_off()
             self.made += 1
-            self.live[self.made] = (array.ctypes.data, array.ctypes.data + max(array.nbytes, 1))
-            weakref.finalize(array, self.given_back.append, self.made).atexit = False
+            number = self.made
+            self.live[number] = (begin, begin + max(array.nbytes, 1))
+            # Not a `finalize`, which takes longer than all else here.
+            self.watched[number] = weakref.ref(array, lambda _: self.given_back.append(number))
         return array.view(ndarray)
 
     def piece(self, address: int) -> int:
@@ -414,21 +425,28 @@ class Memory:
             self._strike_off()
             return sum(end - begin for begin, end in self.live.values())
 
-    def are_in_use(self, pieces: list[int]) -> bool:
+    def are_in_use(self, pieces: Iterable[int]) -> bool:
         """Whether none of the pieces has been given back."""
         with self.lock:
             self._strike_off()
-            return all(piece in self.live for piece in pieces)
+            return self.live.keys() >= {*pieces}
 
     def _strike_off(self) -> None:
         while self.given_back:
-            del self.live[self.given_back.popleft()]
+            number = self.given_back.popleft()
+            del self.live[number], self.watched[number]
 
 
 memory = Memory()
 
 
-class MemoryPointer(SimpleNamespace):
+def bytes_of(shape: Any, dtype: Any) -> int:
+    """Of an array that is to be made."""
+    extents = shape if isinstance(shape, tuple | list) else (shape,)
+    return math.prod(map(int, extents)) * np.dtype(dtype).itemsize
+
+
+class MemoryPointer(NamedTuple):
     ptr: int
     device_id: int
 
@@ -438,9 +456,14 @@ class ndarray(np.ndarray):
 
     device_id = 0
 
+    @cached_property
+    def _address(self) -> int:
+        address: int = self.ctypes.data
+        return address
+
     @property
     def data(self) -> Any:
-        return MemoryPointer(ptr=self.ctypes.data, device_id=self.device_id)
+        return MemoryPointer(self._address, self.device_id)
 
     @property
     def device(self) -> Any:
@@ -607,6 +630,15 @@ def kept(text: str) -> Path:
     return library
 
 
+class Parameter(NamedTuple):
+    """Of a kernel: ``dtype`` and ``kind``, that of ctypes, are what it points to where it is a pointer."""
+
+    name: str
+    dtype: np.dtype[Any]
+    is_pointer: bool
+    kind: Any
+
+
 class RawKernel:
     def __init__(self, name: str, library: Any, parameters: list[str], real: str, max_threads: int) -> None:
         self.name = name
@@ -620,7 +652,8 @@ class RawKernel:
             words = parameter.removeprefix("const ").split()
             c_type = " ".join(words[:-1])
             c_type, is_pointer = c_type.removesuffix("*"), c_type.endswith("*")
-            self.parameters.append((words[-1], np.dtype(_C_TYPES[real if c_type == "REAL" else c_type]), is_pointer))
+            kind = _C_TYPES[real if c_type == "REAL" else c_type]
+            self.parameters.append(Parameter(words[-1], np.dtype(kind), is_pointer, kind))
             self.is_const.append(parameter.startswith("const "))
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
@@ -631,9 +664,11 @@ class RawKernel:
         assert 1 <= threads <= 1024, f"block of {self.name}: {block}"
         assert threads & (threads - 1) == 0, f"block of {self.name}: {block}"
         assert len(arguments) == len(self.parameters), f"{self.name} takes {len(self.parameters)} arguments"
-        values = [self.value(*both) for both in zip(self.parameters, arguments, strict=True)]
-        given = zip(arguments, self.is_const, strict=True)
-        uses = [used(x, not is_const) for x, is_const in given if isinstance(x, ndarray) and x.size]
+        values = [*map(self.value, self.parameters, arguments)]
+        uses = []
+        if get_current_stream().nodes is not None:  # else nobody asks
+            given = zip(arguments, self.is_const, strict=True)
+            uses = [used(x, not is_const) for x, is_const in given if isinstance(x, ndarray) and x.size]
         enqueue(self.name, uses, self.work(grid, threads, values))
 
     def work(self, grid: tuple[int, ...], threads: int, values: list[Any]) -> Callable[[], None]:
@@ -648,19 +683,18 @@ class RawKernel:
         kernel_at[id(self)] = self
         return SimpleNamespace(ptr=id(self))
 
-    def value(self, parameter: tuple[str, np.dtype[Any], bool], argument: Any) -> Any:
-        name, dtype, is_pointer = parameter
-        what = f"{name} of {self.name}"
+    def value(self, parameter: Parameter, argument: Any) -> Any:
+        name, dtype, is_pointer, kind = parameter
         if not is_pointer:
-            assert type(argument) is dtype.type, f"{what} is a {dtype}, got {argument!r}"
-            return np.ctypeslib.as_ctypes_type(dtype)(argument)
+            assert type(argument) is dtype.type, f"{name} of {self.name} is a {dtype}, got {argument!r}"
+            return kind(argument)
         if isinstance(argument, np.uint64):
-            assert argument == 0, f"{what} is a pointer, got {argument!r}"
+            assert argument == 0, f"{name} of {self.name} is a pointer, got {argument!r}"
             return ctypes.c_void_p(None)
-        assert type(argument) is ndarray, f"{what} is a pointer, got {type(argument)}"
-        assert argument.dtype == dtype, f"{what} points to {dtype}, got {argument.dtype}"
-        assert argument.flags.c_contiguous, f"{what} is not contiguous"
-        return ctypes.c_void_p(argument.ctypes.data)
+        assert type(argument) is ndarray, f"{name} of {self.name} is a pointer, got {type(argument)}"
+        assert argument.dtype == dtype, f"{name} of {self.name} points to {dtype}, got {argument.dtype}"
+        assert argument.flags.c_contiguous, f"{name} of {self.name} is not contiguous"
+        return ctypes.c_void_p(argument._address)
 
 
 kernel_at: weakref.WeakValueDictionary[int, RawKernel] = weakref.WeakValueDictionary()
@@ -781,7 +815,7 @@ class Allocator:
         self.held = 0
 
     def __call__(self, shape: Any, dtype: Any) -> Any:
-        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        size = bytes_of(shape, dtype)
         self.hold(size)
         array = memory.allocate(shape, dtype)
         self.count += 1

@@ -16,8 +16,6 @@ import struct
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
 from tests.helpers.emulated_cuda import CUDARuntimeError, RawKernel, Used, enqueue, kernel_at, memory, stream_at
 
 INVALID_VALUE, LAUNCH_FAILED, CAPTURE_UNSUPPORTED = 1, 719, 900
@@ -93,16 +91,16 @@ driver = EmulatedLaunches()
 
 def read(kernel: RawKernel, index: int, at: int) -> Any:
     """An argument, as C takes it, from where it lies."""
-    _, dtype, is_pointer = kernel.parameters[index]
-    kind: Any = ctypes.c_void_p if is_pointer else np.ctypeslib.as_ctypes_type(dtype)  # type: ignore[arg-type]
+    parameter = kernel.parameters[index]
+    kind: Any = ctypes.c_void_p if parameter.is_pointer else parameter.kind
     return kind.from_buffer_copy(ctypes.string_at(at, ctypes.sizeof(kind)))
 
 
 def uses_of(kernel: RawKernel, values: list[Any]) -> list[Used]:
     """The memory that pointers may mean: up to the end of the piece that they point into."""
     found = []
-    for value, (_, _, is_pointer), is_const in zip(values, kernel.parameters, kernel.is_const, strict=True):
-        if is_pointer and value.value:
+    for value, parameter, is_const in zip(values, kernel.parameters, kernel.is_const, strict=True):
+        if parameter.is_pointer and value.value:
             found.append(Used(value.value, memory.live[memory.piece(value.value)][1], not is_const))
     return found
 
@@ -115,13 +113,14 @@ class EarlyLaunch:
     """
 
     def __init__(self, kernel: RawKernel, work: Any, before: list[Used]) -> None:
-        self.kernel, self.work, self.before, self.args = kernel, work, before, work.args
+        self.kernel, self.work, self.args = kernel, work, work.args
+        places = [Memory(x.begin, x.end - x.begin, x.writes) for x in before]
+        self.before = (Memory * len(places))(*places)
+        self.problem = kernel.library.emulate_problem
+        self.problem.restype = ctypes.c_char_p
 
     def __call__(self) -> None:
-        library, before = self.kernel.library, self.before
-        library.emulate_problem.restype = ctypes.c_char_p
-        places = [Memory(x.begin, x.end - x.begin, x.writes) for x in before]
-        library.emulate_early((Memory * len(places))(*places), len(places))
+        self.kernel.library.emulate_early(self.before, len(self.before))
         self.work()
-        problem = library.emulate_problem()
+        problem = self.problem()
         assert problem is None, f"{self.kernel.name} {problem.decode()}"

@@ -89,8 +89,8 @@ def train(
     trained_by: type[Trainer] = Trainer,
     **optimizer: Any,
 ) -> None:
-    """Epochs of four steps, with ``begin`` and ``end`` called in each as by ``Watch``, with its number."""
-    n = 4 * batch_size - 20
+    """Epochs of three steps, with ``begin`` and ``end`` called in each as by ``Watch``, with its number."""
+    n = 3 * batch_size - 20
     pixels = RNG.integers(0, 256, size=(n, 4, WIDTH // 4), dtype=np.uint8)
     classes = loss == "softmax_cross_entropy"
     targets = RNG.integers(0, WIDTH, n) if classes else RNG.uniform(size=(n, WIDTH)).astype("f4")
@@ -100,7 +100,7 @@ def train(
     )  # fmt: skip
     data = Dataset(pixels, targets, scale=1 / 255)
     trainer = trained_by(model, loss, make(0.01, **optimizer), **(of_trainer or {}))
-    trainer.fit(data, epochs, batch_size, callbacks=[Watch(4, begin, end)])
+    trainer.fit(data, epochs, batch_size, callbacks=[Watch(3, begin, end)])
 
 
 def allocated(which: tuple[str, bool], loss: str, batch_size: int, **optimizer: Any) -> int:
@@ -203,10 +203,10 @@ def test_a_step_never_waits_for_the_host(loss: str, optimizer: str, monkeypatch:
             trained_by=Counts,
             **{"of_trainer": AROUND_UPDATE, **OPTIMIZERS[optimizer]},
         )
-    assert in_steps == [[]] * 12
+    assert in_steps == [[]] * 9
     # Between steps the loss is looked at, on a device such as this, on which the steps have been computed when they are
     # made. (How rarely others are asked for it: tests/nn/test_divergence.py.)
-    assert during == [["__dlpack__"] * 3] * 3
+    assert during == [["__dlpack__"] * 2] * 3
 
 
 def test_the_counter_of_syncs_sees_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,12 @@ def compile_by_nvrtc(library: ctypes.CDLL, text: str, architecture: str) -> str:
     return log.value.decode() + (f"status {status}" if status else "")
 
 
-@pytest.mark.parametrize("real", ["float", pytest.param("double", marks=pytest.mark.slow)])
-def test_compiles_for_gpus(real: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("real", "is_quick"),
+    [("float", True), *(pytest.param(real, False, marks=pytest.mark.slow) for real in ("float", "double"))],
+)
+def test_compiles_for_gpus(real: str, is_quick: bool, tmp_path: Path) -> None:
+    """Quickly: for one kind of GPU, by an assembler that does not optimize, in half the time."""
     text = source.source(real)
     if (nvcc := shutil.which("nvcc")) is not None:
         (tmp_path / "kernels.cu").write_text(text)
@@ -78,12 +82,13 @@ def test_compiles_for_gpus(real: str, tmp_path: Path) -> None:
         assert text.count("__CUDA_ARCH__") == text.count("__CUDA_ARCH__ >= 900") == 1
         target = f"-arch=sm_{ARCHITECTURES[-1] if real == 'float' else ARCHITECTURES[0]}"
         command = [nvcc, *OPTIONS, target, "-Werror=all-warnings", "-fatbin", "kernels.cu", "-o", "kernels.fatbin"]
+        command += ["-Xptxas", "-O0"] if is_quick else []
         result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
     elif (path := find_nvrtc()) is not None:
         library = ctypes.CDLL(str(path))
         # float64 for one of them: a compilation takes 5 s, and the text is another one only for the newest.
-        for architecture in ARCHITECTURES if real == "float" else ARCHITECTURES[-1:]:
+        for architecture in ARCHITECTURES if real == "float" and not is_quick else ARCHITECTURES[-1:]:
             assert compile_by_nvrtc(library, text, architecture) == ""
     else:
         pytest.skip("neither nvcc nor the wheel nvidia-cuda-nvrtc is here")
@@ -264,7 +269,22 @@ class Pair:
                     x[...] = before
 
 
-@pytest.fixture(params=[("float32", 1), ("float32", 8), ("float64", 4)], ids=str)
+#: Dtypes and threads of a block.
+PAIRS = [("float32", 1), ("float32", 8), ("float64", 4)]
+
+
+def in_turns(some: Iterable[Any], others: Sequence[Any]) -> list[Any]:
+    """Any two values of a ``Pair``, of ``some`` and of ``others`` together once; all three together where that is
+    asked for, which takes three times as long."""
+    return [
+        pytest.param(pair, one, other, marks=[] if (i + j + k) % len(PAIRS) == 0 else pytest.mark.slow)
+        for i, one in enumerate(some)
+        for j, other in enumerate(others)
+        for k, pair in enumerate(PAIRS)
+    ]
+
+
+@pytest.fixture(params=PAIRS, ids=str)
 def pair(request: pytest.FixtureRequest) -> Pair:
     return Pair(*request.param)
 
@@ -275,8 +295,7 @@ def one_thread() -> Pair:
 
 
 @emulated
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("pair", "activation", "shape"), in_turns(ACTIVATIONS, SHAPES), indirect=["pair"], ids=str)
 def test_bias_activation(pair: Pair, shape: tuple[int, int], activation: str) -> None:
     z = pair.normal(*shape, specials=(NAN, INF, -INF, 1e4, -1e4))
     pair.check("bias_activation", z, pair.normal(shape[1]), activation=activation)
@@ -288,13 +307,17 @@ def test_bias_activation(pair: Pair, shape: tuple[int, int], activation: str) ->
 
 
 @emulated
-@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize(
-    ("shape", "layout"),
-    [*((shape, "C") for shape in (*SHAPES, (1100, 35))), *itertools.product([SHAPES[1], (1100, 35)], ["T", "::2"])],
+    ("pair", "activation", "given"),
+    in_turns(
+        ACTIVATIONS,
+        [*((shape, "C") for shape in (*SHAPES, (1100, 35))), *itertools.product([SHAPES[1], (1100, 35)], ["T", "::2"])],
+    ),
+    indirect=["pair"],
     ids=str,
 )
-def test_bias_activation_backward(pair: Pair, shape: tuple[int, int], activation: str, layout: str) -> None:
+def test_bias_activation_backward(pair: Pair, activation: str, given: tuple[tuple[int, int], str]) -> None:
+    shape, layout = given
     dy, y = pair.normal(*shape, specials=(NAN, INF)), pair.normal(*shape, specials=(1.0, INF))
     with np.errstate(all="ignore"):
         dz, gradient = pair.reference.bias_activation_backward(
@@ -381,16 +404,20 @@ def loss_inputs(pair: Pair, operation: str, shape: tuple[int, int], kind: str) -
 
 
 @emulated
-@pytest.mark.parametrize("operation", LOSSES)
 @pytest.mark.parametrize(
-    ("kind", "shape"),
-    [
-        *(("plain", shape) for shape in (*SHAPES, (0, 3))),
-        *itertools.product(["ties", "special"], [(33, 1), (7, 10), (5, 257)]),
-    ],
+    ("pair", "operation", "given"),
+    in_turns(
+        LOSSES,
+        [
+            *(("plain", shape) for shape in (*SHAPES, (0, 3))),
+            *itertools.product(["ties", "special"], [(33, 1), (7, 10), (5, 257)]),
+        ],
+    ),
+    indirect=["pair"],
     ids=str,
 )
-def test_losses(pair: Pair, operation: str, shape: tuple[int, int], kind: str) -> None:
+def test_losses(pair: Pair, operation: str, given: tuple[str, tuple[int, int]]) -> None:
+    kind, shape = given
     outputs, targets = loss_inputs(pair, operation, shape, kind)
     start = np.array([2.5, 3.0])
     cuda = getattr(pair.cuda, operation)
