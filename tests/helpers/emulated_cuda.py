@@ -30,6 +30,7 @@ import tempfile
 import threading
 import traceback
 import weakref
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -392,6 +393,8 @@ class Memory:
     def __init__(self) -> None:
         self.live: dict[int, tuple[int, int]] = {}
         self.watched: dict[int, weakref.ref[np.ndarray]] = {}
+        self.begins: list[int] = []  # sorted
+        self.number_at: dict[int, int] = {}
         self.given_back: deque[int] = deque()
         self.lock = threading.RLock()
         self.made = 0
@@ -406,6 +409,8 @@ class Memory:
             self.made += 1
             number = self.made
             self.live[number] = (begin, begin + max(array.nbytes, 1))
+            self.number_at[begin] = number
+            insort(self.begins, begin)
             # Not a `finalize`, which takes longer than all else here.
             self.watched[number] = weakref.ref(array, lambda _: self.given_back.append(number))
         return array.view(ndarray)
@@ -414,8 +419,10 @@ class Memory:
         """The number of the piece that the address lies in."""
         with self.lock:
             self._strike_off()
-            for number, (begin, end) in self.live.items():
-                if begin <= address < end:
+            index = bisect_right(self.begins, address) - 1
+            if index >= 0:
+                number = self.number_at[self.begins[index]]
+                if address < self.live[number][1]:
                     return number
         raise AssertionError(f"there is no memory of the device at {address:#x}")
 
@@ -434,7 +441,8 @@ class Memory:
     def _strike_off(self) -> None:
         while self.given_back:
             number = self.given_back.popleft()
-            del self.live[number], self.watched[number]
+            begin, _ = self.live.pop(number)
+            del self.watched[number], self.number_at[begin], self.begins[bisect_left(self.begins, begin)]
 
 
 memory = Memory()
@@ -443,7 +451,7 @@ memory = Memory()
 def bytes_of(shape: Any, dtype: Any) -> int:
     """Of an array that is to be made."""
     extents = shape if isinstance(shape, tuple | list) else (shape,)
-    return math.prod(map(int, extents)) * np.dtype(dtype).itemsize
+    return math.prod(int(n) for n in extents) * int(np.dtype(dtype).itemsize)
 
 
 class MemoryPointer(NamedTuple):

@@ -45,9 +45,7 @@ def bits(blocks: str) -> None:
     """The bits that each part of ``PARTS`` is trained to, and what the history tells."""
     rows = nn.Dataset(X, Y, image_shape=(3, 4))
     validation: Any = 0.25
-    if (
-        "XPNET_TEST_DEVICE" in os.environ
-    ):  # what holds out a part of the rows imports scikit-learn, which takes a second
+    if "XPNET_TEST_DEVICE" in os.environ:  # to hold out a part of the rows imports scikit-learn for a second
         kept = len(X) // 4
         rows, validation = rows[kept:], rows[:kept]
     for part in PARTS:

@@ -55,7 +55,7 @@ def test_any_number_of_gpus_has_the_bits_of_one(processes: int) -> None:
 @pytest.mark.parametrize(
     ("short", "by_slices", "calls"),
     [
-        pytest.param(0, 8, (1, 1), id="by slices"),
+        pytest.param(0, 8, (1, 1), id="by slices", marks=pytest.mark.slow),  # the next test but one does so
         pytest.param(0, 1, (0, 2), id="by halves"),
         pytest.param(1 << 20, 8, (1, 0), id="at once", marks=pytest.mark.slow),
     ],
@@ -82,7 +82,9 @@ def test_sums_in_parts_have_the_bits_of_one_process(processes: int) -> None:
     assert by_rank_0(run(processes, [*PROGRAM, "bits", "4"], more=LARGE)) == alone
 
 
-@pytest.mark.parametrize("by_slices", [8, 1], ids=["by slices", "by halves"])
+@pytest.mark.parametrize(
+    "by_slices", [pytest.param(8, id="by slices"), pytest.param(1, id="by halves", marks=pytest.mark.slow)]
+)
 def test_the_sums_of_the_last_layers_run_beside_the_layers_before(by_slices: int) -> None:
     program = [*PROGRAM, "captured", "2", "0", str(by_slices)]
     alone, two = steps_alone(LARGE["XPNET_TEST_LARGE"]), by_rank_0(run(2, program, more=LARGE))

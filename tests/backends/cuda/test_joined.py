@@ -425,10 +425,15 @@ programs = st.tuples(ends, st.lists(st.tuples(st.integers(0, 9), operations), ma
 )
 
 
-@given(st.one_of(st.lists(operations, min_size=2, max_size=9), programs))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_steps_of_any_operations_on_any_memory(program: list[tuple[Any, ...]]) -> None:
-    """What stands between two calls, and who uses their memory later, decides whether they may be joined."""
+@pytest.mark.parametrize("most", [60, pytest.param(500, marks=pytest.mark.slow)])
+def test_steps_of_any_operations_on_any_memory(most: int) -> None:
+    """What stands between two calls, and who uses their memory later, decides whether they may be joined. Other
+    programs are drawn in each run; many at once are where they are asked for."""
+    drawn = given(st.one_of(st.lists(operations, min_size=2, max_size=9), programs))(joined_steps_are_right)
+    settings(max_examples=most, deadline=None, suppress_health_check=[HealthCheck.too_slow])(drawn)()
+
+
+def joined_steps_are_right(program: list[tuple[Any, ...]]) -> None:
     found, expected = after(EXACT, program), after((), program)
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name, strict=True)
