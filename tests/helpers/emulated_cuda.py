@@ -465,13 +465,13 @@ class ndarray(np.ndarray):
     device_id = 0
 
     @cached_property
-    def _address(self) -> int:
+    def address(self) -> int:
         address: int = self.ctypes.data
         return address
 
     @property
     def data(self) -> Any:
-        return MemoryPointer(self._address, self.device_id)
+        return MemoryPointer(self.address, self.device_id)
 
     @property
     def device(self) -> Any:
@@ -702,7 +702,7 @@ class RawKernel:
         assert type(argument) is ndarray, f"{name} of {self.name} is a pointer, got {type(argument)}"
         assert argument.dtype == dtype, f"{name} of {self.name} points to {dtype}, got {argument.dtype}"
         assert argument.flags.c_contiguous, f"{name} of {self.name} is not contiguous"
-        return ctypes.c_void_p(argument._address)
+        return ctypes.c_void_p(argument.address)
 
 
 kernel_at: weakref.WeakValueDictionary[int, RawKernel] = weakref.WeakValueDictionary()
