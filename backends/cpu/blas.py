@@ -274,11 +274,12 @@ def numpy_blas(dtype: str) -> Blas | None:
         blas = Blas(ctypes.CDLL(file_of_numpy()), dtype)
     except (AttributeError, KeyError, OSError, TypeError):
         return None
-    x, y, z = (np.arange(start, start + 37, dtype=dtype) for start in (1, 5, 9))
+    x, y, z, w = (np.arange(start, start + 37, dtype=dtype) for start in (1, 5, 9, 3))
     blas.axpby(2.0, x, 1.0, y)()
     blas.axpby(3.0, x, 4.0, z)()
+    blas.subtraction(x, w)(2.0)
     a, b, c = x.reshape(1, 37), y[:35].reshape(7, 5), np.ones((5, 1), dtype)
     blas.gemm(2.0, b, True, a[:, :7].reshape(7, 1).copy(), False, 3.0, c)()
     n = np.arange(37)
-    good = (y == 3 * n + 7).all() and (z == 7 * n + 39).all()
+    good = (y == 3 * n + 7).all() and (z == 7 * n + 39).all() and (w == 1 - n).all()
     return blas if good and (c == 2.0 * b.T @ np.arange(1.0, 8.0)[:, None] + 3.0).all() else None

@@ -226,6 +226,8 @@ def test_builds_of_numpy_call_it_by_one_of_three_names(
         ("axpby", lambda right, self, alpha, x, beta, y: right(self, alpha, x, 1.0, y)),
         ("axpby", lambda right, self, alpha, x, beta, y: right(self, 2.0, x, beta, y)),
         ("axpby", lambda right, self, alpha, x, beta, y: right(self, alpha, x[:-1], beta, y[:-1])),
+        ("subtraction", lambda right, self, x, y: right(self, x + x, y)),
+        ("subtraction", lambda right, self, x, y: right(self, x[:-1], y[:-1])),
         ("gemm", lambda right, self, alpha, *rest: right(self, 1.0, *rest)),
         ("gemm", lambda right, self, *rest: right(self, *rest[:5], 1.0, rest[6])),
         ("gemm", lambda right, self, *rest: right(self, *rest[:3], rest[3][::-1].copy(), *rest[4:])),
