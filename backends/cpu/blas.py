@@ -113,11 +113,10 @@ class Blas:
         add = self._add(alpha, size, _memory(there_x), _memory(there_y))
         return [partial(copy, in_x, x), partial(copy, in_y, y), add, partial(copy, y, in_y)]
 
-    def _added(self, sizes: Sequence[int], first: int = 0) -> Any:
-        """What axpy makes of the same made-up numbers in pieces of these sizes, from that place in memory on."""
-        size = sum(sizes)
-        x, y = np.empty((2, first + size), self.dtype)
-        x[first:], y[first:] = np.random.default_rng(0).standard_normal((2, size))
+    def _added(self, numbers: Any, sizes: Sequence[int], first: int = 0) -> Any:
+        """What axpy makes of two vectors in pieces of these sizes, from that place in memory on."""
+        x, y = np.empty((2, first + numbers.shape[1]), self.dtype)
+        x[first:], y[first:] = numbers
         for start, count in _blocks(sizes):
             self._add(self._real(-0.3), count, _memory(x, first + start), _memory(y, first + start))()
         return y[first:]
@@ -125,12 +124,13 @@ class Blas:
     def _width(self) -> int:
         """``width``, tried out."""
         size = 4 * WIDTHS[-1]
-        whole = self._added((size,))
-        if not np.array_equal(self._added((size,), first=1), whole):
+        numbers = _made_up(size)
+        whole = self._added(numbers, (size,))
+        if not np.array_equal(self._added(numbers, (size,), first=1), whole):
             return 0
         for width in WIDTHS:
-            cut = ((first, size - first) for first in range(width, size, width))
-            if all(np.array_equal(self._added(sizes), whole) for sizes in cut):
+            cuts = ((first, size - first) for first in range(width, size, width))
+            if all(np.array_equal(self._added(numbers, sizes), whole) for sizes in cuts):
                 return width
         return 0
 
@@ -139,7 +139,8 @@ class Blas:
         if threads not in self._alike:
             unit = self.width * threads
             size = (2 * PIECE // unit + 1) * unit
-            self._alike[threads] = np.array_equal(self._added((size,)), self._added(_pieces(size)))
+            numbers = _made_up(size)
+            self._alike[threads] = np.array_equal(self._added(numbers, (size,)), self._added(numbers, _pieces(size)))
         return self._alike[threads]
 
     def gemm(
@@ -222,6 +223,11 @@ def _blocks(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
     for size in sizes:
         yield first, size
         first += size
+
+
+def _made_up(size: int) -> Any:
+    """The numbers of two vectors."""
+    return np.random.default_rng(0).standard_normal((2, size))
 
 
 def _pieces(size: int) -> list[int]:

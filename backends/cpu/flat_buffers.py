@@ -7,10 +7,8 @@ from math import sqrt
 import numpy
 
 from ..typing import Array
+from .blas import PIECE
 from .core import NumpyCore, are_alike, host_number
-
-#: Elements of a vector that are squared and added up at a time; OpenBLAS takes several threads above 10,000.
-BLOCK = 8192
 
 
 class NumpyFlatBuffers(NumpyCore):
@@ -29,7 +27,7 @@ class NumpyFlatBuffers(NumpyCore):
 
     def clip_norm(self, x: Array, limit: float, *, norm: Array | None = None) -> tuple[Array, Array]:
         norm = self._memory.numpy.empty((1,), self.wide) if norm is None else norm
-        parts = [x[start : start + BLOCK] for start in range(0, x.size, BLOCK)]
+        parts = [x[start : start + PIECE] for start in range(0, x.size, PIECE)]
         wide = [self._scratch("wide", part.shape, self.wide) for part in parts]
         self._call(_clip_norm, [*zip(parts, wide, strict=True)], x, limit, norm)
         return x, norm

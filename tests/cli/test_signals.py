@@ -294,20 +294,8 @@ def test_during_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str], l
 def test_a_run_that_goes_on_is_told_how_to_go_on_also_before_it_does(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], digits_file: str
 ) -> None:
-    run(
-        capsys,
-        "--data",
-        digits_file,
-        "--device",
-        "cpu",
-        "--limit",
-        "100",
-        "--epochs",
-        "1",
-        "--quiet",
-        "--output",
-        str(tmp_path),
-    )
+    short = ["--data", digits_file, "--device", "cpu", "--limit", "100", "--epochs", "1", "--quiet"]
+    run(capsys, *short, "--output", str(tmp_path))
     with running("--resume", str(tmp_path), where="load") as script:
         script.terminate()
         _, errors = script.communicate(timeout=60)
