@@ -17,10 +17,12 @@ import ctypes
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from .halves import Halves, find_halves
 
 #: What builds of NumPy call the function ``cblas_saxpby``: its wheels, other 64-bit builds, MKL and plain OpenBLAS.
 NAMES = ("scipy_cblas_{}64_", "cblas_{}64_", "cblas_{}")
@@ -59,6 +61,7 @@ class Blas:
     Attributes:
         dtype: its name.
         width: axpy computes all numbers alike in vectors of whole multiples of so many; 0 where that is not so.
+        halves: computes products in halves; None where it cannot.
     """
 
     def __init__(self, library: ctypes.CDLL, dtype: str) -> None:
@@ -67,6 +70,7 @@ class Blas:
         self._axpby = _function(library, f"{_LETTERS[dtype]}axpby")
         self._axpy = _function(library, f"{_LETTERS[dtype]}axpy")
         self._gemm = _function(library, f"{_LETTERS[dtype]}gemm")
+        self.halves: Halves | None = find_halves(library, dtype, _LETTERS[dtype], self._real)
         self.width = self._width()
         self._alike: dict[int, bool] = {}  # by the number of threads
 
@@ -75,12 +79,14 @@ class Blas:
         real = self._real
         return partial(self._axpby, _SIZE(x.size), real(alpha), _memory(x), _ONE, real(beta), _memory(y), _ONE)
 
-    def subtraction(self, x: Any, y: Any, threads: int = 0) -> Callable[[float], None]:
+    def subtraction(self, x: Any, y: Any, threads: int = 0, parts: Sequence[Any] = ()) -> Callable[[float], None]:
         """y <- y - factor x, the factor to be given at each call. Does not read x where that is 0. The bits do not
         depend on the threads, nor on where in a vector a number is.
 
         Args:
             threads: that the BLAS is set to now and at each call, or to one; 0 where that is not known: it takes one.
+            parts: arrays in the memory of x that are shared among the threads one by one: as they were computed, if
+                that is what the threads did before.
         """
         alpha, size = self._real(), x.size
         calls: list[Call]
@@ -88,8 +94,8 @@ class Blas:
             calls = [partial(self._axpby, _SIZE(size), alpha, _memory(x), _ONE, self._real(1.0), _memory(y), _ONE)]
         else:
             whole = size - size % self.width if size > PIECE or size % self.width == 0 else 0
-            shared = whole - whole % (self.width * threads) if threads and self._are_alike(threads) else 0
-            sizes = [*([shared] if shared else []), *_pieces(whole - shared)]
+            shared = self._shared(x, whole, threads, parts) if threads and self._are_alike(threads) else []
+            sizes = [*shared, *_pieces(whole - sum(shared))]
             calls = [self._add(alpha, count, _memory(x, start), _memory(y, start)) for start, count in _blocks(sizes)]
             if whole < size:
                 calls += self._add_elsewhere(alpha, x.reshape(-1)[whole:], y.reshape(-1)[whole:])
@@ -100,6 +106,14 @@ class Blas:
             add()
 
         return subtract
+
+    def _shared(self, x: Any, size: int, threads: int, parts: Sequence[Any]) -> list[int]:
+        """In which sizes so many of the first numbers are to be shared by threads, which take equal parts of each."""
+        first = _address(x)
+        ends = [(_address(part) - first) // x.itemsize + end for part in parts for end in (0, part.size)]
+        unit = self.width * threads
+        cuts = sorted({0, *(end // unit * unit for end in (*ends, size) if 0 < end <= size)})
+        return [end - start for start, end in pairwise(cuts)]
 
     def _add(self, alpha: Any, count: int, x: Any, y: Any) -> Call:
         """y <- y + alpha x, of that many numbers."""
@@ -243,6 +257,10 @@ def _call_each(calls: Sequence[Call]) -> None:
 def _memory(x: Any, first: int = 0) -> Any:
     """The memory of an array from one of its elements on, as a pointer that keeps it alive."""
     return _NOTHING.from_buffer(x, first * x.itemsize)
+
+
+def _address(x: Any) -> int:
+    return int(x.__array_interface__["data"][0])
 
 
 def find_function(library: ctypes.CDLL, name: str, forms: tuple[str, ...]) -> Any:

@@ -35,6 +35,11 @@ def are_plain(*arrays: Array | None) -> bool:
     return True
 
 
+def are_readable(*arrays: Array) -> bool:
+    """Whether the BLAS can read these arrays as they are: C-contiguous and aligned."""
+    return all(a.flags.c_contiguous and a.flags.aligned for a in arrays)
+
+
 def are_alike(first: Array, *others: Array | None) -> bool:
     """Whether they are plain and all have one shape. Neither the BLAS nor a loop looks; of others NumPy says what is
     wrong."""

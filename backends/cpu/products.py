@@ -12,8 +12,8 @@ import numpy
 from ..core import check_beta
 from ..typing import Array
 from .blas import Blas, Cut
-from .core import NumpyCore, are_plain, host_number
-from .threads import Alone, Product, Threads, cut_for_one_thread, depends_on_threads
+from .core import NumpyCore, are_plain, are_readable, host_number
+from .threads import Product, Threads, Ways, cut_for_one_thread, depends_on_threads
 
 
 class NumpyProducts(NumpyCore):
@@ -64,38 +64,28 @@ class NumpyProducts(NumpyCore):
         # np.matmul takes any `out`, and says which shape would fit.
         fits = out is None or (out.flags.c_contiguous and out.shape == (*first.shape[:-1], second.shape[1]))
         fits = fits and a.dtype == b.dtype == (a if out is None else out).dtype
-        sizes = prod(first.shape[:-1]), second.shape[1], second.shape[0]
-        if self._threads is None or not depends_on_threads(*sizes):
-            return (np.dot if fits else np.matmul)(first, second, out=out)
+        m, n, k = prod(first.shape[:-1]), second.shape[1], second.shape[0]
+        function = np.dot if fits else np.matmul
+        if self._threads is None or not depends_on_threads(m, n, k):
+            return function(first, second, out=out)
+        is_plain = fits and first.ndim == 2 and first.shape[1] == k and a.dtype == self.dtype and are_plain(out)
+        if self._blas is None or not is_plain or not are_readable(a, b):
+            return self._compute((m, n, k), None, partial(numpy.dot if fits else numpy.matmul, first, second, out=out))
+        out = numpy.empty((m, n), self.dtype) if out is None else out
+        ways = _ByBlas(self._blas, Product(m, n, k, transpose_a, transpose_b, alpha=1.0, beta=0.0), a, b, out)
+        return self._compute((m, n, k), ways, numpy.dot, first, second, out)
 
-        def alone(result: Array | None, threads: Threads, number: int) -> Callable[[], None] | None:
-            alike = first.ndim == 2 and first.shape[1] == sizes[2] and a.dtype == b.dtype == self.dtype
-            if self._blas is None or result is None or not (fits and alike and are_plain(a, b, result)):
-                return None
-            product = Product(*sizes, transpose_a, transpose_b, alpha=1.0, beta=0.0)
-            cut = cut_for_one_thread(threads, self._blas, product, number)
-            return None if cut is None else self._blas.gemm(1.0, a, transpose_a, b, transpose_b, 0.0, result, cut)
-
-        return self._compute(sizes, alone, numpy.dot if fits else numpy.matmul, first, second, out=out)
-
-    def _compute(
-        self,
-        sizes: tuple[int, int, int],
-        alone: Alone,
-        function: Callable[..., Any],
-        *args: Any,
-        out: Array | None = None,
-    ) -> Any:
+    def _compute(self, sizes: tuple[int, int, int], ways: Ways | None, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function that computes a product, on the threads that the rule allows for its sizes (m, n, k); while a
         step is recorded, note it."""
         memory = self._memory
         if memory.tape is not None:
             tape = memory.tape
             with memory.noting(None):
-                return tape.product(prod(sizes), alone, function, *args, **({} if out is None else {"out": out}))
+                return tape.product(prod(sizes), ways, function, *args)
         if self._threads is None:
-            return function(*args) if out is None else function(*args, out=out)
-        return self._threads.call(prod(sizes), alone, function, *args, out=out)
+            return function(*args)
+        return self._threads.call(prod(sizes), ways, function, *args)
 
     def _add_product(
         self,
@@ -126,26 +116,66 @@ class NumpyProducts(NumpyCore):
     def _add_by_blas(self, blas: Blas, product: Product, a: Array, b: Array, times: float | Array, out: Array) -> None:
         """The same, where the BLAS can do it."""
         m, n, k, transpose_a, transpose_b, alpha, beta = product
-        is_plain = isinstance(times, float) and times == 1.0
-        settings = alpha, a, transpose_a, b, transpose_b, beta, out
-        otherwise = partial(
-            super().matmul, a, b, transpose_a=transpose_a, transpose_b=transpose_b, alpha=alpha, beta=beta, out=out
-        )
-
-        def add(cut: Cut | None = None) -> Callable[[], None]:
-            if is_plain:
-                return blas.gemm(*settings, cut)
-            return partial(_add_times, blas.gemm_times(*settings, cut), otherwise, times)
-
-        def alone(_: Any, threads: Threads, number: int) -> Callable[[], None] | None:
-            typical = product if is_plain else product._replace(alpha=0.3 * alpha)
-            cut = cut_for_one_thread(threads, blas, typical, number)
-            return None if cut is None else add(cut)
-
+        factor: tuple[Callable[..., Array], float | Array] | None = None
+        if not isinstance(times, float) or times != 1.0:
+            of = {"transpose_a": transpose_a, "transpose_b": transpose_b, "alpha": alpha, "beta": beta, "out": out}
+            factor = partial(super().matmul, a, b, **of), times
+        ways = _ByBlas(blas, product, a, b, out, factor)
         if depends_on_threads(m, n, k):
-            self._compute((m, n, k), alone, add())
+            self._compute((m, n, k), ways, ways.whole())
         else:
-            self._call(add())
+            self._call(ways.whole())
+
+
+class _ByBlas:
+    """Calls of the BLAS that compute one product: out <- alpha op(a) op(b) + beta out.
+
+    Args:
+        factor: what computes the product where the number is 0, so that the BLAS does not read the matrices, and the
+            number, which is one more factor, as it is at each call.
+    """
+
+    def __init__(
+        self,
+        blas: Blas,
+        product: Product,
+        a: Array,
+        b: Array,
+        out: Array,
+        factor: tuple[Callable[..., Array], float | Array] | None = None,
+    ) -> None:
+        self.out = out
+        self._blas, self._product, self._factor = blas, product, factor
+        self._settings = product.alpha, a, product.transpose_a, b, product.transpose_b, product.beta, out
+        self._can_be_cut = are_plain(a, b)
+
+    def whole(self, cut: Cut | None = None) -> Callable[[], None]:
+        """All of it at once, or in these blocks."""
+        if self._factor is None:
+            return self._blas.gemm(*self._settings, cut)
+        return partial(_add_times, self._blas.gemm_times(*self._settings, cut), *self._factor)
+
+    def by(self, number: int) -> Callable[[], None] | None:
+        return self._in_halves() if number == 2 else None
+
+    def alone(self, threads: Threads, number: int) -> Callable[[], None] | None:
+        in_halves = self.by(number)
+        if in_halves is not None:
+            return in_halves
+        if not self._can_be_cut:
+            return None
+        product = self._product if self._factor is None else self._product._replace(alpha=0.3 * self._product.alpha)
+        cut = cut_for_one_thread(threads, self._blas, product, number)
+        return None if cut is None else self.whole(cut)
+
+    def _in_halves(self) -> Callable[[], None] | None:
+        halves = self._blas.halves
+        if halves is None:
+            return None
+        if self._factor is None:
+            return halves.gemm(*self._settings)
+        add = halves.gemm_times(*self._settings)
+        return None if add is None else partial(_add_times, add, *self._factor)
 
 
 def _multiply_by(product: Array, times: float | Array) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy
 
 from ..step import Step, StepNumbers
-from .threads import Alone, Paces, Threads, rule
+from .threads import Paces, Threads, Ways, rule
 
 #: What is called of NumPy beside its universal functions.
 _NOTED = {"copyto", "dot"}
@@ -51,6 +51,7 @@ class Tape:
         number: of the threads that what is noted next has; 0 before a product depends on it.
         pace: which of the two is to be called; None where it makes no difference.
         in_parts: multiplications of what Python's threads share, as of convolutions.
+        halved: the products that several threads compute, each a part.
     """
 
     def __init__(self, threads: Threads | None = None, most: int = 1) -> None:
@@ -60,6 +61,7 @@ class Tape:
         self.first = 0
         self.pace: Paces | None = None
         self.in_parts = 0
+        self.halved: list[Any] = []
         self._threads = threads
         self._by_several = 0  # multiplications of products on several threads
         self.number = 0
@@ -92,30 +94,27 @@ class Tape:
         self._note(partial(_write, result, call) if is_new else call)
         return result
 
-    def product(
-        self,
-        multiplications: int,
-        alone: Alone,
-        function: Callable[..., Any],
-        *args: Any,
-        **keywords: Any,
-    ) -> Any:
+    def product(self, multiplications: int, ways: Ways | None, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function that computes a product which may depend on the number of threads, and note it."""
         if self._threads is None:
-            return self.call(function, *args, **keywords)
+            return self.call(function, *args)
         number = rule(multiplications, self.most)
         self._take(self._threads, number)
-        result = self.call(function, *args, **keywords)
+        by_several = None if ways is None else ways.by(number)
+        if ways is not None and by_several is not None:
+            function, args = by_several, ()
+            self.halved.append(ways.out)
+        result = self.call(function, *args)
         if number > 1:
             self._by_several += multiplications
-        if number > 1 and self.alone is not None:
-            by_one = alone(result, self._threads, number)
-            self._threads.set(number)
-            if by_one is None:
-                self.alone = None
-            else:
-                self.alone[-1] = by_one
-        return result
+            if self.alone is not None:
+                by_one = None if ways is None else ways.alone(self._threads, number)
+                self._threads.set(number)
+                if by_one is None:
+                    self.alone = None
+                else:
+                    self.alone[-1] = by_one
+        return result if ways is None else ways.out
 
     def finish(self) -> None:
         """Nothing more is noted, and the number of threads is as the step begins with."""

@@ -5,9 +5,10 @@ hold the cores: a small network trained 20 times slower then than on one thread.
 threads may have other last bits, and a repeated run shall have the same. So:
 
 - ``rule`` decides by the sizes of a product alone, never by the clock.
-- A recorded step whose products have, shown on made-up data, the same bits on one thread may be made so (``Pace``). A
-  BLAS cuts a product into blocks, and another way with several threads. ``cut_for_one_thread`` looks for the blocks
-  that give the same bits one after the other.
+- A recorded step whose products have the same bits on one thread may be made so (``Pace``). Two threads compute half a
+  product each where the BLAS can be told to (``halves``), one thread the halves one after the other. Otherwise a BLAS
+  cuts a product into blocks, and another way with several threads: ``cut_for_one_thread`` looks, on made-up data, for
+  the blocks that give the same bits one after the other.
 
 The number of threads is one of the process. It is changed here for the time of a product, or of some recorded steps,
 and is then what the user chose, who is asked anew each time; it is never more than that.
@@ -22,7 +23,7 @@ from contextlib import contextmanager
 from functools import cache, lru_cache, partial
 from math import ceil, inf
 from time import perf_counter, thread_time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy
 
@@ -98,28 +99,44 @@ class Threads:
                     self._changes += 1
                     self._owner = 0
 
-    def call(
-        self, multiplications: int, alone: Alone, function: Callable[..., Any], *args: Any, out: Any = None
-    ) -> Any:
-        """Call a function that computes a product, into ``out`` if that is given, on the threads that the rule allows;
-        or on one, where the bits are the same and recorded steps have lately been faster so."""
-        keywords = {} if out is None else {"out": out}
+    def call(self, multiplications: int, ways: Ways | None, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function that computes a product on the threads that the rule allows; or on one, where the bits are
+        the same and recorded steps have lately been faster so. Gives what the function gives.
+
+        Args:
+            ways: to compute the same into an array that the function writes to and gives.
+        """
         with self.held() as most:
+            number = rule(multiplications, most)
+            several = ways.by(number) if ways is not None else None
+            if several is None:
+                several = partial(function, *args)
             if most > 1:
-                number = rule(multiplications, most)
-                if number > 1 and perf_counter() < self.busy_until:
-                    by_one = alone(out, self, number)
+                if number > 1 and ways is not None and perf_counter() < self.busy_until:
+                    by_one = ways.alone(self, number)
                     if by_one is not None:
                         self._set(1)
                         by_one()
-                        return out
+                        return ways.out
                 self._set(number)
-            return function(*args, **keywords)
+            result = several()
+            return result if ways is None else ways.out
 
 
-#: From the array for a product, threads and how many of them, to a call that computes it on one with the same bits;
-#: None where there is no such call.
-Alone = Callable[[Any, Threads, int], Callable[[], Any] | None]
+class Ways(Protocol):
+    """Calls that compute one product into an array, beside a function of NumPy.
+
+    Attributes:
+        out: the array.
+    """
+
+    out: Any
+
+    def by(self, number: int) -> Callable[[], Any] | None:
+        """The call for so many threads; None where it is the function of NumPy."""
+
+    def alone(self, threads: Threads, number: int) -> Callable[[], Any] | None:
+        """One that gives on one thread the bits of so many; None where there is none."""
 
 
 @cache

@@ -129,9 +129,10 @@ class NumpyUpdates(NumpyCore):
         if blas is None:
             self._call(self._move, params, direction, learning_rate, weight_decay, n_decayed)
         else:
-            threads = 0 if self._memory.tape is None else self._memory.tape.number
+            tape = self._memory.tape
+            threads, parts = (0, []) if tape is None else (tape.number, tape.halved)
             shrink = blas.subtraction(params[:n_decayed], params[:n_decayed], threads) if n_decayed > 0 else None
-            move = blas.subtraction(direction, params, threads)
+            move = blas.subtraction(direction, params, threads, parts)
             otherwise = partial(self._move, params, direction)
             self._call(_move_by_blas, move, shrink, otherwise, learning_rate, weight_decay, n_decayed)
         return params
