@@ -104,12 +104,45 @@ def test_subtraction_has_the_same_bits_wherever_a_number_is(dtype: str, sizes: l
     np.testing.assert_array_equal(apart, together)
 
 
+@needs_blas
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@given(sizes=st.lists(st.integers(0, 40_000), max_size=4), first=st.integers(0, 70), threads=st.integers(1, 4))
+def test_subtraction_in_parts_has_the_same_bits(dtype: str, sizes: list[int], first: int, threads: int) -> None:
+    library = numpy_blas(dtype)
+    assert library is not None
+    x, y = np.random.default_rng(0).standard_normal((2, first + sum(sizes) + 50)).astype(dtype)
+    parts = [x[end - size : end].reshape(1, -1) for end, size in zip(first + np.cumsum(sizes), sizes, strict=True)]
+    expected = y.copy()
+    library.subtraction(x, expected)(0.3)
+    with threadpool_limits(threads, "blas"):
+        library.subtraction(x, y, threads, [*parts[::-1], np.ones(5, dtype)])(0.3)
+    np.testing.assert_array_equal(y, expected)
+
+
+@needs_blas
+def test_each_part_is_shared_by_all_threads() -> None:
+    """Each thread of axpy takes an equal part of what it is given."""
+    own = WithOwnAxpy(ctypes.CDLL(blas.file_of_numpy()), 16)
+    library = blas.Blas(own, "float32")  # type: ignore[arg-type]
+    x, y = drawn("float32", 2, 70_003)
+    subtract = library.subtraction(x, y, 2, [x[:20_000], x[20_000:60_016]])
+    own.sizes.clear()
+    subtract(0.3)
+    assert own.sizes[:3] == [20_000, 40_000, 9_984]  # multiples of 2 times 16, and what is left: 3 and 16 numbers
+    assert sum(own.sizes[3:]) <= 3 * 16
+    whole = library.subtraction(x, y, 2)
+    own.sizes.clear()
+    whole(0.3)
+    assert own.sizes[0] == 69_984
+
+
 class WithOwnAxpy:
     """NumPy's library with an axpy that computes some numbers of a vector with two roundings, others with one: those in
     registers of ``width`` numbers, but in vectors of more than ``most`` all but the last seven."""
 
     def __init__(self, library: ctypes.CDLL, width: int) -> None:
         self.library, self.width, self.calls = library, width, 0
+        self.sizes: list[int] = []
         self.most = 10**9
 
     def __getattr__(self, name: str) -> Any:
@@ -119,6 +152,7 @@ class WithOwnAxpy:
     def axpy(self) -> Callable[..., None]:
         def axpy(size: Any, alpha: Any, x: Any, step: Any, y: Any, step_of_y: Any) -> None:
             self.calls += 1
+            self.sizes.append(size.value)
             numbers = ctypes.c_float * size.value
             given, out = (np.frombuffer(numbers.from_address(ctypes.addressof(at)), np.float32) for at in (x, y))
             rounded_once = given.astype(np.float64) * alpha.value + out
