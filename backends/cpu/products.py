@@ -147,7 +147,7 @@ class _ByBlas:
         self.out = out
         self._blas, self._product, self._factor = blas, product, factor
         self._settings = product.alpha, a, product.transpose_a, b, product.transpose_b, product.beta, out
-        self._can_be_cut = are_plain(a, b)
+        self._can_be_cut = are_plain(a, b)  # Blas.gemm takes no memory that may only be read
 
     def whole(self, cut: Cut | None = None) -> Callable[[], None]:
         """All of it at once, or in these blocks."""
@@ -155,27 +155,21 @@ class _ByBlas:
             return self._blas.gemm(*self._settings, cut)
         return partial(_add_times, self._blas.gemm_times(*self._settings, cut), *self._factor)
 
-    def by(self, number: int) -> Callable[[], None] | None:
-        return self._in_halves() if number == 2 else None
-
-    def alone(self, threads: Threads, number: int) -> Callable[[], None] | None:
-        in_halves = self.by(number)
-        if in_halves is not None:
-            return in_halves
-        if not self._can_be_cut:
-            return None
-        product = self._product if self._factor is None else self._product._replace(alpha=0.3 * self._product.alpha)
-        cut = cut_for_one_thread(threads, self._blas, product, number)
-        return None if cut is None else self.whole(cut)
-
-    def _in_halves(self) -> Callable[[], None] | None:
+    def on_any(self, number: int) -> Callable[[], None] | None:
         halves = self._blas.halves
-        if halves is None:
+        if number != 2 or halves is None:
             return None
         if self._factor is None:
             return halves.gemm(*self._settings)
         add = halves.gemm_times(*self._settings)
         return None if add is None else partial(_add_times, add, *self._factor)
+
+    def alone(self, threads: Threads, number: int) -> Callable[[], None] | None:
+        if not self._can_be_cut:
+            return None
+        product = self._product if self._factor is None else self._product._replace(alpha=0.3 * self._product.alpha)
+        cut = cut_for_one_thread(threads, self._blas, product, number)
+        return None if cut is None else self.whole(cut)
 
 
 def _multiply_by(product: Array, times: float | Array) -> None:

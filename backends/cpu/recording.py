@@ -51,7 +51,7 @@ class Tape:
         number: of the threads that what is noted next has; 0 before a product depends on it.
         pace: which of the two is to be called; None where it makes no difference.
         in_parts: multiplications of what Python's threads share, as of convolutions.
-        halved: the products that several threads compute, each a part.
+        halved: the products of which two threads compute a half each.
     """
 
     def __init__(self, threads: Threads | None = None, most: int = 1) -> None:
@@ -100,21 +100,23 @@ class Tape:
             return self.call(function, *args)
         number = rule(multiplications, self.most)
         self._take(self._threads, number)
-        by_several = None if ways is None else ways.by(number)
-        if ways is not None and by_several is not None:
-            function, args = by_several, ()
+        on_any = None if ways is None else ways.on_any(number)
+        if ways is not None and on_any is not None:
+            self.call(on_any)
             self.halved.append(ways.out)
-        result = self.call(function, *args)
-        if number > 1:
-            self._by_several += multiplications
-            if self.alone is not None:
+            result = ways.out
+        else:
+            result = self.call(function, *args)
+            if number > 1 and self.alone is not None:
                 by_one = None if ways is None else ways.alone(self._threads, number)
                 self._threads.set(number)
                 if by_one is None:
                     self.alone = None
                 else:
                     self.alone[-1] = by_one
-        return result if ways is None else ways.out
+        if number > 1:
+            self._by_several += multiplications
+        return result
 
     def finish(self) -> None:
         """Nothing more is noted, and the number of threads is as the step begins with."""

@@ -107,24 +107,24 @@ class Threads:
             ways: to compute the same into an array that the function writes to and gives.
         """
         with self.held() as most:
+            if most == 1:
+                return function(*args)
             number = rule(multiplications, most)
-            several = ways.by(number) if ways is not None else None
-            if several is None:
-                several = partial(function, *args)
-            if most > 1:
-                if number > 1 and ways is not None and perf_counter() < self.busy_until:
-                    by_one = ways.alone(self, number)
-                    if by_one is not None:
-                        self._set(1)
-                        by_one()
-                        return ways.out
+            is_busy = number > 1 and perf_counter() < self.busy_until
+            call = None if ways is None else ways.on_any(number)
+            if call is not None:
+                self._set(1 if is_busy else number)
+            elif is_busy and ways is not None and (call := ways.alone(self, number)) is not None:
+                self._set(1)
+            else:
                 self._set(number)
-            result = several()
-            return result if ways is None else ways.out
+                return function(*args)
+            call()
+            return ways.out if ways is not None else None
 
 
 class Ways(Protocol):
-    """Calls that compute one product into an array, beside a function of NumPy.
+    """Calls that compute one product into an array, which is what a function of NumPy does and gives.
 
     Attributes:
         out: the array.
@@ -132,11 +132,12 @@ class Ways(Protocol):
 
     out: Any
 
-    def by(self, number: int) -> Callable[[], Any] | None:
-        """The call for so many threads; None where it is the function of NumPy."""
+    def on_any(self, number: int) -> Callable[[], Any] | None:
+        """A call for so many threads that has the same bits on one; None where there is none, and the function of NumPy
+        is to be called."""
 
     def alone(self, threads: Threads, number: int) -> Callable[[], Any] | None:
-        """One that gives on one thread the bits of so many; None where there is none."""
+        """A call that gives on one thread the bits of that function on so many; None where there is none."""
 
 
 @cache

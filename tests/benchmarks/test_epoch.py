@@ -273,13 +273,15 @@ def test_the_products_of_filters_are_those_of_their_patches() -> None:
     rows = 20
     floor = Products(FILTERS, np.zeros((rows, 784), np.uint8), np.zeros(rows, np.int64), "cpu")
     seen: list[tuple[int, int, int]] = []
-    multiply = floor.backend.matmul
+    multiply = floor.multiply
 
-    def noted(a: Any, b: Any, **how: Any) -> Any:
+    def noted(a: Any, b: Any, **how: Any) -> None:
         seen.append((a.shape[0], a.shape[1], b.shape[1]))
-        return multiply(a, b, **how)
+        multiply(a, b, **how)
+        expected = floor.backend.matmul(a, b, **{**how, "out": None})
+        np.testing.assert_allclose(how["out"], expected, rtol=1e-4, atol=1e-6)
 
-    floor.backend.matmul = noted  # type: ignore[method-assign]
+    floor.multiply = noted
     floor.epoch()
     # 13 x 13 windows of 5 x 5, after pooling 4 x 4 of 3 x 3 and 3 channels, each in blocks; then 64-6-5-10.
     first, second = [(n * 169, 25, 3) for n in (8, 8, 4)], [(n * 16, 27, 4) for n in (8, 8, 4)]
