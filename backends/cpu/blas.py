@@ -14,7 +14,6 @@ the work.
 from __future__ import annotations
 
 import ctypes
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from itertools import pairwise, product
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .halves import Halves, find_halves
+from .library import file_of_numpy, find_function
 
 #: What builds of NumPy call the function ``cblas_saxpby``: its wheels, other 64-bit builds, MKL and plain OpenBLAS.
 NAMES = ("scipy_cblas_{}64_", "cblas_{}64_", "cblas_{}")
@@ -85,8 +85,8 @@ class Blas:
 
         Args:
             threads: that the BLAS is set to now and at each call, or to one; 0 where that is not known: it takes one.
-            parts: arrays in the memory of x that are shared among the threads one by one: as they were computed, if
-                that is what the threads did before.
+            parts: arrays in the memory of x that are shared among the threads one by one. Where each thread has just
+                computed one half of a part, the upper rows or the lower, it takes about that half.
         """
         alpha, size = self._real(), x.size
         calls: list[Call]
@@ -263,32 +263,10 @@ def _address(x: Any) -> int:
     return int(x.__array_interface__["data"][0])
 
 
-def find_function(library: ctypes.CDLL, name: str, forms: tuple[str, ...]) -> Any:
-    """The function of that name, in the first of these forms in which the library has it.
-
-    Raises:
-        AttributeError: it has none.
-    """
-    for form in forms:
-        function = getattr(library, form.format(name), None)
-        if function is not None:
-            return function
-    raise AttributeError(name)
-
-
 def _function(library: ctypes.CDLL, name: str) -> Any:
     function = find_function(library, name, NAMES)
     function.restype = None
     return function
-
-
-def file_of_numpy() -> str:
-    """The module of NumPy that is linked with its BLAS: a name is looked up in all that it is linked with.
-
-    Raises:
-        KeyError, AttributeError: this NumPy has none.
-    """
-    return str(sys.modules["numpy._core._multiarray_umath"].__file__)
 
 
 @cache

@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from .library import find_function
+
 #: What builds of OpenBLAS with sizes of 64 bits call the function ``cblas_sgemm_batch``. With sizes of 32 bits it would
 #: have to be handed other arrays.
 NAMES = ("scipy_cblas_{}64_", "cblas_{}64_")
 #: Of fewer multiplications there is no half: up to 100^3 gemm_batch takes another way, which crashes in OpenBLAS 0.3.28
 #: to 0.3.31 (mended by its pull request 5980).
-FEWEST = 100**3 + 1
+FEWEST_OF_HALF = 100**3 + 1
 #: Rows or columns in the first half are a multiple of so many: kernels take 4 to 16 at a time.
 UNIT = 8
 
@@ -45,11 +47,7 @@ class Halves:
 
     def __init__(self, library: ctypes.CDLL, letter: str, real: Any) -> None:
         self._reals = real * 2
-        names = (form.format(f"{letter}gemm_batch") for form in NAMES)
-        found = (getattr(library, name, None) for name in names)
-        self._batch: Any = next(filter(None, found), None)
-        if self._batch is None:
-            raise AttributeError(f"{letter}gemm_batch")
+        self._batch: Any = find_function(library, f"{letter}gemm_batch", NAMES)
         self._batch.restype = None
 
     def gemm(
@@ -92,7 +90,7 @@ class Halves:
 def _layout(m: int, n: int, k: int, transpose_a: bool, transpose_b: bool, beta: float, reals: Any) -> Any:
     """The arguments that are the same for all arrays of these shapes, and where in them the second half begins, in
     bytes; None where there are to be no halves. (To make them takes longer than the rest of a call.)"""
-    first, by_rows = cut(m, n, k)
+    first, by_rows = split(m, n, k)
     if first == 0:
         return None
     width_a, width_b = m if transpose_a else k, k if transpose_b else n
@@ -111,12 +109,12 @@ def _layout(m: int, n: int, k: int, transpose_a: bool, transpose_b: bool, beta: 
     )
 
 
-def cut(m: int, n: int, k: int) -> tuple[int, bool]:
+def split(m: int, n: int, k: int) -> tuple[int, bool]:
     """How many rows, or columns, of the result are in the first half, and whether they are rows: the longer of the two,
     as the half of the other matrix is what only one thread prepares. (0, False) where there are to be no halves."""
     longer, shorter = max(m, n), min(m, n)
     first = -(-longer // (2 * UNIT)) * UNIT
-    if shorter == 1 or (longer - first) * shorter * k < FEWEST:
+    if shorter == 1 or (longer - first) * shorter * k < FEWEST_OF_HALF:
         return 0, False
     return first, m >= n
 

@@ -65,12 +65,13 @@ class NumpyProducts(NumpyCore):
         fits = out is None or (out.flags.c_contiguous and out.shape == (*first.shape[:-1], second.shape[1]))
         fits = fits and a.dtype == b.dtype == (a if out is None else out).dtype
         m, n, k = prod(first.shape[:-1]), second.shape[1], second.shape[0]
-        function = np.dot if fits else np.matmul
         if self._threads is None or not depends_on_threads(m, n, k):
-            return function(first, second, out=out)
-        is_plain = fits and first.ndim == 2 and first.shape[1] == k and a.dtype == self.dtype and are_plain(out)
-        if self._blas is None or not is_plain or not are_readable(a, b):
-            return self._compute((m, n, k), None, partial(numpy.dot if fits else numpy.matmul, first, second, out=out))
+            return (np.dot if fits else np.matmul)(first, second, out=out)
+        a, transpose_a, b, transpose_b = *_by_rows(a, transpose_a), *_by_rows(b, transpose_b)
+        is_plain = fits and first.ndim == second.ndim == 2 and first.shape[1] == k and a.dtype == self.dtype
+        if self._blas is None or not is_plain or not are_readable(a, b) or not are_plain(out):
+            operands = (first, second) if out is None else (first, second, out)
+            return self._compute((m, n, k), None, numpy.dot if fits else numpy.matmul, *operands)
         out = numpy.empty((m, n), self.dtype) if out is None else out
         ways = _ByBlas(self._blas, Product(m, n, k, transpose_a, transpose_b, alpha=1.0, beta=0.0), a, b, out)
         return self._compute((m, n, k), ways, numpy.dot, first, second, out)
@@ -102,6 +103,7 @@ class NumpyProducts(NumpyCore):
         k, m = a.shape if transpose_a else a.shape[::-1]
         n, k_b = b.shape if transpose_b else b.shape[::-1]
         fits = k == k_b and out.shape == (m, n) and 0 not in (m, n, k) and are_plain(a, b, out)
+        fits = fits and a.dtype == b.dtype == out.dtype == self.dtype
         if self._blas is not None and alpha != 0.0 and fits:
             self._add_by_blas(self._blas, Product(m, n, k, transpose_a, transpose_b, alpha, beta), a, b, times, out)
             return out
@@ -147,7 +149,6 @@ class _ByBlas:
         self.out = out
         self._blas, self._product, self._factor = blas, product, factor
         self._settings = product.alpha, a, product.transpose_a, b, product.transpose_b, product.beta, out
-        self._can_be_cut = are_plain(a, b)  # Blas.gemm takes no memory that may only be read
 
     def whole(self, cut: Cut | None = None) -> Callable[[], None]:
         """All of it at once, or in these blocks."""
@@ -155,7 +156,7 @@ class _ByBlas:
             return self._blas.gemm(*self._settings, cut)
         return partial(_add_times, self._blas.gemm_times(*self._settings, cut), *self._factor)
 
-    def on_any(self, number: int) -> Callable[[], None] | None:
+    def in_halves(self, number: int) -> Callable[[], None] | None:
         halves = self._blas.halves
         if number != 2 or halves is None:
             return None
@@ -165,11 +166,17 @@ class _ByBlas:
         return None if add is None else partial(_add_times, add, *self._factor)
 
     def alone(self, threads: Threads, number: int) -> Callable[[], None] | None:
-        if not self._can_be_cut:
+        _, a, _, b, *_ = self._settings
+        if not are_plain(a, b):  # Blas.gemm takes no memory that may only be read
             return None
         product = self._product if self._factor is None else self._product._replace(alpha=0.3 * self._product.alpha)
         cut = cut_for_one_thread(threads, self._blas, product, number)
         return None if cut is None else self.whole(cut)
+
+
+def _by_rows(x: Array, transpose: bool) -> tuple[Array, bool]:
+    """The same matrix as it lies in memory, and whether it is to be transposed then."""
+    return (x.T, not transpose) if x.flags.f_contiguous and not x.flags.c_contiguous else (x, transpose)
 
 
 def _multiply_by(product: Array, times: float | Array) -> None:

@@ -51,7 +51,7 @@ class Tape:
         number: of the threads that what is noted next has; 0 before a product depends on it.
         pace: which of the two is to be called; None where it makes no difference.
         in_parts: multiplications of what Python's threads share, as of convolutions.
-        halved: the products of which two threads compute a half each.
+        halved: the arrays of which two threads compute a half each.
     """
 
     def __init__(self, threads: Threads | None = None, most: int = 1) -> None:
@@ -100,12 +100,8 @@ class Tape:
             return self.call(function, *args)
         number = rule(multiplications, self.most)
         self._take(self._threads, number)
-        on_any = None if ways is None else ways.on_any(number)
-        if ways is not None and on_any is not None:
-            self.call(on_any)
-            self.halved.append(ways.out)
-            result = ways.out
-        else:
+        in_halves = None if ways is None else ways.in_halves(number)
+        if in_halves is None:
             result = self.call(function, *args)
             if number > 1 and self.alone is not None:
                 by_one = None if ways is None else ways.alone(self._threads, number)
@@ -114,6 +110,10 @@ class Tape:
                     self.alone = None
                 else:
                     self.alone[-1] = by_one
+        else:
+            self.call(in_halves)
+            result = ways.out if ways is not None else None
+            self.halved.append(result)
         if number > 1:
             self._by_several += multiplications
         return result

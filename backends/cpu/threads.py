@@ -27,7 +27,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy
 
-from .blas import Blas, Cut, file_of_numpy, find_function
+from .blas import Blas, Cut
+from .library import file_of_numpy, find_function
 
 #: What builds of OpenBLAS call the function ``openblas_set_num_threads``.
 NAMES = ("scipy_openblas_{}64_", "openblas_{}64_", "openblas_{}")
@@ -111,16 +112,16 @@ class Threads:
                 return function(*args)
             number = rule(multiplications, most)
             is_busy = number > 1 and perf_counter() < self.busy_until
-            call = None if ways is None else ways.on_any(number)
-            if call is not None:
-                self._set(1 if is_busy else number)
-            elif is_busy and ways is not None and (call := ways.alone(self, number)) is not None:
-                self._set(1)
-            else:
-                self._set(number)
-                return function(*args)
-            call()
-            return ways.out if ways is not None else None
+            if ways is not None:
+                call = ways.in_halves(number)
+                if call is None and is_busy:
+                    call = ways.alone(self, number)
+                if call is not None:
+                    self._set(1 if is_busy else number)
+                    call()
+                    return ways.out
+            self._set(number)
+            return function(*args)
 
 
 class Ways(Protocol):
@@ -132,9 +133,9 @@ class Ways(Protocol):
 
     out: Any
 
-    def on_any(self, number: int) -> Callable[[], Any] | None:
-        """A call for so many threads that has the same bits on one; None where there is none, and the function of NumPy
-        is to be called."""
+    def in_halves(self, number: int) -> Callable[[], Any] | None:
+        """A call for so many threads, two, that has the same bits on one; None where there is none, and the function of
+        NumPy is to be called."""
 
     def alone(self, threads: Threads, number: int) -> Callable[[], Any] | None:
         """A call that gives on one thread the bits of that function on so many; None where there is none."""

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from backends import get_backend
 from backends.cpu import blas
 from backends.cpu.blas import numpy_blas
+from backends.cpu.library import file_of_numpy
 
 RNG = np.random.default_rng(0)
 
@@ -122,7 +123,7 @@ def test_subtraction_in_parts_has_the_same_bits(dtype: str, sizes: list[int], fi
 @needs_blas
 def test_each_part_is_shared_by_all_threads() -> None:
     """Each thread of axpy takes an equal part of what it is given."""
-    own = WithOwnAxpy(ctypes.CDLL(blas.file_of_numpy()), 16)
+    own = WithOwnAxpy(ctypes.CDLL(file_of_numpy()), 16)
     library = blas.Blas(own, "float32")  # type: ignore[arg-type]
     x, y = drawn("float32", 2, 70_003)
     subtract = library.subtraction(x, y, 2, [x[:20_000], x[20_000:60_016]])
@@ -166,7 +167,7 @@ class WithOwnAxpy:
 @needs_blas
 def test_how_many_numbers_axpy_computes_alike_is_found_out() -> None:
     """Kernels compute 16 or 32 numbers at a time with one rounding, and what is left perhaps with two."""
-    file = ctypes.CDLL(blas.file_of_numpy())
+    file = ctypes.CDLL(file_of_numpy())
     x, y = drawn("float32", 2, 100)
     results = []
     for width, expected in ((1, 1), (16, 16), (32, 32), (48, 0), (512, 1)):
@@ -187,7 +188,7 @@ def test_how_many_numbers_axpy_computes_alike_is_found_out() -> None:
 @needs_blas
 def test_threads_that_have_other_bits_are_found_out() -> None:
     """As of a BLAS that gives them other parts than equal ones."""
-    own = WithOwnAxpy(ctypes.CDLL(blas.file_of_numpy()), 32)
+    own = WithOwnAxpy(ctypes.CDLL(file_of_numpy()), 32)
     library = blas.Blas(own, "float32")  # type: ignore[arg-type]
     x, y = drawn("float32", 2, 50_000)
     alone, shared = y.copy(), y.copy()

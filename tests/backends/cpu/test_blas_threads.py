@@ -251,10 +251,13 @@ OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
 @pytest.mark.parametrize("device", ["cpu", "numba"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("in_halves", [True, False])
 def test_what_the_clock_says_changes_no_bit(
-    two: Threads, monkeypatch: pytest.MonkeyPatch, device: str, optimizer: str, dtype: str
+    two: Threads, monkeypatch: pytest.MonkeyPatch, device: str, optimizer: str, dtype: str, in_halves: bool
 ) -> None:
-    """784 rows of the inner dimension are cut otherwise by several threads."""
+    """784 rows of the inner dimension are cut otherwise by several threads, if they do not compute a half each."""
+    if not in_halves:
+        monkeypatch.setattr(numpy_blas(dtype), "halves", None)
 
     def trained(alone: Callable[[int], bool] | None = None, **how: Any) -> tuple[dict[str, np.ndarray], list[bool]]:
         steps = made(monkeypatch, alone) if alone is not None else []

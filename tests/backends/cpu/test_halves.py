@@ -13,9 +13,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from backends import Backend, get_backend
-from backends.cpu import blas, core
+from backends.cpu import core
 from backends.cpu.blas import Blas, numpy_blas
-from backends.cpu.halves import FEWEST, Halves, cut, find_halves
+from backends.cpu.halves import FEWEST_OF_HALF, Halves, find_halves, split
+from backends.cpu.library import file_of_numpy
 from backends.cpu.threads import Threads, numpy_threads
 from nn import SGD, Linear, ReLU, Sequential, Trainer
 
@@ -44,7 +45,7 @@ def halves_of(dtype: str) -> Halves:
 @pytest.mark.parametrize("dtype", REALS)
 def test_it_is_used_where_numpy_has_it(dtype: str) -> None:
     """A mistake in how it is called would make a slower program, and skip the tests below."""
-    library = ctypes.CDLL(blas.file_of_numpy())
+    library = ctypes.CDLL(file_of_numpy())
     letter = REALS[dtype][0]
     if not hasattr(library, f"scipy_cblas_{letter}gemm_batch64_"):
         pytest.skip("this NumPy is not linked with a BLAS that has the function")
@@ -57,9 +58,9 @@ SIZES = st.integers(1, 10**4)
 @given(m=SIZES, n=SIZES, k=SIZES)
 def test_the_halves_are_of_the_longer_side_and_large_enough(m: int, n: int, k: int) -> None:
     """OpenBLAS crashes on smaller ones."""
-    first, by_rows = cut(m, n, k)
+    first, by_rows = split(m, n, k)
     if first == 0:
-        assert m * n * k < 2 * (FEWEST + 8 * min(m, n) * k) or 1 in (m, n)
+        assert m * n * k < 2 * (FEWEST_OF_HALF + 8 * min(m, n) * k) or 1 in (m, n)
         return
     longer, shorter = (m, n) if by_rows else (n, m)
     assert longer >= shorter
@@ -85,7 +86,7 @@ def test_it_is_the_formula_with_the_same_bits_on_one_thread(
     by_two, by_one, by_factor = before.copy(), before.copy(), before.copy()
     halves = halves_of(dtype)
     gemm = halves.gemm(0.3, a, of_a, b, of_b, beta, by_two)
-    assert (gemm is not None) == (cut(m, n, k)[0] > 0)
+    assert (gemm is not None) == (split(m, n, k)[0] > 0)
     assume(gemm is not None)
     alone, times = (
         halves.gemm(0.3, a, of_a, b, of_b, beta, by_one),
@@ -105,6 +106,37 @@ def test_it_is_the_formula_with_the_same_bits_on_one_thread(
     room = (k + 4) * float(np.finfo(dtype).eps)
     error = abs(by_two - (0.3 * wide_a @ wide_b + beta * before.astype("f8")))
     assert (error <= room * (abs(wide_a) @ abs(wide_b) + abs(before))).all()
+
+
+def test_columns_one_after_the_other_give_the_same_bits(two: Threads) -> None:
+    """A matrix in the order of Fortran is one to be transposed in that of C."""
+    rng = np.random.default_rng(0)
+    a, b = rng.random((100, 784), "f4"), rng.random((784, 300), "f4")
+    backend = get_backend("cpu")
+    expected = backend.matmul(a, b)
+    for first in (a, np.asfortranarray(a)):
+        for second in (b, np.asfortranarray(b)):
+            np.testing.assert_array_equal(backend.matmul(first, second), expected)
+            turned = backend.matmul(first.T, second.T, transpose_a=True, transpose_b=True)
+            np.testing.assert_array_equal(turned, expected)
+
+
+@pytest.mark.parametrize("shape", [(200, 200, 3), (200, 300, 3), (200, 200, 0)])
+def test_what_is_no_matrix_is_left_to_numpy(two: Threads, shape: tuple[int, ...]) -> None:
+    a, b = np.ones((200, 200), "f4"), np.ones(shape, "f4")
+    try:
+        expected = np.dot(a, b)
+    except ValueError:
+        with pytest.raises(ValueError, match="aligned"):
+            get_backend("cpu").matmul(a, b)
+    else:
+        np.testing.assert_array_equal(get_backend("cpu").matmul(a, b), expected)
+
+
+def test_numbers_of_another_dtype_are_not_taken_for_its_own(two: Threads) -> None:
+    a, b, out = np.ones((200, 200)), np.ones((200, 200)), np.ones((200, 200), "f4")
+    found = get_backend("cpu").matmul(a, b, beta=1.0, out=out)
+    np.testing.assert_array_equal(found, np.full((200, 200), 201.0))
 
 
 def test_a_matrix_that_may_only_be_read_gives_the_same_bits(two: Threads) -> None:
@@ -158,15 +190,29 @@ def test_recorded_steps_have_the_bits_of_others_and_of_one_thread(
 
         def took(self, seconds: float) -> None: ...
 
-    backend = get_backend
-    usual = trained(backend(device), widths, 100, eagerly=False)
-    eager = trained(backend(device), widths, 100, eagerly=True)
+    usual = trained(get_backend(device), widths, 100, eagerly=False)
+    eager = trained(get_backend(device), widths, 100, eagerly=True)
     monkeypatch.setattr("backends.cpu.recording.Paces", Alternates)
-    in_turn = trained(backend(device), widths, 100, eagerly=False)
+    in_turn = trained(get_backend(device), widths, 100, eagerly=False)
     assert called
     for name, values in usual.items():
         np.testing.assert_array_equal(eager[name], values, err_msg=name)
         np.testing.assert_array_equal(in_turn[name], values, err_msg=name)
+
+
+def test_the_update_shares_what_was_computed_in_halves(two: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Product by product."""
+    parts: list[tuple[int, ...]] = []
+    subtraction = Blas.subtraction
+
+    def noted(self: Blas, x: Any, y: Any, threads: int = 0, of: Any = ()) -> Callable[[float], None]:
+        if threads == 2:
+            parts.extend(part.shape for part in of if np.may_share_memory(part, x))
+        return subtraction(self, x, y, threads, of)
+
+    monkeypatch.setattr(Blas, "subtraction", noted)
+    trained(get_backend("cpu"), (784, 300, 10), 100, eagerly=False)
+    assert {*parts} == {(784, 300)}
 
 
 # ---- where the function is not there, or wrong -----------------------------------------------------------------------
@@ -176,7 +222,7 @@ class Other:
     """NumPy's library with another function for lists of products, or none."""
 
     def __init__(self, gemm_batch: Callable[..., None] | None) -> None:
-        self.library, self.gemm_batch = ctypes.CDLL(blas.file_of_numpy()), gemm_batch
+        self.library, self.gemm_batch = ctypes.CDLL(file_of_numpy()), gemm_batch
 
     def __getattr__(self, name: str) -> Any:
         if "gemm_batch" not in name:
@@ -203,3 +249,6 @@ def test_without_it_products_are_numpys_own(
     two.set(2)
     expected = np.dot(a, b)
     np.testing.assert_array_equal(get_backend("cpu").matmul(a, b), expected)
+    eager, recorded = (trained(get_backend("cpu"), (784, 300, 10), 100, eagerly=how) for how in (True, False))
+    for name, values in eager.items():
+        np.testing.assert_array_equal(recorded[name], values, err_msg=name)
