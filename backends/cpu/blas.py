@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .halves import Halves, find_halves
+from .halves import Halves, address, find_halves
 from .library import file_of_numpy, find_function
 
 #: What builds of NumPy call the function ``cblas_saxpby``: its wheels, other 64-bit builds, MKL and plain OpenBLAS.
@@ -109,8 +109,8 @@ class Blas:
 
     def _shared(self, x: Any, size: int, threads: int, parts: Sequence[Any]) -> list[int]:
         """In which sizes so many of the first numbers are to be shared by threads, which take equal parts of each."""
-        first = _address(x)
-        ends = [(_address(part) - first) // x.itemsize + end for part in parts for end in (0, part.size)]
+        first = address(x)
+        ends = [(address(part) - first) // x.itemsize + end for part in parts for end in (0, part.size)]
         unit = self.width * threads
         cuts = sorted({0, *(end // unit * unit for end in (*ends, size) if 0 < end <= size)})
         return [end - start for start, end in pairwise(cuts)]
@@ -257,10 +257,6 @@ def _call_each(calls: Sequence[Call]) -> None:
 def _memory(x: Any, first: int = 0) -> Any:
     """The memory of an array from one of its elements on, as a pointer that keeps it alive."""
     return _NOTHING.from_buffer(x, first * x.itemsize)
-
-
-def _address(x: Any) -> int:
-    return int(x.__array_interface__["data"][0])
 
 
 def _function(library: ctypes.CDLL, name: str) -> Any:

@@ -100,22 +100,21 @@ class Tape:
             return self.call(function, *args)
         number = rule(multiplications, self.most)
         self._take(self._threads, number)
-        in_halves = None if ways is None else ways.in_halves(number)
-        if in_halves is None:
-            result = self.call(function, *args)
-            if number > 1 and self.alone is not None:
+        if ways is not None and (in_halves := ways.in_halves(number)) is not None:
+            self._by_several += multiplications
+            self.halved.append(ways.out)
+            self.call(in_halves)
+            return ways.out
+        result = self.call(function, *args)
+        if number > 1:
+            self._by_several += multiplications
+            if self.alone is not None:
                 by_one = None if ways is None else ways.alone(self._threads, number)
                 self._threads.set(number)
                 if by_one is None:
                     self.alone = None
                 else:
                     self.alone[-1] = by_one
-        else:
-            self.call(in_halves)
-            result = ways.out if ways is not None else None
-            self.halved.append(result)
-        if number > 1:
-            self._by_several += multiplications
         return result
 
     def finish(self) -> None:

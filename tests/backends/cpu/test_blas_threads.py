@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from time import perf_counter
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backends import Backend, get_backend
+from backends import get_backend
 from backends.cpu import threads as module
 from backends.cpu.blas import numpy_blas
 from backends.cpu.threads import (
@@ -33,7 +32,7 @@ from backends.cpu.threads import (
 )
 from nn import SGD, Adam, Linear, Optimizer, Sequential, Sigmoid, Softmax, Trainer
 from tests.helpers.backends import make_backend
-from tests.helpers.blas import Library, with_library
+from tests.helpers.blas import Library, train, two_threads, with_library
 
 RNG = np.random.default_rng(0)
 SMALL = 128 * 784 * 64
@@ -152,30 +151,6 @@ def test_threads_of_python_take_turns() -> None:
 # ---- recorded steps --------------------------------------------------------------------------------------------------
 
 
-def train(
-    backend: Backend,
-    widths: list[int],
-    batch: int,
-    optimizer: Optimizer | None = None,
-    *,
-    steps: int = 3,
-    epochs: int = 2,
-    eagerly: bool = False,
-) -> dict[str, np.ndarray]:
-    """The parameters after training on ``steps`` batches, and half a one."""
-    if eagerly:
-        backend.record = lambda step, **_: Backend.record(backend, step)  # type: ignore[method-assign]
-    rng = np.random.default_rng(1)
-    rows = batch * steps + batch // 2
-    layers: list[Any] = []
-    for n_in, n_out in pairwise(widths):
-        layers += [Linear(n_in, n_out), Sigmoid()]
-    model = Sequential(*layers[:-1], Softmax(), backend=backend, seed=3)
-    trainer = Trainer(model, optimizer=optimizer or SGD(0.1, momentum=0.9, dampening=0.9))
-    trainer.fit((rng.random((rows, widths[0]), dtype="f4"), rng.integers(0, widths[-1], rows)), epochs, batch)
-    return {name: np.array(x) for name, x in model.parameters.items()}
-
-
 def test_a_step_of_small_products_costs_nothing(library: Library) -> None:
     train(get_backend("cpu"), [64, 32, 10], 16, steps=40, epochs=3)
     assert library.set_to == [16] * 2  # after the first step of each of two sizes, which were noted
@@ -232,13 +207,8 @@ def test_a_number_that_the_user_changes_counts_at_once(library: Library) -> None
 @pytest.fixture
 def two() -> Iterator[Threads]:
     """NumPy's own BLAS, and two threads of it."""
-    threads = numpy_threads()
-    if threads is None or numpy_blas("float32") is None:
-        pytest.skip("the number of threads of NumPy's BLAS cannot be changed")
-    before = threads.number()
-    threads.set(2)
-    yield threads
-    threads.set(before)
+    with two_threads() as threads:
+        yield threads
 
 
 OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {

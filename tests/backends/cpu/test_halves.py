@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from backends import Backend, get_backend
+from backends import get_backend
 from backends.cpu import core
 from backends.cpu.blas import Blas, numpy_blas
 from backends.cpu.halves import FEWEST_OF_HALF, Halves, find_halves, split
 from backends.cpu.library import file_of_numpy
-from backends.cpu.threads import Threads, numpy_threads
-from nn import SGD, Linear, ReLU, Sequential, Trainer
+from backends.cpu.threads import Threads
+from nn import SGD, Optimizer
+from tests.helpers.blas import train, two_threads
 
 REALS = {"float32": ("s", ctypes.c_float), "float64": ("d", ctypes.c_double)}
 
@@ -26,13 +26,11 @@ REALS = {"float32": ("s", ctypes.c_float), "float64": ("d", ctypes.c_double)}
 @pytest.fixture(scope="module")
 def two() -> Iterator[Threads]:
     """Two threads of NumPy's own BLAS."""
-    threads, library = numpy_threads(), numpy_blas("float32")
-    if threads is None or library is None or library.halves is None:
-        pytest.skip("NumPy's BLAS takes no list of products, or the number of its threads cannot be changed")
-    before = threads.number()
-    threads.set(2)
-    yield threads
-    threads.set(before)
+    library = numpy_blas("float32")
+    if library is None or library.halves is None:
+        pytest.skip("NumPy's BLAS takes no list of products")
+    with two_threads() as threads:
+        yield threads
 
 
 def halves_of(dtype: str) -> Halves:
@@ -157,21 +155,14 @@ def test_a_matrix_that_may_only_be_read_gives_the_same_bits(two: Threads) -> Non
 # ---- in training -----------------------------------------------------------------------------------------------------
 
 
-def trained(backend: Backend, widths: tuple[int, ...], batch: int, *, eagerly: bool) -> dict[str, np.ndarray]:
-    if eagerly:
-        backend.record = lambda step, **_: Backend.record(backend, step)  # type: ignore[method-assign]
-    rng = np.random.default_rng(1)
-    layers: list[Any] = [part for n_in, n_out in pairwise(widths) for part in (Linear(n_in, n_out), ReLU())]
-    model = Sequential(*layers[:-1], backend=backend, seed=3)
-    rows = rng.random((4 * batch, widths[0]), "f4"), rng.integers(0, widths[-1], 4 * batch)
-    Trainer(model, optimizer=SGD(0.1, momentum=0.9, weight_decay=0.01)).fit(rows, 2, batch)
-    return {name: np.array(x) for name, x in model.parameters.items()}
+def decayed() -> Optimizer:
+    return SGD(0.1, momentum=0.9, weight_decay=0.01)
 
 
-@pytest.mark.parametrize("widths", [(784, 300, 10), (50, 400, 300, 10)])
+@pytest.mark.parametrize("widths", [[784, 300, 10], [50, 400, 300, 10]])
 @pytest.mark.parametrize("device", ["cpu", "numba"])
 def test_recorded_steps_have_the_bits_of_others_and_of_one_thread(
-    two: Threads, monkeypatch: pytest.MonkeyPatch, device: str, widths: tuple[int, ...]
+    two: Threads, monkeypatch: pytest.MonkeyPatch, device: str, widths: list[int]
 ) -> None:
     """Also where OpenBLAS's own products of one and two threads differ."""
     if device == "numba":
@@ -190,10 +181,10 @@ def test_recorded_steps_have_the_bits_of_others_and_of_one_thread(
 
         def took(self, seconds: float) -> None: ...
 
-    usual = trained(get_backend(device), widths, 100, eagerly=False)
-    eager = trained(get_backend(device), widths, 100, eagerly=True)
+    usual = train(get_backend(device), widths, 100, decayed(), eagerly=False)
+    eager = train(get_backend(device), widths, 100, decayed(), eagerly=True)
     monkeypatch.setattr("backends.cpu.recording.Paces", Alternates)
-    in_turn = trained(get_backend(device), widths, 100, eagerly=False)
+    in_turn = train(get_backend(device), widths, 100, decayed(), eagerly=False)
     assert called
     for name, values in usual.items():
         np.testing.assert_array_equal(eager[name], values, err_msg=name)
@@ -211,7 +202,7 @@ def test_the_update_shares_what_was_computed_in_halves(two: Threads, monkeypatch
         return subtraction(self, x, y, threads, of)
 
     monkeypatch.setattr(Blas, "subtraction", noted)
-    trained(get_backend("cpu"), (784, 300, 10), 100, eagerly=False)
+    train(get_backend("cpu"), [784, 300, 10], 100, decayed(), eagerly=False)
     assert {*parts} == {(784, 300)}
 
 
@@ -249,6 +240,6 @@ def test_without_it_products_are_numpys_own(
     two.set(2)
     expected = np.dot(a, b)
     np.testing.assert_array_equal(get_backend("cpu").matmul(a, b), expected)
-    eager, recorded = (trained(get_backend("cpu"), (784, 300, 10), 100, eagerly=how) for how in (True, False))
+    eager, recorded = (train(get_backend("cpu"), [784, 300, 10], 100, decayed(), eagerly=how) for how in (True, False))
     for name, values in eager.items():
         np.testing.assert_array_equal(recorded[name], values, err_msg=name)
